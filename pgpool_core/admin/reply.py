@@ -1,0 +1,114 @@
+"""Messages that the console sends, as bytes: every value in text format, every reply ends with ReadyForQuery.
+
+Source: PostgreSQL docs, "Message Formats". The field values of RowDescription are those that PgBouncer sends: no table,
+no column number, type modifier -1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from struct import pack
+
+import attrs
+
+INT4, INT8, NUMERIC, TEXT = 23, 20, 1700, 25
+"""Type OIDs, from PostgreSQL's `pg_type.dat`."""
+_TYPE_LENGTH = {INT4: 4, INT8: 8, NUMERIC: -1, TEXT: -1}
+
+PROTOCOL_VIOLATION = "08P01"
+"""PgBouncer's SQLSTATE for whatever the console refuses; tools expect it."""
+CONFIG_FILE_ERROR = "F0000"
+FEATURE_NOT_SUPPORTED = "0A000"
+
+PGBOUNCER_VERSION = "1.25.2"
+"""The release whose console this one is compatible with, for tools that decide by version."""
+
+GREETING_PARAMETERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"server_version", f"{PGBOUNCER_VERSION}/bouncer".encode()),
+    (b"client_encoding", b"UTF8"),
+    (b"server_encoding", b"UTF8"),
+    (b"DateStyle", b"ISO"),
+    (b"TimeZone", b"GMT"),
+    (b"standard_conforming_strings", b"on"),
+    (b"is_superuser", b"on"),
+)
+"""What a console client is told at login, in PgBouncer's order."""
+
+Cell = str | int | None
+
+
+@attrs.frozen
+class Column:
+    """A column of a console table; `oid` is its type on the wire, one of INT4, INT8, NUMERIC, TEXT."""
+
+    name: str
+    oid: int
+
+
+def columns(oid: int, names: str) -> tuple[Column, ...]:
+    """Return one column of type `oid` for each of the blank-separated `names`."""
+    return tuple(Column(name, oid) for name in names.split())
+
+
+def encode_text(text: str) -> bytes:
+    """Return `text` as the wire takes it: no zero byte; surrogates from undecodable input become those bytes again."""
+    clean = text.replace("\0", "\ufffd")
+    try:
+        return clean.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return clean.encode("utf-8", "replace")
+
+
+def message(code: bytes, body: bytes) -> bytes:
+    """Return one message with its header; the length word counts itself but not the code."""
+    return code + pack("!I", len(body) + 4) + body
+
+
+READY_FOR_QUERY = message(b"Z", b"I")
+EMPTY_QUERY_RESPONSE = message(b"I", b"")
+
+
+def row_description(table: Sequence[Column]) -> bytes:
+    """Return RowDescription for `table`."""
+    body = bytearray(pack("!H", len(table)))
+    for column in table:
+        body += encode_text(column.name) + b"\0"
+        body += pack("!IHIhiH", 0, 0, column.oid, _TYPE_LENGTH[column.oid], -1, 0)
+    return message(b"T", bytes(body))
+
+
+def data_row(cells: Sequence[Cell]) -> bytes:
+    """Return DataRow; None is NULL."""
+    body = bytearray(pack("!H", len(cells)))
+    for cell in cells:
+        if cell is None:
+            body += b"\xff\xff\xff\xff"
+        else:
+            value = encode_text(cell) if isinstance(cell, str) else b"%d" % cell
+            body += pack("!I", len(value)) + value
+    return message(b"D", bytes(body))
+
+
+def command_complete(tag: str) -> bytes:
+    """Return CommandComplete with `tag`."""
+    return message(b"C", encode_text(tag) + b"\0")
+
+
+def parameter_status(name: bytes, value: bytes) -> bytes:
+    """Return ParameterStatus."""
+    return message(b"S", name + b"\0" + value + b"\0")
+
+
+def error_response(text: str, *, sqlstate: str = PROTOCOL_VIOLATION, detail: str | None = None) -> bytes:
+    """Return ErrorResponse of severity ERROR."""
+    return message(b"E", _fields("ERROR", sqlstate, text, detail))
+
+
+def notice_response(text: str, *, detail: str | None = None) -> bytes:
+    """Return NoticeResponse of severity NOTICE."""
+    return message(b"N", _fields("NOTICE", "00000", text, detail))
+
+
+def _fields(severity: str, sqlstate: str, text: str, detail: str | None) -> bytes:
+    fields: Iterable[tuple[bytes, str | None]] = ((b"S", severity), (b"C", sqlstate), (b"M", text), (b"D", detail))
+    return b"".join(name + encode_text(value) + b"\0" for name, value in fields if value is not None) + b"\0"

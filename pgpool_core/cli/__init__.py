@@ -1,0 +1,45 @@
+"""The command line: one module per sub-command, imported only when it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Final, cast
+
+from pgpool_core import __version__
+
+COMMANDS: Final = {
+    "serve": "run the pooler that a pgbouncer.ini describes",
+    "demo": "try it: a PostgreSQL and a pooler in front of it, until Ctrl-C",
+}
+"""Sub-commands, each in the module of its name with `main(argv) -> exit status`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a sub-command; returns the exit status: 0 done, 1 it could not be done (said on standard error), 2 wrong usage."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    word = words[0] if words else ""
+    if word in COMMANDS:
+        command = cast("Callable[[Sequence[str]], int]", import_module(f"{__name__}.{word}").main)
+        return command(words[1:])
+    if word in ("-V", "--version"):
+        print(f"pgpool-core {__version__}")
+        return 0
+    if word in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    print(f"pgpool-core: {f'unknown command {word!r}' if word else 'no command given'}\n\n{usage()}", file=sys.stderr)
+    return 2
+
+
+def usage() -> str:
+    """What `--help` prints."""
+    commands = "\n".join(f"  {name:8} {about}" for name, about in COMMANDS.items())
+    return (
+        "usage: pgpool-core COMMAND [...]\n\n"
+        f"A PostgreSQL connection pooler, version {__version__}.\n\n"
+        f"commands:\n{commands}\n\n"
+        "options:\n  -V, --version  print the version and exit\n  -h, --help     print this and exit\n\n"
+        "`pgpool-core COMMAND --help` tells more."
+    )

@@ -1,0 +1,340 @@
+"""The configuration as values: frozen, checked, and the table of all settings at once.
+
+An attribute is called as in pgbouncer.ini. Times are seconds (float), sizes bytes or counts (int), booleans bool, lists tuples of
+text; what a database or user does not say is None. Passwords and SQL never show in a repr.
+Sources: PgBouncer docs, "Configuration" (names, defaults, meanings); settings that only pgpool_core has say so.
+"""
+
+# ruff: noqa: RUF009 (`_setting` declares an attrs field, as attrs.field does)
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal, cast
+
+import attrs
+
+from pgpool_core.config.problems import Place, bad_name, invalid_value, not_supported_value, quoted
+from pgpool_core.config.units import (
+    Choice,
+    FileMode,
+    Flag,
+    Hosts,
+    Integer,
+    Kind,
+    Names,
+    NotBuilt,
+    Seconds,
+    Text,
+    is_clean,
+)
+from pgpool_core.errors import ConfigError, ConfigProblem
+
+AuthType = Literal["any", "trust", "plain", "md5", "scram-sha-256"]
+PoolMode = Literal["session", "transaction", "statement"]
+IoBackend = Literal["auto", "epoll"]
+LoadBalance = Literal["round-robin", "disable"]
+
+AUTH_TYPES: Final = ("any", "trust", "plain", "md5", "scram-sha-256")
+POOL_MODES: Final = ("session", "transaction", "statement")
+"""Like AUTH_TYPES in the order of the engine's numbers."""
+
+FALLBACK_DATABASE: Final = "*"
+CONSOLE_DATABASE: Final = "pgbouncer"
+MAX_DATABASE_LEN: Final = 63  # bytes, as PostgreSQL's NAMEDATALEN - 1
+MAX_USER_LEN: Final = 127  # bytes
+MAX_PASSWORD_LEN: Final = 65530  # bytes
+
+_MODE: Final = Choice(POOL_MODES)
+
+
+def _setting(default: object, kind: Kind, meaning: str, *, reload: bool = True) -> Any:
+    """Declare a field with what SHOW CONFIG, the reader and the manual need to know about it."""
+    secret = bool(getattr(kind, "secret", False))
+    metadata = {"kind": kind, "meaning": meaning, "reload": reload}
+    return attrs.field(default=default, metadata=metadata, repr=not secret)
+
+
+def _checked(instance: attrs.AttrsInstance, place: Place) -> Iterator[ConfigProblem]:
+    """Check each field with its kind, write back what the kind made of it, yield what it refused."""
+    for field in attrs.fields(type(instance)):
+        kind: Kind | None = field.metadata.get("kind")
+        value = getattr(instance, field.name)
+        if kind is None or (value is None and field.default is None):
+            continue
+        try:
+            object.__setattr__(instance, field.name, kind.check(value))
+        except NotBuilt:
+            yield not_supported_value(place, field.name, value, kind)
+        except ValueError:
+            yield invalid_value(place, field.name, value, kind)
+
+
+@attrs.frozen(kw_only=True)
+class DatabaseConfig:
+    """One line of [databases]: where a database lives and what is special about it.
+
+    Raises:
+        ConfigError: a value is not acceptable; carries every one.
+    """
+
+    dbname: str | None = _setting(
+        None, Text(max_len=MAX_DATABASE_LEN, filled=True), "name on the server; else the name that the client asked for"
+    )
+    host: str | None = _setting(
+        None, Hosts(), "server, or several with commas between; else the socket in unix_socket_dir"
+    )
+    port: int = _setting(5432, Integer(1, 65535), "port of the server, also part of its socket's name")
+    user: str | None = _setting(
+        None, Text(max_len=MAX_USER_LEN, filled=True), "log in as this user whoever the client is (forced user)"
+    )
+    password: str | None = _setting(
+        None,
+        Text(max_len=MAX_PASSWORD_LEN, filled=True, secret=True),
+        "password or secret for the server; else auth_file",
+    )
+    pool_size: int | None = _setting(None, Integer(), "instead of default_pool_size")
+    min_pool_size: int | None = _setting(None, Integer(), "instead of the global one")
+    reserve_pool_size: int | None = _setting(None, Integer(), "instead of the global one; also written reserve_pool")
+    pool_mode: PoolMode | None = _setting(None, _MODE, "instead of the global one")
+    connect_query: str | None = _setting(
+        None, Text(filled=True, secret=True), "SQL run on each new server connection before it is used"
+    )
+    max_db_connections: int | None = _setting(None, Integer(), "instead of the global one")
+    server_lifetime: float | None = _setting(None, Seconds(), "instead of the global one")
+    query_wait_timeout: float | None = _setting(None, Seconds(), "instead of the global one")
+    client_encoding: str | None = _setting(None, Text(filled=True), "sent to the server at login")
+    datestyle: str | None = _setting(None, Text(filled=True), "sent to the server at login")
+    timezone: str | None = _setting(None, Text(filled=True), "sent to the server at login")
+    application_name: str | None = _setting(None, Text(filled=True), "sent to the server at login")
+    load_balance_hosts: LoadBalance | None = _setting(
+        None,
+        Choice(("round-robin", "disable")),
+        "round-robin (as if unset): take the hosts in turn; disable: stay until one fails",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if problems := list(_checked(self, Place())):
+            raise ConfigError(problems)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts one by one; none means the unix socket in unix_socket_dir."""
+        return tuple(name.strip() for name in self.host.split(",")) if self.host else ()
+
+
+@attrs.frozen(kw_only=True)
+class UserConfig:
+    """One line of [users]: what is special about a user. It goes before [databases], which goes before [pgbouncer].
+
+    Raises:
+        ConfigError: a value is not acceptable; carries every one.
+    """
+
+    pool_mode: PoolMode | None = _setting(None, _MODE, "instead of the database's or the global one")
+    pool_size: int | None = _setting(None, Integer(), "instead of the database's or default_pool_size")
+    reserve_pool_size: int | None = _setting(None, Integer(), "instead of the database's or the global one")
+    max_user_connections: int | None = _setting(None, Integer(), "instead of the global one")
+    query_wait_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
+
+    def __attrs_post_init__(self) -> None:
+        if problems := list(_checked(self, Place())):
+            raise ConfigError(problems)
+
+
+def _own_databases(given: Mapping[str, DatabaseConfig]) -> Mapping[str, DatabaseConfig]:
+    return dict(given)  # a copy, so that nobody changes it behind our back
+
+
+def _own_users(given: Mapping[str, UserConfig]) -> Mapping[str, UserConfig]:
+    return dict(given)
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """Everything the pooler can be told. `Config(databases={"app": DatabaseConfig(host="db1")})` is PgBouncer's default otherwise.
+
+    Raises:
+        ConfigError: a value or a name is not acceptable; carries every one.
+    """
+
+    databases: Mapping[str, DatabaseConfig] = attrs.field(factory=dict, converter=_own_databases)
+    """By the name that clients ask for; `*` answers for names that are not here."""
+    users: Mapping[str, UserConfig] = attrs.field(factory=dict, converter=_own_users)
+
+    listen_addr: tuple[str, ...] = _setting(
+        (), Names(words=False), "TCP addresses or names to listen on, `*` = all; empty = unix socket only", reload=False
+    )
+    listen_port: int = _setting(
+        6432, Integer(0, 65535), "TCP port, and part of the unix socket's name; 0 = any free port (ours)", reload=False
+    )
+    unix_socket_dir: str = _setting(
+        "/tmp",  # noqa: S108 (the default of PgBouncer)
+        Text(),
+        "folder of our unix socket and of servers without a host; `@name` = abstract, empty = none",
+        reload=False,
+    )
+    unix_socket_mode: int = _setting(0o777, FileMode(), "permissions of our unix socket", reload=False)
+    unix_socket_group: str = _setting(
+        "", Text(), "group of our unix socket, name or number; empty = the process's", reload=False
+    )
+
+    logfile: str = _setting("", Text(), "file that log lines are added to, besides stderr; reopened by RELOAD")
+    log_connections: bool = _setting(True, Flag(), "log successful logins and new server connections")
+    log_disconnections: bool = _setting(True, Flag(), "log why connections were closed")
+    log_pooler_errors: bool = _setting(True, Flag(), "log errors that the pooler itself sends to clients")
+    log_stats: bool = _setting(True, Flag(), "write the statistics line every stats_period")
+    stats_period: float = _setting(
+        60.0, Seconds(positive=True), "how often averages and the statistics line are computed"
+    )
+    verbose: int = _setting(0, Integer(0, 3), "0 to 3: how much more to log")
+
+    auth_type: AuthType = _setting(
+        "md5",
+        Choice(AUTH_TYPES, not_built=("cert", "hba", "ldap", "pam", "peer")),
+        "any, trust, plain, md5 or scram-sha-256: how clients prove who they are",
+    )
+    auth_file: str | None = _setting(None, Text(optional=True), 'file of "user" "secret" lines')
+    admin_users: tuple[str, ...] = _setting((), Names(), "users who may run every console command")
+    stats_users: tuple[str, ...] = _setting((), Names(), "users who may run SHOW on the console")
+
+    pool_mode: PoolMode = _setting(
+        "session", _MODE, "session, transaction or statement: when a server connection goes back to its pool"
+    )
+    max_client_conn: int = _setting(
+        100, Integer(), "clients at one time, logins and cancel requests included; the console is free"
+    )
+    default_pool_size: int = _setting(20, Integer(), "server connections per pair of database and user; 0 = any number")
+    min_pool_size: int = _setting(0, Integer(), "server connections kept open in a pool that is in use")
+    reserve_pool_size: int = _setting(
+        0, Integer(), "further server connections for a pool whose clients have waited too long"
+    )
+    reserve_pool_timeout: float = _setting(
+        5.0, Seconds(), "how long the oldest client must have waited for that; 0 = never"
+    )
+    max_db_connections: int = _setting(0, Integer(), "server connections per database, over all users; 0 = any number")
+    max_user_connections: int = _setting(
+        0, Integer(), "server connections per server user, over all databases; 0 = any number"
+    )
+    ignore_startup_parameters: tuple[str, ...] = _setting(
+        (), Names(), "startup parameters that a client may send in vain; others that are not known are refused"
+    )
+
+    server_reset_query: str = _setting(
+        "DISCARD ALL", Text(), "SQL run when a session client leaves its server; empty = none"
+    )
+    server_reset_query_always: bool = _setting(False, Flag(), "run it in transaction and statement mode too")
+    server_check_query: str = _setting(
+        "<empty>", Text(), "SQL that tests a server before reuse; `<empty>` = an empty query, empty = no test"
+    )
+    server_check_delay: float = _setting(30.0, Seconds(), "a server idle for longer is tested before reuse; 0 = always")
+    server_lifetime: float = _setting(
+        3600.0, Seconds(), "a server older than this is closed when unused; 0 = after one use"
+    )
+    server_idle_timeout: float = _setting(600.0, Seconds(), "a server idle for longer is closed; 0 = never")
+    server_connect_timeout: float = _setting(15.0, Seconds(), "time for connecting and logging in to a server; 0 = any")
+    server_login_retry: float = _setting(
+        15.0, Seconds(), "pause after a failed login to a server; clients fail at once meanwhile"
+    )
+
+    query_wait_timeout: float = _setting(120.0, Seconds(), "longest wait of a client for a server; 0 = any")
+    client_login_timeout: float = _setting(60.0, Seconds(), "time for a client to log in; 0 = any")
+
+    tcp_keepalive: bool = _setting(True, Flag(), "SO_KEEPALIVE on connections of both sides")
+    tcp_keepcnt: int = _setting(0, Integer(0, 127), "TCP_KEEPCNT, lost probes; 0 = as the system has it")
+    tcp_keepidle: int = _setting(
+        0, Integer(0, 32767, unit="s"), "TCP_KEEPIDLE, quiet time before a probe; 0 = as the system has it"
+    )
+    tcp_keepintvl: int = _setting(
+        0, Integer(0, 32767, unit="s"), "TCP_KEEPINTVL, time between probes; 0 = as the system has it"
+    )
+    max_packet_size: int = _setting(
+        2**31 - 1, Integer(1, unit="bytes"), "largest message that is let through in either direction"
+    )
+
+    workers: int = _setting(1, Integer(0, 256), "ours: threads that move data; 0 = one per processor", reload=False)
+    io_backend: IoBackend = _setting(
+        "auto",
+        Choice(("auto", "epoll"), not_built=("io_uring",)),
+        "ours: auto or epoll: how workers wait for sockets",
+        reload=False,
+    )
+    server_connect_parallel: int = _setting(
+        4, Integer(1, 1024), "ours: server connections that one pool may be opening at one time"
+    )
+    message_stall_timeout: float = _setting(
+        30.0,
+        Seconds(positive=True),
+        "ours: how long a client may pause in the middle of a message while it holds a server",
+    )
+    server_drain_timeout: float = _setting(
+        5.0,
+        Seconds(positive=True),
+        "ours: how long a server whose client vanished may take to become clean before it is closed",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        problems = list(_checked(self, Place()))
+        databases: Mapping[str, object] = self.databases  # a program may have put anything there
+        for name, database in databases.items():
+            if text := database_name_problem(name):
+                problems.append(bad_name(Place(section="databases"), text))
+            if not isinstance(database, DatabaseConfig):
+                problems.append(
+                    bad_name(Place(section="databases"), f"database {quoted(name)} is not a DatabaseConfig")
+                )
+        users: Mapping[str, object] = self.users
+        for name, user in users.items():
+            if text := user_name_problem(name):
+                problems.append(bad_name(Place(section="users"), text))
+            if not isinstance(user, UserConfig):
+                problems.append(bad_name(Place(section="users"), f"user {quoted(name)} is not a UserConfig"))
+        if problems:
+            raise ConfigError(problems)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        databases: Mapping[str, DatabaseConfig | Mapping[str, object] | str] | None = None,
+        users: Mapping[str, UserConfig | Mapping[str, object]] | None = None,
+        **settings: object,
+    ) -> Config:
+        """Make a Config from plain Python values.
+
+        Args:
+            databases: each a DatabaseConfig, a mapping of its keys, or a `postgres://` URL or `key=value` connection string.
+            users: each a UserConfig or a mapping of its keys.
+            settings: by their ini names; what a file could hold as text may also be given as that text.
+
+        Raises:
+            ConfigError: carries every problem found.
+        """
+        from pgpool_core.config.build import build_config
+
+        return build_config(databases or {}, users or {}, settings)
+
+
+def database_name_problem(name: object) -> str | None:
+    """Why no entry of [databases] can be called `name`; None when it can."""
+    if name == CONSOLE_DATABASE:
+        return f'database name "{CONSOLE_DATABASE}" is reserved for the console'
+    return _name_problem("database", name, MAX_DATABASE_LEN)
+
+
+def user_name_problem(name: object) -> str | None:
+    """Why no entry of [users] can be called `name`; None when it can."""
+    return _name_problem("user", name, MAX_USER_LEN)
+
+
+def _name_problem(what: str, name: object, limit: int) -> str | None:
+    if not isinstance(name, str) or not name or not is_clean(name):
+        return f"a {what} name must be a non-empty text without zero bytes"
+    if len(name.encode()) > limit:
+        return f"{what} name {quoted(name)} is too long: at most {limit} bytes"
+    return None
+
+
+def kind_of(field: attrs.Attribute[Any]) -> Kind | None:
+    """The kind that a field was declared with; None for `databases` and `users`."""
+    return cast("Kind | None", field.metadata.get("kind"))

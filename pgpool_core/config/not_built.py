@@ -1,0 +1,171 @@
+"""Settings of PgBouncer that this version does not have: known by name, refused unless the value asks for nothing.
+
+A file that spells out PgBouncer's default, or switches a thing off that is not here, loads; any other value is refused, because a
+setting that is read and then ignored is worse than an error. One default is refused all the same: `max_prepared_statements = 200`
+asks for prepared statements that work across servers.
+Source: PgBouncer docs, "Configuration", release 1.25.2 and what was merged after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+
+from pgpool_core.config.units import Choice, Flag, Integer, Kind, Names, Seconds, Text
+
+
+@attrs.frozen
+class NotBuiltSetting:
+    """One such setting: how its values are written, and which of them ask for nothing."""
+
+    kind: Kind
+    accepted: tuple[str, ...]
+
+    def asks_for_nothing(self, text: str) -> bool:
+        """Whether `text` may stand in a file of this version.
+
+        Raises:
+            ValueError: PgBouncer would not accept `text` either.
+        """
+        value = self.kind.parse(text)
+        return any(value == self.kind.parse(accepted) for accepted in self.accepted)
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, for the end of an error."""
+        written = [text for text in self.accepted if text]
+        return f"; leave it out or at {' or '.join(written)}" if written else "; leave it out"
+
+
+_TEXT: Final = Text()
+_SSLMODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_AUTH_QUERY: Final = (
+    "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END"
+    " FROM pg_authid WHERE rolname=$1 AND rolcanlogin"
+)
+
+
+def _text(*accepted: str) -> NotBuiltSetting:
+    return NotBuiltSetting(_TEXT, accepted or ("",))
+
+
+def _flag(*accepted: str) -> NotBuiltSetting:
+    return NotBuiltSetting(Flag(), accepted)
+
+
+def _number(*accepted: str, high: int = 2**31 - 1) -> NotBuiltSetting:
+    return NotBuiltSetting(Integer(0, high), accepted)
+
+
+def _seconds(*accepted: str) -> NotBuiltSetting:
+    return NotBuiltSetting(Seconds(), accepted)
+
+
+@attrs.frozen
+class _IgnoringCase:
+    """A list of names that are compared without regard to case."""
+
+    accepts: str = "names separated by commas"
+    unit: str = "list"
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        return tuple(name.lower() for name in Names().parse(text))
+
+    def check(self, value: object) -> tuple[str, ...]:
+        return Names().check(value)
+
+    def show(self, value: object) -> str:
+        return Names().show(value)
+
+
+NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
+    {
+        "user": _text(),
+        "pidfile": _text(),
+        "syslog": _flag("0"),
+        "syslog_ident": _text("pgbouncer"),
+        "syslog_facility": _text("daemon"),
+        "conffile": _text(),
+        "job_name": _text("pgbouncer"),
+        "service_name": _text("pgbouncer"),
+        "so_reuseport": _flag("0"),
+        "peer_id": _number("0", high=16383),
+        "listen_backlog": _number("128"),
+        "tcp_defer_accept": _number("0", "1"),  # saves a wake-up, changes nothing that a client sees
+        "tcp_user_timeout": _number("0"),
+        "tcp_socket_buffer": _number("0"),
+        "pkt_buf": _number("4096"),
+        "sbuf_loopcnt": _number("5"),
+        "suspend_timeout": _seconds("10"),
+        "resolv_conf": _text(),
+        "application_name_add_host": _flag("0"),
+        "disable_pqexec": _flag("0"),
+        "login_notify_message": _text(),
+        "max_db_client_connections": _number("0"),
+        "max_user_client_connections": _number("0"),
+        "server_round_robin": _flag("0"),
+        "max_prepared_statements": _number("0"),
+        "track_extra_parameters": NotBuiltSetting(_IgnoringCase(), ("IntervalStyle",)),
+        "pool_idle_timeout": _seconds("0"),
+        "autodb_idle_timeout": _seconds("3600"),
+        "server_fast_close": _flag("0"),
+        "dns_max_ttl": _seconds("15"),
+        "dns_nxdomain_ttl": _seconds("15"),
+        "dns_zone_check_period": _seconds("0"),
+        "query_wait_notify": _seconds("0", "5"),
+        "cancel_wait_timeout": _seconds("10"),
+        "client_idle_timeout": _seconds("0"),
+        "idle_transaction_timeout": _seconds("0"),
+        "transaction_timeout": _seconds("0"),
+        "query_timeout": _seconds("0"),
+        "auth_hba_file": _text(),
+        "auth_ident_file": _text(),
+        "auth_user": _text(),
+        "auth_query": _text(_AUTH_QUERY),
+        "auth_dbname": _text(),
+        "auth_ldap_options": _text(),
+        "scram_iterations": _number("4096"),
+        "client_tls_sslmode": NotBuiltSetting(Choice(_SSLMODES), ("disable",)),
+        "client_tls_key_file": _text(),
+        "client_tls_cert_file": _text(),
+        "client_tls_ca_file": _text(),
+        "client_tls_protocols": _text("secure", "default"),
+        "client_tls_ciphers": _text("default", "secure", "fast", "normal"),
+        "client_tls13_ciphers": _text(),
+        "client_tls_ecdhcurve": _text("auto"),
+        "client_tls_dheparams": _text("auto"),
+        # allow and prefer permit a connection without TLS, which is what this version makes
+        "server_tls_sslmode": NotBuiltSetting(Choice(_SSLMODES), ("disable", "allow", "prefer")),
+        "server_tls_ca_file": _text(),
+        "server_tls_key_file": _text(),
+        "server_tls_cert_file": _text(),
+        "server_tls_protocols": _text("secure", "default"),
+        "server_tls_ciphers": _text("default", "secure", "fast", "normal"),
+        "server_tls13_ciphers": _text(),
+    }
+)
+"""[pgbouncer]"""
+
+NOT_BUILT_DATABASE: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
+    {
+        "auth_user": NotBuiltSetting(_TEXT, ()),
+        "auth_query": NotBuiltSetting(_TEXT, ()),
+        "auth_dbname": NotBuiltSetting(_TEXT, ()),
+        "max_db_client_connections": _number("0"),
+    }
+)
+"""[databases]"""
+
+NOT_BUILT_USER: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
+    {
+        "max_user_client_connections": _number("0"),
+        "query_timeout": _seconds("0"),
+        "idle_transaction_timeout": _seconds("0"),
+        "transaction_timeout": _seconds("0"),
+        "client_idle_timeout": _seconds("0"),
+    }
+)
+"""[users]"""

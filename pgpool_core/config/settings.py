@@ -1,0 +1,76 @@
+"""The settings of each section as tables, and SHOW CONFIG's rows made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import attrs
+
+from pgpool_core.config.model import Config, DatabaseConfig, UserConfig, kind_of
+from pgpool_core.config.units import Kind
+
+
+@attrs.frozen
+class Setting:
+    """What is known about one setting, whatever its value is."""
+
+    name: str
+    kind: Kind
+    default: object
+    reloadable: bool
+    """Whether RELOAD applies a new value; the others need a restart."""
+    meaning: str
+
+    @property
+    def unit(self) -> str:
+        """Unit or form of the value: `s`, `bytes`, `0/1`, `octal`, `list`; empty where there is none."""
+        return self.kind.unit
+
+    def show(self, value: object) -> str | None:
+        """Write `value` as a file would have it; None for unset."""
+        return None if value is None else self.kind.show(value)
+
+
+class SettingRow(NamedTuple):
+    """One line of SHOW CONFIG, values as they would be written in a file; None is unset."""
+
+    key: str
+    value: str | None
+    default: str | None
+    changeable: bool
+
+
+def _table(cls: type[attrs.AttrsInstance]) -> Mapping[str, Setting]:
+    rows: dict[str, Setting] = {}
+    field: attrs.Attribute[Any]
+    for field in attrs.fields(cls):
+        if kind := kind_of(field):
+            rows[field.name] = Setting(
+                field.name, kind, field.default, field.metadata["reload"], field.metadata["meaning"]
+            )
+    return MappingProxyType(rows)
+
+
+SETTINGS: Final = _table(Config)
+"""[pgbouncer]"""
+DATABASE_KEYS: Final = _table(DatabaseConfig)
+"""[databases]"""
+USER_KEYS: Final = _table(UserConfig)
+"""[users]"""
+KEY_ALIASES: Final[Mapping[str, str]] = MappingProxyType({"reserve_pool": "reserve_pool_size"})
+"""Second names of keys of [databases]."""
+
+
+def describe(config: Config) -> list[SettingRow]:
+    """Every supported setting of [pgbouncer], by name."""
+    return [
+        SettingRow(
+            name,
+            setting.show(getattr(config, name)),
+            setting.show(setting.default),
+            setting.reloadable,
+        )
+        for name, setting in sorted(SETTINGS.items())
+    ]

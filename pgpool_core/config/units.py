@@ -1,0 +1,289 @@
+"""Kinds of setting: how a value is written in an ini file, what Python value it becomes, and how it is shown.
+
+Each kind has three doors. `parse` reads the text of a file, `check` takes a value that a program gave, `show` writes the value as
+a file would have it. The first two raise ValueError when the value is not acceptable, or NotBuilt when PgBouncer knows it and this
+version does not. `accepts` completes the sentence "expected ...".
+Source: PgBouncer docs, "Configuration"; numbers are read as by strtol with base 0 (decimal, 0x hexadecimal, 0 octal).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from typing import Final, Protocol
+
+import attrs
+
+MAX_INT: Final = 2**31 - 1
+MAX_SECONDS: Final = float(MAX_INT)  # 68 years; as microseconds it fits 64 bits with room for sums
+
+_BLANKS: Final = " \t\r\f\v"
+_INTEGER: Final = re.compile(r"[+]?(0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,20}|[1-9][0-9]{0,18})")
+_SECONDS: Final = re.compile(r"[+]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})([eE][+-]?[0-9]{1,2})?")
+_WORD_END: Final = r"[ \t\r\f\v\n,]"
+_TRUE: Final = frozenset({"1", "on", "yes", "true"})
+_FALSE: Final = frozenset({"0", "off", "no", "false"})
+
+
+class NotBuilt(ValueError):
+    """A value that PgBouncer knows and this version of pgpool_core does not."""
+
+
+class Kind(Protocol):
+    """What every kind of setting offers."""
+
+    @property
+    def accepts(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    def parse(self, text: str) -> object: ...
+    def check(self, value: object) -> object: ...
+    def show(self, value: object) -> str: ...
+
+
+@attrs.frozen
+class Flag:
+    """A boolean: 0 or 1, and the words that people try."""
+
+    accepts: str = "0 or 1 (also on, off, yes, no, true, false)"
+    unit: str = "0/1"
+
+    def parse(self, text: str) -> bool:
+        word = text.lower()
+        if word in _TRUE or word in _FALSE:
+            return word in _TRUE
+        raise ValueError(text)
+
+    def check(self, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, int) and value in (0, 1):
+            return bool(value)
+        raise ValueError(value)
+
+    def show(self, value: object) -> str:
+        return "1" if value else "0"
+
+
+@attrs.frozen
+class Integer:
+    """A whole number from `low` to `high`; what it counts stands in `unit`."""
+
+    low: int = 0
+    high: int = MAX_INT
+    unit: str = ""
+
+    @property
+    def accepts(self) -> str:
+        return f"a whole number from {self.low} to {self.high}"
+
+    def parse(self, text: str) -> int:
+        return self.check(_parse_int(text))
+
+    def check(self, value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high:
+            return int(value)
+        raise ValueError(value)
+
+    def show(self, value: object) -> str:
+        return str(value)
+
+
+@attrs.frozen
+class FileMode:
+    """Permission bits, in octal. A number without a leading zero is refused: PgBouncer reads `777` as decimal, that is 01411."""
+
+    accepts: str = "an octal number with a leading 0, from 00 to 0777"
+    unit: str = "octal"
+
+    def parse(self, text: str) -> int:
+        if not text.startswith("0"):
+            raise ValueError(text)
+        return self.check(_parse_int(text))
+
+    def check(self, value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0o777:
+            return int(value)
+        raise ValueError(value)
+
+    def show(self, value: object) -> str:
+        return f"{value:04o}"
+
+
+@attrs.frozen
+class Seconds:
+    """A time in seconds; fractions count down to microseconds."""
+
+    positive: bool = False
+    unit: str = "s"
+
+    @property
+    def accepts(self) -> str:
+        least = "more than 0" if self.positive else "0 or more"
+        return f"seconds without a unit, {least}, fractions allowed, at most {MAX_INT}"
+
+    def parse(self, text: str) -> float:
+        if not _SECONDS.fullmatch(text):
+            raise ValueError(text)
+        return self.check(float(text))
+
+    def check(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(value)
+        if not 0 <= value <= MAX_SECONDS:  # also false for NaN
+            raise ValueError(value)
+        if self.positive and value < 1e-6:
+            raise ValueError(value)
+        return float(value)
+
+    def show(self, value: object) -> str:
+        assert isinstance(value, int | float)
+        if math.floor(value) == value:
+            return str(int(value))
+        return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+@attrs.frozen
+class Text:
+    """Any text without zero bytes.
+
+    Attributes:
+        max_len: longest text, in bytes of UTF-8; 0 = any.
+        optional: whether unset (None) is a value; an empty text in a file then means unset.
+        filled: whether an empty text is refused.
+        secret: whether the value must never be repeated in an error.
+    """
+
+    max_len: int = 0
+    optional: bool = False
+    filled: bool = False
+    secret: bool = False
+    unit: str = ""
+
+    @property
+    def accepts(self) -> str:
+        amount = f" of at most {self.max_len} bytes" if self.max_len else ""
+        return f"a {'non-empty ' if self.filled else ''}text{amount} without zero bytes"
+
+    def parse(self, text: str) -> str | None:
+        if self.optional and not text:
+            return None
+        return self.check(text)
+
+    def check(self, value: object) -> str | None:
+        if value is None and self.optional:
+            return None
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if not isinstance(value, str) or not is_clean(value):
+            raise ValueError(value)
+        if (self.filled and not value) or (self.max_len and len(value.encode()) > self.max_len):
+            raise ValueError(value)
+        return value
+
+    def show(self, value: object) -> str:
+        return str(value)
+
+
+@attrs.frozen
+class Names:
+    """A list of names, separated by commas; between `words`, blanks separate too, as PgBouncer reads lists of names."""
+
+    words: bool = True
+    unit: str = "list"
+
+    @property
+    def accepts(self) -> str:
+        return "names separated by commas, none with blanks inside"
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        separator = _WORD_END if self.words else ","
+        return self.check([item for part in re.split(separator, text) if (item := part.strip(_BLANKS))])
+
+    def check(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(value)
+        for item in value:
+            if not isinstance(item, str) or not item or not is_clean(item) or re.search(_WORD_END, item):
+                raise ValueError(value)
+        return tuple(value)
+
+    def show(self, value: object) -> str:
+        assert isinstance(value, tuple)
+        return ", ".join(value)
+
+
+@attrs.frozen
+class Hosts:
+    """Where a server is: one host or several with commas between them, kept as written.
+
+    Each is a name, an IPv4 or bare IPv6 address, the folder of a unix socket (`/dir`), or an abstract socket (`@name`).
+    """
+
+    accepts: str = "a host name, an address without brackets, /dir, @abstract, or several with commas between them"
+    unit: str = ""
+
+    def parse(self, text: str) -> str:
+        return self.check(text)
+
+    def check(self, value: object) -> str:
+        if not isinstance(value, str) or not is_clean(value):
+            raise ValueError(value)
+        for host in value.split(","):
+            name = host.strip(_BLANKS)
+            if not name or (name[0] not in "/@" and re.search(r"[][/\s]", name)):
+                raise ValueError(value)
+        return value
+
+    def show(self, value: object) -> str:
+        return str(value)
+
+
+@attrs.frozen
+class Choice:
+    """One word out of `words`, in any case; `not_built` are words that PgBouncer knows and this version refuses by name."""
+
+    words: tuple[str, ...]
+    not_built: tuple[str, ...] = ()
+    unit: str = ""
+
+    @property
+    def accepts(self) -> str:
+        return "one of " + ", ".join(self.words)
+
+    def parse(self, text: str) -> str:
+        word = text.lower()
+        if word in self.not_built:
+            raise NotBuilt(text)
+        if word not in self.words:
+            raise ValueError(text)
+        return word
+
+    def check(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError(value)
+        return self.parse(value)
+
+    def show(self, value: object) -> str:
+        return str(value)
+
+
+def is_clean(text: str) -> bool:
+    """Whether `text` can go to PostgreSQL: no zero byte, and nothing that UTF-8 cannot say (lone surrogates)."""
+    if "\0" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _parse_int(text: str) -> int:
+    if not _INTEGER.fullmatch(text):
+        raise ValueError(text)
+    digits = text.lstrip("+").lower()
+    if digits.startswith("0x"):
+        return int(digits, 16)
+    return int(digits, 8) if digits.startswith("0") else int(digits)

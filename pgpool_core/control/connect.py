@@ -1,0 +1,341 @@
+"""Open one server connection and log in: with cancel.py the only place in control that makes sockets to PostgreSQL.
+
+The result is handed to the engine as a bare descriptor; nothing of trio stays attached to it.
+Source: PostgreSQL docs, "Message Flow", Start-up; PgBouncer docs, [databases] host, load_balance_hosts, connect_query.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+import attrs
+import trio
+
+from pgpool_core import logs
+from pgpool_core.control.connect_query import ConnectQuery, QueryDone
+from pgpool_core.control.hosts import Address, HostOrder, connect, place, resolve
+from pgpool_core.control.messages import TERMINATE, ErrorFields
+from pgpool_core.control.server_login import (
+    NEED_DATA,
+    KeysWanted,
+    LoginCut,
+    LoginOk,
+    ServerLogin,
+    ServerNotice,
+    Verdict,
+)
+from pgpool_core.errors import ServerLoginRefused, ServerProtocolError, ServerUnavailable
+from pgpool_core.policy.scram import scram_keys
+from pgpool_core.policy.secrets import Secret
+
+__all__ = [
+    "BytePipe",
+    "HostOrder",
+    "LoggedInServer",
+    "ServerTarget",
+    "SocketPipe",
+    "log_in",
+    "open_server",
+]
+
+MAX_NOTICE_LEN: Final = 500  # characters of a notice that a log line may take
+RECEIVE_LEN: Final = 16 * 1024  # bytes per receive; a whole login fits
+
+
+def _to_bytes(value: str | bytes) -> bytes:
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+
+
+def _to_pairs(pairs: Iterable[tuple[str | bytes, str | bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((_to_bytes(name), _to_bytes(value)) for name, value in pairs)
+
+
+@attrs.frozen(kw_only=True)
+class ServerTarget:
+    """Where one pool's servers are and how to log in there; everything `open_server` needs."""
+
+    hosts: tuple[str, ...] = attrs.field(validator=attrs.validators.min_len(1))  # name, address, /dir, @abstract
+    port: int = 5432
+    dbname: bytes = attrs.field(converter=_to_bytes)
+    user: bytes = attrs.field(converter=_to_bytes)
+    secret: Secret | None = None
+    parameters: tuple[tuple[bytes, bytes], ...] = attrs.field(default=(), converter=_to_pairs)  # for the startup packet
+    connect_query: bytes = attrs.field(default=b"", converter=_to_bytes, repr=False)  # b"" = none
+    tcp_keepalive: bool = True
+    tcp_keepidle: int = 0  # seconds, 0 = as the operating system has it
+    tcp_keepintvl: int = 0  # seconds, 0 = as the operating system has it
+    tcp_keepcnt: int = 0  # probes, 0 = as the operating system has it
+    host_order: HostOrder = attrs.field(factory=HostOrder, eq=False, repr=False)
+
+
+@attrs.define(eq=False)
+class LoggedInServer:
+    """A server that is ready for queries; owns its socket until `detach` or `close`."""
+
+    host: str  # the address in use, or the socket directory: where a CancelRequest has to go
+    port: int
+    is_unix: bool
+    backend_pid: int
+    backend_key: bytes = attrs.field(repr=False)
+    parameters: list[tuple[bytes, bytes]]  # the last value of each, in the order in which the names first came
+    unread: bytes = attrs.field(repr=False)  # bytes that came behind ReadyForQuery
+    _socket: trio.socket.SocketType | None = attrs.field(repr=False)
+
+    def detach(self) -> int:
+        """The descriptor, non-blocking; it moves to the caller, who closes it."""
+        sock, self._socket = self._socket, None
+        if sock is None:
+            raise RuntimeError("this server connection has been given away or closed")
+        return sock.detach()
+
+    def close(self) -> None:
+        """Say Terminate if the socket takes it at once, and close; nothing to do after `detach`."""
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            _close_politely(sock)
+
+
+class BytePipe(Protocol):
+    """What a login needs of a connection; memory streams of trio.testing fit too."""
+
+    async def send_all(self, data: bytes, /) -> None: ...
+    async def receive_some(self) -> bytes | bytearray: ...
+
+
+class SocketPipe:
+    """A bare trio socket as a BytePipe. trio.SocketStream would leave TCP_NOTSENT_LOWAT on the descriptor we hand over.
+
+    A failing send is not raised: the server may have said why in bytes that wait to be received.
+    """
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self._socket = sock
+
+    async def send_all(self, data: bytes, /) -> None:
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[await self._socket.send(left) :]
+        except OSError:
+            await trio.lowlevel.checkpoint()
+
+    async def receive_some(self) -> bytes:
+        return await self._socket.recv(RECEIVE_LEN)
+
+
+async def log_in(pipe: BytePipe, login: ServerLogin, user: bytes, secret: Secret | None, tag: str) -> Verdict:
+    """Drive `login` over `pipe` until it reaches a verdict; `tag` names the server in log lines.
+
+    Raises:
+        ServerProtocolError: the server broke the protocol.
+        OSError: the connection broke.
+    """
+    while True:
+        event = login.next_event()
+        if data := login.data_to_send():
+            await pipe.send_all(data)
+        if event is NEED_DATA:
+            login.receive_data(await pipe.receive_some())
+        elif isinstance(event, KeysWanted):
+            password = (secret.plain if secret is not None else None) or b""
+            login.provide_keys(await scram_keys(user, password, event.salt, event.iterations))
+        elif isinstance(event, ServerNotice):
+            logs.LOGGER.info("%s", logs.line(tag, f"server notice at login: {event.fields.message[:MAX_NOTICE_LEN]}"))
+        else:
+            return event
+
+
+async def open_server(target: ServerTarget, *, timeout_s: float) -> LoggedInServer:
+    """A server connection, logged in, with connect_query run.
+
+    Hosts and their addresses are tried one after the other; each may use its share of the time left to connect, a
+    login all of it. A host that answers 57P03 (cannot_connect_now) gives way to the next one; any other refusal is
+    final.
+
+    Args:
+        timeout_s: server_connect_timeout, in seconds, for everything together.
+    Raises:
+        ServerUnavailable: no host could be reached or none answered in time; names each host and its reason.
+        ServerLoginRefused: the server's ErrorResponse, or our own where the secret cannot answer what the server asks.
+        ServerProtocolError: the server broke the protocol.
+    """
+    attempt = _Attempt(target, trio.current_time() + timeout_s, timeout_s)
+    with trio.move_on_after(timeout_s):
+        for host in target.host_order.hosts(target.hosts):
+            server = await attempt.try_host(host)
+            if server is not None:
+                return server
+            target.host_order.failed(host, target.hosts)
+            attempt.hosts_left -= 1
+        raise attempt.failure()
+    if attempt.at is not None:
+        target.host_order.failed(attempt.host, target.hosts)
+        attempt.problems.append(f"{attempt.at}: {attempt.waiting_for} within {timeout_s:g} s (server_connect_timeout)")
+    raise attempt.failure()
+
+
+class _Attempt:
+    """One call of open_server: where it is, and what went wrong before."""
+
+    def __init__(self, target: ServerTarget, deadline: float, timeout_s: float) -> None:
+        self.target = target
+        self.deadline = deadline
+        self.timeout_s = timeout_s
+        self.hosts_left = len(target.hosts)
+        self.host = ""
+        self.at: str | None = None
+        self.waiting_for = ""
+        self.problems: list[str] = []
+        self.not_now: ServerLoginRefused | None = None
+
+    def failure(self) -> ServerUnavailable | ServerLoginRefused:
+        return self.not_now or ServerUnavailable("cannot connect to server at " + "; ".join(self.problems))
+
+    async def try_host(self, host: str) -> LoggedInServer | None:
+        """A server of this host; None after noting why there is none."""
+        self.host, self.at, self.waiting_for = host, place(host, self.target.port), "no address found"
+        try:
+            found = await resolve(host, self.target.port)
+        except (OSError, UnicodeError, ValueError) as error:
+            self.problems.append(f"{self.at}: server DNS lookup failed: {_reason(error)}")
+            return None
+        addresses = self.target.host_order.addresses(host, found)
+        for number, address in enumerate(addresses):
+            shares = len(addresses) - number + self.hosts_left - 1
+            server = await self._try_address(address, (self.deadline - trio.current_time()) / shares)
+            if server is not None:
+                return server
+        return None
+
+    async def _try_address(self, address: Address, share_s: float) -> LoggedInServer | None:
+        self.at, self.waiting_for = place(address.host, self.target.port), "no connection"
+        with trio.move_on_after(max(0, share_s)) as scope:
+            try:
+                sock = await connect(address)
+            except (OSError, ValueError) as error:
+                self.problems.append(f"{self.at}: {_reason(error)}")
+                return None
+        if scope.cancelled_caught:
+            self.problems.append(f"{self.at}: no connection within {share_s:.2g} s (server_connect_timeout)")
+            return None
+        try:
+            self.waiting_for = "no login"
+            server = await self._log_in(sock, address)
+        except BaseException:
+            sock.close()
+            raise
+        if server is None:
+            sock.close()
+        return server
+
+    async def _log_in(self, sock: trio.socket.SocketType, address: Address) -> LoggedInServer | None:
+        target, tag = self.target, self._tag(address)
+        login = ServerLogin(user=target.user, dbname=target.dbname, secret=target.secret, parameters=target.parameters)
+        pipe = SocketPipe(sock)
+        try:
+            if not address.is_unix:
+                _set_tcp_options(sock, target)
+            verdict = await log_in(pipe, login, target.user, target.secret, tag)
+            if isinstance(verdict, LoginOk):
+                return await self._finish(pipe, sock, address, verdict)
+        except OSError as error:
+            self.problems.append(f"{self.at}: {_reason(error)} during login")
+            return None
+        except ServerProtocolError as error:
+            raise ServerProtocolError(f"server at {self.at} broke the protocol: {error}") from error
+        if isinstance(verdict, LoginCut):
+            self.problems.append(f"{self.at}: server closed the connection during login")
+            return None
+        self._note_refusal(verdict.fields)
+        return None
+
+    def _note_refusal(self, fields: ErrorFields) -> None:
+        error = ServerLoginRefused(
+            fields.message,
+            severity=fields.severity,
+            sqlstate=fields.sqlstate,
+            detail=fields.detail or None,
+            hint=fields.hint or None,
+            raw=fields.raw,
+            where=self.at or "",
+        )
+        if not error.cannot_connect_now:
+            raise error
+        self.not_now = error
+
+    async def _finish(
+        self, pipe: SocketPipe, sock: trio.socket.SocketType, address: Address, login: LoginOk
+    ) -> LoggedInServer | None:
+        parameters, unread = dict(login.parameters), login.unread
+        if self.target.connect_query:
+            self.waiting_for = "connect_query did not end"
+            done = await self._run(pipe, self.target.connect_query, unread, self._tag(address))
+            if done is not None and done.in_transaction:
+                parameters.update(done.parameters)
+                left_open = "connect_query left a transaction open: rolled back (connect_query)"
+                logs.LOGGER.warning("%s", logs.line(self._tag(address), left_open))
+                done = await self._run(pipe, b"ROLLBACK", done.unread, self._tag(address))
+            if done is None or done.in_transaction:
+                self.problems.append(f"{self.at}: server closed the connection (connect_query)")
+                return None
+            parameters.update(done.parameters)
+            unread = done.unread
+        return LoggedInServer(
+            host=address.host,
+            port=self.target.port,
+            is_unix=address.is_unix,
+            backend_pid=login.backend_pid,
+            backend_key=login.backend_key,
+            parameters=list(parameters.items()),
+            unread=unread,
+            socket=sock,
+        )
+
+    async def _run(self, pipe: SocketPipe, sql: bytes, unread: bytes, tag: str) -> QueryDone | None:
+        """Run a query for its effects; None: the server left. Its error is logged without text, which may quote SQL."""
+        query = ConnectQuery(sql, unread)
+        while True:
+            event = query.next_event()
+            if data := query.data_to_send():
+                await pipe.send_all(data)
+            if event is NEED_DATA:
+                query.receive_data(await pipe.receive_some())
+                continue
+            if event.error is not None:
+                fields = {"sqlstate": event.error.sqlstate}
+                logs.LOGGER.warning("%s", logs.line(tag, "connect_query failed, ignored (connect_query)", fields))
+            return event if isinstance(event, QueryDone) else None
+
+    def _tag(self, address: Address) -> str:
+        names = f"{self.target.dbname.decode(errors='replace')}/{self.target.user.decode(errors='replace')}"
+        return f"{names}@{place(address.host, self.target.port)}"
+
+
+def _set_tcp_options(sock: trio.socket.SocketType, target: ServerTarget) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(target.tcp_keepalive))
+    if target.tcp_keepalive:
+        for option, value in (
+            (socket.TCP_KEEPIDLE, target.tcp_keepidle),
+            (socket.TCP_KEEPINTVL, target.tcp_keepintvl),
+            (socket.TCP_KEEPCNT, target.tcp_keepcnt),
+        ):
+            if value:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _close_politely(sock: trio.socket.SocketType) -> None:
+    descriptor = socket.socket(fileno=sock.detach())
+    with descriptor, contextlib.suppress(OSError):  # full or gone: closing says the same
+        descriptor.send(TERMINATE, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the address that trio puts in front; a gaierror has no errno and keeps its text."""
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
+        return os.strerror(error.errno)
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

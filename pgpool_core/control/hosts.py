@@ -1,0 +1,122 @@
+"""Where servers are: the order in which hosts are tried, names turned into addresses, and connected sockets.
+
+Source: PostgreSQL docs, libpq "host" (socket directories and abstract names); PgBouncer docs, [databases] host and load_balance_hosts.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+import attrs
+import trio
+
+BACKLOG_RETRY_S: Final = 0.01  # between tries at a unix socket with a full backlog
+
+T = TypeVar("T")
+
+
+class HostOrder:
+    """In which order the hosts of one database entry are tried, and the addresses of one name.
+
+    `round-robin` begins each new connection at the next host; `disable` stays with a host until it fails. The
+    addresses of a name always take turns, as with PgBouncer. Share one object between all targets of an entry; it
+    belongs to one trio loop.
+    """
+
+    def __init__(self, load_balance_hosts: str = "round-robin") -> None:
+        if load_balance_hosts not in ("round-robin", "disable"):
+            raise ValueError("load_balance_hosts is round-robin or disable")
+        self._sticky = load_balance_hosts == "disable"
+        self._host_turn = 0
+        self._address_turn: dict[str, int] = {}
+
+    def hosts(self, hosts: Sequence[str]) -> list[str]:
+        """All hosts, the one to try first in front."""
+        start = self._host_turn % len(hosts)
+        if not self._sticky:
+            self._host_turn += 1
+        return [*hosts[start:], *hosts[:start]]
+
+    def addresses(self, name: str, found: Sequence[T]) -> list[T]:
+        """All addresses that `name` resolved to, the one to try first in front."""
+        turn = self._address_turn.get(name, 0)
+        self._address_turn[name] = turn + 1
+        start = turn % len(found)
+        return [*found[start:], *found[:start]]
+
+    def failed(self, host: str, hosts: Sequence[str]) -> None:
+        """`host` gave no server: with `disable`, the next connection begins at the one after it."""
+        if self._sticky and hosts[self._host_turn % len(hosts)] == host:
+            self._host_turn += 1
+
+
+@attrs.frozen
+class Address:
+    """One thing to connect to: `sockaddr` for connect(2), `host` in the form that resolves to it again."""
+
+    family: socket.AddressFamily
+    sockaddr: tuple[str | bytes | int, ...] | str
+    host: str
+
+    @property
+    def is_unix(self) -> bool:
+        return self.family is socket.AF_UNIX
+
+
+async def resolve(host: str, port: int) -> list[Address]:
+    """Addresses of `host`: a socket directory (`/dir`, `@abstract`), an IP address or a name.
+
+    Raises:
+        OSError, UnicodeError: the name cannot be looked up.
+    """
+    if host.startswith(("/", "@")):
+        await trio.lowlevel.checkpoint()
+        path = f"{host}/.s.PGSQL.{port}"
+        return [Address(socket.AF_UNIX, "\0" + path[1:] if host.startswith("@") else path, host)]
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [
+        Address(family, sockaddr, _numeric_host(sockaddr))
+        for family, _type, _proto, _name, sockaddr in found
+        if family in (socket.AF_INET, socket.AF_INET6)
+    ]
+
+
+def _numeric_host(sockaddr: tuple[str | bytes | int, ...]) -> str:
+    numeric = str(sockaddr[0])
+    if len(sockaddr) == 4 and isinstance(scope := sockaddr[3], int) and scope and "%" not in numeric:
+        return f"{numeric}%{scope}"
+    return numeric
+
+
+async def connect(address: Address) -> trio.socket.SocketType:
+    """A connected, non-blocking socket, which the caller closes.
+
+    Raises:
+        OSError: refused, unreachable, no such socket file.
+    """
+    raw = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        raw.setblocking(False)
+        sock = trio.socket.from_stdlib_socket(raw)
+        if not address.is_unix:
+            await sock.connect(address.sockaddr)
+        while address.is_unix:
+            await trio.lowlevel.checkpoint()
+            try:
+                raw.connect(address.sockaddr)
+                break
+            except BlockingIOError:  # EAGAIN: the listener's backlog is full; there is nothing to poll for
+                await trio.sleep(BACKLOG_RETRY_S)
+    except BaseException:
+        raw.close()
+        raise
+    return sock
+
+
+def place(host: str, port: int) -> str:
+    """Host and port as log lines and errors write them."""
+    if host.startswith(("/", "@")):
+        return f"{host}/.s.PGSQL.{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,223 @@
+"""Listening sockets: TCP addresses of listen_addr and the file `.s.PGSQL.PORT` in unix_socket_dir.
+
+The engine accepts on them; the descriptors stay ours and are closed here, after the engine has let go of them.
+Source: PgBouncer docs, listen_addr, listen_port, unix_socket_dir, unix_socket_mode, unix_socket_group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from pgpool_core import logs
+from pgpool_core.errors import ConfigError, ConfigProblem
+
+if TYPE_CHECKING:
+    from pgpool_core.config.model import Config
+
+LISTEN_BACKLOG: Final = 4096  # connections that the kernel may hold for us; it cuts this to net.core.somaxconn
+MAX_PATH_LEN: Final = 107  # bytes of sun_path before its closing zero byte
+
+_WILDCARDS: Final = ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))  # what `*` means
+
+
+@attrs.define(eq=False)
+class Listener:
+    """One listening socket. Owns its descriptor and, for a unix socket, the file, both until `close`."""
+
+    socket: socket.socket = attrs.field(repr=False)
+    host: str  # address, or the directory of the unix socket
+    port: int
+    is_unix: bool
+    path: str = ""  # the socket file; empty for TCP and for abstract sockets
+    _file_id: tuple[int, int] | None = None  # device and inode, so that another process's file is never removed
+
+    @property
+    def fd(self) -> int:
+        return self.socket.fileno()
+
+    @property
+    def place(self) -> str:
+        """Where it listens, as log lines write it."""
+        if self.is_unix:
+            return f"unix:{self.host}/.s.PGSQL.{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def close(self) -> None:
+        """Close it and remove its file, unless somebody else has put another one there."""
+        if self._file_id is not None:
+            with contextlib.suppress(OSError):
+                found = os.lstat(self.path)
+                if (found.st_dev, found.st_ino) == self._file_id:
+                    os.unlink(self.path)
+            self._file_id = None
+        self.socket.close()
+
+    def forget_in_child(self) -> None:
+        """In a forked child: close the descriptor and leave the file, which is the parent's."""
+        self._file_id = None
+        self.socket.close()
+
+
+async def open_listeners(config: Config) -> list[Listener]:
+    """Every listening socket that `config` asks for, bound and listening.
+
+    Of listen_addr it is enough that one address can be bound; the others are logged. Port 0 lets the system choose one port, which all
+    addresses and the unix socket then share.
+
+    Raises:
+        ConfigError: nothing can be bound, or the unix socket cannot; names the settings. Nothing stays open then.
+    """
+    with contextlib.ExitStack() as opened:
+        listeners = await _tcp_listeners(config, opened)
+        if config.unix_socket_dir:
+            port = listeners[0].port if listeners else config.listen_port
+            listeners.append(_unix_listener(config, port))
+            opened.callback(listeners[-1].close)
+        if not listeners:
+            raise _problem("listen_addr", "nothing to listen on: both listen_addr and unix_socket_dir are empty")
+        opened.pop_all()
+        return listeners
+
+
+async def _tcp_listeners(config: Config, opened: contextlib.ExitStack) -> list[Listener]:
+    listeners: list[Listener] = []
+    problems: list[str] = []
+    port = config.listen_port
+    for name in config.listen_addr:
+        try:
+            found = await _resolve(name)
+        except OSError as error:
+            problems.append(f"cannot resolve {name}: {error.strerror or error} (listen_addr)")
+            continue
+        for family, address in found:
+            try:
+                listener = _tcp_listener(family, address, port)
+            except OSError as error:
+                if name == "*" and family == socket.AF_INET6 and error.errno in _NO_IPV6:
+                    continue
+                problems.append(_tcp_problem(address, port, error))
+                continue
+            opened.callback(listener.close)
+            listeners.append(listener)
+            port = listener.port
+    if config.listen_addr and not listeners:
+        raise ConfigError([ConfigProblem(text, section="pgbouncer", key="listen_addr") for text in problems])
+    for text in problems:
+        logs.LOGGER.warning("%s", logs.line("", text))
+    return listeners
+
+
+_NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+async def _resolve(name: str) -> list[tuple[socket.AddressFamily, str]]:
+    """Families and addresses of one item of listen_addr, without repetitions."""
+    if name == "*":
+        return list(_WILDCARDS)
+    found = await trio.socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
+
+
+def _tcp_listener(family: socket.AddressFamily, address: str, port: int) -> Listener:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address, port))
+        sock.listen(LISTEN_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return Listener(sock, address, sock.getsockname()[1], is_unix=False)
+
+
+def _tcp_problem(address: str, port: int, error: OSError) -> str:
+    where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"cannot listen on {where}: the port is in use by another process (listen_addr, listen_port)"
+    if error.errno == errno.EACCES:
+        return f"cannot listen on {where}: not permitted, ports below 1024 need a privilege (listen_port)"
+    return f"cannot listen on {where}: {error.strerror or error} (listen_addr, listen_port)"
+
+
+def _unix_listener(config: Config, port: int) -> Listener:
+    folder = config.unix_socket_dir
+    path = f"{folder}/.s.PGSQL.{port}"
+    if port == 0:
+        raise _problem("listen_port", "a unix socket needs a listen_port other than 0 where no TCP address chooses one")
+    if len(os.fsencode(path)) > MAX_PATH_LEN:
+        text = f"{path} is too long for a socket: at most {MAX_PATH_LEN} bytes (unix_socket_dir)"
+        raise _problem("unix_socket_dir", text)
+    listener = Listener(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), folder, port, is_unix=True)
+    try:
+        listener.socket.setblocking(False)
+        if folder.startswith("@"):
+            listener.socket.bind(b"\0" + os.fsencode(path[1:]))
+        else:
+            _clear_stale(path)
+            listener.socket.bind(path)
+            found = os.lstat(path)
+            listener.path, listener._file_id = path, (found.st_dev, found.st_ino)
+            _set_rights(path, config)  # nobody can connect before listen()
+        listener.socket.listen(LISTEN_BACKLOG)
+    except OSError as error:
+        listener.close()
+        reason = "another process listens there" if error.errno == errno.EADDRINUSE else error.strerror or error
+        text = f"cannot listen on {path}: {reason} (unix_socket_dir, listen_port)"
+        raise _problem("unix_socket_dir", text) from error
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _clear_stale(path: str) -> None:
+    """Remove a socket file that nobody listens on any more.
+
+    Raises:
+        OSError: EADDRINUSE, somebody answers there; EEXIST, the path is not a socket.
+        ConfigError: PostgreSQL's lock file says that the name is taken.
+    """
+    lock = path + ".lock"
+    if os.path.lexists(lock):
+        text = f"cannot listen on {path}: PostgreSQL holds the lock file {lock} (unix_socket_dir, listen_port)"
+        raise _problem("unix_socket_dir", text)
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.EEXIST, "a file that is not a socket has this name")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        answer = probe.connect_ex(path)
+    if answer in (0, errno.EAGAIN, errno.EACCES, errno.EPERM):  # EAGAIN: its queue is full, so somebody listens
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _set_rights(path: str, config: Config) -> None:
+    if config.unix_socket_group:
+        name = config.unix_socket_group
+        try:
+            group = int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+        except KeyError:
+            text = f"there is no group {name} (unix_socket_group)"
+            raise _problem("unix_socket_group", text) from None
+        os.chown(path, -1, group)
+    os.chmod(path, config.unix_socket_mode)
+
+
+def _problem(key: str, text: str) -> ConfigError:
+    return ConfigError([ConfigProblem(text, section="pgbouncer", key=key)])

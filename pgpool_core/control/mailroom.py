@@ -1,0 +1,203 @@
+"""Answers what the workers ask by mail: who may log in where, cancel requests, console commands; and writes their log lines.
+
+A letter is a tuple whose first word says what it is about; the list stands at `Mailroom.deliver`. Nothing that a client sent may
+stop the pump: whatever goes wrong with a letter costs that one client.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import trio
+
+from pgpool_core import logs
+from pgpool_core.control import routing
+from pgpool_core.control.cancel import send_cancel
+from pgpool_core.control.opener import Opener
+from pgpool_core.control.pools import PoolRegistry
+from pgpool_core.control.report import Report
+from pgpool_core.control.routing import Refusal, ToConsole, ToPool, Verdict, connect_timeout_s
+from pgpool_core.errors import InternalError, PgPoolError, error_response
+
+if TYPE_CHECKING:
+    from pgpool_core.admin.commands import Console
+    from pgpool_core.engine.plane import Engine
+
+CANCELS_AT_ONCE: Final = 64  # connections that carry cancel requests; further ones wait their turn
+CONSOLE_COMMANDS_AT_ONCE: Final = 16
+
+INTERNAL_ERROR: Final = error_response(InternalError("internal error"))
+
+
+@attrs.frozen
+class Policy:
+    """A login whose route or credential the engine does not know."""
+
+    client: int
+    database: bytes
+    user: bytes
+    is_unix: bool
+    peer_uid: int | None  # on the unix socket
+    address: str | bytes
+    port: int
+    startup: Mapping[bytes, bytes] = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Cancel:
+    """A cancel request to be carried to a server, which stays away from other clients until `cancel_done`."""
+
+    server: int
+    pool: int
+    backend_pid: int
+    backend_key: bytes = attrs.field(repr=False)
+    host: str | bytes
+    port: int
+
+
+class Mailroom:
+    """Reads the engine's mail and sees that every letter is answered."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        pools: PoolRegistry,
+        opener: Opener,
+        report: Report,
+        nursery: trio.Nursery,
+        console: Console,
+    ) -> None:
+        """Begin to work when `pump` runs; answers that take time become tasks of `nursery`."""
+        self._engine = engine
+        self._pools = pools
+        self._opener = opener
+        self._report = report
+        self._nursery = nursery
+        self._console = console
+        self._own_uid = os.geteuid()
+        self._cancels = trio.CapacityLimiter(CANCELS_AT_ONCE)
+        self._commands = trio.CapacityLimiter(CONSOLE_COMMANDS_AT_ONCE)
+
+    async def pump(self) -> None:
+        """Deliver mail as it comes, until cancelled."""
+        while True:
+            await trio.lowlevel.wait_readable(self._engine.wakeup_fd)
+            for letter in self._engine.take_mail():
+                self._safely(letter)
+
+    def last_words(self) -> None:
+        """After the workers have ended: write the log lines that they left."""
+        for letter in self._engine.take_mail():
+            if letter[0] == "log":
+                self._safely(letter)
+
+    def _safely(self, letter: tuple[Any, ...]) -> None:
+        try:
+            self.deliver(letter)
+        except Exception:
+            logs.LOGGER.exception("internal error with a letter about %s", letter[0])
+
+    def deliver(self, letter: tuple[Any, ...]) -> None:
+        """Act on one letter."""
+        match letter:
+            case ("want",):
+                self._opener.poke()
+            case ("policy", *about):
+                self._nursery.start_soon(self._answer_login, Policy(*about))
+            case ("console", client, text, is_admin):
+                self._nursery.start_soon(self._answer_console, client, text, is_admin)
+            case ("cancel", *about):
+                self._nursery.start_soon(self._carry_cancel, Cancel(*about))
+            case ("clients", token, worker, rows):
+                self._report.clients_told(token, worker, rows)
+            case ("server_closed", server_id, pool, reason, age_us):
+                self._server_closed(server_id, pool, reason, age_us)
+            case ("log", level, who, what, fields):
+                logs.LOGGER.log(_level(level), "%s", logs.line(_text(who), _text(what), fields))
+            case _:
+                raise InternalError("unknown mail", state={"about": letter[0], "parts": len(letter)})
+
+    async def _answer_login(self, login: Policy) -> None:
+        try:
+            verdict, error = await self._decide(login)
+        except Exception:
+            logs.LOGGER.exception("internal error while deciding about a login")
+            verdict, error = Verdict.REFUSE, INTERNAL_ERROR
+        self._engine.answer_policy(login.client, verdict, error)
+
+    async def _decide(self, login: Policy) -> tuple[Verdict, bytes]:
+        pools = self._pools
+        decision = routing.route(
+            pools.config,
+            login.database,
+            login.user,
+            secret=pools.userlist.get(login.user),
+            is_unix=login.is_unix,
+            peer_uid=login.peer_uid,
+            own_uid=self._own_uid,
+        )
+        if not (isinstance(decision, ToConsole) and decision.verdict == Verdict.CONSOLE_TRUSTED):
+            await pools.ensure_credential(login.user)
+        match decision:
+            case Refusal():
+                return decision.verdict, decision.error_response()
+            case ToConsole():
+                return decision.verdict, b""
+            case ToPool():
+                # A reload may have come while keys were computed: the route must be that of the configuration in force now.
+                if routing.entry_for(pools.config, decision.key.database) is decision.entry:
+                    pools.add_login(login.database, login.user, decision)
+                return Verdict.RETRY, b""
+
+    async def _answer_console(self, client: int, text: bytes, is_admin: bool) -> None:
+        async with self._commands:
+            self._report.periods.count_console_command()
+            try:
+                answer = await self._console.answer(text, is_admin=is_admin)
+            except Exception as error:
+                logs.LOGGER.exception("internal error on the console")
+                answer = error_response(error, severity="ERROR") + b"Z\0\0\0\5I"
+        self._engine.reply(client, answer)
+
+    async def _carry_cancel(self, cancel: Cancel) -> None:
+        record = self._pools.get(cancel.pool)
+        where = str(record.key) if record is not None else ""
+        timeout_s = connect_timeout_s(self._pools.config)
+        try:
+            async with self._cancels:
+                await send_cancel(
+                    host=_text(cancel.host),
+                    port=cancel.port,
+                    backend_pid=cancel.backend_pid,
+                    backend_key=cancel.backend_key,
+                    timeout_s=timeout_s,
+                )
+        except PgPoolError as error:
+            logs.LOGGER.warning("%s", logs.line(where, str(error)))
+        except Exception:
+            logs.LOGGER.exception("internal error while carrying a cancel request")
+        finally:
+            self._engine.cancel_done(cancel.server)
+
+    def _server_closed(self, server_id: int, pool: int, reason: str | bytes, age_us: int) -> None:
+        record = self._pools.get(pool)
+        if record is not None and self._pools.config.log_disconnections:
+            who = f"S-{server_id:x} {record.key}"
+            fields = {"age_s": age_us // 1_000_000}
+            logs.LOGGER.info("%s", logs.line(who, f"closing: {_text(reason)}", fields))
+        self._opener.poke()
+
+
+_LEVELS: Final = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
+
+
+def _level(level: int | str | bytes) -> int:
+    return level if isinstance(level, int) else _LEVELS.get(_text(level).upper(), logging.WARNING)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value

@@ -1,0 +1,155 @@
+"""Opens the server connections that the engine wants, several at once, and holds back after failures.
+
+A refused login (wrong password, no such database, too many connections) is repeated after server_login_retry. A server that cannot be
+reached or is starting up is tried again after a quarter of a second, then after twice that, up to server_login_retry: refused
+connects cost nothing, and a restarted server is found soon. While a pool holds back, its clients fail at once with the cached error.
+Source: PgBouncer docs, server_login_retry; its texts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+
+from pgpool_core import logs
+from pgpool_core.control.connect import LoggedInServer, ServerTarget
+from pgpool_core.control.pools import PoolRecord, PoolRegistry
+from pgpool_core.control.routing import connect_timeout_s, microseconds
+from pgpool_core.errors import PgPoolError, ServerLoginRefused, error_response
+
+if TYPE_CHECKING:
+    from pgpool_core.engine.plane import Engine
+
+FIRST_RETRY_S: Final = 0.25  # after a server could not be reached; doubles with every further failure
+SHORTEST_RETRY_S: Final = 0.05  # also with server_login_retry = 0: a pool with min_pool_size would try without a pause
+
+
+class OpenServer(Protocol):
+    """`connect.open_server`, or a test's stand-in."""
+
+    def __call__(self, target: ServerTarget, *, timeout_s: float) -> Awaitable[LoggedInServer]: ...
+
+
+def clock_us() -> int:
+    """Now, on the engine's clock."""
+    return time.monotonic_ns() // 1000
+
+
+class Opener:
+    """One task per connection being opened, all in the nursery it is given; how many at once is the engine's plan."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        pools: PoolRegistry,
+        nursery: trio.Nursery,
+        *,
+        open_server: OpenServer,
+        now_us: Callable[[], int] = clock_us,
+    ) -> None:
+        self._engine = engine
+        self._pools = pools
+        self._nursery = nursery
+        self._open_server = open_server
+        self._now_us = now_us
+
+    def poke(self) -> None:
+        """Open whatever is wanted now; cheap when nothing is."""
+        now_us = self._now_us()
+        for server, pool in self._engine.plan(now_us):
+            record = self._pools.get(pool)
+            if record is None or now_us < record.retry_us:
+                self._engine.abandon_server(server)
+            else:
+                self._nursery.start_soon(self._open, server, record, name=f"open server for {record.key}")
+
+    async def _open(self, server: int, record: PoolRecord) -> None:
+        started_us, failures = self._now_us(), record.failures
+        target = record.target
+        opened: LoggedInServer | None = None
+        try:
+            opened = await self._open_server(target, timeout_s=connect_timeout_s(self._pools.config))
+        except Exception as error:
+            self._engine.abandon_server(server)
+            self._failed(record, error, failures + 1)
+        except BaseException:  # cancelled: the pooler stops
+            self._engine.abandon_server(server)
+            raise
+        else:
+            self._adopt(server, record, target, opened, started_us)
+        self.poke()
+
+    def _adopt(
+        self, server: int, record: PoolRecord, target: ServerTarget, opened: LoggedInServer, started_us: int
+    ) -> None:
+        if target is not record.target:  # a reload came in between; what was right for the old target may be wrong now
+            opened.close()
+            self._engine.abandon_server(server)
+            return
+        record.failures = record.retry_us = 0
+        parameters = tuple(opened.parameters)
+        tag = logs.server_tag(server, record.key.database, record.key.user, opened.host, opened.port)
+        fd = opened.detach()
+        try:
+            self._engine.adopt_server(
+                server,
+                fd,
+                backend_pid=opened.backend_pid,
+                backend_key=opened.backend_key,
+                parameters=parameters,
+                unread=opened.unread,
+                family_unix=opened.is_unix,
+                host=opened.host.encode("utf-8", "surrogateescape"),
+                port=opened.port,
+            )
+        except Exception:
+            os.close(fd)
+            self._engine.abandon_server(server)
+            logs.LOGGER.exception("%s", logs.line(tag, "cannot be adopted"))
+            return
+        if parameters != record.welcome:
+            record.welcome = parameters
+            self._engine.set_welcome(record.id, parameters)
+        if self._pools.config.log_connections:
+            fields = {"backend_pid": opened.backend_pid, "took_ms": (self._now_us() - started_us) // 1000}
+            logs.LOGGER.info("%s", logs.line(tag, "new connection to server", fields))
+
+    def _failed(self, record: PoolRecord, error: Exception, failures: int) -> None:
+        """An attempt has failed, the `failures`-th in a row; attempts that ran side by side count as one."""
+        again = failures <= record.failures
+        record.failures = max(failures, record.failures)
+        pause_s = self._pause_s(record.failures, error)
+        record.retry_us = self._now_us() + microseconds(pause_s)
+        self._log(record, error, pause_s, again=again)
+        if isinstance(error, ServerLoginRefused) and error.cannot_connect_now:
+            self._engine.fail_pool(record.id, b"", record.retry_us)  # clients stay queued, each up to its own limit
+            return
+        if isinstance(error, ServerLoginRefused):
+            text, sqlstate, first = error.message, error.sqlstate, error.raw or error_response(error)
+        elif isinstance(error, PgPoolError):
+            text, sqlstate, first = error.message, error.sqlstate, error_response(error)
+        else:
+            text, sqlstate, first = "internal error", "XX000", error_response(error)
+        cached = f"server login has been failing, cached error: {text} (server_login_retry)"
+        self._engine.fail_pool(record.id, first, record.retry_us)  # those who wait now hear the server itself
+        self._engine.fail_pool(record.id, error_response({"C": sqlstate, "M": cached}), record.retry_us)
+
+    def _pause_s(self, failures: int, error: Exception) -> float:
+        longest_s = self._pools.config.server_login_retry
+        if isinstance(error, ServerLoginRefused) and not error.cannot_connect_now:
+            return max(SHORTEST_RETRY_S, longest_s)
+        return max(SHORTEST_RETRY_S, min(longest_s, FIRST_RETRY_S * 2.0 ** min(failures - 1, 30)))
+
+    def _log(self, record: PoolRecord, error: Exception, pause_s: float, *, again: bool) -> None:
+        fields: dict[str, object] = {"retry_in_s": pause_s}
+        if not isinstance(error, PgPoolError):
+            text = logs.line(str(record.key), "internal error while opening a server connection", fields)
+            logs.LOGGER.error("%s", text, exc_info=error)
+            return
+        level = logging.DEBUG if again else logging.WARNING if record.failures > 1 else logging.ERROR
+        logs.LOGGER.log(level, "%s", logs.line(str(record.key), str(error), {"sqlstate": error.sqlstate, **fields}))

@@ -1,0 +1,310 @@
+"""The pooler: owns the engine and does, on one trio loop, everything that is not a query's bytes.
+
+What the workers ask by mail is answered in `mailroom`, connections are opened in `opener`; here are start and end, reload, the janitor
+and the clock of the statistics.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, Literal
+
+import trio
+
+from pgpool_core import logs
+from pgpool_core.config.model import Config
+from pgpool_core.config.settings import describe
+from pgpool_core.control import routing
+from pgpool_core.control.connect import open_server
+from pgpool_core.control.groups import sole_errors
+from pgpool_core.control.listeners import Listener, open_listeners
+from pgpool_core.control.mailroom import Mailroom
+from pgpool_core.control.opener import Opener, OpenServer, clock_us
+from pgpool_core.control.pools import PoolRegistry
+from pgpool_core.control.reload import plan_pools
+from pgpool_core.control.report import Report
+from pgpool_core.control.routing import microseconds
+from pgpool_core.errors import PgPoolError, PoolClosed, error_response
+from pgpool_core.metrics.snapshot import ConfigRow, Snapshot
+from pgpool_core.policy.userlist import Userlist, load_userlist
+
+if TYPE_CHECKING:
+    from pgpool_core.engine.plane import Engine
+
+JANITOR_S: Final = 1 / 3  # precision of all timeouts that the janitor checks, as PgBouncer's
+GOODBYE_S: Final = 1.0  # at most, for the last error to reach clients and Terminate to reach servers
+GOODBYE_LOOK_S: Final = 0.01  # how often it is looked whether they have gone
+
+NOT_RUNNING: Final = "the pooler is not running"
+SHUTTING_DOWN: Final = error_response(PoolClosed("pooler is shutting down", sqlstate="57P01"))
+
+
+def make_engine(workers: int, io_backend: str) -> Engine:
+    """The compiled data plane; imported here so that everything else works without it."""
+    from pgpool_core.engine.plane import Engine
+
+    return Engine(workers=workers, io_backend=io_backend)
+
+
+def load_users(config: Config) -> Userlist:
+    """The users of auth_file; none where it is not set.
+
+    Raises:
+        ConfigError: it cannot be read, or a line is broken.
+    """
+    return load_userlist(config.auth_file) if config.auth_file else Userlist({})
+
+
+class Pooler:
+    """One pooler: listeners, engine, pools. `run` is its whole life; the other methods work while it runs.
+
+    It is also what the console may command (`admin.commands.PoolerCommands`).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        userlist: Userlist | None = None,
+        reread: Callable[[], tuple[Config, Userlist]] | None = None,
+        make_engine: Callable[[int, str], Engine] = make_engine,
+        open_server: OpenServer = open_server,
+        now_us: Callable[[], int] = clock_us,
+    ) -> None:
+        """Check the configuration; nothing is opened yet.
+
+        Args:
+            userlist: who may log in, where that is not in auth_file.
+            reread: reads the configuration again for RELOAD; without it only auth_file is read again.
+            make_engine, open_server, now_us: stand-ins for tests.
+
+        Raises:
+            ConfigError: the configuration cannot be used.
+        """
+        routing.check_entries(config)
+        self.config = config
+        self.listeners: list[Listener] = []
+        self._given_userlist = userlist
+        self._userlist = userlist if userlist is not None else load_users(config)
+        self.on_reload: Callable[[Config], None] = lambda config: None
+        """Called with the configuration in force after each reload; must not raise."""
+        self._reread = reread
+        self._make_engine = make_engine
+        self._open_server = open_server
+        self._now_us = now_us
+        self._stop = trio.Event()
+        self._reloading = trio.Lock()
+        self._engine: Engine | None = None
+        self._mailroom: Mailroom | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, while the pooler runs.
+
+        Raises:
+            PoolClosed: it does not run.
+        """
+        if self._engine is None:
+            raise PoolClosed(NOT_RUNNING)
+        return self._engine
+
+    @property
+    def userlist(self) -> Userlist:
+        """Who may log in."""
+        return self._userlist
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until `stop` is called or the task is cancelled, then say good-bye to clients and servers; started once it listens.
+
+        Raises:
+            ConfigError: an address cannot be listened on; before it has started.
+        """
+        self.listeners = await open_listeners(self.config)
+        try:
+            workers = self.config.workers or len(os.sched_getaffinity(0))
+            engine = self._make_engine(workers, self.config.io_backend)
+            try:
+                self._engine = engine
+                self._pools = PoolRegistry(engine, self.config, self._userlist)
+                self._report = Report(engine, self._pools, self._now_us)
+                self._configure()
+                engine.start()
+                async with sole_errors(), trio.open_nursery() as nursery:
+                    self._start(nursery)
+                    task_status.started()
+                    await self._stop.wait()
+                    await self._say_goodbye(engine)
+                    nursery.cancel_scope.cancel(reason="the pooler stops")
+            finally:
+                self._engine = None
+                self._close(engine)
+        finally:
+            self._close_listeners()
+
+    def stop(self, reason: str) -> None:
+        """Begin an orderly end; `run` returns soon after."""
+        if not self._stop.is_set():
+            logs.LOGGER.info("%s", logs.line("", "shutting down", {"reason": reason}))
+        self._stop.set()
+
+    async def apply(self, config: Config, userlist: Userlist) -> None:
+        """Run with another configuration from now on: all of it or, after an error, nothing of it.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        if self._engine is None:
+            raise PoolClosed(NOT_RUNNING)
+        plan = plan_pools(self.config, config, userlist, {record.key: record.target for record in self._pools})
+        self.config, self._userlist = plan.config, userlist
+        self._configure()
+        self._pools.apply(plan)
+        for text in plan.warnings:
+            logs.LOGGER.warning("%s", logs.line("", text))
+        logs.LOGGER.info("%s", logs.line("", "configuration reloaded", {"pools": len(self._pools)}))
+        self._opener.poke()
+        self.on_reload(self.config)
+
+    async def snapshot(self) -> Snapshot:
+        """The pooler as it is now: clients, servers, pools, counters. For SHOW and `proxy.snapshot()`.
+
+        Raises:
+            PoolClosed: it does not run.
+        """
+        return await self._running_report().snapshot(self.config, self._userlist, self.port)
+
+    def statistics(self) -> Snapshot:
+        """As `snapshot`, at once and without rows of clients, which only the workers could tell.
+
+        Raises:
+            PoolClosed: it does not run.
+        """
+        return self._running_report().build((), self.config, self._userlist, self.port)
+
+    def _running_report(self) -> Report:
+        if self._engine is None:
+            raise PoolClosed(NOT_RUNNING)
+        return self._report
+
+    @property
+    def port(self) -> int:
+        """The port in use, which is not that of the configuration where that said 0."""
+        return self.listeners[0].port if self.listeners else self.config.listen_port
+
+    async def reload(self) -> None:
+        """Read the configuration again and apply it. An error is logged, and raised for whoever asked.
+
+        Raises:
+            ConfigError: the new configuration cannot be used; the old one stays in force.
+        """
+        async with self._reloading:
+            try:
+                config, userlist = await trio.to_thread.run_sync(self._read_again)
+                await self.apply(config, userlist)
+            except PgPoolError as error:
+                for text in str(error).splitlines():
+                    logs.LOGGER.error("%s", logs.line("", f"reload failed, nothing was changed: {text}"))
+                raise
+
+    def _read_again(self) -> tuple[Config, Userlist]:
+        if self._reread is not None:
+            return self._reread()
+        return self.config, self._given_userlist if self._given_userlist is not None else load_users(self.config)
+
+    def shutdown(self, mode: Literal["immediate"]) -> None:
+        """SHUTDOWN on the console."""
+        self.stop(f"SHUTDOWN on the console, {mode}")
+
+    def config_rows(self) -> Iterable[ConfigRow]:
+        """Every setting of [pgbouncer], for SHOW CONFIG."""
+        return [ConfigRow(*row) for row in describe(self.config)]
+
+    def forget_in_child(self) -> None:
+        """In a forked child: close our descriptors by number; threads and event loops of the parent are not there."""
+        for listener in self.listeners:
+            listener.forget_in_child()
+        if self._engine is not None:
+            self._engine.after_fork_in_child()
+
+    def _configure(self) -> None:
+        c = self.config
+        self.engine.configure(
+            max_client_conn=c.max_client_conn,
+            client_login_timeout_us=microseconds(c.client_login_timeout),
+            auth_type=routing.auth_type_number(c),
+            max_packet_size=c.max_packet_size,
+            log_connections=c.log_connections,
+            log_disconnections=c.log_disconnections,
+            log_pooler_errors=c.log_pooler_errors,
+            max_opening=c.server_connect_parallel,
+            ignore_startup_parameters=[name.encode() for name in c.ignore_startup_parameters],
+            tcp_keepalive=c.tcp_keepalive,
+            tcp_keepidle=c.tcp_keepidle,
+            tcp_keepintvl=c.tcp_keepintvl,
+            tcp_keepcnt=c.tcp_keepcnt,
+            message_stall_timeout_us=microseconds(c.message_stall_timeout),
+            drain_timeout_us=microseconds(c.server_drain_timeout),
+        )
+
+    def _start(self, nursery: trio.Nursery) -> None:
+        from pgpool_core import __version__
+        from pgpool_core.admin.commands import Console
+
+        engine = self.engine
+        self._opener = Opener(engine, self._pools, nursery, open_server=self._open_server, now_us=self._now_us)
+        self._mailroom = Mailroom(
+            engine, self._pools, self._opener, self._report, nursery, Console(self, version=__version__)
+        )
+        self._pools.make_known()
+        for listener in self.listeners:
+            engine.add_listener(listener.fd, is_unix=listener.is_unix, port=listener.port)
+            logs.LOGGER.info("listening on %s", listener.place)
+        nursery.start_soon(self._mailroom.pump)
+        nursery.start_soon(self._janitor)
+        nursery.start_soon(self._statistician)
+        fields = {"workers": engine.workers, "io_backend": engine.io_backend}
+        logs.LOGGER.info("%s", logs.line("", f"process up: pgpool_core {__version__}", fields))
+
+    async def _janitor(self) -> None:
+        while True:
+            await trio.sleep(JANITOR_S)
+            self.engine.sweep(self._now_us())
+            self._opener.poke()
+
+    async def _statistician(self) -> None:
+        while True:
+            await trio.sleep(self.config.stats_period)
+            averages = self._report.end_period()
+            if self.config.log_stats:
+                logs.LOGGER.info("%s", logs.stats_line(averages))
+
+    async def _say_goodbye(self, engine: Engine) -> None:
+        """Take nobody in any more, tell all clients why, let the servers go; wait until they have gone, but not for long."""
+        engine.drop_listeners()
+        self._close_listeners()
+        with trio.move_on_after(GOODBYE_S, shield=True):
+            for row in await self._report.clients():
+                engine.disconnect(row["id"], SHUTTING_DOWN)
+            for record in self._pools:
+                engine.close_pool(record.id, SHUTTING_DOWN)
+            while any(  # noqa: ASYNC110 (the workers send no mail about this)
+                pool["cl_active"] + pool["cl_waiting"] + pool["servers_total"] for pool in engine.pools()
+            ):
+                await trio.sleep(GOODBYE_LOOK_S)
+
+    def _close(self, engine: Engine) -> None:
+        """The end without a wait, also after a good-bye: what is still open is closed, the workers are joined."""
+        try:
+            engine.drop_listeners()
+            self._close_listeners()
+            for record in self._pools:
+                engine.close_pool(record.id, SHUTTING_DOWN)
+        finally:
+            engine.stop()
+            if self._mailroom is not None:
+                self._mailroom.last_words()
+
+    def _close_listeners(self) -> None:
+        for listener in self.listeners:
+            listener.close()

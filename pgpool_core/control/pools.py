@@ -1,0 +1,151 @@
+"""The pools that exist, and what the engine has been told about them: groups, routes, credentials, settings.
+
+A pool is made when the first login asks for it, or at start where a forced user makes it known beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from pgpool_core import logs
+from pgpool_core.config.model import FALLBACK_DATABASE, Config
+from pgpool_core.control import routing
+from pgpool_core.control.connect import ServerTarget
+from pgpool_core.control.hosts import HostOrder
+from pgpool_core.control.reload import PoolsPlan
+from pgpool_core.control.routing import PoolKey, PoolSettings, ToPool
+from pgpool_core.errors import PoolClosed, error_response
+from pgpool_core.policy.userlist import Userlist
+
+if TYPE_CHECKING:
+    from pgpool_core.engine.plane import Engine
+
+DATABASE_REMOVED: Final = error_response(PoolClosed("database removed", sqlstate="57P01"))
+
+
+@attrs.define(eq=False)
+class PoolRecord:
+    """What control knows of one pool of the engine."""
+
+    id: int
+    key: PoolKey
+    settings: PoolSettings
+    target: ServerTarget
+    welcome: tuple[tuple[bytes, bytes], ...] = ()  # ParameterStatus for new clients; empty before the first server
+    failures: int = 0  # failed attempts in a row
+    retry_us: int = 0  # no attempt before then
+
+
+class PoolRegistry:
+    """Pools by key and by id. All of it belongs to the control loop."""
+
+    def __init__(self, engine: Engine, config: Config, userlist: Userlist) -> None:
+        """Begin with no pools; `make_known` adds those that need no client."""
+        self.config = config
+        self.userlist = userlist
+        self._engine = engine
+        self._by_key: dict[PoolKey, PoolRecord] = {}
+        self._by_id: dict[int, PoolRecord] = {}
+        self._database_groups: dict[str, int] = {}
+        self._user_groups: dict[str, int] = {}
+        self._orders: dict[str, HostOrder] = {}
+        self._credentials: dict[bytes, trio.Event] = {}
+
+    def __iter__(self) -> Iterator[PoolRecord]:
+        return iter(self._by_key.values())
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def get(self, pool: int) -> PoolRecord | None:
+        """The pool with this id; also one that is being closed."""
+        return self._by_id.get(pool)
+
+    def make_known(self) -> None:
+        """Make the pools of all entries with a forced user, so that min_pool_size is kept without clients."""
+        for name, entry in self.config.databases.items():
+            if name != FALLBACK_DATABASE and entry.user is not None:
+                self._pool_for(ToPool(PoolKey(name, entry.user), entry, auto=False))
+
+    def add_login(self, database: bytes, user: bytes, to: ToPool) -> PoolRecord:
+        """Tell the engine that logins of `user` to `database` go to this pool; the pool is made where it is missing."""
+        record = self._pool_for(to)
+        self._engine.add_route(database, user, record.id)
+        return record
+
+    async def ensure_credential(self, user: bytes) -> None:
+        """Tell the engine how `user` proves who they are. Many may ask at once; keys are computed once, off the loop."""
+        if (told := self._credentials.get(user)) is not None:
+            await told.wait()
+            return
+        secret = self.userlist.get(user)
+        if secret is None:
+            return
+        told = self._credentials[user] = trio.Event()
+        try:
+            credential = await secret.client_credential(user, scram=self.config.auth_type == "scram-sha-256")
+            if self._credentials.get(user) is told:  # else a reload came in between: whoever asks next does it anew
+                self._engine.set_credential(user, **credential)
+        except BaseException:
+            if self._credentials.get(user) is told:
+                del self._credentials[user]
+            raise
+        finally:
+            told.set()
+
+    def apply(self, plan: PoolsPlan) -> None:
+        """Carry out a reload. Routes and credentials are forgotten: the next login of each user asks again."""
+        engine = self._engine
+        self.config, self.userlist = plan.config, plan.userlist
+        self._orders.update(plan.orders)
+        engine.clear_routes()
+        engine.clear_credentials()
+        self._credentials.clear()
+        for name, group in self._database_groups.items():
+            engine.set_group_limit(group, routing.database_limit(plan.config, name))
+        for name, group in self._user_groups.items():
+            engine.set_group_limit(group, routing.user_limit(plan.config, name))
+        for key in plan.gone:
+            engine.close_pool(self._by_key.pop(key).id, DATABASE_REMOVED)
+        for key, change in plan.pools.items():
+            record = self._by_key[key]
+            if change.settings != record.settings:
+                engine.configure_pool(record.id, **attrs.asdict(change.settings))
+            if change.reconnect:
+                record.welcome = ()  # another server may greet differently: the next one says how
+                engine.retire_servers(record.id)
+            record.settings, record.target = change.settings, change.target
+        self.make_known()
+
+    def _pool_for(self, to: ToPool) -> PoolRecord:
+        record = self._by_key.get(to.key)
+        if record is not None:
+            return record
+        key, config = to.key, self.config
+        settings = routing.pool_settings(config, key, to.entry)
+        order = self._orders.get(key.database)
+        if order is None:
+            order = self._orders[key.database] = HostOrder(to.entry.load_balance_hosts or "round-robin")
+        target = routing.server_target(config, key, to.entry, self.userlist.get, order)
+        database_limit, user_limit = routing.database_limit(config, key.database), routing.user_limit(config, key.user)
+        pool = self._engine.add_pool(
+            routing.as_bytes(key.database),
+            routing.as_bytes(key.user),
+            database_group=self._group(self._database_groups, key.database, database_limit),
+            user_group=self._group(self._user_groups, key.user, user_limit),
+        )
+        self._engine.configure_pool(pool, **attrs.asdict(settings))
+        record = PoolRecord(pool, key, settings, target)
+        self._by_key[key] = self._by_id[pool] = record
+        if to.auto:
+            logs.LOGGER.info("%s", logs.line("", f"registered new auto-database: {key.database}"))
+        return record
+
+    def _group(self, groups: dict[str, int], name: str, limit: int) -> int:
+        if name not in groups:
+            groups[name] = self._engine.add_group(limit)
+        return groups[name]

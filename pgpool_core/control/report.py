@@ -1,0 +1,132 @@
+"""What the pooler looks like from outside: rows for the console and `proxy.statistics()`, averages for the log.
+
+Clients are known to their workers only, so they are asked by mail; everything else the engine answers at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from pgpool_core import logs
+from pgpool_core.config.model import Config
+from pgpool_core.control import routing
+from pgpool_core.control.pools import PoolRegistry
+from pgpool_core.metrics.counters import Averages, StatsPeriods
+from pgpool_core.metrics.snapshot import DatabaseRow, Snapshot, UserRow
+from pgpool_core.policy.userlist import Userlist
+
+if TYPE_CHECKING:
+    from pgpool_core.engine.plane import Engine
+
+CLIENTS_WAIT_S: Final = 1.0  # for all workers to tell their clients; a worker answers between two turns of its loop
+
+Rows = list[dict[str, Any]]
+
+
+class Report:
+    """Collects what is told about clients, keeps the periods of the averages, and builds snapshots."""
+
+    def __init__(self, engine: Engine, pools: PoolRegistry, now_us: Callable[[], int]) -> None:
+        """Begin the first period of the averages now."""
+        self.periods = StatsPeriods(now_us())
+        self._engine = engine
+        self._pools = pools
+        self._now_us = now_us
+        self._asked: dict[int, tuple[dict[int, Rows], trio.Event]] = {}
+
+    def clients_told(self, token: int, worker: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """A worker has told its clients; too late an answer is dropped."""
+        if token not in self._asked:
+            return
+        told, complete = self._asked[token]
+        told[worker] = [dict(row) for row in rows]
+        if len(told) == self._engine.workers:
+            complete.set()
+
+    async def clients(self) -> Rows:
+        """The clients of all workers; those of a worker that does not answer in time are missing, and the log says so."""
+        token = self._engine.ask_clients()
+        told: dict[int, Rows] = {}
+        complete = trio.Event()
+        self._asked[token] = told, complete
+        try:
+            with trio.move_on_after(CLIENTS_WAIT_S) as scope:
+                await complete.wait()
+        finally:
+            del self._asked[token]
+        if scope.cancelled_caught:
+            fields = {"workers": self._engine.workers, "answered": len(told)}
+            logs.LOGGER.error("%s", logs.line("", "not every worker has told its clients", fields))
+        return [row for rows in told.values() for row in rows]
+
+    def end_period(self) -> Averages:
+        """End a period of the averages (stats_period) now; returns those of all databases together."""
+        counters = self._engine.counters()
+        self.periods.tick(counters, self._now_us())
+        return self.periods.statistics(counters, {record.id: record.key.database for record in self._pools})[1].averages
+
+    async def snapshot(self, config: Config, userlist: Userlist, port: int) -> Snapshot:
+        """The pooler as it is now, clients included; `port` is the one that it listens on."""
+        return self.build(await self.clients(), config, userlist, port)
+
+    def build(self, clients: Iterable[dict[str, Any]], config: Config, userlist: Userlist, port: int) -> Snapshot:
+        """The pooler as it is now, with these clients."""
+        engine = self._engine
+        return Snapshot.build(
+            now_us=self._now_us(),
+            unix_us=time.time_ns() // 1000,
+            listen_port=port,
+            pools=engine.pools(),
+            clients=clients,
+            servers=engine.servers(),
+            counters=engine.counters(),
+            periods=self.periods,
+            databases=self._databases(config),
+            users=_users(config, userlist),
+        )
+
+    def _databases(self, config: Config) -> Iterable[DatabaseRow]:
+        """A row for each entry, and for each database that came into being through `*`."""
+        names = dict.fromkeys(config.databases) | dict.fromkeys(record.key.database for record in self._pools)
+        for name in names:
+            entry = config.databases.get(name) or routing.entry_for(config, name)
+            if entry is None:
+                continue
+            lifetime_s = entry.server_lifetime if entry.server_lifetime is not None else config.server_lifetime
+            yield DatabaseRow(
+                name=name,
+                host=entry.host,
+                port=entry.port,
+                database=entry.dbname or name,
+                force_user=entry.user,
+                pool_size=_first(entry.pool_size, config.default_pool_size),
+                min_pool_size=_first(entry.min_pool_size, config.min_pool_size),
+                reserve_pool_size=_first(entry.reserve_pool_size, config.reserve_pool_size),
+                server_lifetime_s=lifetime_s,
+                pool_mode=entry.pool_mode,
+                load_balance_hosts=(entry.load_balance_hosts or "round-robin") if len(entry.hosts) > 1 else None,
+                max_connections=_first(entry.max_db_connections, config.max_db_connections),
+            )
+
+
+def _users(config: Config, userlist: Userlist) -> Iterable[UserRow]:
+    """A row for each user of auth_file, of [users] and of a forced `user=`."""
+    names = {routing.as_name(user) for user in userlist} | set(config.users)
+    names |= {entry.user for entry in config.databases.values() if entry.user is not None}
+    for name in names:
+        user = config.users.get(name)
+        yield UserRow(
+            name=name,
+            pool_size=user.pool_size if user else None,
+            reserve_pool_size=user.reserve_pool_size if user else None,
+            pool_mode=user.pool_mode if user else None,
+            max_user_connections=routing.user_limit(config, name),
+        )
+
+
+def _first(own: int | None, common: int) -> int:
+    return common if own is None else own

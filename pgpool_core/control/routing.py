@@ -1,0 +1,313 @@
+"""Where a login goes: to a pool, to the console, or away; and which settings a pool runs with. Pure functions of a Config.
+
+A pool is a pair of database entry and server user. Values of [users] go before those of [databases], which go before [pgbouncer].
+Source: PgBouncer docs, "Configuration" and "Authentication"; its error texts where tools know them.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import attrs
+
+from pgpool_core.config.model import (
+    AUTH_TYPES,
+    CONSOLE_DATABASE,
+    FALLBACK_DATABASE,
+    MAX_DATABASE_LEN,
+    POOL_MODES,
+    Config,
+    DatabaseConfig,
+    UserConfig,
+)
+from pgpool_core.control.connect import ServerTarget
+from pgpool_core.control.hosts import HostOrder
+from pgpool_core.errors import ConfigError, ConfigProblem, error_response
+from pgpool_core.policy.secrets import Secret
+
+EMPTY_QUERY: Final = "<empty>"  # server_check_query: an empty query, not no query
+TRUSTED_USER: Final = "pgbouncer"  # may use the console over the unix socket from our own uid without a password
+
+T = TypeVar("T")
+
+
+class Verdict(enum.IntEnum):
+    """What the engine is told about a login that it asked about; its VERDICT_* numbers."""
+
+    RETRY = 0  # route and credential are there now
+    CONSOLE_ADMIN = 1
+    CONSOLE_STATS = 2
+    CONSOLE_TRUSTED = 3
+    REFUSE = 4
+    REFUSE_LATE = 5
+
+
+@attrs.frozen
+class PoolKey:
+    """Names a pool: the database as clients call it, and the user that its servers log in as."""
+
+    database: str
+    user: str
+
+    def __str__(self) -> str:
+        return f"{self.database}/{self.user}"
+
+
+@attrs.frozen
+class ToPool:
+    """The login belongs to a pool; it still has to authenticate."""
+
+    key: PoolKey
+    entry: DatabaseConfig
+    auto: bool  # the entry is `*`
+
+
+@attrs.frozen
+class ToConsole:
+    """The login belongs to the console; `verdict` says with which rights."""
+
+    verdict: Verdict
+
+
+@attrs.frozen
+class Refusal:
+    """The login is not to be had; `late` ones must authenticate first, so that strangers learn nothing from the text."""
+
+    sqlstate: str
+    text: str
+    late: bool = False
+    hint: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict.REFUSE_LATE if self.late else Verdict.REFUSE
+
+    def error_response(self) -> bytes:
+        """The whole ErrorResponse message, FATAL."""
+        return error_response({"C": self.sqlstate, "M": self.text, "H": self.hint})
+
+
+@attrs.frozen(kw_only=True)
+class PoolSettings:
+    """What `Engine.configure_pool` takes: numbers in the engine's units, every default filled in."""
+
+    mode: int
+    pool_size: int
+    min_pool_size: int
+    reserve_pool_size: int
+    reserve_pool_timeout_us: int
+    query_wait_timeout_us: int
+    server_check_delay_us: int
+    server_lifetime_us: int
+    server_idle_timeout_us: int
+    reset_query: bytes
+    reset_always: bool
+    check_query: bytes
+    prewarm: bool  # keep min_pool_size even while no client is logged in
+
+
+def as_name(raw: bytes) -> str:
+    """A name from the wire as text; bytes that are not UTF-8 come back unchanged by `as_bytes`."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def as_bytes(name: str) -> bytes:
+    """A name as PostgreSQL has it."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def microseconds(seconds: float) -> int:
+    """A time of the configuration in the engine's unit."""
+    return round(seconds * 1_000_000)
+
+
+def route(
+    config: Config,
+    database: bytes,
+    user: bytes,
+    *,
+    secret: Secret | None,
+    is_unix: bool = False,
+    peer_uid: int | None = None,
+    own_uid: int = -1,
+) -> ToPool | ToConsole | Refusal:
+    """Decide about one login.
+
+    Args:
+        secret: what auth_file has for `user`; None for a user who is not there.
+        is_unix, peer_uid: whether the client came over the unix socket, and its uid there.
+        own_uid: the uid that we run as.
+    """
+    name, login = as_name(database), as_name(user)
+    if name == CONSOLE_DATABASE:
+        if is_unix and login == TRUSTED_USER and peer_uid is not None and peer_uid == own_uid:
+            return ToConsole(Verdict.CONSOLE_TRUSTED)
+        return _console(config, login, secret)
+    entry = entry_for(config, name)
+    if (stranger := _stranger(config, secret)) is not None:
+        return stranger
+    if entry is None:
+        return Refusal("3D000", f"no such database: {database.decode(errors='replace')}", late=True)
+    if config.auth_type == "any" and entry.user is None:
+        return Refusal("F0000", "bouncer config error", hint="auth_type any needs a database entry with user=.")
+    auto = name not in config.databases or name == FALLBACK_DATABASE
+    return ToPool(PoolKey(name, entry.user or login), entry, auto)
+
+
+def _console(config: Config, login: str, secret: Secret | None) -> ToConsole | Refusal:
+    if config.auth_type == "any":
+        return ToConsole(Verdict.CONSOLE_ADMIN)  # names prove nothing then: everybody is admin, as with PgBouncer
+    if login in config.admin_users:
+        verdict = Verdict.CONSOLE_ADMIN
+    elif login in config.stats_users:
+        verdict = Verdict.CONSOLE_STATS
+    else:
+        return Refusal("28000", "not allowed", hint="The console is for admin_users and stats_users.")
+    return _stranger(config, secret) or ToConsole(verdict)
+
+
+def _stranger(config: Config, secret: Secret | None) -> Refusal | None:
+    """The refusal of a user who cannot log in to anything; None for the others."""
+    if config.auth_type == "any":
+        return None
+    if config.auth_type == "trust":
+        return Refusal("28000", '"trust" authentication failed') if secret is None else None
+    if secret is None or secret == _NO_SECRET:
+        return Refusal("28P01", "password authentication failed", late=True)
+    return None
+
+
+_NO_SECRET: Final = Secret()
+
+
+def entry_for(config: Config, database: str) -> DatabaseConfig | None:
+    """The entry that answers for a database name: its own, or `*`; None where there is neither."""
+    if database in config.databases and database != FALLBACK_DATABASE:
+        return config.databases[database]
+    if database == CONSOLE_DATABASE or not 0 < len(as_bytes(database)) <= MAX_DATABASE_LEN:
+        return None
+    return config.databases.get(FALLBACK_DATABASE)
+
+
+def auth_type_number(config: Config) -> int:
+    """The engine's number of auth_type."""
+    return AUTH_TYPES.index(config.auth_type)
+
+
+def pool_settings(config: Config, key: PoolKey, entry: DatabaseConfig) -> PoolSettings:
+    """The settings that are in force for a pool. A pool that new logins no longer reach keeps no spare servers."""
+    user = config.users.get(key.user, _NO_USER)
+    pool_size = _first(user.pool_size, entry.pool_size, config.default_pool_size)
+    spare = _first(entry.min_pool_size, config.min_pool_size)
+    if entry.user not in (None, key.user):
+        spare = 0
+    check = config.server_check_query
+    return PoolSettings(
+        mode=POOL_MODES.index(_first(user.pool_mode, entry.pool_mode, config.pool_mode)),
+        pool_size=pool_size,
+        min_pool_size=min(spare, pool_size) if pool_size else spare,
+        reserve_pool_size=_first(user.reserve_pool_size, entry.reserve_pool_size, config.reserve_pool_size),
+        reserve_pool_timeout_us=microseconds(config.reserve_pool_timeout),
+        query_wait_timeout_us=microseconds(
+            _first(user.query_wait_timeout, entry.query_wait_timeout, config.query_wait_timeout)
+        ),
+        server_check_delay_us=microseconds(config.server_check_delay),
+        server_lifetime_us=microseconds(_first(entry.server_lifetime, config.server_lifetime)),
+        server_idle_timeout_us=microseconds(config.server_idle_timeout),
+        reset_query=as_bytes(config.server_reset_query),
+        reset_always=config.server_reset_query_always,
+        check_query=b";" if check == EMPTY_QUERY else as_bytes(check),
+        prewarm=entry.user == key.user,
+    )
+
+
+_NO_USER: Final = UserConfig()
+
+
+def database_limit(config: Config, database: str) -> int:
+    """max_db_connections in force for a database; 0 = any number."""
+    entry = entry_for(config, database)
+    return _first(entry.max_db_connections if entry else None, config.max_db_connections)
+
+
+def user_limit(config: Config, user: str) -> int:
+    """max_user_connections in force for a server user; 0 = any number."""
+    return _first(config.users.get(user, _NO_USER).max_user_connections, config.max_user_connections)
+
+
+def _first(*values: T | None) -> T:
+    """The first value that is set; the last one always is."""
+    return next(value for value in values if value is not None)
+
+
+def server_target(
+    config: Config,
+    key: PoolKey,
+    entry: DatabaseConfig,
+    secret_of: Callable[[bytes], Secret | None],
+    host_order: HostOrder,
+) -> ServerTarget:
+    """Where a pool's servers are and how to log in there.
+
+    Args:
+        secret_of: looks a user up in auth_file; asked only where the entry has no `password=`.
+        host_order: whose turn it is among several hosts; one object for all pools of an entry.
+    """
+    user = as_bytes(key.user)
+    parameters = (
+        ("client_encoding", entry.client_encoding),
+        ("datestyle", entry.datestyle),
+        ("timezone", entry.timezone),
+        ("application_name", entry.application_name),
+    )
+    return ServerTarget(
+        hosts=entry.hosts or (config.unix_socket_dir,),
+        port=entry.port,
+        dbname=as_bytes(entry.dbname or key.database),
+        user=user,
+        secret=Secret.parse(entry.password.encode()) if entry.password else secret_of(user),
+        parameters=tuple((name, value) for name, value in parameters if value is not None),
+        connect_query=entry.connect_query or "",
+        tcp_keepalive=config.tcp_keepalive,
+        tcp_keepidle=config.tcp_keepidle,
+        tcp_keepintvl=config.tcp_keepintvl,
+        tcp_keepcnt=config.tcp_keepcnt,
+        host_order=host_order,
+    )
+
+
+def must_reconnect(old: ServerTarget, new: ServerTarget) -> bool:
+    """Whether servers of the old target are no longer right; a new password or keepalive is no reason to close them."""
+
+    def identity(t: ServerTarget) -> tuple[object, ...]:
+        return (t.hosts, t.port, t.dbname, t.user, t.parameters, t.connect_query)
+
+    return identity(old) != identity(new)
+
+
+def connect_timeout_s(config: Config) -> float:
+    """server_connect_timeout in seconds; 0 in the file means any time."""
+    return config.server_connect_timeout or math.inf
+
+
+def check_entries(config: Config) -> None:
+    """Refuse entries that could never reach a server.
+
+    Raises:
+        ConfigError: names every one.
+    """
+    problems: list[ConfigProblem] = []
+    for name, entry in config.databases.items():
+        if not entry.hosts and not config.unix_socket_dir:
+            text = f'database "{name}" has no host, and unix_socket_dir is empty (host)'
+            problems.append(ConfigProblem(text, section="databases", key="host"))
+        try:
+            Secret.parse((entry.password or "").encode())
+        except ValueError as error:
+            text = f'database "{name}": {error} (password)'
+            problems.append(ConfigProblem(text, section="databases", key="password"))
+    if problems:
+        raise ConfigError(problems)

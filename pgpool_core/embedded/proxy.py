@@ -1,0 +1,234 @@
+"""The pooler inside a trio program: `async with open_proxy("postgresql://...") as proxy`, then any driver against `proxy.url`.
+
+No signal handlers, nothing global: several proxies may run side by side. The executable is a user of this module like any other.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import attrs
+import trio
+
+from pgpool_core.config.model import Config
+from pgpool_core.control.groups import sole_errors
+from pgpool_core.control.pooler import Pooler, load_users
+from pgpool_core.embedded.address import ProxyAddress
+from pgpool_core.embedded.fork import close_in_children
+from pgpool_core.embedded.source import Prepared, Source, is_connection_string, prepare
+from pgpool_core.errors import PoolClosed
+from pgpool_core.metrics.snapshot import Snapshot
+from pgpool_core.policy.userlist import Userlist
+
+FORKED: Final = "this proxy lives in the process that opened it, not in a forked child: open one here"
+
+
+class Proxy:
+    """A running pooler. It belongs to the trio run that opened it; its address is good for everybody on this machine."""
+
+    def __init__(self, pooler: Pooler, address: ProxyAddress, given: Userlist | None) -> None:
+        """Called by `open_proxy`.
+
+        Args:
+            given: the users where they do not come from auth_file.
+        """
+        self._pooler = pooler
+        self._given = given
+        self._closed = trio.Event()
+        self._pid = os.getpid()
+        self.address = address
+
+    @property
+    def url(self) -> str:
+        """A connection string for the default user and database; a secret, as it holds the password."""
+        return self.address.url_for()
+
+    def url_for(self, database: str | None = None, user: str | None = None) -> str:
+        """A connection string for another database or user; `pgbouncer` is the console's database."""
+        return self.address.url_for(database, user)
+
+    def environ(self, database: str | None = None, user: str | None = None) -> dict[str, str]:
+        """DATABASE_URL and PG* variables for a child process."""
+        return self.address.environ(database, user)
+
+    @property
+    def host(self) -> str:
+        """The address to connect to, or the folder of the unix socket."""
+        return self.address.host
+
+    @property
+    def port(self) -> int:
+        """The port in use."""
+        return self.address.port
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._pooler.config
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has stopped, by `shutdown`, from the console, or by a fork."""
+        return self._closed.is_set() or self._pid != os.getpid()
+
+    def statistics(self) -> Snapshot:
+        """Pools, servers, counters and averages now; no rows of clients, for these ask `snapshot`.
+
+        Raises:
+            PoolClosed: the proxy has stopped.
+        """
+        return self._running().statistics()
+
+    async def snapshot(self) -> Snapshot:
+        """As `statistics`, with a row for each client.
+
+        Raises:
+            PoolClosed: the proxy has stopped.
+        """
+        return await self._running().snapshot()
+
+    async def reload(self, config: Config | None = None) -> None:
+        """Run with another configuration from now on, all of it or nothing; without one, read files again.
+
+        Settings that need a restart keep their value, with a warning in the log.
+
+        Raises:
+            ConfigError: it cannot be used; nothing has changed.
+            PoolClosed: the proxy has stopped.
+        """
+        pooler = self._running()
+        if config is None:
+            await pooler.reload()
+            return
+        use_given = self._given is not None and config.auth_file is None
+        userlist = self._given if use_given and self._given is not None else load_users(config)
+        await trio.lowlevel.checkpoint()
+        await pooler.apply(config, userlist)
+
+    def call_after_reload(self, action: Callable[[Config], None]) -> None:
+        """From now on call `action` with the configuration in force after each reload, whoever asked for it."""
+        self._pooler.on_reload = action
+
+    async def shutdown(self) -> None:
+        """Stop: clients get FATAL 57P01 `pooler is shutting down`, servers Terminate. Returns when it is done; may be repeated."""
+        if self._pid == os.getpid():
+            self.begin_shutdown("shutdown()")
+            await self.wait_closed()
+
+    def begin_shutdown(self, reason: str) -> None:
+        """Begin to stop and return at once; `reason` is for the log."""
+        self._pooler.stop(reason)
+
+    async def wait_closed(self) -> None:
+        """Wait until it has stopped, by `shutdown` or by SHUTDOWN on the console."""
+        await self._closed.wait()
+
+    def forget_in_child(self) -> None:
+        """After a fork, in the child: close what the child must not hold."""
+        self._pooler.forget_in_child()
+
+    def _running(self) -> Pooler:
+        if self._pid != os.getpid():
+            raise PoolClosed(FORKED)
+        return self._pooler
+
+    async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await self._pooler.run(task_status=task_status)
+        finally:
+            self._closed.set()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "running"
+        return f"<Proxy {state} on {self.host}:{self.port}, password hidden>"
+
+
+@asynccontextmanager
+async def open_proxy(source: Source, *, listen: str | None = None, **settings: object) -> AsyncIterator[Proxy]:
+    """Run a pooler until the block ends; ready for clients when the block begins.
+
+    Args:
+        source: a connection string (`postgresql://...` or `key=value` words) of the server to stand in front of, a Config, or the path
+            of an ini file. With a connection string clients log in by SCRAM with a random password of this run, which is in `proxy.url`;
+            pool_mode is transaction.
+        listen: `"host:port"` (port 0 = any free one), `"unix"` (a socket that only this user can reach), or the folder of a unix
+            socket. Default: 127.0.0.1 and any free port for a connection string, else what the configuration says.
+        settings: settings of [pgbouncer] by their ini names, such as `default_pool_size=5`; they go before those of `source`.
+
+    Raises:
+        ConfigError: something in it cannot be used, or cannot be listened on.
+    """
+    prepared = prepare(source, listen, settings)
+    with _private_dir(prepared) as config:
+        pooler = Pooler(config, userlist=prepared.userlist, reread=_reader(source, listen, settings))
+        async with sole_errors(), trio.open_nursery() as nursery:
+            proxy = await _start(pooler, prepared, nursery)
+            try:
+                yield proxy
+            finally:
+                if proxy._pid == os.getpid():
+                    proxy.begin_shutdown("its block has ended")
+                    with trio.CancelScope(shield=True):  # the pooler's good-bye has a deadline of its own
+                        await proxy.wait_closed()
+
+
+async def serve(
+    source: Source,
+    *,
+    listen: str | None = None,
+    task_status: trio.TaskStatus[Proxy] = trio.TASK_STATUS_IGNORED,
+    **settings: object,
+) -> None:
+    """As a task of a nursery: `proxy = await nursery.start(serve, config)`. Ends when the proxy is shut down; see `open_proxy`."""
+    async with open_proxy(source, listen=listen, **settings) as proxy:
+        task_status.started(proxy)
+        await proxy.wait_closed()
+
+
+def _reader(
+    source: Source, listen: str | None, settings: dict[str, object]
+) -> Callable[[], tuple[Config, Userlist]] | None:
+    """How RELOAD reads the configuration again; None where there is no file to read."""
+    if isinstance(source, Config) or is_connection_string(source):
+        return None
+
+    def read() -> tuple[Config, Userlist]:
+        config = prepare(source, listen, settings).config
+        return config, load_users(config)
+
+    return read
+
+
+async def _start(pooler: Pooler, prepared: Prepared, nursery: trio.Nursery) -> Proxy:
+    proxy = Proxy(pooler, _NOWHERE, prepared.userlist)
+    await nursery.start(proxy._run)
+    proxy.address = ProxyAddress.of(
+        pooler.listeners[0],
+        user=prepared.user,
+        database=prepared.database,
+        userlist=pooler.userlist,
+    )
+    close_in_children(proxy)
+    return proxy
+
+
+_NOWHERE: Final = ProxyAddress(host="", port=0, user="", database="", userlist=Userlist({}))
+
+
+@contextmanager
+def _private_dir(prepared: Prepared) -> Iterator[Config]:
+    """The configuration, with a folder of our own for the unix socket where that was asked for; removed afterwards."""
+    if not prepared.private_dir:
+        yield prepared.config
+        return
+    owner, folder = os.getpid(), tempfile.mkdtemp(prefix="pgpool-core-")  # mode 0700
+    try:
+        yield attrs.evolve(prepared.config, unix_socket_dir=folder)
+    finally:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,195 @@
+"""The pooler inside any program, whatever loop it runs or none: a thread of its own that runs trio.
+
+with run_proxy_in_thread("postgresql://app@db/app") as proxy:
+    connection = psycopg.connect(proxy.url)
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+import trio
+
+from pgpool_core import logs
+from pgpool_core.config.model import Config
+from pgpool_core.embedded.address import ProxyAddress
+from pgpool_core.embedded.proxy import FORKED, Proxy, open_proxy
+from pgpool_core.embedded.source import Source
+from pgpool_core.errors import PoolClosed
+from pgpool_core.metrics.snapshot import Snapshot
+
+EXIT_WAIT_S: Final = 3.0  # for a proxy that is still open when the interpreter ends
+
+
+class ThreadedProxy:
+    """A running pooler in a thread of its own. All methods may be called from any thread."""
+
+    def __init__(self, source: Source, listen: str | None, settings: dict[str, object]) -> None:
+        """Called by `run_proxy_in_thread`; nothing runs yet."""
+        self._pid = os.getpid()
+        self._arguments = (source, listen, settings)
+        self._started = threading.Event()
+        self._proxy: Proxy | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._error: BaseException | None = None
+        self._address: ProxyAddress | None = None
+        self._thread = threading.Thread(target=self._main, name="pgpool_core proxy", daemon=True)
+
+    @property
+    def address(self) -> ProxyAddress:
+        """Host, port and default login; stays known after the end."""
+        if self._address is None:
+            raise PoolClosed("this proxy was never started")
+        return self._address
+
+    @property
+    def url(self) -> str:
+        """A connection string for the default user and database; a secret, as it holds the password."""
+        return self.address.url_for()
+
+    def url_for(self, database: str | None = None, user: str | None = None) -> str:
+        """A connection string for another database or user; `pgbouncer` is the console's database."""
+        return self.address.url_for(database, user)
+
+    def environ(self, database: str | None = None, user: str | None = None) -> dict[str, str]:
+        """DATABASE_URL and PG* variables for a child process."""
+        return self.address.environ(database, user)
+
+    @property
+    def host(self) -> str:
+        """The address to connect to, or the folder of the unix socket."""
+        return self.address.host
+
+    @property
+    def port(self) -> int:
+        """The port in use."""
+        return self.address.port
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has stopped, by `shutdown`, from the console, or by a fork."""
+        return self._pid != os.getpid() or not self._thread.is_alive()
+
+    def statistics(self) -> Snapshot:
+        """Pools, servers, counters and averages now; no rows of clients, for these ask `snapshot`.
+
+        Raises:
+            PoolClosed: the proxy has stopped.
+        """
+        proxy, token = self._running()
+        try:
+            return trio.from_thread.run_sync(proxy.statistics, trio_token=token)
+        except trio.RunFinishedError:
+            raise PoolClosed("this proxy has stopped") from None
+
+    def snapshot(self) -> Snapshot:
+        """As `statistics`, with a row for each client.
+
+        Raises:
+            PoolClosed: the proxy has stopped.
+        """
+        proxy, token = self._running()
+        try:
+            return trio.from_thread.run(proxy.snapshot, trio_token=token)
+        except (trio.RunFinishedError, trio.Cancelled):
+            raise PoolClosed("this proxy has stopped") from None
+
+    def reload(self, config: Config | None = None) -> None:
+        """Run with another configuration from now on, all of it or nothing; without one, read files again.
+
+        Raises:
+            ConfigError: it cannot be used; nothing has changed.
+            PoolClosed: the proxy has stopped.
+        """
+        proxy, token = self._running()
+        try:
+            trio.from_thread.run(proxy.reload, config, trio_token=token)
+        except (trio.RunFinishedError, trio.Cancelled):
+            raise PoolClosed("this proxy has stopped") from None
+
+    def shutdown(self, *, timeout_s: float | None = None) -> None:
+        """Stop, as `Proxy.shutdown`, and wait for the thread, at most `timeout_s` seconds. Does nothing in a forked child."""
+        if self._pid != os.getpid():
+            return
+        if self._proxy is not None and self._token is not None:
+            with suppress(trio.RunFinishedError):  # it has ended by itself
+                self._token.run_sync_soon(self._proxy.begin_shutdown, "shutdown()")
+        self._thread.join(timeout_s)
+
+    def _start(self) -> None:
+        self._thread.start()
+        atexit.register(self._at_exit)
+        self._started.wait()
+        if self._proxy is None:
+            self._thread.join()
+            assert self._error is not None
+            raise self._error
+
+    def _finish(self) -> None:
+        """The end of the block: stop, and raise what the thread died of, if that was not a shutdown."""
+        atexit.unregister(self._at_exit)
+        self.shutdown()
+        if self._error is not None:
+            raise self._error
+
+    def _at_exit(self) -> None:
+        self.shutdown(timeout_s=EXIT_WAIT_S)
+
+    def _running(self) -> tuple[Proxy, trio.lowlevel.TrioToken]:
+        if self._pid != os.getpid():
+            raise PoolClosed(FORKED)
+        if self._proxy is None or self._token is None or not self._thread.is_alive():
+            raise PoolClosed("this proxy has stopped")
+        return self._proxy, self._token
+
+    def _main(self) -> None:
+        try:
+            trio.run(self._life)
+        except BaseException as error:
+            self._error = error
+            if self._started.is_set():
+                logs.LOGGER.exception("the proxy has ended")
+        finally:
+            self._started.set()
+
+    async def _life(self) -> None:
+        source, listen, settings = self._arguments
+        async with open_proxy(source, listen=listen, **settings) as proxy:
+            self._address = proxy.address
+            self._token = trio.lowlevel.current_trio_token()
+            self._proxy = proxy
+            self._started.set()
+            await proxy.wait_closed()
+
+    def __repr__(self) -> str:
+        if self._address is None:
+            return "<ThreadedProxy not started>"
+        state = "closed" if self.closed else "running"
+        return f"<ThreadedProxy {state} on {self.host}:{self.port}, password hidden>"
+
+
+@contextmanager
+def run_proxy_in_thread(source: Source, *, listen: str | None = None, **settings: object) -> Iterator[ThreadedProxy]:
+    """Run a pooler in a thread until the block ends; ready for clients when the block begins.
+
+    Arguments and errors are those of `open_proxy`. No signal handlers are installed. A forked child must open its own: in it this
+    proxy is closed, while the parent's goes on and may be connected to.
+    """
+    proxy = ThreadedProxy(source, listen, settings)
+    try:
+        proxy._start()
+    except BaseException:
+        if proxy._proxy is not None:  # interrupted just as it came up
+            proxy.shutdown()
+        raise
+    try:
+        yield proxy
+    except BaseException:
+        proxy.shutdown()
+        raise
+    proxy._finish()

@@ -1,0 +1,114 @@
+"""The data plane's door; compiled from pyx/pgpool_core/engine/plane.pyx. Every call is made by the control thread.
+
+Names and values are bytes where PostgreSQL has bytes. Times are microseconds on the monotonic clock
+(`time.monotonic_ns() // 1000`). Handles of clients and servers are plain numbers: slot index and generation.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+VERDICT_RETRY: int  # look route and credential up again
+VERDICT_CONSOLE_ADMIN: int  # the console, every command; authenticates as usual
+VERDICT_CONSOLE_STATS: int  # the console, SHOW only; authenticates as usual
+VERDICT_CONSOLE_TRUSTED: int  # the console, every command, no password (same uid on the unix socket)
+VERDICT_REFUSE: int  # send `error` at once and close
+VERDICT_REFUSE_LATE: int  # authenticate against credential or mock first, then send `error` and close
+
+class Engine:
+    wakeup_fd: int  # eventfd, readable when take_mail() has something; reading it is take_mail's job
+    workers: int
+    io_backend: str  # what was chosen
+
+    def __init__(self, *, workers: int, io_backend: str) -> None: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def configure(
+        self,
+        *,
+        max_client_conn: int,
+        client_login_timeout_us: int,
+        auth_type: int,
+        max_packet_size: int,
+        log_connections: bool,
+        log_disconnections: bool,
+        log_pooler_errors: bool,
+        max_opening: int,
+        ignore_startup_parameters: Sequence[bytes],
+        tcp_keepalive: bool,
+        tcp_keepidle: int,
+        tcp_keepintvl: int,
+        tcp_keepcnt: int,
+        message_stall_timeout_us: int,
+        drain_timeout_us: int,
+    ) -> None: ...
+    def add_listener(self, fd: int, *, is_unix: bool, port: int) -> None: ...
+    def drop_listeners(self) -> None: ...
+    def add_group(self, limit: int) -> int: ...
+    def set_group_limit(self, group: int, limit: int) -> None: ...
+    def add_pool(self, database: bytes, user: bytes, *, database_group: int, user_group: int) -> int: ...
+    def configure_pool(
+        self,
+        pool: int,
+        *,
+        mode: int,
+        pool_size: int,
+        min_pool_size: int,
+        reserve_pool_size: int,
+        reserve_pool_timeout_us: int,
+        query_wait_timeout_us: int,
+        server_check_delay_us: int,
+        server_lifetime_us: int,
+        server_idle_timeout_us: int,
+        reset_query: bytes,
+        reset_always: bool,
+        check_query: bytes,
+        prewarm: bool,
+    ) -> None: ...
+    def add_route(self, database: bytes, user: bytes, pool: int) -> None: ...
+    def clear_routes(self) -> None: ...
+    def set_credential(
+        self,
+        user: bytes,
+        *,
+        plain: bytes | None = None,
+        md5: bytes | None = None,
+        scram: tuple[int, bytes, bytes, bytes] | None = None,
+    ) -> None: ...
+    def clear_credentials(self) -> None: ...
+    def answer_policy(self, client: int, verdict: int, error: bytes = b"") -> bool: ...
+    def plan(self, now_us: int) -> list[tuple[int, int]]: ...
+    def adopt_server(
+        self,
+        server: int,
+        fd: int,
+        *,
+        backend_pid: int,
+        backend_key: bytes,
+        parameters: Sequence[tuple[bytes, bytes]],
+        unread: bytes,
+        family_unix: bool,
+        host: bytes,
+        port: int,
+    ) -> None: ...
+    def abandon_server(self, server: int) -> None: ...
+    def set_welcome(self, pool: int, parameters: Sequence[tuple[bytes, bytes]]) -> None: ...
+    def fail_pool(self, pool: int, error: bytes, until_us: int) -> None:
+        """No server can be had: plan() opens none for the pool before `until_us`.
+
+        Where the pool has no server left, its waiting clients are sent `error` (a whole ErrorResponse) and closed, and so are clients
+        that come before `until_us`. With b"" nobody is told: clients stay in the queue.
+        """
+    def cancel_done(self, server: int) -> None: ...
+    def sweep(self, now_us: int) -> None: ...
+    def retire_servers(self, pool: int) -> None: ...
+    def close_pool(self, pool: int, error: bytes) -> None: ...
+    def disconnect(self, client_id: int, error: bytes) -> None: ...
+    def reply(self, client: int, data: bytes) -> bool: ...
+    def ask_clients(self) -> int: ...
+    def servers(self) -> list[dict[str, Any]]: ...
+    def pools(self) -> list[dict[str, Any]]: ...
+    def counters(self) -> dict[int, dict[str, Any]]: ...
+    def invariants(self) -> list[str]: ...
+    def take_mail(self) -> list[tuple[Any, ...]]: ...
+    def after_fork_in_child(self) -> None:
+        """In a forked child: close every descriptor by number, touch no epoll set, forget the threads that are not there."""

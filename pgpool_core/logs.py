@@ -1,0 +1,166 @@
+"""Log lines: who, what, then `key=value` with units; and the handlers that the executable installs.
+
+The library only ever writes to the logger `pgpool_core`; where that goes is the embedding program's business. Handlers are
+installed by `LogOutput`, which the command line owns. Never SQL text, passwords, keys or tokens.
+
+    2026-11-21 02:43:34.627 UTC [4711] INFO C-1f3.7 appdb/alice@10.0.0.8:51932 login ok method=scram-sha-256 took_ms=14
+
+Source: PgBouncer's lines, which begin the same way and which log shippers already cut at these places.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pgpool_core.metrics.counters import Averages
+
+LOGGER: Final = logging.getLogger("pgpool_core")
+
+_LEVEL_WORDS: Final = {logging.WARNING: "WARN", logging.CRITICAL: "FATAL"}  # the other levels keep Python's word
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NEEDS_QUOTES: Final = re.compile(r'[\s"=\\]')
+
+
+def printable(text: str) -> str:
+    """`text` on one line: control characters, line ends and broken bytes become escapes, so that no peer can forge a line."""
+    return _UNPRINTABLE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def field_value(value: object) -> str:
+    """One value as it stands after `key=`: quoted where a reader could not tell where it ends."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    text = str(value)
+    if text and not _NEEDS_QUOTES.search(text):
+        return printable(text)
+    return '"' + printable(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+
+
+def line(who: str, what: str, fields: Mapping[str, object] | None = None) -> str:
+    """A log line without its time stamp: `who what key=value ...`; `who` may be empty, fields keep their order."""
+    parts = [printable(who)] if who else []
+    parts.append(printable(what))
+    parts.extend(f"{key}={field_value(value)}" for key, value in (fields or {}).items())
+    return " ".join(parts)
+
+
+def server_tag(server_id: int, database: str, user: str, host: str, port: int) -> str:
+    """How a server connection is called in a line: `S-1f3 db/user@host:port`; IPv6 in brackets, `unix:port` for a socket."""
+    if not host or host.startswith(("/", "@")):
+        place = f"unix:{port}"
+    else:
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"S-{server_id:x} {database}/{user}@{place}"
+
+
+def stats_line(averages: Averages) -> str:
+    """The operator's line once every stats_period, in PgBouncer's wording, so that pgBadger and scripts read it."""
+    a = averages
+    return (
+        f"stats: {a.xacts} xacts/s, {a.queries} queries/s, {a.client_parses} client parses/s, "
+        f"{a.server_parses} server parses/s, {a.binds} binds/s, {a.client_logins} client logins/s, "
+        f"in {a.received} B/s, out {a.sent} B/s, xact {a.xact_us} us, query {a.query_us} us, wait {a.wait_us} us"
+    )
+
+
+class LineFormatter(logging.Formatter):
+    """`YYYY-MM-DD HH:MM:SS.mmm UTC [PID] LEVEL message`; a traceback, if any, follows on lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record.created))
+        level = _LEVEL_WORDS.get(record.levelno, record.levelname)
+        text = f"{stamp}.{int(record.msecs):03d} UTC [{record.process}] {level} {record.getMessage()}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return text
+
+
+class ReopeningFileHandler(logging.FileHandler):
+    """A log file that can be opened anew after logrotate has moved it away; appends, line by line."""
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path, mode="a", encoding="utf-8", errors="backslashreplace")
+
+    def reopen(self) -> None:
+        """Open the path again, then close the old file.
+
+        Raises:
+            OSError: it cannot be opened; the old file stays in use.
+        """
+        fresh = self._open()
+        self.acquire()
+        try:
+            old, self.stream = self.stream, fresh
+        finally:
+            self.release()
+        if old is not None:
+            old.close()
+
+
+class LogOutput:
+    """The handlers of the executable: standard error unless quiet, and `logfile` where it is set."""
+
+    def __init__(self, *, quiet: bool = False, verbose: int = 0) -> None:
+        """Install standard error (not if `quiet`); `verbose` > 0, from -v, shows DEBUG lines whatever the file says."""
+        self._verbose = verbose
+        self._file: ReopeningFileHandler | None = None
+        self._formatter = LineFormatter()
+        self._stderr: logging.Handler | None = None
+        LOGGER.propagate = False
+        LOGGER.setLevel(logging.DEBUG if verbose else logging.INFO)
+        if not quiet:
+            self._stderr = logging.StreamHandler(sys.stderr)
+            self._add(self._stderr)
+
+    def apply(self, logfile: str, verbose: int = 0) -> None:
+        """Use these settings of the file from now on; the same logfile is opened again.
+
+        Raises:
+            OSError: logfile cannot be opened; everything stays as it was.
+        """
+        path = os.path.abspath(logfile) if logfile else None
+        if self._file is not None and path == self._file.baseFilename:
+            self._file.reopen()
+        else:
+            fresh = ReopeningFileHandler(path) if path else None
+            if self._file is not None:
+                self._remove(self._file)
+            if fresh is not None:
+                self._add(fresh)
+            self._file = fresh
+        LOGGER.setLevel(logging.DEBUG if self._verbose or verbose else logging.INFO)
+
+    def close(self) -> None:
+        """Take the handlers away again and close the file."""
+        for handler in (self._file, self._stderr):
+            if handler is not None:
+                self._remove(handler)
+        self._file = self._stderr = None
+
+    def _add(self, handler: logging.Handler) -> None:
+        handler.setFormatter(self._formatter)
+        LOGGER.addHandler(handler)
+
+    @staticmethod
+    def _remove(handler: logging.Handler) -> None:
+        LOGGER.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,273 @@
+"""What the pooler looked like at one instant, as frozen rows.
+
+The engine answers with dicts of numbers; this module makes rows of them that the console, the metrics endpoint and
+`proxy.statistics()` read. Nothing here knows a socket, a clock or a setting: times come in as arguments, in
+microseconds on the monotonic clock, and resolved settings come in as rows (`DatabaseRow`, `UserRow`).
+Source: PgBouncer `doc/usage.md`, "SHOW POOLS", "SHOW CLIENTS" (what the states and columns mean).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from pgpool_core.metrics.counters import (
+    CONSOLE_DATABASE,
+    CONSOLE_POOL,
+    Averages,
+    CounterRow,
+    DatabaseStats,
+    StatsPeriods,
+    reader,
+)
+
+__all__ = [
+    "CONSOLE_DATABASE",
+    "CONSOLE_POOL",
+    "CONSOLE_USER",
+    "POOL_MODES",
+    "Averages",
+    "ClientRow",
+    "ConfigRow",
+    "CounterRow",
+    "DatabaseRow",
+    "DatabaseStats",
+    "PoolRow",
+    "ServerRow",
+    "Snapshot",
+    "StatsPeriods",
+    "UserRow",
+]
+
+CONSOLE_USER = "pgbouncer"
+POOL_MODES = ("session", "transaction", "statement")
+"""Names of the engine's numeric pool modes."""
+
+
+def as_text(value: str | bytes | None) -> str:
+    """Return a name as text; bytes that are not UTF-8 survive as surrogates and go out again unchanged."""
+    if value is None:
+        return ""
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+
+
+@attrs.frozen
+class ClientRow:
+    """One client connection. `id` counts over clients and servers together; `link` is the id of its server, or 0.
+
+    Times are monotonic microseconds; `wait_us` is how long it has been waiting for a server, 0 when it is not.
+    State "login" lasts until the password is verified; who then waits for the pool's first server is "waiting".
+    """
+
+    id: int
+    pool: int
+    user: str = attrs.field(converter=as_text)
+    database: str = attrs.field(converter=as_text)
+    state: str
+    addr: str = attrs.field(converter=as_text)
+    port: int
+    local_addr: str = attrs.field(converter=as_text)
+    local_port: int
+    connect_us: int
+    request_us: int
+    wait_us: int
+    link: int
+    application_name: str = attrs.field(converter=as_text)
+    close_needed: bool = attrs.field(converter=bool)
+    worker: int
+    remote_pid: int
+
+
+@attrs.frozen
+class ServerRow:
+    """One connection to PostgreSQL; `link` is the id of its client, or 0. `remote_pid` is the backend's process id."""
+
+    id: int
+    pool: int
+    state: str
+    addr: str = attrs.field(converter=as_text)
+    port: int
+    local_addr: str = attrs.field(converter=as_text)
+    local_port: int
+    connect_us: int
+    request_us: int
+    link: int
+    remote_pid: int
+    close_needed: bool = attrs.field(converter=bool)
+    application_name: str = attrs.field(converter=as_text)
+    worker: int
+
+
+@attrs.frozen
+class PoolRow:
+    """One pool. `cl_active` counts every logged-in client that is not waiting, idle ones included, as PgBouncer does.
+
+    `maxwait_us` is the age of the oldest waiter; `servers_total` counts what PostgreSQL counts, logins included.
+    """
+
+    id: int
+    database: str = attrs.field(converter=as_text)
+    user: str = attrs.field(converter=as_text)
+    mode: int
+    pool_size: int
+    min_pool_size: int
+    reserve_pool_size: int
+    cl_active: int
+    cl_waiting: int
+    cl_active_cancel_req: int
+    cl_waiting_cancel_req: int
+    sv_active: int
+    sv_active_cancel: int
+    sv_being_canceled: int
+    sv_idle: int
+    sv_used: int
+    sv_tested: int
+    sv_login: int
+    maxwait_us: int
+    servers_total: int
+
+
+_read_client, _read_server, _read_pool = reader(ClientRow), reader(ServerRow), reader(PoolRow)
+
+
+@attrs.frozen(kw_only=True)
+class DatabaseRow:
+    """One entry of [databases] with every default filled in; None where the entry has no value of its own to show.
+
+    `host` is None for a unix socket, `pool_mode` where the entry sets none, `server_lifetime_s` is in seconds,
+    `max_connections` is max_db_connections and `max_client_connections` max_db_client_connections, 0 for no limit.
+    """
+
+    name: str
+    host: str | None
+    port: int
+    database: str
+    force_user: str | None
+    pool_size: int
+    min_pool_size: int
+    reserve_pool_size: int
+    server_lifetime_s: float
+    pool_mode: str | None
+    load_balance_hosts: str | None = None
+    max_connections: int = 0
+    max_client_connections: int = 0
+    paused: bool = False
+    disabled: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class UserRow:
+    """One known user: sizes and mode are None where it has none of its own; the limits are in force, 0 for none."""
+
+    name: str
+    pool_size: int | None = None
+    reserve_pool_size: int | None = None
+    pool_mode: str | None = None
+    max_user_connections: int = 0
+    max_user_client_connections: int = 0
+
+
+@attrs.frozen
+class ConfigRow:
+    """One line of SHOW CONFIG: values as they would be written in the ini, None if unset; whether RELOAD applies it."""
+
+    key: str
+    value: str | None
+    default: str | None
+    changeable: bool
+
+
+@attrs.frozen(kw_only=True)
+class Snapshot:
+    """The pooler at one instant. Pools, clients and servers come sorted as the console shows them."""
+
+    now_us: int
+    unix_us: int
+    listen_port: int
+    pools: tuple[PoolRow, ...]
+    clients: tuple[ClientRow, ...]
+    servers: tuple[ServerRow, ...]
+    databases: tuple[DatabaseRow, ...]
+    users: tuple[UserRow, ...]
+    stats: tuple[DatabaseStats, ...]
+    overall: DatabaseStats
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        now_us: int,
+        unix_us: int,
+        listen_port: int,
+        pools: Iterable[Mapping[str, Any]],
+        clients: Iterable[Mapping[str, Any]],
+        servers: Iterable[Mapping[str, Any]],
+        counters: Mapping[int, Mapping[str, Any]],
+        periods: StatsPeriods,
+        databases: Iterable[DatabaseRow],
+        users: Iterable[UserRow],
+    ) -> Snapshot:
+        """Return the engine's answers as rows; console database and console user are added where they are missing.
+
+        Args:
+            now_us: the monotonic clock in microseconds, read together with `unix_us`.
+            unix_us: the wall clock in microseconds since 1970; only used to print times.
+            listen_port: what SHOW DATABASES says for the console database.
+            pools, clients, servers: rows as the engine gives them; more keys than the fields of a row do no harm.
+            counters, periods: counters by pool id, and the periods that were ticked with them.
+        """
+        pool_rows = sorted((_read_pool(row) for row in pools), key=lambda p: (p.database, p.user, p.id))
+        rank = {pool.id: number for number, pool in enumerate(pool_rows)} | {CONSOLE_POOL: -1}
+        client_rows = sorted((_read_client(row) for row in clients), key=lambda c: (rank.get(c.pool, len(rank)), c.id))
+        server_rows = sorted((_read_server(row) for row in servers), key=lambda s: (rank.get(s.pool, len(rank)), s.id))
+        stats, overall = periods.statistics(counters, {pool.id: pool.database for pool in pool_rows})
+        console = DatabaseRow(
+            name=CONSOLE_DATABASE,
+            host=None,
+            port=listen_port,
+            database=CONSOLE_DATABASE,
+            force_user=CONSOLE_USER,
+            pool_size=2,
+            min_pool_size=0,
+            reserve_pool_size=0,
+            server_lifetime_s=0,
+            pool_mode="statement",
+        )
+        entries = {console.name: console} | {row.name: row for row in databases}
+        known = {CONSOLE_USER: UserRow(name=CONSOLE_USER)} | {row.name: row for row in users}
+        return cls(
+            now_us=now_us,
+            unix_us=unix_us,
+            listen_port=listen_port,
+            pools=tuple(pool_rows),
+            clients=tuple(client_rows),
+            servers=tuple(server_rows),
+            databases=tuple(entries[name] for name in sorted(entries)),
+            users=tuple(known[name] for name in sorted(known)),
+            stats=stats,
+            overall=overall,
+        )
+
+    def time_text(self, at_us: int) -> str:
+        """Return a monotonic time as `YYYY-MM-DD HH:MM:SS UTC`."""
+        seconds = (self.unix_us + at_us - self.now_us) // 1_000_000
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+    def console_clients(self) -> int:
+        """Return how many clients are logged in to the console."""
+        return sum(client.pool == CONSOLE_POOL and client.state != "login" for client in self.clients)
+
+    def clients_by(self, attribute: str) -> Counter[str]:
+        """Return the number of logged-in clients by "database" or by "user"."""
+        return Counter(getattr(client, attribute) for client in self.clients if client.state != "login")
+
+    def servers_by(self, attribute: str) -> Counter[str]:
+        """Return the number of server connections by the pool's "database" or "user", as PostgreSQL counts them."""
+        counts: Counter[str] = Counter()
+        for pool in self.pools:
+            counts[getattr(pool, attribute)] += pool.servers_total
+        return counts

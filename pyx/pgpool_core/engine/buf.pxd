@@ -1,0 +1,60 @@
+"""Bytes that wait: not yet sent, or not yet understood."""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memmove
+
+
+cdef enum:
+    BUF_MAX = 1 << 26             # never near in practice: what fills a Buf is stopped long before
+
+
+cdef struct Buf:                  # owns `at`; all zero = empty
+    uint8_t *at
+    uint32_t off                  # bytes taken from the front
+    uint32_t len                  # bytes that are there, from `off`
+    uint32_t cap
+
+
+cdef inline uint8_t *buf_bytes(Buf *b) noexcept nogil:
+    return b.at + b.off
+
+
+cdef inline void buf_free(Buf *b) noexcept nogil:
+    free(b.at)
+    b.at = NULL
+    b.off = b.len = b.cap = 0
+
+
+cdef inline bint buf_add(Buf *b, const uint8_t *data, size_t n) noexcept nogil:
+    """Append a copy of `data`; False, and nothing changed, when memory is short."""
+    cdef uint8_t *fresh
+    cdef size_t need = <size_t>b.len + n
+    if need > BUF_MAX:
+        return False
+    if b.off + need > b.cap:
+        if need <= b.cap:
+            memmove(b.at, b.at + b.off, b.len)
+            b.off = 0
+        else:
+            fresh = <uint8_t *>malloc(need if need > 512 else 512)
+            if fresh == NULL:
+                return False
+            if b.len:
+                memcpy(fresh, b.at + b.off, b.len)
+            free(b.at)
+            b.at = fresh
+            b.off = 0
+            b.cap = <uint32_t>(need if need > 512 else 512)
+    if n:
+        memcpy(b.at + b.off + b.len, data, n)
+    b.len += <uint32_t>n
+    return True
+
+
+cdef inline void buf_take(Buf *b, size_t n) noexcept nogil:
+    """Forget the first `n` bytes; an emptied Buf gives its memory back."""
+    b.off += <uint32_t>n
+    b.len -= <uint32_t>n
+    if b.len == 0:
+        buf_free(b)

@@ -1,0 +1,60 @@
+"""Mail between the planes: a bounded ring that any thread may fill and one thread empties, without a lock.
+
+After Vyukov's bounded queue: each cell carries a sequence number that tells whose turn it is. A full ring is an answer
+(the sender gets False and gives one connection an error), never a stall.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+
+cdef enum:
+    MAILBOX_CELLS = 4096
+
+    # worker -> control
+    MAIL_POLICY = 1               # client asks: where to, and with which secret
+    MAIL_CONSOLE = 2              # data = query text
+    MAIL_CANCEL = 3               # server, a = backend pid, b = backend key
+    MAIL_SERVER_CLOSED = 4        # server, a = pool, b = age_us, text = reason
+    MAIL_LOG = 5                  # data = LogRecord
+    MAIL_CLIENTS = 6              # a = token, data = array of ClientRow
+    # control or worker -> worker
+    MAIL_ACCEPTED = 16            # a = fd, b = 1 for a unix socket: a client that another worker accepted
+    MAIL_VERDICT = 17             # client, a = verdict, data = error
+    MAIL_REPLY = 18               # client, data = console reply
+    MAIL_WELCOME = 19             # a = pool: its greeting is known, or opening has failed
+    MAIL_FIND_CANCEL = 20         # client, a = secret
+    MAIL_KICK = 21                # a = client id, data = error
+    MAIL_KICK_POOL = 22           # a = pool, data = error
+    MAIL_ASK_CLIENTS = 23         # a = token
+    MAIL_LISTENERS = 24           # listeners have changed
+
+
+cdef struct Mail:
+    uint64_t client               # handle or 0
+    uint64_t server               # handle or 0
+    uint64_t a
+    uint64_t b
+    void *data                    # moves with the mail: the receiver frees it
+    uint32_t len
+    uint32_t kind                 # MAIL_*
+    uint32_t worker               # the sender
+
+
+cdef struct Cell:
+    uint64_t turn
+    Mail mail
+
+
+cdef struct Mailbox:
+    Cell *cells
+    uint64_t[8] pad0
+    uint64_t tail                 # next to fill
+    uint64_t[8] pad1
+    uint64_t head                 # next to empty
+    uint64_t[8] pad2
+
+
+cdef bint mailbox_init(Mailbox *box) noexcept nogil
+cdef void mailbox_free(Mailbox *box) noexcept nogil
+cdef bint mailbox_post(Mailbox *box, const Mail *mail) noexcept nogil
+cdef bint mailbox_take(Mailbox *box, Mail *mail) noexcept nogil

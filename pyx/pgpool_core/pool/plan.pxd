@@ -1,0 +1,17 @@
+"""What control has to do about servers: open here, close there. Called by control only, with nothing held."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from pgpool_core.pool.pool cimport Pool, PoolSet
+from pgpool_core.pool.server cimport Server
+
+
+cdef enum:
+    PLAN_NOTHING = 0
+    PLAN_OPEN = 1                 # `slot` is in `pool`, in SV_LOGIN: open a connection for it
+    PLAN_EVICT = 2                # `evicted` is in SV_CLOSING: its worker must close it; then plan again
+
+
+cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **pool, Server **evicted) noexcept nogil
+cdef void plan_gone(PoolSet *set, Server *server, uint64_t now_us) noexcept nogil
+cdef uint32_t sweep_pool(Pool *pool, uint64_t now_us, Server **closing, uint32_t room) noexcept nogil

@@ -1,0 +1,185 @@
+"""Opening, evicting, retiring; see plan.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from pgpool_core.pool.limits cimport Group, group_full, group_give, group_take
+from pgpool_core.pool.pool cimport Pool, PoolSet, PoolSettings, pool_wants, too_old
+from pgpool_core.pool.server cimport (MAX_WORKERS, SV_CLOSING, SV_FREE, SV_LOGIN, SV_USED, Server, ServerList,
+                                      server_move, servers_push, servers_remove)
+from pgpool_core.pool.sync cimport (pgpool_store32, pgpool_store64, pthread_mutex_lock, pthread_mutex_unlock)
+
+
+cdef uint64_t urgency(Pool *pool, uint64_t now_us) noexcept nogil:
+    """Since when somebody has been waiting for the pool to open a server; 0 when it wants none."""
+    cdef uint64_t since_us = 0
+    pthread_mutex_lock(&pool.lock)
+    if pool_wants(pool, now_us):
+        since_us = now_us
+        if pool.waiters.head != NULL and pool.waiters.head.since_us < now_us:
+            since_us = pool.waiters.head.since_us
+    else:
+        pgpool_store32(&pool.want, 0)
+    pthread_mutex_unlock(&pool.lock)
+    return since_us
+
+
+cdef Server *oldest_idle(PoolSet *set, Pool *for_pool, Group *group, uint64_t now_us) noexcept nogil:
+    """Take the longest idle server of the other pools in `group`, in SV_CLOSING; NULL when none is idle."""
+    cdef Pool *best_pool = NULL
+    cdef Pool *pool
+    cdef Server *best
+    cdef uint64_t best_us = 0
+    cdef uint32_t i
+    cdef ServerList *list
+    for i in range(set.n_pools):
+        pool = set.pools[i]
+        if pool == for_pool or (pool.database != group and pool.user != group):
+            continue
+        pthread_mutex_lock(&pool.lock)
+        best = longest_idle(pool, &list)
+        if best != NULL and (best_pool == NULL or best.since_us < best_us):
+            best_pool = pool
+            best_us = best.since_us
+        pthread_mutex_unlock(&pool.lock)
+    if best_pool == NULL:
+        return NULL
+    pthread_mutex_lock(&best_pool.lock)
+    best = longest_idle(best_pool, &list)       # may be another one by now, or none
+    if best != NULL:
+        servers_remove(list, best)
+        server_move(best, SV_CLOSING, now_us)
+    pthread_mutex_unlock(&best_pool.lock)
+    return best
+
+
+cdef Server *longest_idle(Pool *pool, ServerList **list) noexcept nogil:
+    cdef Server *best = pool.used.head
+    cdef uint32_t i
+    list[0] = &pool.used
+    for i in range(MAX_WORKERS):
+        if pool.idle[i].head != NULL and (best == NULL or pool.idle[i].head.since_us < best.since_us):
+            best = pool.idle[i].head
+            list[0] = &pool.idle[i]
+    return best
+
+
+cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Server **evicted) noexcept nogil:
+    """The next thing to do for the pool whose first waiter has waited longest.
+
+    A pool whose shared limit is full gets a slot by eviction of an idle server elsewhere; when there is none, its
+    claim is noted and the next server that another pool of the group releases is closed for it. One claim a group at a
+    time, so that two busy pools do not spend their time reconnecting.
+    """
+    cdef Pool *pool
+    cdef Pool *best = NULL
+    cdef Group *full
+    cdef uint64_t since_us, best_us = 0
+    cdef uint64_t last_us = 0
+    cdef uint32_t i, last_id = 0
+    cdef bint first = True
+    pthread_mutex_lock(&set.lock)
+    pgpool_store32(&set.starving, 0)
+    while True:
+        best = NULL
+        for i in range(set.n_pools):                # the most urgent one after (last_us, last_id)
+            pool = set.pools[i]
+            since_us = urgency(pool, now_us)
+            if since_us == 0 or (not first and (since_us < last_us or (since_us == last_us and i <= last_id))):
+                continue
+            if best == NULL or since_us < best_us:
+                best = pool
+                best_us = since_us
+        if best == NULL:
+            break
+        first = False
+        last_us = best_us
+        last_id = best.id
+        full = NULL
+        if best.database != NULL and group_full(best.database):
+            full = best.database
+        elif best.user != NULL and group_full(best.user):
+            full = best.user
+        if full == NULL:
+            if slot == NULL:
+                break
+            pthread_mutex_lock(&best.lock)
+            if best.settings.pool_size and best.total >= best.settings.pool_size:
+                best.reserve_used += 1
+            slot.pool = best
+            slot.count = best.count
+            slot.client = NULL
+            slot.close_needed = 0
+            slot.created_us = now_us
+            best.count[SV_FREE] += 1                # server_move takes it off again
+            best.total += 1
+            server_move(slot, SV_LOGIN, now_us)
+            pthread_mutex_unlock(&best.lock)
+            group_take(best.database)
+            group_take(best.user)
+            pthread_mutex_unlock(&set.lock)
+            out[0] = best
+            return PLAN_OPEN
+        pgpool_store32(&set.starving, 1)
+        if full.claim_us == 0:
+            evicted[0] = oldest_idle(set, best, full, now_us)
+            if evicted[0] != NULL:
+                pthread_mutex_unlock(&set.lock)
+                out[0] = best
+                return PLAN_EVICT
+            if best.waiters.len:
+                pgpool_store64(&full.claim_us, best_us)
+    pthread_mutex_unlock(&set.lock)
+    return PLAN_NOTHING
+
+
+cdef void plan_gone(PoolSet *set, Server *server, uint64_t now_us) noexcept nogil:
+    """The server's connection no longer exists, as PostgreSQL counts: give its slot back."""
+    cdef Pool *pool = <Pool *>server.pool
+    pthread_mutex_lock(&set.lock)
+    pthread_mutex_lock(&pool.lock)
+    server_move(server, SV_FREE, now_us)
+    pool.count[SV_FREE] -= 1
+    pool.total -= 1
+    pthread_mutex_unlock(&pool.lock)
+    group_give(pool.database)
+    group_give(pool.user)
+    pthread_mutex_unlock(&set.lock)
+
+
+cdef uint32_t sweep_list(Pool *pool, ServerList *list, uint64_t now_us, Server **closing, uint32_t room) noexcept nogil:
+    """Take out of `list` (longest idle first) what is due; those due for a check go to `used`."""
+    cdef PoolSettings *s = &pool.settings
+    cdef Server *server = list.head
+    cdef Server *next
+    cdef uint64_t idle_us
+    cdef uint32_t n = 0
+    while server != NULL and n < room:
+        next = server.next
+        idle_us = now_us - server.since_us if now_us > server.since_us else 0
+        if server.close_needed or pool.closed or too_old(pool, server, now_us) or (
+                s.server_idle_timeout_us and idle_us >= s.server_idle_timeout_us
+                and pool.total - pool.count[SV_CLOSING] > s.min_pool_size):
+            servers_remove(list, server)
+            server_move(server, SV_CLOSING, now_us)
+            closing[n] = server
+            n += 1
+        elif list != &pool.used and idle_us >= s.server_check_delay_us:
+            servers_remove(list, server)
+            idle_us = server.since_us
+            server_move(server, SV_USED, now_us)
+            server.since_us = idle_us               # idle since then, whatever it is called now
+            servers_push(&pool.used, server)
+        server = next
+    return n
+
+
+cdef uint32_t sweep_pool(Pool *pool, uint64_t now_us, Server **closing, uint32_t room) noexcept nogil:
+    """The janitor's look at one pool: at most `room` servers go to SV_CLOSING and must be closed by their workers."""
+    cdef uint32_t n, i
+    pthread_mutex_lock(&pool.lock)
+    n = sweep_list(pool, &pool.used, now_us, closing, room)
+    for i in range(MAX_WORKERS):
+        if pool.idle[i].head != NULL and n < room:
+            n += sweep_list(pool, &pool.idle[i], now_us, closing + n, room - n)
+    pthread_mutex_unlock(&pool.lock)
+    return n

@@ -1,0 +1,304 @@
+"""Requesting and releasing servers; see pool.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from pgpool_core.pool.client cimport (WAIT_GRANTED, WAIT_NONE, WAIT_QUEUED, Client, clients_push, clients_remove)
+from pgpool_core.pool.limits cimport Group
+from pgpool_core.pool.server cimport (MAX_WORKERS, SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED,
+                                      Server, ServerList, server_move, servers_push, servers_remove)
+from pgpool_core.pool.sync cimport (pgpool_load64, pgpool_store64, pthread_mutex_destroy, pthread_mutex_init,
+                                    pthread_mutex_lock, pthread_mutex_unlock)
+
+
+cdef PoolSet *poolset_new() noexcept nogil:
+    """An empty set, owned by the caller; NULL when memory is short."""
+    cdef PoolSet *set = <PoolSet *>calloc(1, sizeof(PoolSet))
+    if set == NULL:
+        return NULL
+    set.pools = <Pool **>calloc(MAX_POOLS, sizeof(Pool *))
+    set.groups = <Group **>calloc(MAX_GROUPS, sizeof(Group *))
+    if set.pools == NULL or set.groups == NULL:
+        free(set.pools)
+        free(set.groups)
+        free(set)
+        return NULL
+    pthread_mutex_init(&set.lock, NULL)
+    return set
+
+
+cdef void poolset_free(PoolSet *set) noexcept nogil:
+    """Free the set, its pools and groups; nobody may use any of them any more."""
+    cdef uint32_t i
+    if set == NULL:
+        return
+    for i in range(set.n_pools):
+        pthread_mutex_destroy(&set.pools[i].lock)
+        free(set.pools[i])
+    for i in range(set.n_groups):
+        free(set.groups[i])
+    pthread_mutex_destroy(&set.lock)
+    free(set.pools)
+    free(set.groups)
+    free(set)
+
+
+cdef Group *poolset_add_group(PoolSet *set, uint32_t limit) noexcept nogil:
+    """A new shared limit, owned by the set; NULL when memory is short or MAX_GROUPS are there."""
+    cdef Group *group = <Group *>calloc(1, sizeof(Group))
+    if group == NULL:
+        return NULL
+    group.limit = limit
+    pthread_mutex_lock(&set.lock)
+    if set.n_groups == MAX_GROUPS:
+        pthread_mutex_unlock(&set.lock)
+        free(group)
+        return NULL
+    group.id = set.n_groups
+    set.groups[set.n_groups] = group
+    set.n_groups += 1
+    pthread_mutex_unlock(&set.lock)
+    return group
+
+
+cdef Pool *poolset_add_pool(PoolSet *set, Group *database, Group *user) noexcept nogil:
+    """A new pool, owned by the set; NULL when memory is short or MAX_POOLS are there."""
+    cdef Pool *pool = <Pool *>calloc(1, sizeof(Pool))
+    if pool == NULL:
+        return NULL
+    pthread_mutex_init(&pool.lock, NULL)
+    pool.set = set
+    pool.database = database
+    pool.user = user
+    pool.settings.max_opening = 1
+    pthread_mutex_lock(&set.lock)
+    if set.n_pools == MAX_POOLS:
+        pthread_mutex_unlock(&set.lock)
+        pthread_mutex_destroy(&pool.lock)
+        free(pool)
+        return NULL
+    pool.id = set.n_pools
+    set.pools[set.n_pools] = pool
+    set.n_pools += 1
+    pthread_mutex_unlock(&set.lock)
+    return pool
+
+
+cdef inline void link(Server *server, Client *client, uint32_t worker, uint64_t now_us) noexcept nogil:
+    server.worker = worker
+    server.client = client
+    client.server = server
+    server_move(server, SV_ACTIVE, now_us)
+
+
+cdef Server *last_idle(Pool *pool, uint32_t worker) noexcept nogil:
+    """The idle server to use next: the worker's own last used one, else the last used of all."""
+    cdef Server *best = pool.idle[worker].tail
+    cdef uint32_t i
+    if best != NULL or pool.count[SV_IDLE] == 0:
+        return best
+    for i in range(MAX_WORKERS):
+        if pool.idle[i].tail != NULL and (best == NULL or pool.idle[i].tail.since_us > best.since_us):
+            best = pool.idle[i].tail
+    return best
+
+
+cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_us, Server **out,
+                      uint32_t *owner_before) noexcept nogil:
+    """Link `client` to an idle server, or put it into the queue.
+
+    POOL_GOT: `out` is linked and belongs to `worker` now; its socket is still in the poll set of `owner_before`.
+    POOL_CHECK: `out` has been idle for long; the caller checks it and releases it, the client waits meanwhile.
+    POOL_CLOSED: the client may not wait here.
+    """
+    cdef Server *server
+    cdef int verdict = POOL_QUEUED
+    pthread_mutex_lock(&pool.lock)
+    if pool.closed:
+        pthread_mutex_unlock(&pool.lock)
+        return POOL_CLOSED
+    server = last_idle(pool, worker)
+    if server != NULL:
+        servers_remove(&pool.idle[server.worker], server)
+        owner_before[0] = server.worker
+        link(server, client, worker, now_us)
+        out[0] = server
+        pthread_mutex_unlock(&pool.lock)
+        return POOL_GOT
+    server = pool.used.tail
+    if server != NULL:
+        servers_remove(&pool.used, server)
+        owner_before[0] = server.worker
+        server.worker = worker
+        server_move(server, SV_TESTED, now_us)
+        out[0] = server
+        verdict = POOL_CHECK
+    client.since_us = now_us
+    client.worker = worker
+    client.waiting = WAIT_QUEUED
+    clients_push(&pool.waiters, client)
+    pthread_mutex_unlock(&pool.lock)
+    return verdict
+
+
+cdef bint pool_leave_queue(Pool *pool, Client *client) noexcept nogil:
+    """Take `client` out of the queue; False when a server has been granted to it already."""
+    cdef bint left = False
+    pthread_mutex_lock(&pool.lock)
+    if client.waiting == WAIT_QUEUED:
+        clients_remove(&pool.waiters, client)
+        client.waiting = WAIT_NONE
+        left = True
+    pthread_mutex_unlock(&pool.lock)
+    return left
+
+
+cdef Client *pool_pop_waiter(Pool *pool) noexcept nogil:
+    """Take the first waiter out of the queue to refuse it; NULL when nobody waits. Its worker must be told."""
+    cdef Client *client
+    pthread_mutex_lock(&pool.lock)
+    client = pool.waiters.head
+    if client != NULL:
+        clients_remove(&pool.waiters, client)
+        client.waiting = WAIT_GRANTED        # granted nothing: `server` stays NULL
+    pthread_mutex_unlock(&pool.lock)
+    return client
+
+
+cdef bint claimed(Group *group, uint64_t first_wait_us) noexcept nogil:
+    """True, and the claim is taken, when somebody outside this pool has waited for the group's limit for longer."""
+    cdef uint64_t claim_us
+    if group == NULL:
+        return False
+    claim_us = pgpool_load64(&group.claim_us)
+    if claim_us == 0 or (first_wait_us != 0 and first_wait_us <= claim_us):
+        return False
+    pgpool_store64(&group.claim_us, 0)
+    return True
+
+
+cdef bint too_old(Pool *pool, Server *server, uint64_t now_us) noexcept nogil:
+    """server_lifetime is over, and the pool's last close for that reason is long enough ago."""
+    cdef uint64_t lifetime_us = pool.settings.server_lifetime_us
+    if now_us - server.created_us < lifetime_us or now_us < pool.lifetime_next_us:
+        return False
+    pool.lifetime_next_us = now_us
+    if pool.settings.pool_size:
+        pool.lifetime_next_us += lifetime_us // pool.settings.pool_size
+    return True
+
+
+cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_us, Client **out) noexcept nogil:
+    """`server`, in the poll set of `worker`, is clean and free: give it to the first waiter, else keep it idle.
+
+    POOL_GRANTED: linked to `out`; when that client lives on another worker, the caller moves the socket there.
+    POOL_CLOSE: it is not to be used again; the caller closes it.
+    """
+    cdef Client *client
+    pthread_mutex_lock(&pool.lock)
+    if server.client != NULL:
+        server.client.server = NULL
+        server.client = NULL
+    server.worker = worker
+    client = pool.waiters.head
+    if server.close_needed or pool.closed or too_old(pool, server, now_us) \
+            or claimed(pool.database, client.since_us if client != NULL else 0) \
+            or claimed(pool.user, client.since_us if client != NULL else 0):
+        server.close_needed = 1
+        server_move(server, SV_CLOSING, now_us)
+        pthread_mutex_unlock(&pool.lock)
+        return POOL_CLOSE
+    if client != NULL:
+        clients_remove(&pool.waiters, client)
+        client.waiting = WAIT_GRANTED
+        link(server, client, client.worker, now_us)
+        out[0] = client
+        pthread_mutex_unlock(&pool.lock)
+        return POOL_GRANTED
+    if pool.settings.server_check_delay_us == 0:
+        server_move(server, SV_USED, now_us)
+        servers_push(&pool.used, server)
+    else:
+        server_move(server, SV_IDLE, now_us)
+        servers_push(&pool.idle[worker], server)
+    pthread_mutex_unlock(&pool.lock)
+    return POOL_IDLE
+
+
+cdef int pool_move(Pool *pool, Server *server, uint8_t to, uint64_t now_us) noexcept nogil:
+    """Move a server that is on no list."""
+    cdef int status
+    pthread_mutex_lock(&pool.lock)
+    status = server_move(server, to, now_us)
+    pthread_mutex_unlock(&pool.lock)
+    return status
+
+
+cdef int pool_unlink(Pool *pool, Server *server, uint8_t to, uint64_t now_us) noexcept nogil:
+    """Part `server` from its client; the server moves to `to` (SV_TESTED, SV_BEING_CANCELED or SV_CLOSING)."""
+    cdef int status
+    pthread_mutex_lock(&pool.lock)
+    if server.client != NULL:
+        server.client.server = NULL
+        server.client = NULL
+    status = server_move(server, to, now_us)
+    pthread_mutex_unlock(&pool.lock)
+    return status
+
+
+cdef bint pool_take_idle(Pool *pool, Server *server, uint32_t worker, uint8_t to, uint64_t now_us) noexcept nogil:
+    """Take an idle server off its list for the worker that saw something happen on it; False when another was first."""
+    cdef bint taken = False
+    pthread_mutex_lock(&pool.lock)
+    if server.worker == worker:
+        if server.state == SV_IDLE:
+            servers_remove(&pool.idle[worker], server)
+            taken = True
+        elif server.state == SV_USED:
+            servers_remove(&pool.used, server)
+            taken = True
+        if taken:
+            server_move(server, to, now_us)
+    pthread_mutex_unlock(&pool.lock)
+    return taken
+
+
+cdef Server *pool_unlist_one(Pool *pool, uint64_t now_us) noexcept nogil:
+    """Take any idle server off its list, in SV_CLOSING, to be closed by its worker; NULL when none is idle."""
+    cdef Server *server = NULL
+    cdef ServerList *list = &pool.used
+    cdef uint32_t i = 0
+    pthread_mutex_lock(&pool.lock)
+    while list.head == NULL and i < MAX_WORKERS:
+        list = &pool.idle[i]
+        i += 1
+    server = list.head
+    if server != NULL:
+        servers_remove(list, server)
+        server_move(server, SV_CLOSING, now_us)
+    pthread_mutex_unlock(&pool.lock)
+    return server
+
+
+cdef bint below_size(Pool *pool, uint64_t now_us) noexcept nogil:
+    """One more server fits into pool_size, or into the reserve when the first waiter has waited for long."""
+    cdef PoolSettings *s = &pool.settings
+    if s.pool_size == 0 or pool.total < s.pool_size:
+        return True
+    return (s.reserve_pool_timeout_us != 0 and pool.total < s.pool_size + s.reserve_pool_size
+            and pool.waiters.head != NULL and now_us - pool.waiters.head.since_us >= s.reserve_pool_timeout_us)
+
+
+cdef bint pool_wants(Pool *pool, uint64_t now_us) noexcept nogil:
+    """The pool, its lock held, would open one more server if the shared limits let it."""
+    cdef uint32_t coming = pool.count[SV_LOGIN] + pool.count[SV_TESTED]
+    cdef uint32_t floor = pool.settings.min_pool_size
+    if pool.closed or now_us < pool.retry_us or pool.count[SV_LOGIN] >= pool.settings.max_opening:
+        return False
+    if pool.waiters.len > coming and below_size(pool, now_us):
+        return True
+    if pool.logins_waiting and pool.total == 0:
+        return True
+    if pool.settings.pool_size and floor > pool.settings.pool_size:
+        floor = pool.settings.pool_size
+    return (pool.clients or pool.settings.prewarm) and pool.total < floor

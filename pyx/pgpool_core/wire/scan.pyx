@@ -1,0 +1,91 @@
+"""Finding message boundaries; see scan.pxd.
+
+Source: PostgreSQL docs, "Message Formats": Byte1, then an Int32 counting itself but not the Byte1.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memset
+
+from pgpool_core.wire.be cimport load_be32
+from pgpool_core.wire.codes cimport *
+
+cdef uint8_t client_marks[256]
+cdef uint8_t server_marks[256]
+cdef uint8_t every_server_marks[256]
+cdef const uint8_t *CLIENT_MARKS = client_marks
+cdef const uint8_t *SERVER_MARKS = server_marks
+cdef const uint8_t *EVERY_SERVER_MARKS = every_server_marks
+
+# Every type that a frontend may send after login stops the scan: each changes what the server owes.
+# CopyData alone is skipped.
+FRONTEND = bytes([
+    FE_BIND, FE_CLOSE, FE_DESCRIBE, FE_EXECUTE, FE_FUNCTION_CALL, FE_FLUSH, FE_PARSE, FE_QUERY, FE_SYNC,
+    FE_TERMINATE, FE_COPY_DONE, FE_COPY_FAIL,
+])
+# What a backend may send after login: first the types that somebody acts on, then the ones that only pass through.
+BACKEND = bytes([BE_READY, BE_PARAMETER_STATUS, BE_ERROR, BE_COPY_IN, BE_COPY_BOTH, BE_COPY_DONE])
+BACKEND_PASSING = bytes([
+    BE_COPY_OUT, BE_PARSE_COMPLETE, BE_BIND_COMPLETE, BE_CLOSE_COMPLETE, BE_NOTIFICATION, BE_COMMAND_COMPLETE,
+    BE_DATA_ROW, BE_EMPTY_QUERY, BE_NOTICE, BE_ROW_DESCRIPTION, BE_FUNCTION_RESULT, BE_COPY_DATA, BE_NO_DATA,
+    BE_PORTAL_SUSPENDED, BE_PARAMETER_DESCRIPTION,
+])
+
+
+cdef void mark(uint8_t *marks, bytes types, uint8_t value):
+    for letter in types:
+        marks[<uint8_t>letter] = value
+
+
+memset(client_marks, MARK_REFUSE, sizeof(client_marks))
+mark(client_marks, FRONTEND, MARK_STOP)
+client_marks[FE_COPY_DATA] = MARK_SKIP
+memset(server_marks, MARK_REFUSE, sizeof(server_marks))
+mark(server_marks, BACKEND, MARK_STOP)
+mark(server_marks, BACKEND_PASSING, MARK_SKIP)
+memset(every_server_marks, MARK_REFUSE, sizeof(every_server_marks))
+mark(every_server_marks, BACKEND + BACKEND_PASSING, MARK_STOP)
+
+
+cdef int scan_to(Cursor *cur, const uint8_t *marks, uint32_t max_body, const uint8_t *buf, size_t end,
+                 size_t *pos, Frame *out) noexcept nogil:
+    """Advance `*pos` to the next marked message before `end`; write `out` only on SCAN_FOUND.
+
+    On SCAN_END fewer than HEADER_LEN bytes are left between `*pos` and `end`: the start of a header. The length word
+    is read as unsigned, so a negative length meets the same test as a huge one.
+    """
+    cdef size_t at = pos[0]
+    cdef size_t have
+    cdef uint32_t length
+    cdef uint8_t kind
+    if cur.remain:
+        have = end - at
+        if cur.remain > have:
+            cur.remain -= <uint32_t>have
+            pos[0] = end
+            return SCAN_END
+        at += cur.remain
+        cur.remain = 0
+    while end - at >= HEADER_LEN:
+        kind = buf[at]
+        length = load_be32(buf + at + 1)
+        if marks[kind] == MARK_REFUSE:
+            pos[0] = at
+            return SCAN_BAD_TYPE
+        if length < 4 or length - 4 > max_body:
+            pos[0] = at
+            return SCAN_BAD_LENGTH
+        length -= 4
+        if marks[kind] == MARK_STOP:
+            out.type = kind
+            out.body_len = length
+            pos[0] = at
+            return SCAN_FOUND
+        cur.type = kind
+        have = end - at - HEADER_LEN
+        if length > have:
+            cur.remain = <uint32_t>(length - have)
+            at = end
+            break
+        at += HEADER_LEN + <size_t>length
+    pos[0] = at
+    return SCAN_END

@@ -1,0 +1,250 @@
+"""A data plane without sockets or threads: takes the calls of control, remembers them, and posts the letters that a test wants."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+import trio
+
+from pgpool_core.control.connect import LoggedInServer, ServerTarget
+
+if TYPE_CHECKING:
+    from pgpool_core.engine.plane import Engine
+
+
+@attrs.define(eq=False)
+class FakePool:
+    """What the fake knows of a pool; `wants` servers are planned as long as no back-off forbids it."""
+
+    id: int
+    database: bytes
+    user: bytes
+    settings: dict[str, Any] = attrs.field(factory=dict)
+    wants: int = 0
+    opening: int = 0
+    adopted: list[dict[str, Any]] = attrs.field(factory=list)
+    waiting_told: list[bytes] = attrs.field(factory=list)
+    new_told: bytes = b""
+    until_us: int = 0
+    welcome: Sequence[tuple[bytes, bytes]] = ()
+    closed_with: bytes | None = None
+    retired: int = 0
+
+
+class FakeEngine:
+    """Stands in for `pgpool_core.engine.plane.Engine`; `max_opening` is obeyed as the real one does."""
+
+    def __init__(self, workers: int = 1, io_backend: str = "auto") -> None:
+        self.workers = workers
+        self.io_backend = "epoll" if io_backend == "auto" else io_backend
+        self.wakeup_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.state = "new"
+        self.settings: dict[str, Any] = {}
+        self.configured = 0
+        self.listeners: list[int] = []
+        self.groups: list[int] = []
+        self.pool_list: list[FakePool] = []
+        self.routes: dict[tuple[bytes, bytes], int] = {}
+        self.credentials: dict[bytes, dict[str, Any]] = {}
+        self.verdicts: dict[int, tuple[int, bytes]] = {}
+        self.replies: dict[int, bytes] = {}
+        self.cancels_done: list[int] = []
+        self.abandoned: list[int] = []
+        self.disconnected: dict[int, bytes] = {}
+        self.client_rows: dict[int, list[dict[str, Any]]] = {}
+        self.silent_workers: set[int] = set()
+        self.sweeps = 0
+        self._handles: dict[int, FakePool] = {}
+        self._letters: list[tuple[Any, ...]] = []
+        self._tokens = 0
+        self._news = trio.Event()
+
+    def typed(self) -> Engine:
+        """Itself, for the type checker."""
+        return cast("Engine", self)
+
+    def post(self, *letter: Any) -> None:
+        """Send control a letter."""
+        self._letters.append(letter)
+        os.eventfd_write(self.wakeup_fd, 1)
+
+    def want(self, pool: int, servers: int) -> None:
+        """From now on `pool` wants that many servers altogether; tell control."""
+        self.pool_list[pool].wants = servers
+        self.post("want")
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until control has made a call after which `condition()` holds."""
+        with trio.fail_after(10):
+            while not condition():
+                await self._news.wait()
+
+    def _called(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    # what control calls
+
+    def start(self) -> None:
+        self.state = "running"
+
+    def stop(self) -> None:
+        if self.state != "stopped":
+            os.close(self.wakeup_fd)
+        self.state = "stopped"
+        self._called()
+
+    def configure(self, **settings: Any) -> None:
+        self.settings = settings
+        self.configured += 1
+
+    def add_listener(self, fd: int, *, is_unix: bool, port: int) -> None:
+        self.listeners.append(fd)
+
+    def drop_listeners(self) -> None:
+        self.listeners.clear()
+
+    def add_group(self, limit: int) -> int:
+        self.groups.append(limit)
+        return len(self.groups) - 1
+
+    def set_group_limit(self, group: int, limit: int) -> None:
+        self.groups[group] = limit
+
+    def add_pool(self, database: bytes, user: bytes, *, database_group: int, user_group: int) -> int:
+        self.pool_list.append(FakePool(len(self.pool_list), database, user))
+        return len(self.pool_list) - 1
+
+    def configure_pool(self, pool: int, **settings: Any) -> None:
+        self.pool_list[pool].settings = settings
+
+    def add_route(self, database: bytes, user: bytes, pool: int) -> None:
+        self.routes[database, user] = pool
+
+    def clear_routes(self) -> None:
+        self.routes.clear()
+
+    def set_credential(self, user: bytes, **secret: Any) -> None:
+        self.credentials[user] = secret
+
+    def clear_credentials(self) -> None:
+        self.credentials.clear()
+
+    def answer_policy(self, client: int, verdict: int, error: bytes = b"") -> bool:
+        self.verdicts[client] = (verdict, error)
+        self._called()
+        return True
+
+    def plan(self, now_us: int) -> list[tuple[int, int]]:
+        planned: list[tuple[int, int]] = []
+        for pool in self.pool_list:
+            limit = self.settings.get("max_opening", 4)
+            while now_us >= pool.until_us and pool.opening < limit and pool.opening + len(pool.adopted) < pool.wants:
+                pool.opening += 1
+                handle = 1000 + len(self._handles)
+                self._handles[handle] = pool
+                planned.append((handle, pool.id))
+        return planned
+
+    def adopt_server(self, server: int, fd: int, **facts: Any) -> None:
+        pool = self._handles[server]
+        pool.opening -= 1
+        pool.adopted.append({"server": server, **facts})
+        os.close(fd)
+
+    def abandon_server(self, server: int) -> None:
+        self._handles[server].opening -= 1
+        self.abandoned.append(server)
+
+    def set_welcome(self, pool: int, parameters: Sequence[tuple[bytes, bytes]]) -> None:
+        self.pool_list[pool].welcome = parameters
+
+    def fail_pool(self, pool: int, error: bytes, until_us: int) -> None:
+        record = self.pool_list[pool]
+        record.until_us = until_us
+        if error:
+            record.waiting_told.append(error)
+            record.new_told = error
+
+    def cancel_done(self, server: int) -> None:
+        self.cancels_done.append(server)
+        self._called()
+
+    def sweep(self, now_us: int) -> None:
+        self.sweeps += 1
+
+    def retire_servers(self, pool: int) -> None:
+        self.pool_list[pool].retired += 1
+
+    def close_pool(self, pool: int, error: bytes) -> None:
+        self.pool_list[pool].closed_with = error
+        self.pool_list[pool].wants = 0
+        self.pool_list[pool].adopted.clear()
+
+    def disconnect(self, client_id: int, error: bytes) -> None:
+        self.disconnected[client_id] = error
+
+    def reply(self, client: int, data: bytes) -> bool:
+        self.replies[client] = data
+        return True
+
+    def ask_clients(self) -> int:
+        self._tokens += 1
+        for worker in range(self.workers):
+            if worker not in self.silent_workers:
+                self.post("clients", self._tokens, worker, self.client_rows.get(worker, []))
+        return self._tokens
+
+    def servers(self) -> list[dict[str, Any]]:
+        return []
+
+    def pools(self) -> list[dict[str, Any]]:
+        names = (
+            *("cl_active", "cl_waiting", "cl_active_cancel_req", "cl_waiting_cancel_req", "sv_active"),
+            *("sv_active_cancel", "sv_being_canceled", "sv_idle", "sv_used", "sv_tested", "sv_login", "maxwait_us"),
+        )
+        return [
+            {
+                **dict.fromkeys(names, 0),
+                **{name: pool.settings[name] for name in ("pool_size", "min_pool_size", "reserve_pool_size", "mode")},
+                **{"id": pool.id, "database": pool.database, "user": pool.user},
+                "servers_total": pool.opening + len(pool.adopted),
+            }
+            for pool in self.pool_list
+        ]
+
+    def counters(self) -> dict[int, dict[str, Any]]:
+        return {}
+
+    def invariants(self) -> list[str]:
+        return []
+
+    def take_mail(self) -> list[tuple[Any, ...]]:
+        if self.state != "stopped":
+            with suppress(BlockingIOError):
+                os.eventfd_read(self.wakeup_fd)
+        letters, self._letters = self._letters, []
+        return letters
+
+    def after_fork_in_child(self) -> None:
+        self.state = "forked"
+
+
+def logged_in(
+    target: ServerTarget, parameters: Iterable[tuple[bytes, bytes]] = ((b"server_version", b"15.4"),)
+) -> LoggedInServer:
+    """A server that has just logged in; its socket is an unconnected one."""
+    return LoggedInServer(
+        host=target.hosts[0],
+        port=target.port,
+        is_unix=target.hosts[0].startswith("/"),
+        backend_pid=4711,
+        backend_key=b"\0\0\0\1",
+        parameters=list(parameters),
+        unread=b"",
+        socket=trio.socket.socket(),
+    )

@@ -1,0 +1,596 @@
+"""The console's replies, exact where tools depend on it: columns, types, NULLs, tags, errors; and real drivers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from functools import partial
+from struct import unpack_from
+from typing import Any, Literal
+
+import attrs
+import psycopg
+import psycopg2  # type: ignore[import-untyped]
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgpool_core.admin import reply
+from pgpool_core.admin.commands import Console
+from pgpool_core.errors import ConfigError, PgPoolError
+from pgpool_core.metrics.snapshot import ConfigRow, DatabaseRow, Snapshot, StatsPeriods, UserRow
+
+SECOND = 1_000_000
+NOW_US = 5_000 * SECOND
+UNIX_US = 1_700_000_000 * SECOND + 999_999  # 2023-11-14 22:13:20 UTC
+BUCKETS = 272
+
+SOCKET_COLUMNS = """type t, user t, database t, replication t, state t, addr t, port i, local_addr t, local_port i,
+    connect_time t, request_time t, wait i, wait_us i, close_needed i, ptr t, link t, remote_pid i, tls t,
+    application_name t, prepared_statements i, id i"""
+COLUMNS = {
+    "STATS": """database t, total_server_assignment_count N, total_xact_count N, total_query_count N, total_received N,
+        total_sent N, total_xact_time N, total_query_time N, total_wait_time N, total_client_parse_count N,
+        total_server_parse_count N, total_bind_count N, total_client_login_count N, avg_server_assignment_count N,
+        avg_xact_count N, avg_query_count N, avg_recv N, avg_sent N, avg_xact_time N, avg_query_time N, avg_wait_time N,
+        avg_client_parse_count N, avg_server_parse_count N, avg_bind_count N, avg_client_login_count N,
+        query_p50_us N, query_p99_us N, wait_p50_us N, wait_p99_us N, xact_p50_us N, xact_p99_us N""",
+    "STATS_TOTALS": """database t, server_assignment_count N, xact_count N, query_count N, bytes_received N,
+        bytes_sent N, xact_time N, query_time N, wait_time N, client_parse_count N, server_parse_count N, bind_count N,
+        client_login_count N""",
+    "STATS_AVERAGES": """database t, server_assignment_count N, xact_count N, query_count N, bytes_received N,
+        bytes_sent N, xact_time N, query_time N, wait_time N, avg_client_parse_count N, avg_server_parse_count N,
+        avg_bind_count N, avg_client_login_count N""",
+    "TOTALS": "name t, value N",
+    "POOLS": """database t, user t, cl_active i, cl_waiting i, cl_active_cancel_req i, cl_waiting_cancel_req i,
+        sv_active i, sv_active_cancel i, sv_being_canceled i, sv_idle i, sv_used i, sv_tested i, sv_login i, maxwait i,
+        maxwait_us i, pool_mode t, load_balance_hosts t""",
+    "CLIENTS": SOCKET_COLUMNS,
+    "SERVERS": SOCKET_COLUMNS,
+    "DATABASES": """name t, host t, port i, database t, force_user t, pool_size i, min_pool_size i, reserve_pool_size i,
+        server_lifetime i, pool_mode t, load_balance_hosts t, max_connections i, current_connections i,
+        max_client_connections i, current_client_connections i, paused i, disabled i""",
+    "USERS": """name t, pool_size t, reserve_pool_size t, pool_mode t, max_user_connections i, current_connections i,
+        max_user_client_connections i, current_client_connections i""",
+    "LISTS": "list t, items i",
+    "CONFIG": "key t, value t, default t, changeable t",
+    "VERSION": "version t",
+    "STATE": "key t, value t",
+}
+OIDS = {"t": 25, "i": 23, "N": 1700}
+
+
+def pool(number: int, database: str, user: str, **values: int) -> dict[str, Any]:
+    names = """mode pool_size min_pool_size reserve_pool_size cl_active cl_waiting cl_active_cancel_req
+        cl_waiting_cancel_req sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login maxwait_us
+        servers_total"""
+    return {"id": number, "database": database, "user": user} | dict.fromkeys(names.split(), 0) | values
+
+
+def link(number: int, pool_id: int, state: str, **values: Any) -> dict[str, Any]:
+    """Return a client or a server as the engine gives it, of a connection that was made 100 seconds ago."""
+    row: dict[str, Any] = {"id": number, "pool": pool_id, "state": state, "user": "ann", "database": "app"}
+    row |= {"addr": "10.0.0.8", "port": 50000, "local_addr": "10.0.0.1", "local_port": 6432, "worker": 0}
+    row |= {"connect_us": NOW_US - 100 * SECOND, "request_us": NOW_US - 2 * SECOND, "wait_us": 0, "link": 0}
+    return row | {"application_name": "", "close_needed": False, "remote_pid": 0} | values
+
+
+def counted(**values: Any) -> dict[str, Any]:
+    names = """server_assignments xacts queries received sent xact_us query_us wait_us client_parses server_parses binds
+        client_logins"""
+    histograms: dict[str, Any] = {name: [0] * BUCKETS for name in ("wait", "query", "xact")}
+    return dict.fromkeys(names.split(), 0) | histograms | values
+
+
+ONE_TO_TWELVE = counted(
+    **{"server_assignments": 10, "xacts": 20, "queries": 30, "received": 40, "sent": 50, "xact_us": 60, "query_us": 70},
+    **{"wait_us": 80, "client_parses": 90, "server_parses": 100, "binds": 110, "client_logins": 120},
+)
+
+
+def sample() -> Snapshot:
+    """Return a pooler of two databases, three pools, five clients and two servers, after one period of 10 seconds."""
+    periods = StatsPeriods(now_us=NOW_US - 10 * SECOND)
+    counters = {1: ONE_TO_TWELVE, 2: counted(queries=1), 3: counted()}
+    periods.tick(counters, NOW_US)
+    common: Mapping[str, Any] = {"port": 5432, "min_pool_size": 1, "reserve_pool_size": 2, "server_lifetime_s": 3600.0}
+    return Snapshot.build(
+        now_us=NOW_US,
+        unix_us=UNIX_US,
+        listen_port=6432,
+        pools=[
+            pool(2, "zoo", "bob", mode=0),
+            pool(3, "app", "zed", mode=2),
+            pool(1, "app", "ann", mode=1, cl_active=2, cl_waiting=1, sv_active=1, sv_idle=1, maxwait_us=1_250_000)
+            | {"servers_total": 2, "cl_active_cancel_req": 3, "cl_waiting_cancel_req": 4, "sv_active_cancel": 5}
+            | {"sv_being_canceled": 6, "sv_used": 7, "sv_tested": 8, "sv_login": 9},
+        ],
+        clients=[
+            link(30, 1, "waiting", wait_us=1_250_000),
+            link(17, 1, "active", link=18, application_name="psql", close_needed=True, remote_pid=77),
+            link(40, -2, "idle", user="root", database="pgbouncer"),
+            link(41, -1, "login", user="", database=None),
+            link(29, 1, "idle", request_us=0),
+        ],
+        servers=[
+            link(19, 1, "idle"),
+            link(18, 1, "active", link=17, remote_pid=4242, application_name="psql", port=5432),
+        ],
+        counters=counters,
+        periods=periods,
+        databases=[
+            DatabaseRow(
+                name="zoo", host=None, database="zoo", force_user="bob", pool_size=3, pool_mode="session", **common
+            ),
+            DatabaseRow(
+                name="app",
+                host="db1",
+                database="app_db",
+                force_user=None,
+                pool_size=20,
+                pool_mode=None,
+                max_connections=50,
+                max_client_connections=60,
+                **common,
+            ),
+        ],
+        users=[UserRow(name="zed", pool_size=7, pool_mode="session", max_user_connections=4), UserRow(name="ann")],
+    )
+
+
+@attrs.define
+class Pooler:
+    """A pooler that has one snapshot and remembers what it was told to do."""
+
+    done: list[str] = attrs.field(factory=list)
+    reload_error: ConfigError | None = None
+    snapshot_error: PgPoolError | None = None
+
+    async def snapshot(self) -> Snapshot:
+        if self.snapshot_error:
+            raise self.snapshot_error
+        return sample()
+
+    async def reload(self) -> None:
+        if self.reload_error:
+            raise self.reload_error
+        self.done.append("reload")
+
+    def shutdown(self, mode: Literal["immediate"]) -> None:
+        self.done.append(f"shutdown {mode}")
+
+    def config_rows(self) -> list[ConfigRow]:
+        return [ConfigRow("verbose", "0", "0", True), ConfigRow("auth_file", None, None, False)]
+
+
+class Reply:
+    """A console reply, taken apart; fails where it is not exactly a run of whole messages."""
+
+    def __init__(self, data: bytes) -> None:
+        self.messages = list(self._split(data))
+        self.codes = b"".join(code for code, _ in self.messages)
+        bodies = dict(self.messages)
+        self.tag = bodies[b"C"].removesuffix(b"\0").decode() if b"C" in bodies else None
+        self.error = self._fields(bodies[b"E"]) if b"E" in bodies else None
+        self.notice = self._fields(bodies[b"N"]) if b"N" in bodies else None
+        self.columns = self._columns(bodies[b"T"]) if b"T" in bodies else []
+        self.rows = [self._cells(body) for code, body in self.messages if code == b"D"]
+        assert all(len(row) == len(self.columns) for row in self.rows)
+
+    def table(self) -> list[dict[str, str | None]]:
+        return [dict(zip((name for name, _ in self.columns), row, strict=True)) for row in self.rows]
+
+    @staticmethod
+    def _split(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+        at = 0
+        while at < len(data):
+            (length,) = unpack_from("!I", data, at + 1)
+            body = data[at + 5 : at + 1 + length]
+            assert len(body) == length - 4
+            yield data[at : at + 1], body
+            at += 1 + length
+
+    @staticmethod
+    def _fields(body: bytes) -> dict[str, str]:
+        assert body.endswith(b"\0\0")
+        return {f[:1].decode(): f[1:].decode("utf-8", "surrogateescape") for f in body[:-2].split(b"\0")}
+
+    @staticmethod
+    def _columns(body: bytes) -> list[tuple[str, int]]:
+        (count,), at, found = unpack_from("!H", body), 2, []
+        for _ in range(count):
+            end = body.index(b"\0", at)
+            table, number, oid, length, modifier, text_format = unpack_from("!IHIhiH", body, end + 1)
+            assert (table, number, length, modifier, text_format) == (0, 0, 4 if oid == 23 else -1, -1, 0)
+            found.append((body[at:end].decode(), oid))
+            at = end + 19
+        assert at == len(body)
+        return found
+
+    @staticmethod
+    def _cells(body: bytes) -> list[str | None]:
+        (count,), at, found = unpack_from("!H", body), 2, []
+        for _ in range(count):
+            (length,) = unpack_from("!i", body, at)
+            found.append(None if length < 0 else body[at + 4 : at + 4 + length].decode("utf-8", "surrogateescape"))
+            at += 4 + max(length, 0)
+        assert at == len(body)
+        return found
+
+
+def ask(query: str | bytes, *, is_admin: bool = True, pooler: Pooler | None = None) -> Reply:
+    console = Console(pooler or Pooler(), version="9.8.7")
+    text = query.encode() if isinstance(query, str) else query
+
+    async def answer() -> bytes:
+        return await console.answer(text, is_admin=is_admin)
+
+    return Reply(trio.run(answer))
+
+
+@pytest.mark.parametrize("what", COLUMNS)
+def test_a_table_has_exactly_the_columns_and_types_that_tools_know(what: str) -> None:
+    found = ask(f"SHOW {what}", is_admin=False)
+    expected = [entry.split() for entry in COLUMNS[what].split(",")]
+    assert found.columns == [(name, OIDS[kind]) for name, kind in expected]
+    assert found.codes == b"T" + b"D" * len(found.rows) + b"CZ"
+    assert found.rows
+    assert found.tag == "SHOW"
+
+
+def test_stats_has_a_row_for_each_database_with_a_pool_sorted_by_name() -> None:
+    found = ask("SHOW STATS")
+    assert [row[0] for row in found.rows] == ["app", "pgbouncer", "zoo"]
+    totals = [str(10 * n) for n in range(1, 13)]
+    averages = [
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+        "3",
+        "2",
+        "8",
+        "9",
+        "10",
+        "11",
+        "12",
+    ]  # times: 60/20, 70/30; waiting per second
+    assert found.rows[0] == ["app", *totals, *averages, *["0"] * 6]
+    assert ask("SHOW STATS_TOTALS").rows[0] == ["app", *totals]
+    assert ask("SHOW STATS_AVERAGES").rows[0] == ["app", *averages]
+
+
+def test_totals_are_twelve_sums_and_then_twelve_averages() -> None:
+    names = [
+        *("server_assignment_count", "xact_count", "query_count", "client_bytes", "server_bytes"),
+        *("xact_time", "query_time", "wait_time"),
+        *("ps_client_parse_count", "ps_server_parse_count", "ps_bind_count", "client_login_count"),
+    ]
+    found = ask("SHOW TOTALS")
+    assert [row[0] for row in found.rows] == [f"total_{n}" for n in names] + [f"avg_{n}" for n in names]
+    values = dict((row[0], row[1]) for row in found.rows)
+    assert (values["total_query_count"], values["total_client_bytes"], values["avg_client_bytes"]) == ("31", "40", "4")
+
+
+def test_pools_begin_with_the_console_and_split_the_longest_wait_into_seconds_and_the_rest() -> None:
+    rows = ask("SHOW POOLS").rows
+    assert rows[0] == ["pgbouncer", "pgbouncer", "1", *["0"] * 12, "statement", None]
+    assert rows[1] == ["app", "ann", *"21341561789", "1", "250000", "transaction", None]
+    assert [(row[0], row[1], row[15]) for row in rows[2:]] == [("app", "zed", "statement"), ("zoo", "bob", "session")]
+
+
+def test_clients_are_those_logged_in_and_name_their_server() -> None:
+    rows = ask("SHOW CLIENTS").table()
+    assert [(row["id"], row["state"]) for row in rows] == [
+        ("40", "idle"),
+        ("17", "active"),
+        ("29", "idle"),
+        ("30", "waiting"),
+    ]
+    assert rows[1] == {
+        **{"type": "C", "user": "ann", "database": "app", "replication": "none", "state": "active"},
+        **{"addr": "10.0.0.8", "port": "50000", "local_addr": "10.0.0.1", "local_port": "6432"},
+        **{"connect_time": "2023-11-14 22:11:40 UTC", "request_time": "2023-11-14 22:13:18 UTC"},
+        **{"wait": "0", "wait_us": "0", "close_needed": "1", "ptr": "0x11", "link": "0x12", "remote_pid": "77"},
+        **{"tls": "", "application_name": "psql", "prepared_statements": "0", "id": "17"},
+    }
+    assert (rows[3]["wait"], rows[3]["wait_us"]) == ("1", "250000")
+    assert rows[2]["request_time"] == rows[2]["connect_time"] == "2023-11-14 22:11:40 UTC"
+    assert rows[2]["link"] == ""
+
+
+def test_servers_carry_the_names_of_their_pool_and_the_link_back() -> None:
+    rows = ask("SHOW SERVERS").table()
+    assert [(row["type"], row["id"], row["state"]) for row in rows] == [("S", "18", "active"), ("S", "19", "idle")]
+    assert (rows[0]["user"], rows[0]["database"], rows[0]["remote_pid"]) == ("ann", "app", "4242")
+    assert (rows[0]["ptr"], rows[0]["link"]) == ("0x12", "0x11")
+
+
+def test_a_server_whose_pool_is_gone_is_still_listed() -> None:
+    periods = StatsPeriods(now_us=0)
+    orphan = link(5, 99, "active")
+    nothing: Mapping[str, Any] = {"pools": [], "clients": [], "counters": {}, "databases": [], "users": []}
+    snapshot = Snapshot.build(now_us=0, unix_us=0, listen_port=1, servers=[orphan], periods=periods, **nothing)
+
+    class Closing(Pooler):
+        async def snapshot(self) -> Snapshot:
+            return snapshot
+
+    (row,) = ask("SHOW SERVERS", pooler=Closing()).table()
+    assert (row["user"], row["database"]) == ("(nouser)", "(nodb)")
+
+
+def test_databases_have_nulls_where_nothing_is_set_and_count_connections() -> None:
+    rows = ask("SHOW DATABASES").rows
+    assert rows == [
+        ["app", "db1", "5432", "app_db", None, "20", "1", "2", "3600", None, None, "50", "2", "60", "3", "0", "0"],
+        ["pgbouncer", None, "6432", "pgbouncer", "pgbouncer", *"2000", "statement", None, *"000100"],
+        ["zoo", None, "5432", "zoo", "bob", "3", "1", "2", "3600", "session", None, "0", "0", "0", "0", "0", "0"],
+    ]
+
+
+def test_users_print_sizes_as_padded_text() -> None:
+    assert ask("SHOW USERS").rows == [
+        ["ann", "", "", None, "0", "2", "0", "3"],
+        ["pgbouncer", "", "", None, "0", "0", "0", "0"],
+        ["zed", "        7", "", "session", "4", "0", "0", "0"],
+    ]
+
+
+def test_lists_have_the_rows_of_the_exporters() -> None:
+    assert ask("SHOW LISTS").rows == [
+        *[["databases", "3"], ["users", "3"], ["peers", "0"], ["pools", "4"], ["peer_pools", "0"]],
+        *[["free_clients", "0"], ["used_clients", "5"], ["login_clients", "1"]],
+        *[["free_servers", "0"], ["used_servers", "2"]],
+        *[["dns_names", "0"], ["dns_zones", "0"], ["dns_queries", "0"], ["dns_pending", "0"]],
+    ]
+
+
+def test_config_is_sorted_and_unset_values_are_null() -> None:
+    assert ask("SHOW CONFIG").rows == [["auth_file", None, None, "no"], ["verbose", "0", "0", "yes"]]
+
+
+def test_version_reads_as_the_compatible_pgbouncer_and_names_us() -> None:
+    assert ask("SHOW VERSION").rows == [["PgBouncer 1.25.2 (pgpool_core 9.8.7)"]]
+    assert ask("SHOW STATE").rows == [["active", "yes"], ["paused", "no"], ["suspended", "no"]]
+
+
+def test_help_is_a_notice() -> None:
+    found = ask("SHOW HELP")
+    assert found.codes == b"NCZ"
+    assert found.notice is not None
+    assert (found.notice["S"], found.notice["C"], found.notice["M"]) == ("NOTICE", "00000", "Console usage")
+    assert "\n\tSHOW HELP|CONFIG|" in found.notice["D"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("client_encoding", "UTF-8"),
+        ("DEFAULT_transaction_isolation", "read committed"),
+        ("standard_conforming_strings", "on"),
+        ("DateStyle", "ISO"),
+        ("timezone", "GMT"),
+    ],
+)
+def test_what_drivers_ask_and_set_after_login_is_faked(name: str, value: str) -> None:
+    shown = ask(f"SHOW {name}", is_admin=False)
+    assert (shown.columns, shown.rows) == ([(name.lower(), 25)], [[value]])
+    ignored = ask(f"SET {name} TO 'x'", is_admin=False)
+    assert (ignored.codes, ignored.tag) == (b"NCZ", "SET")
+    assert ignored.notice is not None
+    assert ignored.notice["M"] == "SET ignored"
+
+
+@pytest.mark.parametrize("query", ["show pools", "SELECT pools", '"SHOW" "Pools" ;', "-- x\nshow pools"])
+def test_spellings_of_the_same_command_get_the_same_answer(query: str) -> None:
+    assert ask(query).rows == ask("SHOW POOLS").rows
+
+
+def test_an_empty_query_is_answered_as_postgresql_does() -> None:
+    assert ask("").messages == ask(" ; ").messages == [(b"I", b""), (b"Z", b"I")]
+
+
+@pytest.mark.parametrize(
+    "query", ["SHOW POOLS; SHOW STATS", "SELECT 1", "BEGIN", "SHOW", "SHOW server_version", "BOO", "SET x"]
+)
+@pytest.mark.parametrize("is_admin", [True, False])
+def test_an_unknown_command_is_told_as_pgbouncer_tells_it(query: str, is_admin: bool) -> None:
+    found = ask(query, is_admin=is_admin)
+    assert found.codes == b"EZ"
+    assert found.error == {"S": "ERROR", "C": "08P01", "M": f"invalid command '{query}', use SHOW HELP;"}
+
+
+@pytest.mark.parametrize("query", ["RELOAD x", "SHUTDOWN now", "SHOW POOLS x"])
+def test_arguments_that_mean_nothing_are_refused_and_nothing_happens(query: str) -> None:
+    pooler = Pooler()
+    found = ask(query, pooler=pooler)
+    assert found.error == {"S": "ERROR", "C": "08P01", "M": f"invalid command '{query}', use SHOW HELP;"}
+    assert pooler.done == []
+
+
+@pytest.mark.parametrize(
+    ("query", "command"),
+    [
+        *[(word, word) for word in ("PAUSE", "RESUME", "SUSPEND", "KILL", "RECONNECT", "WAIT_CLOSE")],
+        ("disable app", "DISABLE"),
+        ("ENABLE app", "ENABLE"),
+        ("KILL_CLIENT 5", "KILL_CLIENT"),
+        ("SET verbose = 1", "SET"),
+        ("SHUTDOWN wait_for_servers", "SHUTDOWN WAIT_FOR_SERVERS"),
+        ("SHUTDOWN WAIT_FOR_CLIENTS", "SHUTDOWN WAIT_FOR_CLIENTS"),
+        *[(f"show {what}", f"SHOW {what}") for what in ("PEERS", "PEER_POOLS", "SOCKETS", "MEM", "FDS")],
+        ("SHOW ACTIVE_SOCKETS", "SHOW ACTIVE_SOCKETS"),
+        ("SHOW DNS_HOSTS", "SHOW DNS_HOSTS"),
+        ("SHOW DNS_ZONES", "SHOW DNS_ZONES"),
+    ],
+)
+def test_a_command_that_this_version_lacks_says_so(query: str, command: str) -> None:
+    pooler = Pooler()
+    text = f"command {command} is not supported by this version of pgpool_core"
+    assert ask(query, pooler=pooler).error == {"S": "ERROR", "C": "0A000", "M": text}
+    assert pooler.done == []
+
+
+@pytest.mark.parametrize(
+    "query", ["RELOAD", "SHUTDOWN", "SHUTDOWN WAIT_FOR_CLIENTS", "PAUSE", "KILL app", "SET verbose=1", "SHOW FDS"]
+)
+def test_who_may_only_look_changes_nothing(query: str) -> None:
+    pooler = Pooler()
+    found = ask(query, is_admin=False, pooler=pooler)
+    assert found.error == {"S": "ERROR", "C": "08P01", "M": "admin access needed"}
+    assert pooler.done == []
+
+
+def test_reload_and_shutdown_reach_the_pooler() -> None:
+    pooler = Pooler()
+    assert ask("RELOAD;", pooler=pooler).tag == "RELOAD"
+    assert ask("shutdown", pooler=pooler).tag == "SHUTDOWN"
+    assert pooler.done == ["reload", "shutdown immediate"]
+
+
+def test_a_failed_reload_has_the_text_and_code_that_tools_know_and_the_reason_as_detail() -> None:
+    problem = ConfigError("pgbouncer.ini:3: unknown key")
+    found = ask("RELOAD", pooler=Pooler(reload_error=problem))
+    assert found.error is not None
+    assert (found.error["C"], found.error["M"]) == ("F0000", "RELOAD failed, see logs for additional details")
+    assert found.error["D"] == str(problem)
+
+
+def test_a_pooler_that_cannot_answer_gives_an_error_and_not_silence() -> None:
+    found = ask(
+        "SHOW POOLS",
+        pooler=Pooler(snapshot_error=PgPoolError("a worker does not answer", detail="worker 3", sqlstate="57P03")),
+    )
+    assert found.codes == b"EZ"
+    assert found.error is not None
+    assert found.error == {"S": "ERROR", "C": "57P03", "M": "a worker does not answer", "D": "worker 3"}
+
+
+def test_names_that_are_not_utf8_go_out_as_they_came_and_zero_bytes_do_not() -> None:
+    assert reply.data_row(["a\udcff"]) == b"D\0\0\0\x0c\0\1\0\0\0\2a\xff"
+    assert b"\0" not in reply.encode_text("a\0b")
+    assert reply.encode_text("\ud800") == b"?"
+    assert ask(b"\xff\0\xfe").error is not None
+
+
+def test_the_greeting_is_that_of_a_pgbouncer() -> None:
+    assert dict(reply.GREETING_PARAMETERS) == {
+        **{b"server_version": b"1.25.2/bouncer", b"client_encoding": b"UTF8", b"server_encoding": b"UTF8"},
+        **{b"DateStyle": b"ISO", b"TimeZone": b"GMT", b"standard_conforming_strings": b"on", b"is_superuser": b"on"},
+    }
+    assert reply.parameter_status(b"a", b"b") == b"S\0\0\0\x08a\0b\0"
+
+
+WORDS = ["show", "SELECT", "set", "pools", "stats", "reload", "shutdown", "pause", '"', "'", ";", "=", "to", "--", "/*"]
+QUERIES = st.binary(max_size=300) | st.lists(st.sampled_from([*WORDS, "clients", "*/", "\0", "\n", "x"])).map(
+    lambda words: " ".join(words).encode()
+)
+
+
+@given(QUERIES, st.booleans())
+def test_any_bytes_get_a_whole_reply_that_ends_ready(query: bytes, is_admin: bool) -> None:
+    found = ask(query, is_admin=is_admin)
+    assert found.messages[-1] == (b"Z", b"I")
+    assert found.codes.count(b"Z") == 1
+    assert sum(found.codes.count(code) for code in (b"C", b"E", b"I")) == 1
+    if found.error:
+        assert found.codes == b"EZ"
+        assert {"S", "C", "M"} <= found.error.keys()
+
+
+def test_a_long_table_lets_other_tasks_run() -> None:
+    class Crowded(Pooler):
+        async def snapshot(self) -> Snapshot:
+            return attrs.evolve(sample(), clients=sample().clients[:1] * 2_000)
+
+    turns: list[int] = []
+
+    async def count_turns() -> None:
+        while True:
+            turns.append(1)
+            await trio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count_turns)
+            found = Reply(await Console(Crowded(), version="0").answer(b"SHOW CLIENTS", is_admin=False))
+            nursery.cancel_scope.cancel()
+        assert len(found.rows) == 2_000
+
+    trio.run(main)
+    assert len(turns) >= 3
+
+
+async def serve_console(stream: trio.SocketStream) -> None:
+    """Be a pooler without passwords whose only database is the console."""
+    console = Console(Pooler(), version="9.8.7")
+    buffer = b""
+
+    async def take(size: int) -> bytes:
+        nonlocal buffer
+        while len(buffer) < size:
+            more = await stream.receive_some()
+            if not more:
+                raise trio.EndOfChannel
+            buffer += more
+        found, buffer = buffer[:size], buffer[size:]
+        return found
+
+    try:
+        await take(unpack_from("!I", await take(4))[0] - 4)
+        greeting = b"".join(reply.parameter_status(*item) for item in reply.GREETING_PARAMETERS)
+        await stream.send_all(reply.message(b"R", b"\0\0\0\0") + greeting + reply.READY_FOR_QUERY)
+        while (code := await take(1)) != b"X":
+            assert code == b"Q", f"the console has the simple protocol only, got {code!r}"
+            query = await take(unpack_from("!I", await take(4))[0] - 4)
+            await stream.send_all(await console.answer(query, is_admin=True))
+    except trio.EndOfChannel:
+        pass
+
+
+def read_with_psycopg(dsn: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        assert connection.info.parameter_status("server_version") == "1.25.2/bouncer"
+        with pytest.raises(psycopg.errors.ProtocolViolation):
+            connection.execute("SHOW nothing")
+        return connection.execute("SHOW DATABASES").fetchall()
+
+
+def read_with_psycopg2(dsn: str) -> list[tuple[Any, ...]]:
+    connection = psycopg2.connect(dsn)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW DATABASES")
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    connection.close()
+    return rows
+
+
+def read_with_psql(dsn: str) -> list[tuple[Any, ...]]:
+    if not (psql := shutil.which("psql")):
+        pytest.skip("psql is not installed")
+    command = [psql, "-X", "-A", "-t", "-P", "null=NULL", "-c", "SHOW DATABASES", dsn]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    cells = [[None if cell == "NULL" else cell for cell in line.split("|")] for line in lines]
+    return [tuple(int(cell) if cell and cell.isdigit() else cell for cell in row) for row in cells]
+
+
+@pytest.mark.parametrize("read", [read_with_psycopg, read_with_psycopg2, read_with_psql])
+def test_real_clients_read_the_tables(read: Any) -> None:
+    async def main() -> list[tuple[Any, ...]]:
+        async with trio.open_nursery() as nursery:
+            (listener,) = await nursery.start(partial(trio.serve_tcp, serve_console, 0, host="127.0.0.1"))
+            port = listener.socket.getsockname()[1]
+            dsn = f"host=127.0.0.1 port={port} user=a dbname=pgbouncer sslmode=disable gssencmode=disable"
+            with trio.fail_after(30):
+                rows: list[tuple[Any, ...]] = await trio.to_thread.run_sync(read, dsn)
+            nursery.cancel_scope.cancel()
+        return rows
+
+    rows = trio.run(main)
+    assert rows[0] == ("app", "db1", 5432, "app_db", None, 20, 1, 2, 3600, None, None, 50, 2, 60, 3, 0, 0)
+    assert [row[0] for row in rows] == ["app", "pgbouncer", "zoo"]

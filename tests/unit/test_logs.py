@@ -1,0 +1,112 @@
+"""Log lines: their form, that nobody can forge one, and the files they go to."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgpool_core import logs
+from pgpool_core.metrics.counters import Averages
+
+
+@pytest.fixture(autouse=True)
+def logger() -> Iterator[None]:
+    before = logs.LOGGER.level, logs.LOGGER.propagate, logs.LOGGER.handlers[:]
+    yield
+    logs.LOGGER.level, logs.LOGGER.propagate, logs.LOGGER.handlers[:] = before
+
+
+def test_a_line_says_who_and_what_then_fields_in_their_order() -> None:
+    fields = {"method": "scram-sha-256", "took_ms": 14, "tls": False, "share": 0.5}
+    line = logs.line("C-1f3.7 appdb/alice@10.0.0.8:51932", "login ok", fields)
+    assert line == "C-1f3.7 appdb/alice@10.0.0.8:51932 login ok method=scram-sha-256 took_ms=14 tls=no share=0.5"
+
+
+def test_a_value_with_blanks_or_quotes_is_quoted() -> None:
+    assert logs.line("", "x", {"a": 'b "c" \\', "e": ""}) == 'x a="b \\"c\\" \\\\" e=""'
+
+
+@given(st.text(), st.text(), st.binary())
+def test_nothing_a_peer_sends_begins_a_new_line(who: str, what: str, value: bytes) -> None:
+    line = logs.line(who, what, {"key": value})
+    assert len(line.splitlines()) <= 1
+    line.encode()  # no lone surrogates: a log file takes it
+
+
+def test_bytes_that_are_not_utf8_stay_visible() -> None:
+    assert logs.line("", "x", {"name": b"a\xff\n"}) == 'x name="a\\xff\\x0a"'
+
+
+@pytest.mark.parametrize(
+    ("host", "place"), [("10.0.0.1", "10.0.0.1:5432"), ("::1", "[::1]:5432"), ("/tmp", "unix:5432")]
+)
+def test_a_server_is_named_by_pool_and_place(host: str, place: str) -> None:
+    assert logs.server_tag(0x1F3, "app", "alice", host, 5432) == f"S-1f3 app/alice@{place}"
+
+
+def test_the_statistics_line_has_pgbouncers_wording() -> None:
+    averages = Averages(xacts=1, queries=2, client_parses=3, server_parses=4, binds=5, client_logins=6)
+    assert logs.stats_line(averages) == (
+        "stats: 1 xacts/s, 2 queries/s, 3 client parses/s, 4 server parses/s, 5 binds/s, 6 client logins/s, "
+        "in 0 B/s, out 0 B/s, xact 0 us, query 0 us, wait 0 us"
+    )
+
+
+def record(level: int, text: str) -> logging.LogRecord:
+    made = logging.LogRecord("pgpool_core", level, "f", 1, text, (), None)
+    made.created, made.msecs, made.process = 1795229014.627, 627.0, 4711
+    return made
+
+
+@pytest.mark.parametrize(
+    ("level", "word"), [(logging.INFO, "INFO"), (logging.WARNING, "WARN"), (logging.CRITICAL, "FATAL")]
+)
+def test_a_stamp_is_utc_with_milliseconds_and_process(level: int, word: str) -> None:
+    assert logs.LineFormatter().format(record(level, "hello")) == f"2026-11-21 02:43:34.627 UTC [4711] {word} hello"
+
+
+def test_a_moved_log_file_is_opened_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "log"
+    output = logs.LogOutput(quiet=True)
+    output.apply(str(path))
+    logs.LOGGER.info("one")
+    path.rename(tmp_path / "log.1")
+    output.apply(str(path))
+    logs.LOGGER.info("two")
+    output.close()
+    assert re.search(r" INFO one\n$", (tmp_path / "log.1").read_text())
+    assert re.search(r" INFO two\n$", path.read_text())
+    assert capsys.readouterr().err == ""
+
+
+def test_a_log_file_that_cannot_be_opened_leaves_the_old_one_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    output = logs.LogOutput(quiet=True)
+    output.apply(str(path))
+    with pytest.raises(OSError):
+        output.apply(str(tmp_path / "no" / "folder"))
+    logs.LOGGER.info("still here")
+    output.close()
+    assert "still here" in path.read_text()
+
+
+def test_debug_lines_need_verbose(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    output = logs.LogOutput(quiet=True)
+    output.apply(str(path))
+    logs.LOGGER.debug("hidden")
+    output.apply(str(path), verbose=1)
+    logs.LOGGER.debug("shown")
+    output.close()
+    assert "hidden" not in path.read_text()
+    assert "shown" in path.read_text()
+
+
+def test_the_library_installs_no_handlers_by_itself() -> None:
+    assert not [handler for handler in logs.LOGGER.handlers if type(handler).__module__.startswith("pgpool_core")]

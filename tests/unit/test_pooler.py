@@ -1,0 +1,356 @@
+"""The pooler's loop on a fake engine: opening servers, holding back after failures, logins, console, reload, the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from pgpool_core.config.model import Config, DatabaseConfig
+from pgpool_core.control.connect import LoggedInServer, ServerTarget
+from pgpool_core.control.messages import ErrorFields
+from pgpool_core.control.pooler import Pooler
+from pgpool_core.control.routing import Verdict
+from pgpool_core.errors import ConfigError, PoolClosed, ServerLoginRefused, ServerUnavailable
+from pgpool_core.policy.userlist import Userlist, parse_userlist
+from tests.unit.fake_engine import FakeEngine, logged_in
+
+APP = DatabaseConfig(host="127.0.0.1", port=5432, user="app", password="x")
+USERS = parse_userlist(b'"app" "x"\n"alice" "y"\n"admin" "z"\n')
+
+Opens = Callable[[ServerTarget], Awaitable[LoggedInServer]]
+
+
+@attrs.define(eq=False)
+class Harness:
+    """A running pooler, its engine, and what open_server was asked."""
+
+    pooler: Pooler
+    engine: FakeEngine
+    asked: list[float]
+    answers: list[Opens]
+
+
+def sql_error(error: bytes) -> ErrorFields:
+    assert error[:1] == b"E"
+    return ErrorFields.parse(error[0], error[5:])
+
+
+def refused(sqlstate: str, text: str) -> ServerLoginRefused:
+    raw = ErrorFields.of("FATAL", sqlstate, text).raw
+    return ServerLoginRefused(text, sqlstate=sqlstate, raw=raw, where="127.0.0.1:5432")
+
+
+def failing(error: Exception) -> Opens:
+    async def opens(target: ServerTarget) -> LoggedInServer:
+        await trio.lowlevel.checkpoint()
+        raise error
+
+    return opens
+
+
+async def succeeding(target: ServerTarget) -> LoggedInServer:
+    await trio.lowlevel.checkpoint()
+    return logged_in(target)
+
+
+def now_us() -> int:
+    return round(trio.current_time() * 1_000_000)
+
+
+async def pass_time(seconds: float) -> None:
+    """Let that much time go by on the autojump clock."""
+    with trio.move_on_after(seconds):
+        await trio.sleep_forever()
+
+
+@asynccontextmanager
+async def running(
+    tmp_path: Path, *answers: Opens, users: Userlist | None = USERS, workers: int = 1, **settings: Any
+) -> AsyncIterator[Harness]:
+    """A pooler whose n-th opening is answered by `answers[n]`, the last one for ever; listens on a unix socket only."""
+    engine = FakeEngine(workers)
+    asked: list[float] = []
+    left = list(answers or (succeeding,))
+
+    async def open_server(target: ServerTarget, *, timeout_s: float) -> LoggedInServer:
+        asked.append(trio.current_time())
+        return await (left.pop(0) if len(left) > 1 else left[0])(target)
+
+    settings = {"databases": {"app": APP}, "auth_type": "md5", "unix_socket_dir": str(tmp_path), **settings}
+    pooler = Pooler(
+        Config(**settings),
+        userlist=users,
+        make_engine=lambda workers, io_backend: engine.typed(),
+        open_server=open_server,
+        now_us=now_us,
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(pooler.run)
+        yield Harness(pooler, engine, asked, left)
+        pooler.stop("the test is over")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+async def test_wanted_servers_are_opened_side_by_side_up_to_the_cap(
+    folder: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    gate, at_once = trio.Event(), 0
+
+    async def slow(target: ServerTarget) -> LoggedInServer:
+        nonlocal at_once
+        at_once += 1
+        await gate.wait()
+        at_once -= 1
+        return logged_in(target)
+
+    async with running(folder, slow, server_connect_parallel=3) as it:
+        it.engine.want(0, 7)
+        await wait_all_tasks_blocked()
+        assert at_once == 3
+        gate.set()
+        await wait_all_tasks_blocked()
+        assert len(it.engine.pool_list[0].adopted) == 7
+
+
+async def test_the_first_server_says_how_clients_are_greeted(folder: Path, autojump_clock: trio.abc.Clock) -> None:
+    async with running(folder) as it:
+        it.engine.want(0, 1)
+        await wait_all_tasks_blocked()
+        assert it.engine.pool_list[0].welcome == ((b"server_version", b"15.4"),)
+        adopted = it.engine.pool_list[0].adopted[0]
+        assert (adopted["backend_pid"], adopted["host"], adopted["family_unix"]) == (4711, b"127.0.0.1", False)
+
+
+async def test_those_who_wait_hear_the_server_and_later_ones_the_cached_error(
+    folder: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    error = refused("28P01", 'password authentication failed for user "app"')
+    async with running(folder, failing(error), server_login_retry=15.0) as it:
+        it.engine.want(0, 1)
+        await wait_all_tasks_blocked()
+        first, cached = it.engine.pool_list[0].waiting_told
+        assert first == error.raw
+        assert sql_error(cached).sqlstate == "28P01"
+        assert sql_error(cached).message == (
+            'server login has been failing, cached error: password authentication failed for user "app" '
+            "(server_login_retry)"
+        )
+        assert it.engine.pool_list[0].opening == 0
+
+
+async def test_a_refused_login_is_tried_again_only_after_server_login_retry(
+    folder: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    async with running(folder, failing(refused("3D000", "no")), server_login_retry=15.0) as it:
+        it.engine.want(0, 1)
+        await pass_time(40)
+        gaps = [round(b - a) for a, b in zip(it.asked, it.asked[1:], strict=False)]
+        assert gaps == [15, 15]
+
+
+async def test_an_unreachable_server_is_tried_soon_then_more_and_more_rarely(
+    folder: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    error = ServerUnavailable("cannot connect to server at 127.0.0.1:5432: Connection refused")
+    async with running(folder, failing(error), server_login_retry=4.0) as it:
+        it.engine.want(0, 1)
+        await pass_time(30)
+        gaps = [round(b - a, 3) for a, b in zip(it.asked, it.asked[1:], strict=False)]
+        assert gaps[0] < 1
+        assert gaps == sorted(gaps)
+        assert 4.0 <= gaps[-1] <= 4.5
+        first = sql_error(it.engine.pool_list[0].waiting_told[0])
+        assert (first.sqlstate, first.message) == ("08001", error.message)
+
+
+async def test_attempts_that_fail_side_by_side_count_as_one(folder: Path, autojump_clock: trio.abc.Clock) -> None:
+    async with running(folder, failing(ServerUnavailable("refused"))) as it:
+        it.engine.want(0, 4)
+        await wait_all_tasks_blocked()
+        assert len(it.asked) == 4
+        assert next(iter(it.pooler._pools)).failures == 1
+
+
+async def test_clients_stay_queued_while_the_server_starts_up(folder: Path, autojump_clock: trio.abc.Clock) -> None:
+    starting = failing(refused("57P03", "the database system is starting up"))
+    async with running(folder, starting, starting, succeeding) as it:
+        it.engine.want(0, 1)
+        await pass_time(3)
+        assert it.engine.pool_list[0].waiting_told == []
+        assert len(it.engine.pool_list[0].adopted) == 1
+
+
+async def test_a_bug_while_opening_costs_one_attempt_and_is_told_as_internal(
+    folder: Path, autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(folder, failing(RuntimeError("secret detail")), succeeding) as it:
+        it.engine.want(0, 1)
+        await pass_time(2)
+        told = sql_error(it.engine.pool_list[0].waiting_told[0])
+        assert (told.sqlstate, told.message) == ("XX000", "internal error")
+        assert len(it.engine.pool_list[0].adopted) == 1
+        assert "internal error while opening" in caplog.text
+
+
+async def test_a_server_that_logged_in_for_the_old_target_is_not_adopted(
+    folder: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    gate = trio.Event()
+
+    async def slow(target: ServerTarget) -> LoggedInServer:
+        await gate.wait()
+        return logged_in(target)
+
+    async with running(folder, slow, succeeding) as it:
+        it.engine.want(0, 1)
+        await wait_all_tasks_blocked()
+        moved = attrs.evolve(it.pooler.config, databases={"app": attrs.evolve(APP, host="127.0.0.2")})
+        await it.pooler.apply(moved, USERS)
+        gate.set()
+        await wait_all_tasks_blocked()
+        assert [server["host"] for server in it.engine.pool_list[0].adopted] == [b"127.0.0.2"]
+        assert it.engine.pool_list[0].retired == 1
+
+
+def policy(client: int, database: bytes, user: bytes, *, unix: bool = False, uid: int = -1) -> tuple[Any, ...]:
+    return ("policy", client, database, user, unix, uid, b"127.0.0.1", 40000, {})
+
+
+async def test_a_login_gets_its_route_and_credential_before_it_is_told_to_look_again(folder: Path) -> None:
+    async with running(folder) as it:
+        it.engine.post(*policy(7, b"app", b"alice"))
+        await wait_all_tasks_blocked()
+        assert it.engine.verdicts[7] == (Verdict.RETRY, b"")
+        assert it.engine.routes == {(b"app", b"alice"): 0}
+        assert it.engine.credentials[b"alice"]["plain"] == b"y"
+
+
+async def test_many_logins_of_one_user_share_one_computation_of_keys(folder: Path) -> None:
+    async with running(folder, auth_type="scram-sha-256") as it:
+        for client in range(20):
+            it.engine.post(*policy(client, b"app", b"alice"))
+        await it.engine.until(lambda: len(it.engine.verdicts) == 20)
+        assert len(it.engine.credentials[b"alice"]["scram"]) == 4
+        assert {verdict for verdict, _ in it.engine.verdicts.values()} == {Verdict.RETRY}
+
+
+async def test_an_unknown_database_is_refused_only_after_the_password(folder: Path) -> None:
+    async with running(folder) as it:
+        it.engine.post(*policy(1, b"nope", b"alice"))
+        it.engine.post(*policy(2, b"nope", b"mallory"))
+        await wait_all_tasks_blocked()
+        late, error = it.engine.verdicts[1]
+        assert (late, sql_error(error).sqlstate) == (Verdict.REFUSE_LATE, "3D000")
+        assert sql_error(error).message == "no such database: nope"
+        late, error = it.engine.verdicts[2]
+        assert (late, sql_error(error).sqlstate) == (Verdict.REFUSE_LATE, "28P01")
+
+
+async def test_our_own_uid_may_use_the_console_without_a_password(folder: Path) -> None:
+    async with running(folder) as it:
+        it.engine.post(*policy(1, b"pgbouncer", b"pgbouncer", unix=True, uid=os.geteuid()))
+        it.engine.post(*policy(2, b"pgbouncer", b"pgbouncer", unix=True, uid=os.geteuid() + 1))
+        await wait_all_tasks_blocked()
+        assert it.engine.verdicts[1] == (Verdict.CONSOLE_TRUSTED, b"")
+        assert it.engine.verdicts[2][0] == Verdict.REFUSE
+
+
+async def test_letters_nobody_can_read_do_not_stop_the_pump(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with running(folder) as it:
+        it.engine.post("policy", 1)
+        it.engine.post("no such letter")
+        it.engine.post(*policy(2, b"app", b"alice"))
+        await wait_all_tasks_blocked()
+        assert it.engine.verdicts[2][0] == Verdict.RETRY
+        assert "internal error with a letter" in caplog.text
+
+
+async def test_a_cancel_that_cannot_be_carried_frees_the_server_all_the_same(folder: Path) -> None:
+    async with running(folder) as it:
+        it.engine.post("cancel", 1001, 0, 4711, b"\0\0\0\1", str(folder / "nobody"), 5432)
+        await it.engine.until(lambda: it.engine.cancels_done)
+        assert it.engine.cancels_done == [1001]
+
+
+async def test_the_console_answers_with_the_clients_of_all_workers(folder: Path) -> None:
+    row = {
+        **{"pool": -2, "user": "admin", "database": "pgbouncer", "state": "active", "addr": "unix", "port": 6432},
+        **{"local_addr": "", "local_port": 0, "connect_us": 0, "request_us": 0, "wait_us": 0, "link": 0},
+        **{"application_name": "", "close_needed": False, "remote_pid": 0},
+    }
+    async with running(folder, workers=2) as it:
+        it.engine.client_rows = {0: [{**row, "id": 1, "worker": 0}], 1: [{**row, "id": 2, "worker": 1}]}
+        it.engine.post("console", 5, b"SHOW CLIENTS\0", True)
+        await wait_all_tasks_blocked()
+        answer = it.engine.replies[5]
+        assert answer.count(b"D\0\0") == 2
+        assert answer.endswith(b"Z\0\0\0\x05I")
+        snapshot = await it.pooler.snapshot()
+        assert [client.id for client in snapshot.clients] == [1, 2]
+
+
+async def test_a_worker_that_does_not_answer_delays_a_snapshot_but_does_not_stop_it(
+    folder: Path, autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(folder, workers=2) as it:
+        it.engine.silent_workers = {1}
+        await it.pooler.snapshot()
+        assert "not every worker has told its clients workers=2 answered=1" in caplog.text
+        it.engine.silent_workers = set()
+
+
+async def test_a_broken_file_changes_nothing(folder: Path) -> None:
+    auth_file = folder / "users"
+    auth_file.write_text('"alice" "y"\n')
+    async with running(folder, users=None, auth_file=str(auth_file)) as it:
+        it.engine.post(*policy(1, b"app", b"alice"))
+        await wait_all_tasks_blocked()
+        auth_file.write_text('"alice" broken\n')
+        with pytest.raises(ConfigError, match="broken auth file"):
+            await it.pooler.reload()
+        assert it.engine.routes and it.engine.credentials
+        assert it.engine.configured == 1
+        auth_file.write_text('"bob" "y"\n')
+        await it.pooler.reload()
+        assert not it.engine.routes
+        assert not it.engine.credentials
+        assert list(it.pooler.userlist) == [b"bob"]
+
+
+async def test_shutdown_on_the_console_tells_clients_and_frees_the_socket(folder: Path) -> None:
+    async with running(folder) as it:
+        socket_file = folder / ".s.PGSQL.6432"
+        assert socket_file.exists()
+        it.engine.want(0, 1)
+        it.engine.post("console", 5, b"SHUTDOWN\0", True)
+        await it.engine.until(lambda: it.engine.state == "stopped")
+        told = it.engine.pool_list[0].closed_with
+        assert told is not None
+        assert (sql_error(told).sqlstate, sql_error(told).message) == ("57P01", "pooler is shutting down")
+        assert not socket_file.exists()
+        with pytest.raises(PoolClosed):
+            it.pooler.statistics()
+
+
+async def test_a_database_that_vanishes_takes_its_pool_along_and_may_come_back(folder: Path) -> None:
+    async with running(folder) as it:
+        await it.pooler.apply(attrs.evolve(it.pooler.config, databases={}), USERS)
+        told = it.engine.pool_list[0].closed_with
+        assert told is not None
+        assert sql_error(told).message == "database removed"
+        await it.pooler.apply(attrs.evolve(it.pooler.config, databases={"app": APP}), USERS)
+        it.engine.post(*policy(1, b"app", b"alice"))
+        await wait_all_tasks_blocked()
+        assert it.engine.routes == {(b"app", b"alice"): 1}

@@ -1,0 +1,87 @@
+"""House rules that a machine can read: linters, types, no sleeping, stubs for what is compiled."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYX = sorted((ROOT / "pyx").rglob("*.pyx"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("ruff", "check"), ("ruff", "format", "--check"), ("mypy",)],
+    ids=["ruff", "format", "mypy"],
+)
+def test_the_linters_have_nothing_to_say(command: tuple[str, ...]) -> None:
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def sleeps(tree: ast.AST) -> Iterator[ast.Call]:
+    """Calls of any `sleep` that may take time: not trio.sleep(0), which is a checkpoint, and not sleep_forever."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name == "sleep" and not (len(node.args) == 1 and ast.unparse(node.args[0]) == "0"):
+            yield node
+
+
+def test_a_sleep_is_found() -> None:
+    assert len(list(sleeps(ast.parse("import time\ntime.sleep(1)\nsleep(x)\nawait trio.sleep(0)")))) == 2
+
+
+def test_no_test_sleeps() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for call in sleeps(ast.parse(path.read_text()))
+    ]
+    assert not found, "wait for an event instead"
+
+
+def module_name(pyx: Path) -> str:
+    return ".".join(pyx.relative_to(ROOT / "pyx").with_suffix("").parts)
+
+
+def stub_names(stub: Path) -> set[str]:
+    names = set[str]()
+    for node in ast.parse(stub.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_there_is_something_compiled() -> None:
+    assert PYX
+
+
+@pytest.mark.parametrize("pyx", PYX, ids=module_name)
+def test_a_compiled_module_says_its_types(pyx: Path) -> None:
+    """Every name that Python can see stands in the .pyi, and nothing else does. A module without such names needs none."""
+    name = module_name(pyx)
+    module = importlib.import_module(name)
+    visible = {
+        public
+        for public, value in vars(module).items()
+        if not public.startswith("_") and getattr(value, "__module__", None) == name
+    }
+    stub = (ROOT / pyx.relative_to(ROOT / "pyx")).with_suffix(".pyi")
+    if not visible and not stub.exists():
+        return
+    assert stub.exists(), f"{stub.relative_to(ROOT)} is missing; Python sees {sorted(visible)}"
+    typed = stub_names(stub)
+    assert visible <= typed
+    assert all(hasattr(module, named) for named in typed), sorted(typed - set(dir(module)))
