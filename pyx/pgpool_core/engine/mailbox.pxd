@@ -14,7 +14,7 @@ cdef enum:
     MAIL_POLICY = 1               # client asks: where to, and with which secret
     MAIL_CONSOLE = 2              # data = query text
     MAIL_CANCEL = 3               # server, a = backend pid, b = backend key
-    MAIL_SERVER_CLOSED = 4        # server, a = pool, b = age_us, text = reason
+    MAIL_SERVER_CLOSED = 4        # server = its id, a = pool, b = age_us, client = address of the reason (static)
     MAIL_LOG = 5                  # data = LogRecord
     MAIL_CLIENTS = 6              # a = token, data = array of ClientRow
     # control or worker -> worker

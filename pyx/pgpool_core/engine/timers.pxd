@@ -6,6 +6,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 cdef enum:
     WHEEL_SLOTS = 512             # 512 slots of 2^14 us: one turn in 8.4 s; longer deadlines go round again
     WHEEL_SHIFT = 14
+    WHEEL_WORDS = 8               # WHEEL_SLOTS bits
 
     TIMER_NONE = 0
     TIMER_LOGIN = 1               # client_login_timeout
@@ -26,8 +27,8 @@ cdef struct Timer:                # part of its owner's record; all zero = not s
 
 
 cdef struct Timers:
-    Timer *[WHEEL_SLOTS] heads
-    uint64_t[WHEEL_SLOTS // 64] occupied
+    Timer *heads[WHEEL_SLOTS]
+    uint64_t occupied[WHEEL_WORDS]
     uint64_t done_tick            # every slot up to this tick has been looked at
     uint32_t count
 

@@ -1,0 +1,576 @@
+"""The way of a client's bytes to a server; see client.pxd.
+
+A client without a server keeps what it has sent until that holds a message which asks for an answer (Query, Sync, Flush,
+FunctionCall) or grows beyond STASH_MAX; only then does it ask its pool. A linked client's bytes go straight from the
+receive buffer to the server; nothing but the headers is looked at.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, strlen
+
+from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free
+from pgpool_core.engine.conn cimport (SEND_LATER, conn_again, conn_close, conn_doom, conn_flush, conn_hold, conn_send,
+                                      counters_of, plane_post, plane_want)
+from pgpool_core.engine.counters cimport Counters, hist_add
+from pgpool_core.engine.login cimport login_bytes, login_end
+from pgpool_core.engine.mailbox cimport MAIL_CANCEL, MAIL_CONSOLE, MAIL_LOG, Mail
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.server cimport server_ask_cancel, server_chore, server_free, server_orphan
+from pgpool_core.engine.slots cimport handle_of, slot_release
+from pgpool_core.engine.sys cimport MSG_DONTWAIT, SHUT_WR, recv, shutdown, ssize_t
+from pgpool_core.engine.timers cimport (TIMER_LINGER, TIMER_NONE, TIMER_QUERY_WAIT, TIMER_STALL, timer_clear,
+                                        timer_set)
+from pgpool_core.pool.client cimport WAIT_GRANTED, WAIT_NONE, Client
+from pgpool_core.pool.pool cimport (MODE_SESSION, POOL_CHECK, POOL_CLOSED, POOL_GOT, Pool, pool_leave_queue,
+                                    pool_request)
+from pgpool_core.pool.server cimport SV_LOGIN, SV_TESTED, Server
+from pgpool_core.pool.sync cimport (pgpool_add32, pgpool_swap32, pthread_mutex_lock, pthread_mutex_unlock)
+from pgpool_core.session.settings cimport block_replay, block_unref
+from pgpool_core.wire.be cimport load_be32
+from pgpool_core.wire.build cimport build_error, build_query, build_ready
+from pgpool_core.wire.codes cimport *
+from pgpool_core.wire.expect cimport (EXPECT_CHORE, EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends,
+                                      expect_push)
+from pgpool_core.wire.scan cimport (CLIENT_MARKS, HEADER_LEN, SCAN_END, SCAN_FOUND, Cursor, Frame, scan_past, scan_to,
+                                    scan_whole)
+
+cdef enum:
+    LINGER_US = 2000000           # how long a client that has its last message may take to hang up
+
+
+cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
+    """Take all `n` bytes; nonzero when nothing more is to be read from this client now. NULL: its `out` has been sent."""
+    cdef Buf mine
+    cdef ServerConn *s
+    cdef int stop
+    if data == NULL:
+        if c.state == CL_LINGER:
+            shutdown(c.conn.fd, SHUT_WR)
+        elif c.seat.server != NULL:
+            s = <ServerConn *>(<Server *>c.seat.server).owner
+            if s.conn.paused:
+                s.conn.paused = 0
+                conn_again(w, &s.conn)
+        return 0
+    if c.state == CL_LOGIN:
+        return login_bytes(w, c, data, n)
+    if c.state == CL_LINGER or c.leaving:
+        return 0
+    if c.state == CL_WAITING or c.holding:
+        conn_hold(w, &c.conn, data, n)
+        c.conn.paused = 1
+        return 1
+    if c.conn.held.len == 0:
+        return use(w, c, data, n)
+    if not buf_add(&c.conn.held, data, n):
+        conn_doom(w, &c.conn, "out of memory")
+        return 1
+    mine = c.conn.held                            # what is used now is taken out first: `use` may hold the rest again
+    c.conn.held.at = NULL
+    c.conn.held.off = c.conn.held.len = c.conn.held.cap = 0
+    stop = use(w, c, buf_bytes(&mine), mine.len)
+    buf_free(&mine)
+    return stop
+
+
+cdef int use(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
+    if c.state == CL_ACTIVE:
+        return forward(w, c, data, n)
+    if c.state == CL_CONSOLE:
+        return console(w, c, data, n)
+    return idle(w, c, data, n)
+
+
+cdef void protocol_error(Worker *w, ClientConn *c, const uint8_t *header) noexcept nogil:
+    """A header that no frontend sends: one connection ends, PgBouncer's words."""
+    cdef char[48] text
+    cdef const char *digits = "0123456789ABCDEF"
+    cdef size_t i, at = 20
+    memcpy(text, <const char *>"bad packet header: '", 20)
+    for i in range(HEADER_LEN):
+        text[at] = digits[header[i] >> 4]
+        text[at + 1] = digits[header[i] & 15]
+        at += 2
+    text[at] = 0x27
+    text[at + 1] = 0
+    client_fatal(w, c, "08P01", text)
+
+
+cdef int idle(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
+    """A client without a server has sent something: ask for a server once that is worth one."""
+    cdef size_t start = 0, pos, part
+    cdef Cursor cur
+    cdef Frame f
+    cdef uint8_t kind
+    cdef uint32_t length
+    cdef bint wants = False
+    cdef int r
+    while True:                                   # what nobody needs to see: a late end of a failed COPY, a cancelled group
+        if c.cur.remain:
+            part = n - start
+            if c.cur.remain < part:
+                part = c.cur.remain
+            start += part
+            c.cur.remain -= <uint32_t>part
+            if c.cur.remain:
+                return 0
+        if n - start < HEADER_LEN:
+            break
+        kind = data[start]
+        length = load_be32(data + start + 1)
+        if length < 4 or length - 4 > w.plane.max_packet_size or CLIENT_MARKS[kind] == 2:
+            protocol_error(w, c, data + start)
+            return 1
+        if c.skip_to_sync and kind == FE_SYNC:
+            c.skip_to_sync = 0
+            conn_send(w, &c.conn, w.scratch, build_ready(w.scratch, SCRATCH_SIZE, TX_IDLE))
+        elif not (kind == FE_COPY_DATA or kind == FE_COPY_DONE or kind == FE_COPY_FAIL
+                  or (c.skip_to_sync and kind != FE_TERMINATE)):
+            break
+        c.cur.remain = length - 4
+        start += HEADER_LEN
+    cur.remain = 0
+    cur.type = 0
+    pos = start + c.scanned
+    while not wants:
+        r = scan_to(&cur, CLIENT_MARKS, w.plane.max_packet_size, data, n, &pos, &f)
+        if r == SCAN_END:
+            break
+        if r < 0:
+            protocol_error(w, c, data + pos)
+            return 1
+        if f.type == FE_TERMINATE:
+            conn_doom(w, &c.conn, "client close request")
+            return 1
+        if not scan_whole(&f, n, pos):
+            break
+        wants = f.type == FE_QUERY or f.type == FE_SYNC or f.type == FE_FUNCTION_CALL or f.type == FE_FLUSH
+        scan_past(&cur, &f, n, &pos)
+    if not wants and n - start < STASH_MAX:
+        c.scanned = <uint32_t>(pos - start)
+        conn_hold(w, &c.conn, data + start, n - start)
+        return 0
+    c.scanned = 0
+    c.cur.type = 0
+    return request(w, c, data + start, n - start)
+
+
+cdef bint refused(Worker *w, ClientConn *c) noexcept nogil:
+    """While no server can be had, clients that come are told why instead of waiting."""
+    cdef PoolRecord *pool = c.pool
+    cdef size_t n = 0
+    if pool.pool.total != 0 or pool.error_until_us <= w.now_us:
+        return False
+    pthread_mutex_lock(&pool.lock)
+    if pool.error.len and pool.error.len <= SCRATCH_SIZE and pool.error_until_us > w.now_us:
+        n = pool.error.len
+        memcpy(w.scratch, buf_bytes(&pool.error), n)
+    pthread_mutex_unlock(&pool.lock)
+    if n:
+        client_end(w, c, w.scratch, n, "server login failed")
+    return n != 0
+
+
+cdef int request(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
+    """Get a server for `c`: link and forward, or wait."""
+    cdef Server *seat = NULL
+    cdef ServerConn *s
+    cdef Pool *pool = c.pool.pool
+    cdef uint32_t before = w.index
+    cdef int verdict
+    if refused(w, c):
+        return 1
+    c.request_us = w.now_us
+    verdict = pool_request(pool, &c.seat, w.index, w.now_us, &seat, &before)
+    if verdict == POOL_CLOSED:
+        client_fatal(w, c, "57P01", "database removed")
+        return 1
+    if seat != NULL and before != w.index:
+        s = <ServerConn *>seat.owner
+        w.io.remove(&w.plane.workers[before], &s.conn)
+        w.io.add(w, &s.conn)
+        counters_of(w, c.pool).steals += 1
+    if verdict == POOL_GOT:
+        linked(w, c, <ServerConn *>seat.owner)
+        if c.state != CL_ACTIVE or c.conn.doomed:
+            return 1
+        if c.holding:
+            conn_hold(w, &c.conn, data, n)
+            c.conn.paused = 1
+            return 1
+        return forward(w, c, data, n)
+    c.state = CL_WAITING
+    c.conn.paused = 1
+    if not conn_hold(w, &c.conn, data, n):
+        return 1
+    if pool.settings.query_wait_timeout_us:
+        timer_set(&w.timers, &c.conn.timer, TIMER_QUERY_WAIT, w.now_us + pool.settings.query_wait_timeout_us)
+    if verdict == POOL_CHECK:
+        server_chore(w, <ServerConn *>seat.owner, CHORE_CHECK)
+    elif pool.waiters.len > pool.count[SV_LOGIN] + pool.count[SV_TESTED] and (
+            pool.settings.pool_size == 0 or pool.total < pool.settings.pool_size + pool.settings.reserve_pool_size):
+        if pgpool_swap32(&pool.want, 1) == 0:
+            plane_want(w.plane)
+    return 1
+
+
+cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
+    """`c` has `s` now: replay its settings in front of its bytes, in the same send.
+
+    Values that no server has accepted yet are tried alone first, so that no query runs under wrong settings.
+    """
+    cdef Counters *k = counters_of(w, c.pool)
+    cdef uint64_t waited_us = w.now_us - c.request_us if w.now_us > c.request_us else 0
+    cdef size_t n = 0
+    cdef uint8_t *message
+    c.state = CL_ACTIVE
+    timer_clear(&w.timers, &c.conn.timer)
+    k.server_assignments += 1
+    k.wait_us += waited_us
+    hist_add(&k.wait, waited_us)
+    s.request_us = w.now_us
+    s.was_reset = s.error_last = s.canceling = 0
+    s.xact_start_us = 0
+    if c.settings == s.settings:
+        return
+    if block_replay(s.settings, c.settings, w.scratch + SCRATCH_SIZE // 2, SCRATCH_SIZE // 2, &n) != 0:
+        client_fatal(w, c, "54000", "settings are too long to be replayed")
+        return
+    if n == 0:
+        return
+    message = w.scratch
+    n = build_query(message, SCRATCH_SIZE // 2, w.scratch + SCRATCH_SIZE // 2, n)
+    if n == 0 or expect_push(&s.expect, EXPECT_CHORE) != EXPECT_OK or not buf_add(&s.conn.out, message, n):
+        conn_doom(w, &c.conn, "out of memory")
+        return
+    s.chore = CHORE_SETTINGS
+    s.chore_failed = 0
+    if not c.settings.verified:
+        c.holding = 1
+        conn_flush(w, &s.conn)
+
+
+cdef inline void query_begins(Worker *w, ServerConn *s, Counters *k) noexcept nogil:
+    if s.query_start_us == 0:
+        s.query_start_us = w.now_us
+        k.queries += 1
+        if s.xact_start_us == 0:
+            s.xact_start_us = w.now_us
+
+
+cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
+    """Pass a linked client's bytes on, noting which of them the server will answer."""
+    cdef ServerConn *s = <ServerConn *>(<Server *>c.seat.server).owner
+    cdef Counters *k = counters_of(w, c.pool)
+    cdef size_t pos = 0
+    cdef Frame f
+    cdef int r, pushed = EXPECT_OK
+    while True:
+        r = scan_to(&c.cur, CLIENT_MARKS, w.plane.max_packet_size, data, n, &pos, &f)
+        if r != SCAN_FOUND:
+            break
+        if f.type == FE_QUERY or f.type == FE_FUNCTION_CALL:
+            query_begins(w, s, k)
+            pushed = expect_push(&s.expect, EXPECT_QUERY)
+        elif f.type == FE_SYNC:
+            query_begins(w, s, k)
+            pushed = expect_push(&s.expect, EXPECT_SYNC)
+            s.open_group = 0
+        elif f.type == FE_COPY_DONE or f.type == FE_COPY_FAIL:
+            pushed = expect_copy_ends(&s.expect)
+        elif f.type == FE_TERMINATE:
+            c.leaving = 1
+            break
+        elif f.type != FE_FLUSH:
+            s.open_group = 1
+            if f.type == FE_PARSE:
+                k.client_parses += 1
+                k.server_parses += 1
+            elif f.type == FE_BIND:
+                k.binds += 1
+        if pushed != EXPECT_OK:
+            break
+        scan_past(&c.cur, &f, n, &pos)
+    k.received += pos
+    if pos and conn_send(w, &s.conn, data, pos) == SEND_LATER:
+        c.conn.paused = 1
+    if r < 0:
+        protocol_error(w, c, data + pos)
+        return 1
+    if pushed != EXPECT_OK:
+        client_fatal(w, c, "54000", "too many unanswered requests")
+        return 1
+    if c.leaving:
+        c.conn.paused = 1
+        if s.expect.owed == 0:
+            conn_doom(w, &c.conn, "client close request")
+        return 1
+    if not conn_hold(w, &c.conn, data + pos, n - pos):
+        return 1
+    if c.cur.remain and s.expect.owed == 0 and s.tx_status == TX_IDLE and not s.expect.copying \
+            and c.pool.pool.settings.mode != MODE_SESSION:
+        timer_set(&w.timers, &c.conn.timer, TIMER_STALL, w.now_us + w.plane.message_stall_timeout_us)
+    elif c.conn.timer.kind == TIMER_STALL:
+        timer_clear(&w.timers, &c.conn.timer)
+    return c.conn.paused
+
+
+cdef int console(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
+    """A console client: whole Query messages go to control one at a time, the extended protocol is refused."""
+    cdef size_t pos = 0, length
+    cdef Cursor cur
+    cdef Frame f
+    cdef Mail mail
+    cdef int r
+    cur.remain = 0
+    cur.type = 0
+    while not c.busy:
+        r = scan_to(&cur, CLIENT_MARKS, STASH_MAX, data, n, &pos, &f)
+        if r == SCAN_END or (r == SCAN_FOUND and not scan_whole(&f, n, pos)):
+            break
+        if r < 0:
+            protocol_error(w, c, data + pos)
+            return 1
+        if f.type == FE_TERMINATE:
+            conn_doom(w, &c.conn, "client close request")
+            return 1
+        if f.type == FE_QUERY:
+            mail.kind = MAIL_CONSOLE
+            mail.client = handle_of(&c.conn.head, <uint8_t>(w.index + 1))
+            mail.server = mail.b = 0
+            mail.a = c.is_admin
+            mail.len = f.body_len
+            mail.data = calloc(1, f.body_len + 1)
+            if mail.data != NULL:
+                memcpy(mail.data, data + pos + HEADER_LEN, f.body_len)
+            if mail.data == NULL or not plane_post(w, &mail):
+                free(mail.data)
+                client_fatal(w, c, "53000", "console is overloaded")
+                return 1
+            c.busy = 1
+        elif f.type == FE_SYNC:
+            c.skip_to_sync = 0
+            conn_send(w, &c.conn, w.scratch, build_ready(w.scratch, SCRATCH_SIZE, TX_IDLE))
+        elif not c.skip_to_sync and f.type != FE_FLUSH:
+            c.skip_to_sync = 1
+            length = build_error(w.scratch, SCRATCH_SIZE, "ERROR", "08P01",
+                                 "extended query protocol not supported by admin console", NULL)
+            conn_send(w, &c.conn, w.scratch, length)
+        scan_past(&cur, &f, n, &pos)
+    conn_hold(w, &c.conn, data + pos, n - pos)
+    c.conn.paused = c.busy
+    return c.busy
+
+
+cdef void client_go_on(Worker *w, ClientConn *c) noexcept nogil:
+    """Use what is held, and read again: what `c` was waiting for has come."""
+    cdef Buf mine = c.conn.held
+    c.conn.paused = 0
+    c.conn.held.at = NULL
+    c.conn.held.off = c.conn.held.len = c.conn.held.cap = 0
+    if mine.len:
+        use(w, c, buf_bytes(&mine), mine.len)
+        buf_free(&mine)
+    if not c.conn.paused and not c.conn.doomed:
+        conn_again(w, &c.conn)
+
+
+cdef void client_granted(Worker *w, Client *seat) noexcept nogil:
+    """A waiter's turn has come: it has a server, whose socket is in this worker's poll set, or none ever will."""
+    cdef ClientConn *c = <ClientConn *>seat.owner
+    cdef Server *server = <Server *>seat.server
+    cdef size_t n
+    seat.waiting = WAIT_NONE
+    if c.state != CL_WAITING:                     # it has left meanwhile
+        if server != NULL:
+            server_free(w, <ServerConn *>server.owner)
+        if c.state == CL_GONE:
+            slot_release(&w.clients, &c.conn.head)
+        return
+    if server == NULL:
+        pthread_mutex_lock(&c.pool.lock)
+        n = c.pool.error.len if c.pool.error.len <= SCRATCH_SIZE else 0
+        if n:
+            memcpy(w.scratch, buf_bytes(&c.pool.error), n)
+        pthread_mutex_unlock(&c.pool.lock)
+        if n == 0:
+            n = build_error(w.scratch, SCRATCH_SIZE, "FATAL", "08006", "server connection failed", NULL)
+        client_end(w, c, w.scratch, n, "server login failed")
+        return
+    linked(w, c, <ServerConn *>server.owner)
+    if not c.holding and not c.conn.doomed and c.state == CL_ACTIVE:
+        client_go_on(w, c)
+
+
+cdef void client_released(Worker *w, ClientConn *c) noexcept nogil:
+    """Its server has gone back to the pool: whatever it sends next asks anew."""
+    c.state = CL_IDLE
+    c.scanned = 0
+    if c.conn.timer.kind != TIMER_NONE:
+        timer_clear(&w.timers, &c.conn.timer)
+    if c.leaving:
+        conn_doom(w, &c.conn, "client close request")
+    elif c.conn.paused:
+        c.conn.paused = 0
+        conn_again(w, &c.conn)
+
+
+cdef void client_hangup(Worker *w, ClientConn *c) noexcept nogil:
+    """A client that is not being read has closed its side.
+
+    One that waits is dropped, unless it said good-bye (Terminate) behind its query: PostgreSQL would run that query.
+    """
+    cdef ssize_t n
+    cdef uint8_t *end
+    if c.state != CL_WAITING:
+        return
+    while c.conn.held.len < 2 * STASH_MAX:
+        n = recv(c.conn.fd, w.buf + HEADROOM, RECV_SIZE, MSG_DONTWAIT)
+        if n <= 0:
+            break
+        if not conn_hold(w, &c.conn, w.buf + HEADROOM, <size_t>n):
+            return
+    if c.conn.held.len >= HEADER_LEN:
+        end = buf_bytes(&c.conn.held) + c.conn.held.len - HEADER_LEN
+        if end[0] == FE_TERMINATE and load_be32(end + 1) == 4:
+            return
+    conn_doom(w, &c.conn, "client unexpected eof")
+
+
+cdef void client_cancel(Worker *w, ClientConn *c) noexcept nogil:
+    """A cancel request with the right key has come for `c`.
+
+    A running query is cancelled at its server; one that waits in the queue is answered here, as PostgreSQL would, and
+    the session lives on. Source: PostgreSQL docs, "Canceling Requests in Progress".
+    """
+    cdef Buf mine
+    cdef Cursor cur
+    cdef Frame f
+    cdef size_t pos = 0, n
+    cdef ServerConn *s
+    cdef bint answered = False
+    if c.state == CL_ACTIVE and c.seat.server != NULL:
+        s = <ServerConn *>(<Server *>c.seat.server).owner
+        if s.expect.owed:
+            server_ask_cancel(w, s)
+        return
+    if c.state != CL_WAITING or not pool_leave_queue(c.pool.pool, &c.seat):
+        return
+    timer_clear(&w.timers, &c.conn.timer)
+    c.state = CL_IDLE
+    cur.remain = 0
+    cur.type = 0
+    mine = c.conn.held
+    c.conn.held.at = NULL
+    c.conn.held.off = c.conn.held.len = c.conn.held.cap = 0
+    n = build_error(w.scratch, SCRATCH_SIZE, "ERROR", "57014", "canceling statement due to user request", NULL)
+    while scan_to(&cur, CLIENT_MARKS, w.plane.max_packet_size, buf_bytes(&mine), mine.len, &pos, &f) == SCAN_FOUND:
+        scan_past(&cur, &f, mine.len, &pos)
+        if f.type == FE_QUERY or f.type == FE_FUNCTION_CALL or f.type == FE_SYNC:
+            n += build_ready(w.scratch + n, SCRATCH_SIZE - n, TX_IDLE)
+            answered = True
+            break
+    c.cur = cur                                   # the rest of a long message is dropped as it comes
+    c.skip_to_sync = not answered
+    conn_send(w, &c.conn, w.scratch, n)
+    if pos < mine.len:
+        conn_hold(w, &c.conn, buf_bytes(&mine) + pos, mine.len - pos)
+    buf_free(&mine)
+    client_go_on(w, c)
+
+
+cdef void detach(Worker *w, ClientConn *c) noexcept nogil:
+    """Give up whatever `c` holds or waits for."""
+    cdef ServerConn *s
+    timer_clear(&w.timers, &c.conn.timer)
+    if c.state == CL_LOGIN:
+        login_end(w, c)
+    elif c.state == CL_WAITING:
+        pool_leave_queue(c.pool.pool, &c.seat)
+    elif c.state == CL_ACTIVE and c.seat.server != NULL:
+        s = <ServerConn *>(<Server *>c.seat.server).owner
+        server_orphan(w, s, c.cur.remain != 0, c.leaving)
+    c.holding = 0
+
+
+cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n, const char *reason) noexcept nogil:
+    """Send a last message and wait for `c` to hang up, so that it can read that message whole."""
+    cdef int sent
+    if c.state == CL_LINGER or c.state == CL_GONE or c.conn.doomed:
+        return
+    sent = conn_send(w, &c.conn, message, n) if n else 0
+    if w.plane.log_pooler_errors and n:
+        client_log(w, c, 2, reason, False)
+    detach(w, c)
+    if c.conn.doomed:
+        return
+    c.conn.reason = reason
+    c.conn.paused = 0
+    buf_free(&c.conn.held)
+    forget_pool(w, c)
+    c.state = CL_LINGER
+    timer_set(&w.timers, &c.conn.timer, TIMER_LINGER, w.now_us + LINGER_US)
+    if sent == 0:
+        shutdown(c.conn.fd, SHUT_WR)
+    conn_again(w, &c.conn)
+
+
+cdef void client_fatal(Worker *w, ClientConn *c, const char *sqlstate, const char *text) noexcept nogil:
+    """FATAL, then the end."""
+    cdef size_t n = build_error(w.scratch, SCRATCH_SIZE, "FATAL", sqlstate, text, NULL)
+    client_end(w, c, w.scratch, n, text)
+
+
+cdef void forget_pool(Worker *w, ClientConn *c) noexcept nogil:
+    """`c` counts no more."""
+    if c.state != CL_LOGIN and c.state != CL_CONSOLE and c.state != CL_LINGER and c.pool != NULL:
+        pthread_mutex_lock(&c.pool.pool.lock)
+        c.pool.pool.clients -= 1
+        pthread_mutex_unlock(&c.pool.pool.lock)
+
+
+cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
+    """The end of a client: called once, when its turn on the list of the doomed has come."""
+    cdef const char *reason = c.conn.reason if c.conn.reason != NULL else <const char *>"closed"
+    detach(w, c)
+    if w.plane.log_disconnections:
+        client_log(w, c, 1, reason, True)
+    forget_pool(w, c)
+    if c.counted:
+        pgpool_add32(&w.plane.n_clients, -1)
+    pgpool_add32(&w.n_clients, -1)
+    conn_close(w, &c.conn)
+    block_unref(w.plane.settings, c.settings)
+    c.settings = NULL
+    if c.seat.waiting == WAIT_GRANTED:            # a server is on its way here: the slot waits for it
+        c.state = CL_GONE
+        return
+    slot_release(&w.clients, &c.conn.head)
+
+
+cdef void client_log(Worker *w, ClientConn *c, uint8_t level, const char *text, bint closing) noexcept nogil:
+    """A line about `c`; lost, and counted, when control's ring is full."""
+    cdef LogRecord *line = <LogRecord *>calloc(1, sizeof(LogRecord))
+    cdef Mail mail
+    cdef size_t n = strlen(text)
+    if line == NULL:
+        return
+    if n > sizeof(line.text) - 12:
+        n = sizeof(line.text) - 12
+    if closing:
+        memcpy(line.text, <const char *>"closing: ", 9)
+    memcpy(line.text + (9 if closing else 0), text, n)
+    line.level = level
+    line.worker = w.index
+    line.id = c.id
+    line.pool = c.pool
+    line.peer = c.peer
+    if closing:
+        line.age_us = w.now_us - c.connect_us + 1
+    mail.kind = MAIL_LOG
+    mail.data = line
+    mail.len = sizeof(LogRecord)
+    mail.client = mail.server = mail.a = mail.b = 0
+    if not plane_post(w, &mail):
+        free(line)

@@ -1,0 +1,28 @@
+"""Sending, and the two lists of a turn: those to be read again, those that end."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from pgpool_core.engine.counters cimport Counters
+from pgpool_core.engine.mailbox cimport Mail
+from pgpool_core.engine.records cimport Conn, Plane, PoolRecord, Worker
+
+
+cdef enum:
+    SENT = 0
+    SEND_LATER = 1                # the rest waits in `out`
+    SEND_DEAD = -1                # the connection is broken; it ends with this turn
+
+
+cdef int conn_send(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
+cdef int conn_flush(Worker *w, Conn *c) noexcept nogil
+cdef void conn_again(Worker *w, Conn *c) noexcept nogil
+cdef void conn_not_again(Worker *w, Conn *c) noexcept nogil
+cdef void conn_doom(Worker *w, Conn *c, const char *reason) noexcept nogil
+cdef void conn_close(Worker *w, Conn *c) noexcept nogil
+cdef bint conn_hold(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
+
+cdef void plane_wake(Plane *plane) noexcept nogil
+cdef void plane_want(Plane *plane) noexcept nogil
+cdef bint plane_post(Worker *w, Mail *mail) noexcept nogil
+cdef void worker_wake(Worker *w) noexcept nogil
+cdef Counters *counters_of(Worker *w, PoolRecord *pool) noexcept nogil

@@ -1,0 +1,189 @@
+"""Connections: sending what the kernel takes now, keeping the rest; see conn.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
+from pgpool_core.engine.counters cimport Counters
+from pgpool_core.engine.mailbox cimport Mail, mailbox_post
+from pgpool_core.engine.records cimport KIND_SERVER, Conn, Plane, PoolRecord, Worker
+from pgpool_core.engine.sys cimport (EAGAIN, EINTR, MSG_DONTWAIT, MSG_NOSIGNAL, close, pgpool_errno, pgpool_send2,
+                                     send, ssize_t, write)
+from pgpool_core.engine.timers cimport timer_clear
+from pgpool_core.pool.sync cimport pgpool_swap32
+
+cdef extern from "<stdlib.h>" nogil:
+    void *aligned_alloc(size_t, size_t)
+
+
+cdef int conn_send(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
+    """Send `n` bytes behind what `out` holds; what the kernel does not take now is copied to `out`."""
+    cdef ssize_t sent = 0
+    cdef size_t queued = c.out.len
+    if c.doomed or c.fd < 0:
+        return SEND_DEAD
+    if not c.writing:
+        while True:
+            if queued:
+                sent = pgpool_send2(c.fd, buf_bytes(&c.out), queued, data, n)
+            else:
+                sent = send(c.fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT)
+            if sent >= 0 or pgpool_errno() != EINTR:
+                break
+        if sent == <ssize_t>(queued + n):
+            if queued:
+                buf_free(&c.out)
+            return SENT
+        if sent < 0:
+            if pgpool_errno() != EAGAIN:
+                return broken(w, c)
+            sent = 0
+        if <size_t>sent < queued:
+            buf_take(&c.out, <size_t>sent)
+            sent = 0
+        elif queued:
+            buf_free(&c.out)
+            sent -= <ssize_t>queued
+        c.writing = 1
+        w.io.want_write(w, c, True)
+    if not buf_add(&c.out, data + sent, n - <size_t>sent):
+        conn_doom(w, c, "out of memory")
+        return SEND_DEAD
+    return SEND_LATER
+
+
+cdef int conn_flush(Worker *w, Conn *c) noexcept nogil:
+    """The socket takes more: send from `out`."""
+    cdef ssize_t sent
+    while c.out.len:
+        sent = send(c.fd, buf_bytes(&c.out), c.out.len, MSG_NOSIGNAL | MSG_DONTWAIT)
+        if sent < 0:
+            if pgpool_errno() == EINTR:
+                continue
+            if pgpool_errno() != EAGAIN:
+                return broken(w, c)
+            if not c.writing:
+                c.writing = 1
+                w.io.want_write(w, c, True)
+            return SEND_LATER
+        buf_take(&c.out, <size_t>sent)
+    if c.writing:
+        c.writing = 0
+        w.io.want_write(w, c, False)
+    return SENT
+
+
+cdef int broken(Worker *w, Conn *c) noexcept nogil:
+    """A send failed. A server may have said why: what it sent before is read first."""
+    if c.kind == KIND_SERVER:
+        c.hup = 1
+        c.paused = 0
+        conn_again(w, c)
+    else:
+        conn_doom(w, c, "client unexpected eof")
+    return SEND_DEAD
+
+
+cdef void conn_again(Worker *w, Conn *c) noexcept nogil:
+    """Read `c` in the next turn, whether or not the kernel reports it."""
+    if c.again:
+        return
+    c.again = 1
+    c.again_next = NULL
+    if w.again_tail != NULL:
+        w.again_tail.again_next = c
+    else:
+        w.again_head = c
+    w.again_tail = c
+
+
+cdef void conn_not_again(Worker *w, Conn *c) noexcept nogil:
+    """Take `c` off that list: it ends, or another worker takes it over."""
+    cdef Conn **at = &w.again_head
+    cdef Conn *before = NULL
+    if not c.again:
+        return
+    while at[0] != c:
+        before = at[0]
+        at = &before.again_next
+    at[0] = c.again_next
+    if w.again_tail == c:
+        w.again_tail = before
+    c.again = 0
+
+
+cdef void conn_doom(Worker *w, Conn *c, const char *reason) noexcept nogil:
+    """End `c` when this turn's events have been handled: nothing that is being worked on disappears underneath."""
+    if c.doomed:
+        return
+    c.doomed = 1
+    c.reason = reason
+    c.doomed_next = w.doomed
+    w.doomed = c
+
+
+cdef void conn_close(Worker *w, Conn *c) noexcept nogil:
+    """Close the socket and free the buffers; the slot is the caller's matter."""
+    timer_clear(&w.timers, &c.timer)
+    conn_not_again(w, c)
+    if c.fd >= 0:
+        w.io.remove(w, c)
+        close(c.fd)
+        c.fd = -1
+    buf_free(&c.out)
+    buf_free(&c.held)
+
+
+cdef bint conn_hold(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
+    """Keep bytes that cannot be used yet, in front of those to come; False when memory is short, and `c` ends."""
+    if n == 0:
+        return True
+    if not buf_add(&c.held, data, n):
+        conn_doom(w, c, "out of memory")
+        return False
+    return True
+
+
+cdef void plane_wake(Plane *plane) noexcept nogil:
+    """Let control look at its mail."""
+    cdef uint64_t one = 1
+    if pgpool_swap32(&plane.signalled, 1) == 0:
+        write(plane.control_fd, &one, 8)
+
+
+cdef void plane_want(Plane *plane) noexcept nogil:
+    """Let control plan: a pool may need a server, or a slot has become free."""
+    if pgpool_swap32(&plane.want, 1) == 0:
+        plane_wake(plane)
+
+
+cdef bint plane_post(Worker *w, Mail *mail) noexcept nogil:
+    """Send mail to control; False when its ring is full (then `mail.data` is still the caller's)."""
+    mail.worker = w.index
+    if not mailbox_post(&w.plane.outbox, mail):
+        w.mail_lost += 1
+        plane_wake(w.plane)
+        return False
+    plane_wake(w.plane)
+    return True
+
+
+cdef void worker_wake(Worker *w) noexcept nogil:
+    """Let a worker look at its mail, its notes and its grants."""
+    cdef uint64_t one = 1
+    if pgpool_swap32(&w.signalled, 1) == 0:
+        write(w.wake_fd, &one, 8)
+
+
+cdef Counters *counters_of(Worker *w, PoolRecord *pool) noexcept nogil:
+    """This worker's counters for `pool`; a place where nobody looks when memory is short."""
+    cdef Counters *counters
+    cdef size_t size = (sizeof(Counters) + 127) // 128 * 128
+    if w.counters[pool.pool.id] != NULL:
+        return w.counters[pool.pool.id]
+    counters = <Counters *>aligned_alloc(128, size)
+    if counters == NULL:
+        return <Counters *>w.scratch
+    memset(counters, 0, size)
+    w.counters[pool.pool.id] = counters
+    return counters

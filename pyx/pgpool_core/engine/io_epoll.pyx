@@ -1,0 +1,169 @@
+"""Edge-triggered epoll; each connection is registered once.
+
+A short receive means that the socket is drained, so the receive that would say EAGAIN is saved; bytes that come later
+are a new edge. EPOLLOUT is asked for only after a short send: a unix socket would otherwise report it each time the
+peer reads. Source: epoll(7), "Level-triggered and edge-triggered".
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from pgpool_core.engine.buf cimport buf_bytes, buf_free
+from pgpool_core.engine.conn cimport SENT, conn_again, conn_flush
+from pgpool_core.engine.records cimport (HEADROOM, KIND_CLIENT, KIND_LISTENER, KIND_SERVER, KIND_WAKE, READS_A_TURN,
+                                         RECV_SIZE, ClientConn, Conn, Io, ServerConn, Worker)
+from pgpool_core.engine.slots cimport SlotHead, handle_of, slot_of
+from pgpool_core.engine.sys cimport *
+from pgpool_core.pool.server cimport SV_IDLE, SV_USED
+from pgpool_core.pool.sync cimport pgpool_load32, pgpool_load8
+
+cdef enum:
+    EVENTS_A_TURN = 256
+
+
+cdef bint start(Worker *w) noexcept nogil:
+    cdef epoll_event ev
+    w.poll_fd = epoll_create1(EPOLL_CLOEXEC)
+    if w.poll_fd < 0:
+        return False
+    ev.events = EPOLLIN | EPOLLET
+    ev.data.u64 = <uint64_t>KIND_WAKE << 56
+    return epoll_ctl(w.poll_fd, EPOLL_CTL_ADD, w.wake_fd, &ev) == 0
+
+
+cdef void stop(Worker *w) noexcept nogil:
+    if w.poll_fd >= 0:
+        close(w.poll_fd)
+        w.poll_fd = -1
+
+
+cdef inline int control(Worker *w, Conn *c, int op, bint write) noexcept nogil:
+    cdef epoll_event ev
+    ev.events = EPOLLIN | EPOLLRDHUP | EPOLLET
+    if write:
+        ev.events |= EPOLLOUT
+    ev.data.u64 = handle_of(&c.head, c.kind)
+    return epoll_ctl(w.poll_fd, op, c.fd, &ev)
+
+
+cdef bint add(Worker *w, Conn *c) noexcept nogil:
+    return control(w, c, EPOLL_CTL_ADD, c.writing) == 0
+
+
+cdef void remove(Worker *w, Conn *c) noexcept nogil:
+    cdef epoll_event ev
+    epoll_ctl(w.poll_fd, EPOLL_CTL_DEL, c.fd, &ev)
+
+
+cdef void rearm(Worker *w, Conn *c) noexcept nogil:
+    control(w, c, EPOLL_CTL_MOD, c.writing)
+
+
+cdef void want_write(Worker *w, Conn *c, bint on) noexcept nogil:
+    control(w, c, EPOLL_CTL_MOD, on)
+
+
+cdef void listen(Worker *w, int fd, uint32_t index) noexcept nogil:
+    cdef epoll_event ev
+    ev.events = EPOLLIN | EPOLLEXCLUSIVE
+    ev.data.u64 = <uint64_t>KIND_LISTENER << 56 | index
+    epoll_ctl(w.poll_fd, EPOLL_CTL_ADD, fd, &ev)
+
+
+cdef void pump(Worker *w, Conn *c) noexcept nogil:
+    """Receive until the socket is drained, the engine has enough, or the others want their turn."""
+    cdef ssize_t n
+    cdef uint8_t *at
+    cdef size_t held
+    cdef int i = 0
+    while i < READS_A_TURN:
+        if c.doomed or c.fd < 0:
+            return
+        if c.paused:
+            if c.hup:
+                w.up.hangup(w, c)
+            return
+        n = recv(c.fd, w.buf + HEADROOM, RECV_SIZE, MSG_DONTWAIT)
+        if n > 0:
+            i += 1
+            at = w.buf + HEADROOM
+            held = c.held.len
+            if held and held <= HEADROOM:            # show what was held back in front of what has come
+                at -= held
+                memcpy(at, buf_bytes(&c.held), held)
+                buf_free(&c.held)
+                n += <ssize_t>held
+            c.full_read = n - <ssize_t>held == RECV_SIZE
+            if w.up.bytes(w, c, at, <size_t>n):
+                return
+            if not c.full_read and not c.hup:
+                return
+        elif n == 0:
+            w.up.closed(w, c, 0)
+            return
+        elif pgpool_errno() == EAGAIN:
+            c.full_read = 0
+            return
+        elif pgpool_errno() != EINTR:
+            w.up.closed(w, c, pgpool_errno())
+            return
+    conn_again(w, c)
+
+
+cdef void ready(Worker *w, Conn *c, uint32_t events) noexcept nogil:
+    if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+        c.hup = 1
+    if events & EPOLLOUT and c.out.len and c.writing:
+        if conn_flush(w, c) == SENT:
+            w.up.bytes(w, c, NULL, 0)                # all sent: who waited for that may go on
+    if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+        pump(w, c)
+
+
+cdef void turn(Worker *w, int timeout_ms) noexcept nogil:
+    cdef epoll_event[EVENTS_A_TURN] ev
+    cdef Conn *c
+    cdef ServerConn *s
+    cdef uint64_t handle
+    cdef uint8_t kind
+    cdef int i
+    cdef int n = epoll_wait(w.poll_fd, ev, EVENTS_A_TURN, timeout_ms)
+    w.now_us = pgpool_now_us()
+    for i in range(n):
+        handle = ev[i].data.u64
+        kind = <uint8_t>(handle >> 56)
+        if kind == KIND_CLIENT:
+            c = <Conn *>slot_of(&w.clients, handle)
+            if c != NULL and not c.doomed:
+                ready(w, c, ev[i].events)
+        elif kind == KIND_SERVER:
+            c = <Conn *>slot_of(&w.plane.servers, handle)
+            if c == NULL:
+                continue
+            # The state is read before the worker: another worker that takes an idle server over writes them the
+            # other way round, so a state other than idle goes with the worker seen.
+            s = <ServerConn *>c
+            kind = pgpool_load8(&s.seat.state)
+            if pgpool_load32(&s.seat.worker) != w.index or c.doomed:
+                continue
+            if kind == SV_IDLE or kind == SV_USED:
+                w.up.hangup(w, c)                    # something happens on an idle server
+            else:
+                ready(w, c, ev[i].events)
+        elif kind == KIND_LISTENER:
+            w.up.accept(w, <uint32_t>handle)
+        else:
+            w.up.woken(w)
+
+
+cdef Io epoll_io
+epoll_io.start = start
+epoll_io.stop = stop
+epoll_io.add = add
+epoll_io.remove = remove
+epoll_io.rearm = rearm
+epoll_io.want_write = want_write
+epoll_io.pump = pump
+epoll_io.listen = listen
+epoll_io.turn = turn
+cdef const Io *IO_EPOLL = &epoll_io

@@ -1,0 +1,11 @@
+"""A client's login, in the worker: startup packet, authentication, greeting."""
+
+from libc.stdint cimport uint8_t
+
+from pgpool_core.engine.records cimport ClientConn, PoolRecord, Worker
+
+
+cdef int login_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil
+cdef void login_verdict(Worker *w, ClientConn *c, uint8_t verdict, uint8_t *error, size_t n) noexcept nogil
+cdef void login_welcome(Worker *w, ClientConn *c) noexcept nogil
+cdef void login_end(Worker *w, ClientConn *c) noexcept nogil

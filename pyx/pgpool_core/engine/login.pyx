@@ -1,0 +1,541 @@
+"""Logging clients in without Python; see login.pxd.
+
+Control is asked (MAIL_POLICY) only for a route or a secret that nobody has asked for before, and for the console.
+Source: PostgreSQL docs, "Message Flow", Start-up; the texts that tools grep for are PgBouncer's.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memchr, memcmp, memcpy, memset, strlen
+
+from pgpool_core.auth.client_login cimport (AUTH_ANY, AUTH_TRUST, LOGIN_EMPTY_PASSWORD, LOGIN_MORE, LOGIN_OK,
+                                            LOGIN_PROTOCOL, MAX_LOGIN_REPLY, MAX_PASSWORD_LEN, login_begin,
+                                            login_password, login_wipe)
+from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_get, credentials_mock
+from pgpool_core.auth.startup cimport *
+from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
+from pgpool_core.engine.client cimport client_end, client_fatal, client_go_on, client_log
+from pgpool_core.engine.conn cimport conn_doom, conn_hold, conn_send, counters_of, plane_post, plane_want, worker_wake
+from pgpool_core.engine.counters cimport Counters, hist_add
+from pgpool_core.engine.mailbox cimport MAIL_FIND_CANCEL, MAIL_LOG, MAIL_POLICY, Mail, mailbox_post
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.routes cimport routes_get
+from pgpool_core.engine.slots cimport handle_of
+from pgpool_core.engine.timers cimport timer_clear
+from pgpool_core.pool.sync cimport (pgpool_add32, pgpool_load32, pgpool_swap32, pthread_mutex_lock,
+                                    pthread_mutex_unlock)
+from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_get, block_ref, block_unref, block_with,
+                                           setting_tracked)
+from pgpool_core.wire.be cimport load_be32
+from pgpool_core.wire.build cimport build_auth_ok, build_error, build_key, build_parameter, build_ready
+from pgpool_core.wire.codes cimport FE_PASSWORD, FE_TERMINATE, TX_IDLE
+from pgpool_core.wire.span cimport Span
+
+cdef extern from "<strings.h>" nogil:
+    int strncasecmp(const char *, const char *, size_t)
+
+cdef extern from "<openssl/crypto.h>" nogil:
+    void OPENSSL_cleanse(void *, size_t)
+
+
+cdef Span text_span(const char *text) noexcept nogil:
+    cdef Span s
+    s.at = <const uint8_t *>text
+    s.len = <uint32_t>strlen(text)
+    return s
+
+
+cdef inline bint same(Span a, Span b) noexcept nogil:
+    return a.len == b.len and memcmp(a.at, b.at, a.len) == 0
+
+
+cdef void with_name(Worker *w, ClientConn *c, const char *sqlstate, const char *before, Span name,
+                    const char *after) noexcept nogil:
+    """FATAL with a name in its text."""
+    cdef char[400] text
+    cdef size_t at = strlen(before), n = name.len if name.len < 200 else 200
+    memcpy(text, before, at)
+    memcpy(text + at, name.at, n)
+    at += n
+    memcpy(text + at, after, strlen(after) + 1)
+    client_fatal(w, c, sqlstate, text)
+
+
+cdef int login_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
+    """Take all `n` bytes of a client that is logging in; nonzero when nothing more is to be read now."""
+    cdef LoginRecord *l = c.login
+    if l.input.len + n > MAX_STARTUP_LEN + MAX_PASSWORD_LEN or not buf_add(&l.input, data, n):
+        conn_doom(w, &c.conn, "login messages are too long")
+        return 1
+    if l.phase == LG_AUTH:
+        OPENSSL_cleanse(data, n)                  # it may be a password
+    while c.state == CL_LOGIN and not c.conn.doomed and l.input.len:
+        if l.phase == LG_STARTUP:
+            if not startup(w, c, l):
+                break
+        elif l.phase == LG_AUTH:
+            if not password(w, c, l):
+                break
+        else:
+            return 0                              # pipelined: used after the greeting
+    return c.conn.doomed
+
+
+cdef void startup_error(Worker *w, ClientConn *c, int status) noexcept nogil:
+    """A first packet that cannot be obeyed."""
+    if status == STARTUP_OLD_PROTOCOL:
+        client_fatal(w, c, "0A000", "old V2 protocol not supported")
+    elif status == STARTUP_DIRECT_TLS:
+        client_fatal(w, c, "0A000", "TLS is not supported by this version of pgpool_core")
+    elif status == STARTUP_NO_USER:
+        client_fatal(w, c, "28000", "no username supplied")
+    elif status == STARTUP_NAME_TOO_LONG:
+        client_fatal(w, c, "28000", "username too long")
+    elif status == STARTUP_BAD_LAYOUT:
+        client_fatal(w, c, "08P01", "invalid startup packet layout: expected terminator as last byte")
+    else:
+        client_fatal(w, c, "08P01", "bad packet header: invalid length or protocol of startup packet")
+
+
+cdef bint startup(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """Use one startup packet or request out of `input`; False when it is not whole or the login is over."""
+    cdef Startup s
+    cdef size_t n
+    cdef int r = startup_parse(buf_bytes(&l.input), l.input.len, &s)
+    if r == STARTUP_NEED_MORE:
+        return False
+    if r == STARTUP_SSL or r == STARTUP_GSS:
+        if l.input.len > s.packet_len:
+            if r == STARTUP_SSL:
+                client_fatal(w, c, "08P01", "received unencrypted data after SSL request")
+            else:
+                client_fatal(w, c, "08P01", "received unencrypted data after GSSAPI encryption request")
+            return False
+        if l.ssl_asked >= 2:
+            client_fatal(w, c, "08P01", "too many encryption requests")
+            return False
+        l.ssl_asked += 1
+        buf_free(&l.input)
+        conn_send(w, &c.conn, <const uint8_t *>"N", 1)
+        return False
+    if r == STARTUP_CANCEL:
+        cancel(w, &s)
+        conn_doom(w, &c.conn, "cancel request")
+        return False
+    if r != STARTUP_OK:
+        startup_error(w, c, r)
+        return False
+    if not buf_add(&l.startup, buf_bytes(&l.input), s.packet_len):
+        conn_doom(w, &c.conn, "out of memory")
+        return False
+    buf_take(&l.input, s.packet_len)
+    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
+    if s.minor or s.protocol_options:
+        n = build_negotiate(buf_bytes(&l.startup), &s, w.scratch, SCRATCH_SIZE)
+        if n == 0:
+            client_fatal(w, c, "08P01", "too many protocol options")
+            return False
+        conn_send(w, &c.conn, w.scratch, n)
+    if s.replication.at != NULL and not same(s.replication, text_span("false")) \
+            and not same(s.replication, text_span("0")) and not same(s.replication, text_span("off")) \
+            and not same(s.replication, text_span("no")):
+        client_fatal(w, c, "0A000", "replication connections are not supported by this version of pgpool_core")
+        return False
+    if not same(s.database, text_span("pgbouncer")):
+        c.counted = 1
+        if pgpool_add32(&w.plane.n_clients, 1) > w.plane.max_client_conn:
+            client_fatal(w, c, "53300", "no more connections allowed (max_client_conn)")
+            return False
+    route(w, c, l, False)
+    return True
+
+
+cdef void cancel(Worker *w, Startup *s) noexcept nogil:
+    """A CancelRequest: find the client by its key, on whatever worker it lives. Nothing is answered, as PostgreSQL."""
+    cdef uint32_t worker = s.cancel_pid >> 24
+    cdef Mail mail
+    if worker == 0 or worker > w.plane.n_workers or s.cancel_key.len != 4:
+        return
+    mail.kind = MAIL_FIND_CANCEL
+    mail.client = s.cancel_pid & 0xFFFFFF         # slot
+    mail.a = load_be32(s.cancel_key.at)
+    mail.server = mail.b = mail.len = 0
+    mail.data = NULL
+    mail.worker = w.index
+    if mailbox_post(&w.plane.workers[worker - 1].inbox, &mail):
+        worker_wake(&w.plane.workers[worker - 1])
+
+
+cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept nogil:
+    """Find pool and secret of the login, asking control once for what is not known here; then authenticate."""
+    cdef Startup s
+    cdef Credential known
+    cdef Mail mail
+    cdef bint has_secret
+    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
+    if not l.console:
+        c.pool = <PoolRecord *>routes_get(w.plane.routes, s.database, s.user)
+    has_secret = credentials_get(w.plane.credentials, s.user, &known)
+    if not asked and (c.pool == NULL or (not has_secret and w.plane.auth_type != AUTH_ANY)):
+        credential_wipe(&known)
+        l.phase = LG_POLICY
+        mail.kind = MAIL_POLICY
+        mail.client = handle_of(&c.conn.head, <uint8_t>(w.index + 1))
+        mail.server = mail.a = mail.b = 0
+        mail.len = l.startup.len
+        mail.data = malloc(l.startup.len + sizeof(pgpool_peer))
+        if mail.data != NULL:
+            memcpy(mail.data, &c.peer, sizeof(pgpool_peer))
+            memcpy(<uint8_t *>mail.data + sizeof(pgpool_peer), buf_bytes(&l.startup), l.startup.len)
+        if mail.data == NULL or not plane_post(w, &mail):
+            free(mail.data)
+            client_fatal(w, c, "53300", "too many logins wait for a decision")
+        return
+    authenticate(w, c, l, s.user, &known, has_secret)
+    credential_wipe(&known)
+
+
+cdef void authenticate(Worker *w, ClientConn *c, LoginRecord *l, Span user, Credential *known,
+                       bint has_secret) noexcept nogil:
+    cdef size_t n = 0
+    cdef int r
+    if l.console == POLICY_CONSOLE_TRUSTED + 1:
+        passed(w, c, l)
+        return
+    if not has_secret:
+        credentials_mock(w.plane.credentials, user, known)
+    l.phase = LG_AUTH
+    r = login_begin(&l.auth, w.plane.auth_type, known, has_secret, user, w.scratch, SCRATCH_SIZE, &n)
+    if n:
+        conn_send(w, &c.conn, w.scratch, n)
+    if r != LOGIN_MORE:
+        verdict_of(w, c, l, r)
+
+
+cdef void verdict_of(Worker *w, ClientConn *c, LoginRecord *l, int r) noexcept nogil:
+    """The end of the authentication, good or bad."""
+    cdef Startup s
+    if r == LOGIN_OK:
+        passed(w, c, l)
+    elif r == LOGIN_EMPTY_PASSWORD:
+        client_fatal(w, c, "28P01", "empty password returned by client")
+    elif r == LOGIN_PROTOCOL:
+        client_fatal(w, c, "08P01", "malformed authentication message")
+    else:
+        startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
+        if w.plane.auth_type == AUTH_TRUST:
+            with_name(w, c, "28000", "\"trust\" authentication failed for user \"", s.user, "\"")
+        else:
+            with_name(w, c, "28P01", "password authentication failed for user \"", s.user, "\"")
+
+
+cdef bint password(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """Use one 'p' message out of `input`; False when it is not whole or the login is over."""
+    cdef uint8_t *at = buf_bytes(&l.input)
+    cdef uint32_t length
+    cdef size_t n = 0
+    cdef int r
+    if at[0] != FE_PASSWORD:
+        if at[0] == FE_TERMINATE:
+            conn_doom(w, &c.conn, "client close request during login")
+        else:
+            client_fatal(w, c, "08P01", "expected password response")
+        return False
+    if l.input.len < 5:
+        return False
+    length = load_be32(at + 1)
+    if length < 4 or length - 4 > MAX_PASSWORD_LEN:
+        client_fatal(w, c, "08P01", "malformed authentication message")
+        return False
+    if l.input.len < length + 1:
+        return False
+    r = login_password(&l.auth, at + 5, length - 4, w.scratch, SCRATCH_SIZE, &n)
+    OPENSSL_cleanse(at, length + 1)
+    buf_take(&l.input, length + 1)
+    if n:
+        conn_send(w, &c.conn, w.scratch, n)
+    if r == LOGIN_MORE:
+        return True
+    verdict_of(w, c, l, r)
+    return c.state == CL_LOGIN
+
+
+cdef void passed(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """Authenticated: greet, or wait until there is a greeting."""
+    cdef PoolRecord *pool = c.pool
+    cdef bint known
+    login_wipe(&l.auth)
+    if l.late_error.len:
+        client_end(w, c, buf_bytes(&l.late_error), l.late_error.len, "login refused")
+        return
+    if l.console:
+        greet_console(w, c, l)
+        return
+    if pool == NULL:
+        client_fatal(w, c, "XX000", "internal error: login without a route")
+        return
+    l.phase = LG_WELCOME
+    pthread_mutex_lock(&pool.lock)
+    known = pool.welcome.len != 0
+    pthread_mutex_unlock(&pool.lock)
+    if known:
+        greet(w, c, l)
+        return
+    l.counted = 1
+    pthread_mutex_lock(&pool.pool.lock)
+    pool.pool.logins_waiting += 1
+    pthread_mutex_unlock(&pool.pool.lock)
+    login_welcome(w, c)                           # it may have come, or failed, in between
+    if c.state == CL_LOGIN and pgpool_swap32(&pool.pool.want, 1) == 0:
+        plane_want(w.plane)
+
+
+cdef void login_welcome(Worker *w, ClientConn *c) noexcept nogil:
+    """The pool's greeting may be there, or opening its first server has failed."""
+    cdef PoolRecord *pool = c.pool
+    cdef size_t n = 0
+    cdef bint known
+    if c.login == NULL or c.login.phase != LG_WELCOME or c.state != CL_LOGIN:
+        return
+    pthread_mutex_lock(&pool.lock)
+    known = pool.welcome.len != 0
+    if not known and pool.error.len and pool.error.len <= SCRATCH_SIZE and pool.error_until_us > w.now_us:
+        n = pool.error.len
+        memcpy(w.scratch, buf_bytes(&pool.error), n)
+    pthread_mutex_unlock(&pool.lock)
+    if known:
+        greet(w, c, c.login)
+    elif n:
+        client_end(w, c, w.scratch, n, "server login failed")
+
+
+cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """The pool's defaults with what the startup packet asks for; -1 when the client has been refused."""
+    cdef Startup s
+    cdef Span name, value, canonical
+    cdef uint32_t at
+    cdef Block *fresh
+    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
+    pthread_mutex_lock(&c.pool.lock)
+    c.settings = block_ref(w.plane.settings, c.pool.defaults)
+    pthread_mutex_unlock(&c.pool.lock)
+    at = s.first_param
+    while startup_next_param(buf_bytes(&l.startup), &s, &at, &name, &value):
+        if same(name, text_span("user")) or same(name, text_span("database")) \
+                or same(name, text_span("replication")) or (name.len > 5 and memcmp(name.at, b"_pq_.", 5) == 0):
+            continue
+        if setting_tracked(name, &canonical):
+            if block_with(w.plane.settings, c.settings, canonical, value, &fresh) != SETTINGS_OK:
+                with_name(w, c, "54000", "startup parameter is too long: ", name, "")
+                return -1
+            block_unref(w.plane.settings, c.settings)
+            c.settings = fresh
+        elif not ignored(w.plane, name):
+            if same(name, text_span("options")):
+                if options(w, c, value) != 0:
+                    return -1
+            else:
+                with_name(w, c, "08P01", "unsupported startup parameter: ", name, "")
+                return -1
+    return 0
+
+
+cdef bint ignored(Plane *plane, Span name) noexcept nogil:
+    """ignore_startup_parameters names it."""
+    cdef const uint8_t *at
+    cdef bint found = False
+    pthread_mutex_lock(&plane.ignored_lock)
+    at = plane.ignored
+    while at != NULL and at[0] != 0 and not found:
+        found = strlen(<const char *>at) == name.len and strncasecmp(<const char *>at, <const char *>name.at, name.len) == 0
+        at += strlen(<const char *>at) + 1
+    pthread_mutex_unlock(&plane.ignored_lock)
+    return found
+
+
+cdef int options(Worker *w, ClientConn *c, Span text) noexcept nogil:
+    """The startup parameter `options`: `-c name=value` and `--name=value`, backslash escapes a blank."""
+    cdef uint8_t[1024] word
+    cdef uint32_t at = 0, n
+    cdef bint after_c = False
+    cdef Span name, value, canonical
+    cdef const uint8_t *equals
+    cdef Block *fresh
+    while True:
+        while at < text.len and (text.at[at] == 0x20 or text.at[at] == 0x09):
+            at += 1
+        if at >= text.len:
+            break
+        n = 0
+        while at < text.len and text.at[at] != 0x20 and text.at[at] != 0x09 and n < sizeof(word):
+            if text.at[at] == 0x5C and at + 1 < text.len:
+                at += 1
+            word[n] = text.at[at]
+            n += 1
+            at += 1
+        name.at = word
+        name.len = n
+        if not after_c and n == 2 and word[0] == 0x2D and word[1] == 0x63:
+            after_c = True
+            continue
+        if not after_c and n > 2 and word[0] == 0x2D and (word[1] == 0x2D or word[1] == 0x63):
+            name.at += 2
+            name.len -= 2
+        elif not after_c:
+            name.len = 0
+        after_c = False
+        equals = <const uint8_t *>memchr(name.at, 0x3D, name.len)
+        if name.len == 0 or equals == NULL or n == sizeof(word):
+            client_fatal(w, c, "08P01",
+                         "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed")
+            return -1
+        value.at = equals + 1
+        value.len = <uint32_t>(name.at + name.len - value.at)
+        name.len = <uint32_t>(equals - name.at)
+        if setting_tracked(name, &canonical):
+            if block_with(w.plane.settings, c.settings, canonical, value, &fresh) == SETTINGS_OK:
+                block_unref(w.plane.settings, c.settings)
+                c.settings = fresh
+        elif not ignored(w.plane, name):
+            with_name(w, c, "08P01", "unsupported startup parameter in options: ", name, "")
+            return -1
+    if after_c:
+        client_fatal(w, c, "08P01",
+                     "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed")
+        return -1
+    return 0
+
+
+cdef void greet(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """AuthenticationOk, what the client is told about the server, its cancel key, ReadyForQuery: one send."""
+    cdef uint8_t *out = w.scratch
+    cdef size_t n
+    cdef uint32_t at = 0
+    cdef Span name, value, own
+    cdef PoolRecord *pool = c.pool
+    cdef Counters *k
+    cdef bint fits = True
+    if choose_settings(w, c, l) != 0:
+        return
+    n = build_auth_ok(out, SCRATCH_SIZE)
+    pthread_mutex_lock(&pool.lock)
+    while at < pool.welcome.len:
+        name = text_span(<const char *>buf_bytes(&pool.welcome) + at)
+        value = text_span(<const char *>name.at + name.len + 1)
+        at += name.len + value.len + 2
+        if block_get(c.settings, name, &own):
+            value = own
+        if build_parameter(out + n, SCRATCH_SIZE - n - 32, name, value) == 0:
+            fits = False
+            break
+        n += 5 + name.len + value.len + 2
+    pthread_mutex_unlock(&pool.lock)
+    if not fits:
+        client_fatal(w, c, "54000", "the server's parameters are too long")
+        return
+    n += build_key(out + n, SCRATCH_SIZE - n, (w.index + 1) << 24 | c.conn.head.slot, c.secret)
+    n += build_ready(out + n, SCRATCH_SIZE - n, TX_IDLE)
+    conn_send(w, &c.conn, out, n)
+    k = counters_of(w, pool)
+    k.client_logins += 1
+    hist_add(&k.login, w.now_us - l.started_us)
+    c.seat.pool = pool.pool
+    c.seat.owner = c
+    c.seat.worker = w.index
+    pthread_mutex_lock(&pool.pool.lock)
+    pool.pool.clients += 1
+    pthread_mutex_unlock(&pool.pool.lock)
+    enter(w, c, l, CL_IDLE)
+
+
+cdef void greet_console(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """The same for the console, which stands for a server of its own. Source: what PgBouncer 1.25 sends."""
+    cdef uint8_t *out = w.scratch
+    cdef size_t n = build_auth_ok(out, SCRATCH_SIZE)
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("server_version"), text_span("1.25.2/bouncer"))
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("client_encoding"), text_span("UTF8"))
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("server_encoding"), text_span("UTF8"))
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("DateStyle"), text_span("ISO"))
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("TimeZone"), text_span("GMT"))
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("standard_conforming_strings"), text_span("on"))
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("is_superuser"), text_span("on"))
+    n += build_key(out + n, SCRATCH_SIZE - n, (w.index + 1) << 24 | c.conn.head.slot, c.secret)
+    n += build_ready(out + n, SCRATCH_SIZE - n, TX_IDLE)
+    conn_send(w, &c.conn, out, n)
+    c.is_admin = l.console != POLICY_CONSOLE_STATS + 1
+    enter(w, c, l, CL_CONSOLE)
+
+
+cdef void enter(Worker *w, ClientConn *c, LoginRecord *l, uint8_t state) noexcept nogil:
+    """Logged in. What came behind the login messages is used now."""
+    cdef bint held = True
+    if w.plane.log_connections:
+        log_login(w, c, l)
+    if l.input.len:
+        held = conn_hold(w, &c.conn, buf_bytes(&l.input), l.input.len)
+    login_end(w, c)
+    timer_clear(&w.timers, &c.conn.timer)
+    c.state = state
+    if held:
+        client_go_on(w, c)
+
+
+cdef void log_login(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    cdef LogRecord *line = <LogRecord *>calloc(1, sizeof(LogRecord))
+    cdef Mail mail
+    cdef Startup s
+    if line == NULL:
+        return
+    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
+    memcpy(line.user, s.user.at, s.user.len)
+    memcpy(line.database, s.database.at, s.database.len)
+    memcpy(line.text, b"login ok", 9)
+    line.level = 1
+    line.worker = w.index
+    line.id = c.id
+    line.peer = c.peer
+    line.pool = c.pool
+    line.method = l.auth.method + 1 if l.console != POLICY_CONSOLE_TRUSTED + 1 else 0
+    line.took_us = w.now_us - l.started_us + 1
+    mail.kind = MAIL_LOG
+    mail.client = mail.server = mail.a = mail.b = 0
+    mail.len = sizeof(LogRecord)
+    mail.data = line
+    if not plane_post(w, &mail):
+        free(line)
+
+
+cdef void login_verdict(Worker *w, ClientConn *c, uint8_t verdict, uint8_t *error, size_t n) noexcept nogil:
+    """Control has answered MAIL_POLICY."""
+    cdef LoginRecord *l = c.login
+    if c.state != CL_LOGIN or l == NULL or l.phase != LG_POLICY:
+        return
+    if verdict == POLICY_REFUSE:
+        client_end(w, c, error, n, "login refused")
+        return
+    if verdict == POLICY_REFUSE_LATE:
+        if not buf_add(&l.late_error, error, n):
+            conn_doom(w, &c.conn, "out of memory")
+            return
+    elif verdict != POLICY_RETRY:
+        l.console = verdict + 1
+    route(w, c, l, True)
+    if c.state == CL_LOGIN and c.login.phase == LG_AUTH and c.login.input.len:
+        login_bytes(w, c, w.scratch, 0)
+
+
+cdef void login_end(Worker *w, ClientConn *c) noexcept nogil:
+    """Free what only a login needs."""
+    cdef LoginRecord *l = c.login
+    if l == NULL:
+        return
+    if l.counted:
+        pthread_mutex_lock(&c.pool.pool.lock)
+        c.pool.pool.logins_waiting -= 1
+        pthread_mutex_unlock(&c.pool.pool.lock)
+    login_wipe(&l.auth)
+    buf_free(&l.input)
+    buf_free(&l.startup)
+    buf_free(&l.late_error)
+    free(l)
+    c.login = NULL

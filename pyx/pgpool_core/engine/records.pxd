@@ -1,0 +1,269 @@
+"""The records of the data plane: connections, workers, the plane itself. No code, so that every part may know them."""
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from pgpool_core.auth.client_login cimport ClientLogin
+from pgpool_core.auth.credentials cimport Credentials
+from pgpool_core.engine.buf cimport Buf
+from pgpool_core.engine.counters cimport Counters
+from pgpool_core.engine.mailbox cimport Mailbox
+from pgpool_core.engine.routes cimport Routes
+from pgpool_core.engine.slots cimport SlotHead, Slots
+from pgpool_core.engine.sys cimport pgpool_peer
+from pgpool_core.engine.timers cimport Timer, Timers
+from pgpool_core.pool.client cimport Client
+from pgpool_core.pool.pool cimport MAX_POOLS, Pool, PoolSet
+from pgpool_core.pool.server cimport MAX_WORKERS, Server
+from pgpool_core.pool.sync cimport pthread_mutex_t
+from pgpool_core.session.settings cimport Block, Settings
+from pgpool_core.wire.expect cimport Expect
+from pgpool_core.wire.scan cimport Cursor
+
+
+cdef enum:
+    RECV_SIZE = 65536             # bytes received at once
+    HEADROOM = 8192               # room in front of them, for bytes held back from the last time
+    HOLD_MAX = 4096               # a server message that we read is held back until whole when it is no longer than this
+    STASH_MAX = 65536             # a client without a server keeps so much of a message; a longer one starts to stream
+    SCRATCH_SIZE = 65536
+    READS_A_TURN = 8              # receives on one connection before the others get their turn
+    MAX_LISTENERS = 64
+
+    KIND_CLIENT = 1
+    KIND_SERVER = 2
+    KIND_LISTENER = 3
+    KIND_WAKE = 4
+
+    CL_LOGIN = 0
+    CL_IDLE = 1                   # logged in, holds no server
+    CL_WAITING = 2                # in the queue of its pool
+    CL_ACTIVE = 3                 # linked
+    CL_CONSOLE = 4                # talks to the console, never to a server
+    CL_LINGER = 5                 # has been sent its last message; we wait for it to hang up
+    CL_GONE = 6                   # its socket is closed, a grant is still on its way
+
+    LG_STARTUP = 0
+    LG_POLICY = 1                 # control has been asked
+    LG_AUTH = 2
+    LG_WELCOME = 3                # authenticated; waits for the greeting of the pool's first server
+
+    CHORE_NONE = 0
+    CHORE_SETTINGS = 1            # replays the client's settings in front of its query
+    CHORE_CHECK = 2               # server_check_query
+    CHORE_ROLLBACK = 3            # ends the transaction of a client that has left
+    CHORE_RESET = 4               # server_reset_query
+
+    SERVER_ADOPT = 1              # notes to the worker of a server, one bit each
+    SERVER_CLOSE = 2
+    SERVER_CANCEL_DONE = 4
+
+    POLICY_RETRY = 0
+    POLICY_CONSOLE_ADMIN = 1
+    POLICY_CONSOLE_STATS = 2
+    POLICY_CONSOLE_TRUSTED = 3
+    POLICY_REFUSE = 4
+    POLICY_REFUSE_LATE = 5
+
+
+cdef struct Conn:                 # what both ends have in common; the first member of either
+    SlotHead head
+    int fd                        # owned; -1 when closed
+    uint8_t kind                  # KIND_CLIENT or KIND_SERVER
+    uint8_t paused                # not to be read: its peer cannot take more, or nobody has asked for it
+    uint8_t hup                   # the other side has closed: read on until there is nothing left
+    uint8_t doomed                # on the list of those that end with this turn
+    uint8_t again                 # on the list of those to be read next turn
+    uint8_t writing               # waits until its socket takes more
+    uint8_t full_read             # the last receive filled the buffer: there may be more
+    Conn *again_next
+    Conn *doomed_next
+    Buf out                       # to be sent
+    Buf held                      # received, not yet passed on
+    Timer timer
+    const char *reason            # why it is doomed: text for the log and the other end; static
+
+
+cdef struct LoginRecord:          # lives from accept to the greeting
+    Buf input                     # what has come and is not yet used
+    Buf startup                   # the startup packet, kept whole
+    Buf late_error                # sent after authentication has succeeded
+    ClientLogin auth
+    uint8_t phase                 # LG_*
+    uint8_t ssl_asked
+    uint8_t asked                 # control has answered once
+    uint8_t console               # POLICY_CONSOLE_* + 1, 0 = no
+    uint8_t counted               # among logins_waiting of its pool
+    uint64_t started_us
+
+
+cdef struct PoolRecord:           # the engine's side of a Pool; owned by the plane, never freed before it
+    Pool *pool
+    pthread_mutex_t lock          # guards the texts below
+    Buf database                  # name; never changes
+    Buf user
+    Buf reset_query
+    Buf check_query
+    Buf welcome                   # name, zero, value, zero ...: what clients are told at login
+    Block *defaults               # the tracked ones among them
+    Buf error                     # ErrorResponse for clients while no server can be had
+    uint64_t error_until_us
+    uint8_t reset_always
+    uint32_t cancels              # cancel requests under way
+
+
+cdef struct ClientConn:
+    Conn conn
+    Client seat
+    Cursor cur
+    PoolRecord *pool              # borrowed; NULL until routed, and for the console
+    Block *settings               # held
+    LoginRecord *login            # owned; NULL after login
+    uint64_t id
+    uint64_t connect_us
+    uint64_t request_us
+    uint32_t secret               # of its cancel key
+    uint32_t scanned              # bytes of `held` known to hold no message that asks for an answer
+    pgpool_peer peer
+    uint8_t state                 # CL_*
+    uint8_t leaving               # has sent Terminate: ends when its answers are there
+    uint8_t holding               # linked, but its bytes wait until its settings have been tried
+    uint8_t skip_to_sync          # a queued group was cancelled: drop messages up to its Sync
+    uint8_t is_admin
+    uint8_t busy                  # console: a command is with control
+    uint8_t counted               # among n_clients of the plane
+
+
+cdef struct ServerConn:
+    Conn conn
+    Server seat
+    Cursor cur
+    Expect expect
+    PoolRecord *pool
+    Block *settings               # as it stands now; held
+    ServerConn *note_next
+    uint32_t notes                # SERVER_*, atomic
+    uint32_t cancels              # cancel requests under way; atomic
+    uint64_t id
+    uint64_t adopted_us
+    uint64_t xact_start_us
+    uint64_t query_start_us
+    uint64_t request_us
+    uint32_t backend_pid
+    uint8_t key_len
+    uint8_t backend_key[256]
+    char *host                    # owned
+    uint16_t port
+    uint8_t family_unix
+    uint8_t tx_status             # of its last ReadyForQuery
+    uint8_t open_group            # extended messages since the last Sync
+    uint8_t chore                 # CHORE_*
+    uint8_t chore_failed
+    uint8_t swallowing            # the rest of the current message is not the client's
+    uint8_t error_last            # the last message forwarded was an ErrorResponse
+    uint8_t was_reset
+    uint8_t canceling             # a cancel has been asked for its orphaned query
+
+
+cdef struct Upcalls:              # what an I/O back end tells the engine
+    int (*bytes)(Worker *, Conn *, uint8_t *, size_t) noexcept nogil   # takes all; nonzero: stop reading this connection
+    void (*closed)(Worker *, Conn *, int) noexcept nogil               # end of stream, or the errno
+    void (*hangup)(Worker *, Conn *) noexcept nogil                    # the peer has closed a paused connection
+    void (*accept)(Worker *, uint32_t) noexcept nogil                  # listener by index
+    void (*woken)(Worker *) noexcept nogil
+
+
+cdef struct Io:                   # an I/O back end
+    bint (*start)(Worker *) noexcept nogil
+    void (*stop)(Worker *) noexcept nogil
+    bint (*add)(Worker *, Conn *) noexcept nogil         # watch it; bytes already there are reported too
+    void (*remove)(Worker *, Conn *) noexcept nogil      # forget it; `Worker` is the one that watches, any thread may call
+    void (*rearm)(Worker *, Conn *) noexcept nogil       # report again what is there
+    void (*want_write)(Worker *, Conn *, bint) noexcept nogil
+    void (*pump)(Worker *, Conn *) noexcept nogil        # read now
+    void (*listen)(Worker *, int, uint32_t) noexcept nogil
+    void (*turn)(Worker *, int) noexcept nogil           # wait up to so many ms (-1 for ever), report what has happened
+
+
+cdef struct Listener:
+    int fd                        # borrowed
+    uint16_t port
+    uint8_t is_unix
+    uint8_t live
+
+
+cdef struct Worker:
+    Plane *plane
+    const Io *io
+    const Upcalls *up
+    uint32_t index
+    int poll_fd
+    int wake_fd
+    int spare_fd                  # given up for a moment when descriptors run out
+    uint32_t signalled            # atomic: wake_fd has been written
+    uint32_t stop                 # atomic
+    uint64_t now_us
+    uint8_t *buf                  # HEADROOM + RECV_SIZE
+    uint8_t *scratch              # SCRATCH_SIZE, for messages being built
+    Slots clients
+    Conn *again_head
+    Conn *again_tail
+    Conn *doomed
+    Timers timers
+    Client *granted               # stack, pushed by any worker
+    ServerConn *notes             # stack, pushed by any thread
+    Mailbox inbox
+    Counters **counters           # by pool; allocated at first use
+    uint32_t n_clients            # atomic reads by others
+    uint32_t listening            # listeners watched so far
+    uint64_t mail_lost            # letters that did not fit
+
+
+cdef struct Plane:
+    PoolSet *set
+    PoolRecord **records          # by pool id
+    Worker *workers
+    uint32_t n_workers
+    pthread_mutex_t server_lock   # guards `servers`
+    Slots servers
+    Credentials *credentials
+    Routes *routes
+    Settings *settings
+    Mailbox outbox
+    int control_fd
+    uint32_t signalled            # atomic: control_fd has been written
+    uint32_t want                 # atomic: some pool wants a server
+    uint64_t last_id
+    uint32_t n_clients            # atomic: all that are not on the console
+    Listener listeners[MAX_LISTENERS]
+    uint32_t n_listeners
+    uint8_t *ignored              # startup parameters to drop: name, zero, ... zero
+    pthread_mutex_t ignored_lock
+    # settings, plain numbers: read by the workers without a lock
+    uint32_t max_client_conn
+    uint32_t max_packet_size
+    uint64_t client_login_timeout_us
+    uint64_t message_stall_timeout_us
+    uint64_t drain_timeout_us
+    uint8_t auth_type
+    uint8_t log_connections
+    uint8_t log_disconnections
+    uint8_t log_pooler_errors
+    uint8_t tcp_keepalive
+    uint32_t tcp_keepidle
+    uint32_t tcp_keepintvl
+    uint32_t tcp_keepcnt
+
+
+cdef struct LogRecord:            # data of MAIL_LOG; owned by the mail
+    uint8_t level                 # 0 debug, 1 info, 2 warning, 3 error
+    uint8_t is_server
+    uint8_t method                # of a login: AUTH_* + 1, 0 = none
+    uint32_t worker
+    uint64_t id
+    uint64_t age_us               # 0 = not said
+    uint64_t took_us              # 0 = not said
+    PoolRecord *pool
+    pgpool_peer peer
+    char user[128]
+    char database[64]
+    char text[256]

@@ -1,0 +1,486 @@
+"""The way of a server's bytes to its client, and what a server does between clients; see server.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memchr, memcpy
+
+from pgpool_core.engine.buf cimport buf_bytes, buf_free
+from pgpool_core.engine.client cimport (client_end, client_fatal, client_go_on, client_granted, client_released)
+from pgpool_core.engine.conn cimport (SEND_LATER, conn_again, conn_close, conn_doom, conn_hold, conn_not_again,
+                                      conn_send, counters_of, plane_post, plane_want, worker_wake)
+from pgpool_core.engine.counters cimport Counters, hist_add
+from pgpool_core.engine.mailbox cimport MAIL_CANCEL, MAIL_SERVER_CLOSED, Mail
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.slots cimport handle_of, slot_release
+from pgpool_core.engine.sys cimport SHUT_WR, shutdown
+from pgpool_core.engine.timers cimport TIMER_CLOSE, TIMER_DRAIN, timer_clear, timer_set
+from pgpool_core.pool.client cimport Client
+from pgpool_core.pool.plan cimport plan_gone
+from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, POOL_GRANTED, POOL_IDLE, Pool,
+                                    pool_move, pool_release, pool_take_idle, pool_unlink)
+from pgpool_core.pool.server cimport (SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, SV_IDLE, SV_TESTED, SV_USED, Server)
+from pgpool_core.pool.sync cimport (pgpool_add32, pgpool_cas_ptr, pgpool_load32, pgpool_load_ptr,
+                                    pthread_mutex_lock, pthread_mutex_unlock)
+from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_get, block_ref, block_unref, block_with,
+                                           setting_tracked)
+from pgpool_core.wire.build cimport build_copy_fail, build_empty, build_error, build_query
+from pgpool_core.wire.codes cimport *
+from pgpool_core.wire.expect cimport (EXPECT_CHORE, EXPECT_NONE, EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC,
+                                      expect_copy_begins, expect_copy_ends, expect_free, expect_head, expect_push,
+                                      expect_ready)
+from pgpool_core.wire.scan cimport (EVERY_SERVER_MARKS, HEADER_LEN, SCAN_END, SCAN_FOUND, SERVER_MARKS, Frame,
+                                    scan_past, scan_to, scan_whole)
+from pgpool_core.wire.span cimport Span
+
+cdef enum:
+    MAX_SERVER_BODY = 0x7FFFFFFB  # what an Int32 length can say; PostgreSQL stops at 1 GiB
+    CLOSE_US = 30000000           # how long PostgreSQL may take to close after Terminate while the slot stays counted
+
+
+cdef inline ClientConn *client_of(ServerConn *s) noexcept nogil:
+    return <ClientConn *>s.seat.client.owner if s.seat.client != NULL else NULL
+
+
+cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcept nogil:
+    """Take all `n` bytes; nonzero when nothing more is to be read from this server now. NULL: its `out` has been sent."""
+    cdef ClientConn *c = client_of(s)
+    cdef size_t pos = 0, start = 0
+    cdef Frame f
+    cdef int r
+    cdef bint swallow
+    cdef uint8_t kind
+    cdef Counters *k
+    if data == NULL:
+        if c != NULL and c.conn.paused and not c.holding and not c.leaving:
+            c.conn.paused = 0
+            conn_again(w, &c.conn)
+        return 0
+    if s.seat.state == SV_CLOSING:
+        return 0
+    k = counters_of(w, s.pool)
+    if s.cur.remain and s.swallowing:
+        pos = start = s.cur.remain if s.cur.remain < n else n
+        s.cur.remain -= <uint32_t>pos
+        if s.cur.remain:
+            return 0
+    while True:
+        c = client_of(s)                          # may have left in the answer to a chore
+        swallow = c == NULL or expect_head(&s.expect) == EXPECT_CHORE
+        s.swallowing = swallow
+        r = scan_to(&s.cur, EVERY_SERVER_MARKS if swallow else SERVER_MARKS, MAX_SERVER_BODY, data, n, &pos, &f)
+        if r != SCAN_FOUND:
+            break
+        if (f.type == BE_READY or ((f.type == BE_PARAMETER_STATUS or (swallow and f.type == BE_ERROR))
+                                   and f.body_len <= HOLD_MAX)) and not scan_whole(&f, n, pos):
+            if f.type == BE_READY and f.body_len != 1:
+                r = -1
+            break                                 # held back until it is whole
+        if f.type == BE_READY:
+            if f.body_len != 1:
+                r = -1
+                break
+            s.tx_status = data[pos + HEADER_LEN]
+            kind = expect_ready(&s.expect)
+            s.error_last = 0
+            scan_past(&s.cur, &f, n, &pos)
+            if kind == EXPECT_CHORE:
+                start = pos
+                if chore_done(w, s):
+                    return 1                      # it has moved on: what follows, if anything, is looked at there
+                continue
+            if c == NULL:
+                start = pos
+                continue
+            if s.expect.owed == 0:
+                if s.query_start_us:
+                    k.query_us += w.now_us - s.query_start_us
+                    hist_add(&k.query, w.now_us - s.query_start_us)
+                    s.query_start_us = 0
+            if s.tx_status == TX_IDLE:
+                k.xacts += 1
+                if s.xact_start_us:
+                    k.xact_us += w.now_us - s.xact_start_us
+                    hist_add(&k.xact, w.now_us - s.xact_start_us)
+                    s.xact_start_us = s.query_start_us
+            elif c.pool.pool.settings.mode == MODE_STATEMENT:
+                forwarded(w, s, c, k, data + start, pos - start)
+                client_fatal(w, c, "08P01", "transaction blocks not allowed in statement pooling mode")
+                return 1
+            continue
+        if f.type == BE_PARAMETER_STATUS:
+            if scan_whole(&f, n, pos):
+                parameter(w, s, c, data + pos + HEADER_LEN, f.body_len, swallow)
+            else:
+                s.seat.close_needed = 1           # too long to be followed
+        elif f.type == BE_ERROR:
+            s.expect.copying = 0
+            s.error_last = 1
+            if swallow:
+                failed(w, s, c, data + pos + HEADER_LEN, f.body_len if scan_whole(&f, n, pos) else 0)
+        elif f.type == BE_COPY_IN or f.type == BE_COPY_BOTH:
+            expect_copy_begins(&s.expect)
+        elif swallow and c == NULL and s.expect.owed == 0 and f.type != BE_NOTICE and f.type != BE_NOTIFICATION:
+            r = -1                                # a server that nobody has asked anything has nothing else to say
+            break
+        scan_past(&s.cur, &f, n, &pos)
+        if swallow:
+            start = pos
+    if c != NULL and not swallow and pos > start:
+        forwarded(w, s, c, k, data + start, pos - start)
+    if r < 0:
+        server_quit(w, s, "server broke the protocol")
+        return 1
+    if not conn_hold(w, &s.conn, data + pos, n - pos):
+        return 1
+    if c == NULL:
+        return s.seat.state == SV_BEING_CANCELED and server_settle(w, s)
+    if s.expect.owed == 0 and s.tx_status == TX_IDLE and not s.open_group and not s.expect.copying \
+            and s.cur.remain == 0 and c.cur.remain == 0 and not c.holding and s.query_start_us == 0 \
+            and c.seat.server == &s.seat and c.state == CL_ACTIVE:
+        if c.pool.pool.settings.mode == MODE_SESSION:
+            if c.leaving:
+                conn_doom(w, &c.conn, "client close request")
+        else:
+            done(w, s, c)
+            return 1
+    elif c.leaving and s.expect.owed == 0 and c.state == CL_ACTIVE:
+        conn_doom(w, &c.conn, "client close request")
+    return s.conn.paused
+
+
+cdef void forwarded(Worker *w, ServerConn *s, ClientConn *c, Counters *k, const uint8_t *data, size_t n) noexcept nogil:
+    """Send to the client; one that takes no more stops its server from being read."""
+    k.sent += n
+    if n and conn_send(w, &c.conn, data, n) == SEND_LATER:
+        s.conn.paused = 1
+
+
+cdef void done(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
+    """The transaction is over and nothing is owed: the server goes back, the client goes on without."""
+    if pgpool_load32(&s.cancels) or s.pool.reset_always:
+        pool_unlink(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)
+        client_released(w, c)
+        server_settle(w, s)
+        return
+    client_released(w, c)
+    server_free(w, s)
+
+
+cdef void parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n,
+                    bint swallow) noexcept nogil:
+    """ParameterStatus: the server stands differently now, and so does the client whose doing it was.
+
+    In the answer to our own replay the client is told only what differs from what it was told before: PostgreSQL's
+    spelling of the value it asked for.
+    """
+    cdef Span name, value, canonical, old
+    cdef const uint8_t *end = <const uint8_t *>memchr(body, 0, n)
+    cdef Block *fresh
+    if end == NULL or end + 1 >= body + n or body[n - 1] != 0:
+        return
+    name.at = body
+    name.len = <uint32_t>(end - body)
+    value.at = end + 1
+    value.len = n - name.len - 2
+    if memchr(value.at, 0, value.len) != NULL or not setting_tracked(name, &canonical):
+        return
+    if block_with(w.plane.settings, s.settings, canonical, value, &fresh) != SETTINGS_OK:
+        s.seat.close_needed = 1                   # we no longer know how it stands
+        return
+    fresh.verified = 1
+    block_unref(w.plane.settings, s.settings)
+    s.settings = fresh
+    if c == NULL:
+        return
+    if swallow:
+        if s.chore == CHORE_SETTINGS and not (block_get(c.settings, canonical, &old) and old.len == value.len
+                                              and memchr_equal(old.at, value.at, value.len)):
+            conn_send(w, &c.conn, body - HEADER_LEN, n + HEADER_LEN)
+        return
+    block_unref(w.plane.settings, c.settings)
+    c.settings = block_ref(w.plane.settings, fresh)
+
+
+cdef inline bint memchr_equal(const uint8_t *a, const uint8_t *b, uint32_t n) noexcept nogil:
+    cdef uint32_t i
+    for i in range(n):
+        if a[i] != b[i]:
+            return False
+    return True
+
+
+cdef void failed(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n) noexcept nogil:
+    """ErrorResponse in the answer to a chore of ours, or to nobody."""
+    cdef uint32_t at = 0
+    cdef Span message
+    cdef const uint8_t *end
+    cdef size_t length
+    s.chore_failed = 1
+    if s.chore != CHORE_SETTINGS or c == NULL:
+        return
+    message.at = body
+    message.len = 0
+    while at < n and body[at] != 0:
+        end = <const uint8_t *>memchr(body + at, 0, n - at)
+        if end == NULL:
+            break
+        if body[at] == 0x4D:                      # 'M'
+            message.at = body + at + 1
+            message.len = <uint32_t>(end - message.at)
+        at = <uint32_t>(end - body) + 1
+    length = build_error(w.scratch, SCRATCH_SIZE, "FATAL", "22023", "invalid server parameter", &message)
+    client_end(w, c, w.scratch, length, "invalid server parameter")
+
+
+cdef void server_chore(Worker *w, ServerConn *s, uint8_t chore) noexcept nogil:
+    """Have an unlinked server (SV_TESTED) run a query of ours; its answer comes to chore_done."""
+    cdef size_t n
+    cdef PoolRecord *pool = s.pool
+    if chore == CHORE_ROLLBACK:
+        n = build_query(w.scratch, SCRATCH_SIZE, <const uint8_t *>"ROLLBACK", 8)
+    else:
+        pthread_mutex_lock(&pool.lock)
+        if chore == CHORE_RESET:
+            n = build_query(w.scratch, SCRATCH_SIZE, buf_bytes(&pool.reset_query), pool.reset_query.len)
+        else:
+            n = build_query(w.scratch, SCRATCH_SIZE, buf_bytes(&pool.check_query), pool.check_query.len)
+        pthread_mutex_unlock(&pool.lock)
+    if n == 0 or expect_push(&s.expect, EXPECT_CHORE) != EXPECT_OK:
+        server_quit(w, s, "out of memory")
+        return
+    s.chore = chore
+    s.chore_failed = 0
+    timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, w.now_us + w.plane.drain_timeout_us)
+    conn_send(w, &s.conn, w.scratch, n)
+
+
+cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
+    """ReadyForQuery after a chore; True when the server is no longer this worker's to read."""
+    cdef uint8_t chore = s.chore
+    cdef ClientConn *c = client_of(s)
+    s.chore = CHORE_NONE
+    if chore == CHORE_SETTINGS:
+        if c != NULL and not s.chore_failed:
+            if s.settings != NULL:
+                s.settings.verified = 1
+            block_unref(w.plane.settings, c.settings)
+            c.settings = block_ref(w.plane.settings, s.settings)
+            if c.holding:
+                c.holding = 0
+                client_go_on(w, c)
+        elif c == NULL and s.seat.state == SV_BEING_CANCELED:
+            return server_settle(w, s)
+        return False
+    timer_clear(&w.timers, &s.conn.timer)
+    if s.chore_failed:
+        if chore == CHORE_CHECK:
+            server_quit(w, s, "server_check_query failed")
+        elif chore == CHORE_RESET:
+            server_quit(w, s, "server_reset_query failed")
+        else:
+            server_quit(w, s, "ROLLBACK failed")
+        return True
+    return server_settle(w, s)
+
+
+cdef bint server_settle(Worker *w, ServerConn *s) noexcept nogil:
+    """An unlinked server: do the next thing that makes it clean, and when there is none, let it go back.
+
+    True when it has gone back or is being closed: not to be read by this worker any more.
+    """
+    cdef bint reset
+    if s.expect.owed or s.expect.copying or s.open_group or s.cur.remain or s.chore != CHORE_NONE:
+        return False
+    if pgpool_load32(&s.cancels):
+        if s.seat.state != SV_BEING_CANCELED:
+            pool_move(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)
+        return False
+    if s.seat.state != SV_TESTED:
+        pool_move(s.pool.pool, &s.seat, SV_TESTED, w.now_us)
+    if s.tx_status != TX_IDLE:
+        server_chore(w, s, CHORE_ROLLBACK)
+        return False
+    reset = not s.was_reset and s.pool.reset_query.len and (
+        s.pool.reset_always or s.pool.pool.settings.mode == MODE_SESSION)
+    if reset:
+        s.was_reset = 1
+        server_chore(w, s, CHORE_RESET)
+        return False
+    timer_clear(&w.timers, &s.conn.timer)
+    server_free(w, s)
+    return True
+
+
+cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly) noexcept nogil:
+    """The client of `s` has left. Cancel what runs (not after a Terminate), end what is half done, drain the answers.
+
+    A message of which the server has only a part can never be ended: that server is closed.
+    """
+    cdef size_t n = 0
+    pool_unlink(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)
+    s.conn.paused = 0
+    s.query_start_us = 0
+    if mid_message:
+        server_quit(w, s, "client left in mid-message")
+        return
+    if s.expect.copying:
+        n = build_copy_fail(w.scratch, SCRATCH_SIZE, "client has left")
+        expect_copy_ends(&s.expect)
+        if expect_head(&s.expect) != EXPECT_QUERY:
+            s.open_group = 1                      # the extended protocol: the server skips until a Sync
+    if s.open_group:
+        s.open_group = 0
+        if expect_push(&s.expect, EXPECT_SYNC) != EXPECT_OK:
+            server_quit(w, s, "out of memory")
+            return
+        n += build_empty(w.scratch + n, SCRATCH_SIZE - n, FE_SYNC)
+    if n:
+        conn_send(w, &s.conn, w.scratch, n)
+    elif s.conn.out.len and not s.conn.writing:
+        conn_send(w, &s.conn, w.scratch, 0)       # settings that waited for the client's bytes
+    timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, w.now_us + w.plane.drain_timeout_us)
+    if s.expect.owed and not orderly:
+        server_ask_cancel(w, s)
+    conn_again(w, &s.conn)
+    server_settle(w, s)
+
+
+cdef void server_ask_cancel(Worker *w, ServerConn *s) noexcept nogil:
+    """Have control carry a cancel request to `s`, which goes to nobody else until that is done."""
+    cdef Mail mail
+    mail.kind = MAIL_CANCEL
+    mail.client = 0
+    mail.server = handle_of(&s.conn.head, KIND_SERVER)
+    mail.a = s.backend_pid
+    mail.b = mail.len = 0
+    mail.data = NULL
+    pgpool_add32(&s.cancels, 1)
+    pgpool_add32(&s.pool.cancels, 1)
+    if not plane_post(w, &mail):
+        pgpool_add32(&s.cancels, -1)
+        pgpool_add32(&s.pool.cancels, -1)
+
+
+cdef void server_cancel_done(Worker *w, ServerConn *s) noexcept nogil:
+    """No more cancel requests are under way to `s`: if it waited for that, it goes on."""
+    if s.seat.client == NULL and s.seat.state == SV_BEING_CANCELED:
+        server_settle(w, s)
+
+
+cdef void push_grant(Worker *to, Client *seat) noexcept nogil:
+    cdef void *head
+    while True:
+        head = pgpool_load_ptr(&to.granted)
+        seat.granted_next = <Client *>head
+        if pgpool_cas_ptr(<void **>&to.granted, head, seat):
+            break
+    worker_wake(to)
+
+
+cdef void server_free(Worker *w, ServerConn *s) noexcept nogil:
+    """A clean server goes to the first waiter, wherever that lives, or waits itself."""
+    cdef Client *seat = NULL
+    cdef bint unread = s.conn.paused or s.conn.full_read or s.conn.again
+    cdef int verdict
+    s.conn.paused = 0
+    s.canceling = 0
+    conn_not_again(w, &s.conn)
+    verdict = pool_release(s.pool.pool, &s.seat, w.index, w.now_us, &seat)
+    if verdict == POOL_GRANTED:
+        if seat.worker == w.index:
+            client_granted(w, seat)
+            if unread and s.seat.worker == w.index and s.seat.state == SV_ACTIVE:
+                w.io.rearm(w, &s.conn)
+        else:
+            counters_of(w, s.pool).handoffs += 1
+            w.io.remove(w, &s.conn)
+            push_grant(&w.plane.workers[seat.worker], seat)
+    elif verdict == POOL_CLOSE:
+        server_close(w, s, "closed by the pool")
+    elif unread:
+        w.io.rearm(w, &s.conn)                    # stolen meanwhile: not in this set, and reported where it is now
+
+
+cdef void server_stirs(Worker *w, ServerConn *s) noexcept nogil:
+    """Something has come from an idle server: a notice, a changed parameter, or its end."""
+    if not pool_take_idle(s.pool.pool, &s.seat, w.index, SV_TESTED, w.now_us):
+        return
+    s.chore = CHORE_NONE
+    s.was_reset = 0
+    s.chore_failed = 0
+    w.io.pump(w, &s.conn)
+    if s.seat.state == SV_TESTED and not s.conn.doomed and s.conn.fd >= 0:
+        if s.chore_failed:
+            server_quit(w, s, "server reported an error while idle")
+        else:
+            server_free(w, s)
+
+
+cdef void server_close(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
+    """Say good-bye to a server in SV_CLOSING; its slot is given back when PostgreSQL has closed its side."""
+    cdef size_t n = build_empty(w.scratch, SCRATCH_SIZE, FE_TERMINATE)
+    s.conn.reason = reason
+    s.conn.paused = 0
+    timer_set(&w.timers, &s.conn.timer, TIMER_CLOSE, w.now_us + CLOSE_US)
+    conn_send(w, &s.conn, w.scratch, n)
+    conn_again(w, &s.conn)
+
+
+cdef void server_quit(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
+    """Give up a server whose state is not known: tell its client, end our side, wait for PostgreSQL to end its own."""
+    cdef ClientConn *c = client_of(s)
+    if s.seat.state == SV_CLOSING or s.conn.doomed:
+        return
+    pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
+    s.conn.reason = reason
+    s.conn.paused = 0
+    s.cur.remain = 0
+    buf_free(&s.conn.out)
+    buf_free(&s.conn.held)
+    if s.conn.fd >= 0:
+        shutdown(s.conn.fd, SHUT_WR)
+    timer_set(&w.timers, &s.conn.timer, TIMER_CLOSE, w.now_us + CLOSE_US)
+    conn_again(w, &s.conn)
+    if c != NULL:
+        client_fatal(w, c, "08P01", reason)
+
+
+cdef void server_lost(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
+    """The server is of no more use: its client, if any, is told, and the connection ends with this turn."""
+    cdef ClientConn *c = client_of(s)
+    if s.conn.doomed:
+        return
+    if s.seat.state != SV_CLOSING:
+        pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
+    conn_doom(w, &s.conn, reason)
+    if c != NULL:
+        if s.error_last or s.cur.remain:          # the server has said why, or a message is half sent
+            client_end(w, c, NULL, 0, "server closed the connection")
+        else:
+            client_fatal(w, c, "08006", "server conn crashed?")
+
+
+cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
+    """The end of a server: close the socket, give the slot back, let control plan anew."""
+    cdef Mail mail
+    cdef Pool *pool = s.pool.pool
+    mail.kind = MAIL_SERVER_CLOSED
+    mail.client = <uint64_t>(s.conn.reason if s.conn.reason != NULL else <const char *>"closed")   # static text
+    mail.server = s.id
+    mail.a = pool.id
+    mail.b = w.now_us - s.adopted_us
+    mail.data = NULL
+    mail.len = 0
+    plane_post(w, &mail)
+    conn_close(w, &s.conn)
+    expect_free(&s.expect)
+    block_unref(w.plane.settings, s.settings)
+    s.settings = NULL
+    free(s.host)
+    s.host = NULL
+    plan_gone(w.plane.set, &s.seat, w.now_us)
+    pthread_mutex_lock(&w.plane.server_lock)
+    slot_release(&w.plane.servers, &s.conn.head)
+    pthread_mutex_unlock(&w.plane.server_lock)
+    if pool.waiters.len or pgpool_load32(&w.plane.set.starving):
+        plane_want(w.plane)

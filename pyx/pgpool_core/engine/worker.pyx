@@ -1,0 +1,412 @@
+"""The loop of a worker, its mail, its timers, new clients; see worker.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+from pgpool_core.engine.buf cimport buf_bytes, buf_free
+from pgpool_core.engine.client cimport (client_bytes, client_cancel, client_end, client_fatal, client_go_on,
+                                        client_granted, client_hangup, client_leave)
+from pgpool_core.engine.conn cimport (conn_again, conn_close, conn_doom, conn_send, plane_post, plane_want,
+                                      worker_wake)
+from pgpool_core.engine.io_epoll cimport IO_EPOLL
+from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
+from pgpool_core.engine.mailbox cimport *
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.rows cimport ClientRow, fill_client_row
+from pgpool_core.engine.server cimport (server_bytes, server_cancel_done, server_close, server_free, server_gone,
+                                        server_lost, server_quit, server_settle, server_stirs)
+from pgpool_core.engine.slots cimport SlotHead, slot_at, slot_new, slot_of, slot_release, slots_free, slots_init
+from pgpool_core.engine.sys cimport *
+from pgpool_core.engine.timers cimport *
+from pgpool_core.pool.client cimport Client
+from pgpool_core.pool.pool cimport Pool, pool_leave_queue
+from pgpool_core.pool.server cimport SV_CLOSING, SV_IDLE, SV_USED, Server
+from pgpool_core.pool.sync cimport (pgpool_add32, pgpool_load32, pgpool_store32, pgpool_swap32, pgpool_swap_ptr,
+                                    pthread_mutex_lock, pthread_mutex_unlock)
+from pgpool_core.session.settings cimport block_unref
+from pgpool_core.wire.expect cimport expect_free, expect_init
+
+cdef extern from "<openssl/rand.h>" nogil:
+    int RAND_bytes(unsigned char *, int)
+
+cdef extern from * nogil:
+    """
+    #define pgpool_next_id(p) __atomic_add_fetch((p), 1, __ATOMIC_RELAXED)
+    """
+    uint64_t pgpool_next_id(uint64_t *)
+
+cdef enum:
+    ACCEPTS_A_TURN = 64
+
+
+cdef int up_bytes(Worker *w, Conn *c, uint8_t *data, size_t n) noexcept nogil:
+    if c.kind == KIND_CLIENT:
+        return client_bytes(w, <ClientConn *>c, data, n)
+    return server_bytes(w, <ServerConn *>c, data, n)
+
+
+cdef void up_closed(Worker *w, Conn *c, int error) noexcept nogil:
+    """End of stream."""
+    cdef ServerConn *s
+    if c.kind == KIND_CLIENT:
+        if (<ClientConn *>c).state != CL_LINGER:
+            c.reason = "client unexpected eof"
+        conn_doom(w, c, c.reason)
+        return
+    s = <ServerConn *>c
+    if s.seat.state != SV_CLOSING or c.reason == NULL:
+        c.reason = "server conn crashed?"
+    server_lost(w, s, c.reason)
+
+
+cdef void up_hangup(Worker *w, Conn *c) noexcept nogil:
+    cdef uint8_t state
+    if c.kind == KIND_CLIENT:
+        client_hangup(w, <ClientConn *>c)
+        return
+    state = (<ServerConn *>c).seat.state
+    if state == SV_IDLE or state == SV_USED:
+        server_stirs(w, <ServerConn *>c)
+
+
+cdef void up_accept(Worker *w, uint32_t index) noexcept nogil:
+    """Take new clients off a listener; a worker with fewer clients gets some of them."""
+    cdef Listener *listener = &w.plane.listeners[index]
+    cdef int fd, error, i
+    cdef uint32_t j, best
+    cdef Mail mail
+    for i in range(ACCEPTS_A_TURN):
+        if not listener.live:
+            return
+        fd = pgpool_accept(listener.fd)
+        if fd < 0:
+            error = pgpool_errno()
+            if error == EMFILE or error == ENFILE:
+                turn_away(w, listener)
+            if error != EINTR and error != ECONNABORTED:
+                return
+            continue
+        best = w.index
+        for j in range(w.plane.n_workers):
+            if pgpool_load32(&w.plane.workers[j].n_clients) + 1 < pgpool_load32(&w.plane.workers[best].n_clients):
+                best = j
+        if best != w.index:
+            mail.kind = MAIL_ACCEPTED
+            mail.client = mail.server = mail.b = mail.len = 0
+            mail.a = <uint64_t>fd
+            mail.data = NULL
+            mail.worker = w.index
+            if mailbox_post(&w.plane.workers[best].inbox, &mail):
+                worker_wake(&w.plane.workers[best])
+                continue
+        new_client(w, fd)
+
+
+cdef void turn_away(Worker *w, Listener *listener) noexcept nogil:
+    """No descriptor is left: use the spare one to take a client and close it, or it would wait without an answer."""
+    cdef int fd
+    if w.spare_fd < 0:
+        return
+    close(w.spare_fd)
+    fd = pgpool_accept(listener.fd)
+    if fd >= 0:
+        send(fd, b"E\0\0\0\x39SFATAL\0VFATAL\0C53300\0Mtoo many open file descriptors\0\0", 58,
+             MSG_NOSIGNAL | MSG_DONTWAIT)
+        close(fd)
+    w.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC)
+
+
+cdef void new_client(Worker *w, int fd) noexcept nogil:
+    cdef ClientConn *c = <ClientConn *>slot_new(&w.clients)
+    cdef int on = 1
+    if c != NULL:
+        c.login = <LoginRecord *>calloc(1, sizeof(LoginRecord))
+    if c == NULL or c.login == NULL:
+        close(fd)
+        if c != NULL:
+            slot_release(&w.clients, &c.conn.head)
+        return
+    c.conn.fd = fd
+    c.conn.kind = KIND_CLIENT
+    c.conn.timer.owner = c
+    pgpool_peer_of(fd, &c.peer, 0)
+    if c.peer.family != 1:
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(int))
+        keepalive(w.plane, fd)
+    RAND_bytes(<unsigned char *>&c.secret, 4)
+    c.id = pgpool_next_id(&w.plane.last_id)
+    c.connect_us = c.request_us = c.login.started_us = w.now_us
+    pgpool_add32(&w.n_clients, 1)
+    if w.plane.client_login_timeout_us:
+        timer_set(&w.timers, &c.conn.timer, TIMER_LOGIN, w.now_us + w.plane.client_login_timeout_us)
+    if not w.io.add(w, &c.conn):
+        conn_doom(w, &c.conn, "cannot be watched")
+
+
+cdef void keepalive(Plane *plane, int fd) noexcept nogil:
+    cdef int on = 1
+    if not plane.tcp_keepalive:
+        return
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(int))
+    if plane.tcp_keepidle:
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &plane.tcp_keepidle, sizeof(int))
+    if plane.tcp_keepintvl:
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &plane.tcp_keepintvl, sizeof(int))
+    if plane.tcp_keepcnt:
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &plane.tcp_keepcnt, sizeof(int))
+
+
+cdef void adopt(Worker *w, ServerConn *s) noexcept nogil:
+    """Control has logged a server in and handed it over."""
+    if not w.io.add(w, &s.conn):
+        server_lost(w, s, "cannot be watched")
+        return
+    server_free(w, s)
+
+
+cdef void read_notes(Worker *w) noexcept nogil:
+    """What control has to say about servers of this worker."""
+    cdef ServerConn *s = <ServerConn *>pgpool_swap_ptr(<void *>&w.notes, NULL)
+    cdef ServerConn *next
+    cdef uint32_t notes
+    while s != NULL:
+        next = s.note_next
+        notes = pgpool_swap32(&s.notes, 0)
+        if notes & SERVER_ADOPT:
+            adopt(w, s)
+        if notes & SERVER_CLOSE and s.seat.state == SV_CLOSING and not s.conn.doomed:
+            server_close(w, s, "closed by the pooler: idle, too old or no longer wanted")
+        if notes & SERVER_CANCEL_DONE and not s.conn.doomed:
+            server_cancel_done(w, s)
+        s = next
+
+
+cdef void read_grants(Worker *w) noexcept nogil:
+    """Servers that other workers have given to waiters of this one, in the order in which they were given."""
+    cdef Client *seat = <Client *>pgpool_swap_ptr(<void *>&w.granted, NULL)
+    cdef Client *first = NULL
+    cdef Client *next
+    cdef ServerConn *s
+    while seat != NULL:
+        next = seat.granted_next
+        seat.granted_next = first
+        first = seat
+        seat = next
+    while first != NULL:
+        next = first.granted_next
+        if first.server != NULL:
+            s = <ServerConn *>(<Server *>first.server).owner
+            w.io.add(w, &s.conn)
+        client_granted(w, first)
+        first = next
+
+
+cdef void read_mail(Worker *w) noexcept nogil:
+    cdef Mail mail
+    cdef ClientConn *c
+    while mailbox_take(&w.inbox, &mail):
+        c = NULL
+        if mail.kind == MAIL_VERDICT or mail.kind == MAIL_REPLY:
+            c = <ClientConn *>slot_of(&w.clients, mail.client)
+            if c != NULL and c.conn.doomed:
+                c = NULL
+        if mail.kind == MAIL_ACCEPTED:
+            new_client(w, <int>mail.a)
+        elif mail.kind == MAIL_VERDICT and c != NULL:
+            login_verdict(w, c, <uint8_t>mail.a, <uint8_t *>mail.data, mail.len)
+        elif mail.kind == MAIL_REPLY and c != NULL and c.state == CL_CONSOLE:
+            conn_send(w, &c.conn, <uint8_t *>mail.data, mail.len)
+            c.busy = 0
+            client_go_on(w, c)
+        elif mail.kind == MAIL_FIND_CANCEL:
+            c = <ClientConn *>slot_at(&w.clients, <uint32_t>mail.client)
+            if c != NULL and c.conn.head.live and c.secret == mail.a and not c.conn.doomed:
+                client_cancel(w, c)
+        elif mail.kind == MAIL_LISTENERS:
+            while w.listening < w.plane.n_listeners:
+                w.io.listen(w, w.plane.listeners[w.listening].fd, w.listening)
+                w.listening += 1
+        elif mail.kind == MAIL_WELCOME or mail.kind == MAIL_KICK or mail.kind == MAIL_KICK_POOL \
+                or mail.kind == MAIL_ASK_CLIENTS:
+            every_client(w, &mail)
+        free(mail.data)
+
+
+cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
+    """Mail that concerns clients by pool or by id, or all of them."""
+    cdef uint32_t slot, n = 0
+    cdef ClientConn *c
+    cdef ClientRow *rows = NULL
+    cdef Mail answer
+    if mail.kind == MAIL_ASK_CLIENTS:
+        rows = <ClientRow *>malloc((<size_t>w.clients.live + 1) * sizeof(ClientRow))
+        if rows == NULL:
+            return
+    for slot in range(w.clients.n_chunks * 256):
+        c = <ClientConn *>slot_at(&w.clients, slot)
+        if not c.conn.head.live or c.conn.doomed or c.state == CL_GONE:
+            continue
+        if mail.kind == MAIL_WELCOME:
+            if c.pool != NULL and c.pool.pool.id == mail.a:
+                login_welcome(w, c)
+        elif mail.kind == MAIL_KICK:
+            if c.id == mail.a:
+                client_end(w, c, <uint8_t *>mail.data, mail.len, "closed by the pooler")
+        elif mail.kind == MAIL_KICK_POOL:
+            if c.pool != NULL and c.pool.pool.id == mail.a:
+                client_end(w, c, <uint8_t *>mail.data, mail.len, "closed by the pooler")
+        elif c.state != CL_LINGER:
+            fill_client_row(w, c, &rows[n])
+            n += 1
+    if rows != NULL:
+        answer.kind = MAIL_CLIENTS
+        answer.client = answer.server = 0
+        answer.a = mail.a
+        answer.b = n
+        answer.data = rows
+        answer.len = n * sizeof(ClientRow)
+        if not plane_post(w, &answer):
+            free(rows)
+
+
+cdef void up_woken(Worker *w) noexcept nogil:
+    cdef uint64_t count
+    read(w.wake_fd, &count, 8)
+    pgpool_store32(&w.signalled, 0)
+    read_grants(w)
+    read_notes(w)
+    read_mail(w)
+
+
+cdef void timer_fired(Worker *w, Timer *timer) noexcept nogil:
+    cdef Conn *conn = <Conn *>timer.owner
+    cdef ClientConn *c
+    cdef uint8_t kind = timer.kind
+    timer_clear(&w.timers, timer)
+    if conn.doomed:
+        return
+    if kind == TIMER_LOGIN:
+        c = <ClientConn *>conn
+        if c.login != NULL and c.login.phase == LG_WELCOME:
+            client_fatal(w, c, "08P01", "client_login_timeout (server down)")
+        else:
+            client_fatal(w, c, "08P01", "client_login_timeout")
+    elif kind == TIMER_QUERY_WAIT:
+        client_fatal(w, <ClientConn *>conn, "53000", "query_wait_timeout")
+    elif kind == TIMER_STALL:
+        client_fatal(w, <ClientConn *>conn, "08P01", "client stalled in mid-message (message_stall_timeout)")
+    elif kind == TIMER_LINGER:
+        conn_doom(w, conn, conn.reason)
+    elif kind == TIMER_DRAIN:
+        server_quit(w, <ServerConn *>conn, "not clean in time (server_drain_timeout)")
+    elif kind == TIMER_CLOSE:
+        conn_doom(w, conn, conn.reason)
+
+
+cdef void end_the_doomed(Worker *w) noexcept nogil:
+    cdef Conn *conn
+    while w.doomed != NULL:
+        conn = w.doomed
+        w.doomed = conn.doomed_next
+        if conn.kind == KIND_CLIENT:
+            client_leave(w, <ClientConn *>conn)
+        else:
+            server_doomed(w, <ServerConn *>conn)
+
+
+cdef void server_doomed(Worker *w, ServerConn *s) noexcept nogil:
+    """A server at its end; one that broke outside server_lost still has its client and its place."""
+    if s.seat.state != SV_CLOSING:
+        s.conn.doomed = 0
+        server_lost(w, s, s.conn.reason)
+        return
+    server_gone(w, s)
+
+
+cdef bint worker_init(Worker *w, Plane *plane, unsigned int index) noexcept nogil:
+    """Everything a worker needs before its thread runs; False when the system refuses."""
+    memset(w, 0, sizeof(Worker))
+    w.plane = plane
+    w.index = index
+    w.poll_fd = w.wake_fd = w.spare_fd = -1
+    w.io = IO_EPOLL
+    w.up = &upcalls
+    w.now_us = pgpool_now_us()
+    timers_init(&w.timers, w.now_us)
+    w.buf = <uint8_t *>malloc(HEADROOM + RECV_SIZE)
+    w.scratch = <uint8_t *>malloc(SCRATCH_SIZE)
+    w.counters = <Counters **>calloc(MAX_POOLS, sizeof(Counters *))
+    w.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+    w.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC)
+    return (w.buf != NULL and w.scratch != NULL and w.counters != NULL and w.wake_fd >= 0
+            and slots_init(&w.clients, sizeof(ClientConn)) and mailbox_init(&w.inbox) and w.io.start(w))
+
+
+cdef void worker_run(Worker *w) noexcept nogil:
+    """Turn until told to stop."""
+    cdef Conn *c
+    cdef Conn *next
+    cdef Timer *timer
+    while not pgpool_load32(&w.stop):
+        w.io.turn(w, 0 if w.again_head != NULL else timers_wait_ms(&w.timers, pgpool_now_us()))
+        next = w.again_head
+        w.again_head = w.again_tail = NULL
+        while next != NULL:
+            c = next
+            next = c.again_next
+            c.again = 0
+            if not c.doomed:
+                w.io.pump(w, c)
+        timer = timers_due(&w.timers, w.now_us)
+        while timer != NULL:
+            timer_fired(w, timer)
+            timer = timers_due(&w.timers, w.now_us)
+        end_the_doomed(w)
+
+
+cdef void worker_close(Worker *w) noexcept nogil:
+    """After its thread has ended: close every client of this worker, without a word."""
+    cdef uint32_t slot
+    cdef ClientConn *c
+    for slot in range(w.clients.n_chunks * 256):
+        c = <ClientConn *>slot_at(&w.clients, slot)
+        if c.conn.head.live:
+            login_end(w, c)
+            conn_close(w, &c.conn)
+            block_unref(w.plane.settings, c.settings)
+            c.settings = NULL
+            c.conn.head.live = 0
+
+
+cdef void worker_free(Worker *w) noexcept nogil:
+    """Give back what worker_init took."""
+    cdef uint32_t i
+    cdef Mail mail
+    if w.io != NULL:
+        w.io.stop(w)
+    if w.wake_fd >= 0:
+        close(w.wake_fd)
+    if w.spare_fd >= 0:
+        close(w.spare_fd)
+    if w.inbox.cells != NULL:
+        while mailbox_take(&w.inbox, &mail):
+            if mail.kind == MAIL_ACCEPTED:
+                close(<int>mail.a)
+            free(mail.data)
+    mailbox_free(&w.inbox)
+    slots_free(&w.clients)
+    if w.counters != NULL:
+        for i in range(MAX_POOLS):
+            free(w.counters[i])
+    free(w.counters)
+    free(w.buf)
+    free(w.scratch)
+
+
+cdef Upcalls upcalls
+upcalls.bytes = up_bytes
+upcalls.closed = up_closed
+upcalls.hangup = up_hangup
+upcalls.accept = up_accept
+upcalls.woken = up_woken

@@ -1,0 +1,238 @@
+"""Cancel requests: they end the query that they were meant for, and never another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import threading
+
+import psycopg
+import pytest
+import trio
+
+from pgpool_core.testing import PostgresServer, ScriptedPeer, connect_peer, frontend
+from tests.conftest import PASSWORDS, PoolerFactory, Target
+from tests.console import Console
+from tests.peers import Place, letters, logged_in, values
+from tests.watching import until, until_async
+
+PROTOCOL_3_2 = 0x00030002
+RUNNING = "select count(*) from pg_stat_activity where state = 'active' and query like '%pg_sleep(61)%' and pid <> pg_backend_pid()"
+
+
+async def cancel(place: Place, pid: int, key: bytes) -> None:
+    """Send one CancelRequest and wait until the other side has done with it."""
+    async with await connect_peer((place.host, place.port)) as peer:
+        await peer.send(frontend.cancel(pid, key))
+        with contextlib.suppress(trio.BrokenResourceError):
+            assert await peer.stream.receive_some(1) == b""
+
+
+async def cancel_until_told(place: Place, peer: ScriptedPeer) -> str:
+    """Cancel the query of `peer` and read on to ReadyForQuery."""
+    await cancel(place, peer.pid, peer.key)
+    return letters(await peer.until("Z"))
+
+
+async def test_a_running_query_is_cancelled(target: Target, postgres: PostgresServer) -> None:
+    async with logged_in(target) as peer:
+        await peer.send(frontend.query("select pg_sleep(61)"))
+        await until_async(lambda: postgres.sql(RUNNING) == "1")
+        assert await cancel_until_told(target, peer) == "TEZ"
+        assert values(await peer.query("select 'lives on'")) == [[b"lives on"]]
+
+
+async def test_a_cancelled_transaction_can_be_rolled_back(target: Target, postgres: PostgresServer) -> None:
+    async with logged_in(target) as peer:
+        await peer.query("begin")
+        await peer.send(frontend.query("select pg_sleep(61)"))
+        await until_async(lambda: postgres.sql(RUNNING) == "1")
+        await cancel(target, peer.pid, peer.key)
+        assert (await peer.until("Z"))[-1].body == b"E"
+        assert (await peer.query("rollback"))[-1].body == b"I"
+
+
+@pytest.mark.parametrize("method", ["cancel_safe", "cancel"])
+def test_psycopg_cancels(target: Target, postgres: PostgresServer, method: str) -> None:
+    with psycopg.connect(target.url("app", "app"), autocommit=True) as connection:
+        thread = threading.Thread(
+            target=lambda: (until(lambda: postgres.sql(RUNNING) == "1"), getattr(connection, method)())
+        )
+        thread.start()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            connection.execute("select pg_sleep(61)")
+        thread.join()
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("how", ["key", "pid", "short", "long", "none"])
+async def test_a_wrong_key_cancels_nothing(target: Target, postgres: PostgresServer, how: str) -> None:
+    if how == "long" and target.is_direct:
+        pytest.skip("PostgreSQL 15 reads the first 4 bytes of a longer key")
+    async with logged_in(target) as peer:
+        await peer.send(frontend.query("select pg_sleep(61)"))
+        await until_async(lambda: postgres.sql(RUNNING) == "1")
+        wrong = bytes(byte ^ 0x55 for byte in peer.key)
+        requests = {
+            "key": (peer.pid, wrong),
+            "pid": (peer.pid ^ 1, peer.key),
+            "short": (peer.pid, peer.key[:3]),
+            "long": (peer.pid, peer.key + os.urandom(28)),
+            "none": (peer.pid, b""),
+        }
+        await cancel(target, *requests[how])
+        await peer.expect_silence()
+        assert postgres.sql(RUNNING) == "1"
+        assert await cancel_until_told(target, peer) == "TEZ"
+
+
+async def test_a_cancel_that_comes_too_late_ends_nothing(target: Target) -> None:
+    async with logged_in(target) as peer:
+        await peer.query("select 1")
+        await cancel(target, peer.pid, peer.key)
+        if target.is_direct:
+            return  # PostgreSQL's own signal may still be on its way
+        for _ in range(20):
+            assert letters(await peer.query("select 1")) == "TDCZ"
+
+
+async def test_a_queued_query_is_cancelled_and_its_session_lives_on(pooler: PoolerFactory) -> None:
+    place = pooler(pool_mode="transaction", default_pool_size=1)
+    with Console(place) as console:
+        async with logged_in(place) as holder, logged_in(place) as waiter:
+            await holder.query("begin")
+            await waiter.send(frontend.query("select 'never run'"))
+            await until_async(lambda: console.waiting() == 1)
+            await cancel(place, waiter.pid, waiter.key)
+            told = await waiter.expect_error("57014")
+            assert told.fields["S"] == "ERROR"
+            assert (await waiter.expect("Z")).body == b"I"
+            assert console.waiting() == 0
+            await waiter.send(frontend.query("select 'run'"))
+            await until_async(lambda: console.waiting() == 1)
+            await holder.query("commit")
+            assert values(await waiter.until("Z")) == [[b"run"]]
+
+
+async def test_a_queued_conversation_is_cancelled_up_to_its_sync(pooler: PoolerFactory) -> None:
+    place = pooler(pool_mode="transaction", default_pool_size=1)
+    with Console(place) as console:
+        async with logged_in(place) as holder, logged_in(place) as waiter:
+            await holder.query("begin")
+            await waiter.send(frontend.parse("select 1"), frontend.bind(), frontend.execute(), frontend.sync())
+            await until_async(lambda: console.waiting() == 1)
+            await cancel(place, waiter.pid, waiter.key)
+            assert letters(await waiter.until("Z")) == "EZ"
+            await holder.query("commit")
+            assert values(await waiter.query("select 2")) == [[b"2"]]
+
+
+async def test_a_cancelled_waiter_leaves_the_queue_to_those_behind_it(pooler: PoolerFactory) -> None:
+    place = pooler(pool_mode="transaction", default_pool_size=1)
+    with Console(place) as console:
+        async with logged_in(place) as holder, logged_in(place) as first, logged_in(place) as second:
+            await holder.query("begin")
+            await first.send(frontend.query("select 'first'"))
+            await until_async(lambda: console.waiting() == 1)
+            await second.send(frontend.query("select 'second'"))
+            await until_async(lambda: console.waiting() == 2)
+            await cancel(place, first.pid, first.key)
+            await first.expect_error("57014")
+            await holder.query("commit")
+            assert values(await second.until("Z")) == [[b"second"]]
+
+
+async def test_cancels_never_hit_the_next_client_of_a_server(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(pool_mode="transaction", default_pool_size=1, max_client_conn=1000)
+
+    async def be_cancelled(turns: int, done: trio.Event) -> None:
+        async with logged_in(place) as peer:
+            for _ in range(turns):
+                await peer.send(frontend.query("select pg_sleep(0.002)"))
+                await cancel(place, peer.pid, peer.key)
+                assert letters(await peer.until("Z")) in ("TDCZ", "TEZ", "EZ")
+        done.set()
+
+    async def be_left_alone(done: trio.Event) -> None:
+        async with logged_in(place) as peer:
+            while not done.is_set():
+                assert letters(await peer.query("select 1")) == "TDCZ"
+
+    done = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(be_cancelled, 100, done)
+        nursery.start_soon(be_left_alone, done)
+        nursery.start_soon(be_left_alone, done)
+
+
+async def test_nothing_is_left_of_a_cancel(pooler: PoolerFactory, postgres: PostgresServer) -> None:
+    place = pooler(pool_mode="transaction", default_pool_size=2)
+    with Console(place) as console:
+        async with logged_in(place) as peer:
+            for _ in range(3):
+                await peer.send(frontend.query("select pg_sleep(61)"))
+                await until_async(lambda: postgres.sql(RUNNING) == "1")
+                assert await cancel_until_told(place, peer) == "TEZ"
+
+            def settled() -> bool:
+                pool = console.pool()
+                names = ("cl_active_cancel_req", "cl_waiting_cancel_req", "sv_active_cancel", "sv_being_canceled")
+                return sum(pool[name] for name in names) == 0 and pool["sv_idle"] == 1
+
+            await until_async(settled)
+
+
+async def test_a_flood_of_cancels_disturbs_nobody(pooler: PoolerFactory, postgres: PostgresServer) -> None:
+    place = pooler(pool_mode="transaction", default_pool_size=2, max_client_conn=1000)
+    async with logged_in(place) as victim, logged_in(place) as other:
+        await victim.send(frontend.query("select pg_sleep(61)"))
+        await until_async(lambda: postgres.sql(RUNNING) == "1")
+        async with trio.open_nursery() as nursery:
+            for number in range(100):
+                nursery.start_soon(cancel, place, victim.pid, struct.pack("!I", number))
+            for _ in range(20):
+                assert values(await other.query("select 1")) == [[b"1"]]
+        assert await cancel_until_told(place, victim) == "TEZ"
+
+
+@pytest.mark.parametrize(
+    ("version", "options"),
+    [(PROTOCOL_3_2, {}), (0x0003270F, {}), (0x00030000, {"_pq_.shiny": "1"}), (PROTOCOL_3_2, {"_pq_.shiny": "1"})],
+    ids=["3.2", "3.9999", "option", "both"],
+)
+async def test_a_newer_protocol_is_negotiated_down(target: Target, version: int, options: dict[str, str]) -> None:
+    if target.kind == "pgbouncer":
+        pytest.skip("PgBouncer 1.18 refuses every other version than 3.0")
+    async with await connect_peer((target.host, target.port)) as peer:
+        startup = frontend.startup("app", "app", version, **options)
+        await peer.send(startup)
+        told = await peer.expect("v")
+        minor, count = struct.unpack_from("!II", told.body)
+        assert (minor & 0xFFFF, count) == (0, len(options))
+        assert told.body[8:] == b"".join(name.encode() + b"\0" for name in options)
+        await peer.expect("R")
+    with socket.create_connection((target.host, target.port), timeout=10) as probe:
+        probe.sendall(frontend.startup("app", "app"))
+        assert probe.recv(1) == b"R"
+
+
+async def test_who_was_negotiated_down_gets_a_key_of_four_bytes_that_works(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    place = pooler(auth_type="trust", databases={"app": _forced(postgres)})
+    async with await connect_peer((place.host, place.port)) as peer:
+        await peer.send(frontend.startup("app", "app", PROTOCOL_3_2))
+        came = await peer.until("Z")
+        assert came[0].type == b"v"
+        key_data = next(message.body for message in came if message.type == b"K")
+        assert len(key_data) == 8
+        await peer.send(frontend.query("select pg_sleep(61)"))
+        await until_async(lambda: postgres.sql(RUNNING) == "1")
+        await cancel(place, struct.unpack_from("!I", key_data)[0], key_data[4:])
+        assert letters(await peer.until("Z")) == "TEZ"
+
+
+def _forced(postgres: PostgresServer) -> str:
+    return f"host={postgres.host} port={postgres.port} user=app password={PASSWORDS['app']}"

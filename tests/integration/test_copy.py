@@ -1,0 +1,191 @@
+"""COPY in and out, by both protocols, with everything that can go wrong in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from pgpool_core.testing import PostgresServer, frontend
+from tests.conftest import Target
+from tests.peers import letters, logged_in, values
+
+pytestmark = pytest.mark.pooler(default_pool_size=1)  # who leaves a server in COPY is found out by the next client
+
+MIB = 2**20
+
+
+@pytest.fixture
+def table(postgres: PostgresServer) -> Iterator[str]:
+    """An empty table `copied(x int, t text)`."""
+    postgres.sql("create table copied(x int, t text); grant all on copied to public", database="app")
+    yield "copied"
+    postgres.sql("drop table copied", database="app")
+
+
+async def test_copy_out(target: Target) -> None:
+    async with logged_in(target) as peer:
+        answer = await peer.query("copy (select generate_series(1, 3)) to stdout")
+        assert letters(answer) == "HdddcCZ"
+        assert b"".join(message.body for message in answer if message.type == b"d") == b"1\n2\n3\n"
+        assert values(await peer.query("select 1")) == [[b"1"]]
+
+
+async def test_copy_in(target: Target, table: str) -> None:
+    async with logged_in(target) as peer, logged_in(target) as other:
+        await peer.send(frontend.query(f"copy {table} from stdin"))
+        await peer.expect("G")
+        await peer.send(frontend.copy_data(b"1\tone\n2\tt"), frontend.copy_data(b"wo\n"), frontend.copy_done())
+        answer = await peer.until("Z")
+        assert letters(answer) == "CZ"
+        assert answer[0].text == "COPY 2"
+        assert values(await other.query(f"select x, t from {table} order by x")) == [[b"1", b"one"], [b"2", b"two"]]
+
+
+async def test_the_client_may_give_up_a_copy(target: Target, table: str) -> None:
+    async with logged_in(target) as peer:
+        await peer.send(frontend.query(f"copy {table} from stdin"))
+        await peer.expect("G")
+        await peer.send(frontend.copy_data(b"1\tone\n"), frontend.copy_fail("changed my mind"))
+        answer = await peer.until("Z")
+        assert letters(answer) == "EZ"
+        assert answer[0].fields["C"] == "57014"
+        assert "changed my mind" in answer[0].fields["M"]
+        assert values(await peer.query(f"select count(*) from {table}")) == [[b"0"]]
+
+
+async def test_bad_data_ends_a_copy_and_what_comes_late_is_dropped(target: Target, table: str) -> None:
+    async with logged_in(target) as peer, logged_in(target) as other:
+        await peer.send(frontend.query(f"copy {table} from stdin"))
+        await peer.expect("G")
+        await peer.send(frontend.copy_data(b"not a number\tone\n"))
+        await peer.expect_error("22P02")
+        await peer.expect("Z")
+        # Sent before the client could know; PostgreSQL drops CopyData, CopyDone and CopyFail outside a COPY.
+        await peer.send(frontend.copy_data(b"2\ttwo\n"), frontend.copy_data(b"3\tthree\n"), frontend.copy_done())
+        assert values(await peer.query(f"select count(*) from {table}")) == [[b"0"]]
+        assert values(await other.query("select 1")) == [[b"1"]]
+
+
+async def test_bad_data_found_while_more_is_on_its_way(target: Target, table: str) -> None:
+    async with logged_in(target) as peer, logged_in(target) as other:
+        rows = frontend.copy_data(b"nonsense\tx\n") + frontend.copy_data(b"1\tx\n" * 1000) * 50 + frontend.copy_done()
+        await peer.send(frontend.query(f"copy {table} from stdin") + rows + frontend.query("select 'next'"))
+        assert letters(await peer.until("Z")) == "GEZ"
+        assert values(await peer.until("Z")) == [[b"next"]]
+        assert values(await other.query("select 1")) == [[b"1"]]
+
+
+async def test_two_copies_in_one_query(target: Target, table: str) -> None:
+    async with logged_in(target) as peer:
+        await peer.send(frontend.query(f"copy {table} from stdin; copy {table} from stdin; copy {table} to stdout"))
+        await peer.expect("G")
+        await peer.send(frontend.copy_data(b"1\ta\n"), frontend.copy_done())
+        await peer.expect("CG")
+        await peer.send(frontend.copy_data(b"2\tb\n"), frontend.copy_done())
+        assert letters(await peer.until("Z")) == "CHddcCZ"
+        assert values(await peer.query("select 1")) == [[b"1"]]
+
+
+async def test_a_copy_inside_a_transaction(target: Target, table: str) -> None:
+    async with logged_in(target) as peer:
+        await peer.query("begin")
+        await peer.send(frontend.query(f"copy {table} from stdin"))
+        await peer.expect("G")
+        await peer.send(frontend.copy_data(b"1\ta\n"), frontend.copy_done())
+        assert (await peer.until("Z"))[-1].body == b"T"
+        assert values(await peer.query(f"select count(*) from {table}")) == [[b"1"]]
+        assert (await peer.query("rollback"))[-1].body == b"I"
+        assert values(await peer.query(f"select count(*) from {table}")) == [[b"0"]]
+
+
+async def test_an_extended_copy_whose_first_sync_postgres_ignores(target: Target, table: str) -> None:
+    async with logged_in(target) as peer, logged_in(target) as other:
+        await peer.send(
+            frontend.parse(f"copy {table} from stdin"), frontend.bind(), frontend.execute(), frontend.sync()
+        )
+        await peer.expect("12G")
+        await peer.send(frontend.copy_data(b"1\ta\n"), frontend.sync(), frontend.flush(), frontend.copy_data(b"2\tb\n"))
+        await peer.send(frontend.copy_done(), frontend.sync())
+        answer = await peer.until("Z")
+        assert letters(answer) == "CZ"  # one ReadyForQuery: the Syncs inside the COPY have no answer
+        assert values(await peer.query(f"select count(*) from {table}")) == [[b"2"]]
+        assert values(await other.query("select 1")) == [[b"1"]]
+
+
+async def test_an_extended_copy_sent_in_one_go(target: Target, table: str) -> None:
+    async with logged_in(target) as peer, logged_in(target) as other:
+        await peer.send(
+            frontend.parse(f"copy {table} from stdin")
+            + frontend.bind()
+            + frontend.execute()
+            + frontend.sync()
+            + frontend.copy_data(b"1\ta\n")
+            + frontend.copy_done()
+            + frontend.sync()
+        )
+        assert letters(await peer.until("Z")) == "12GCZ"
+        assert values(await other.query(f"select count(*) from {table}")) == [[b"1"]]
+        assert values(await peer.query("select 1")) == [[b"1"]]
+
+
+async def test_an_extended_copy_that_fails_skips_to_the_sync_after_it(target: Target, table: str) -> None:
+    async with logged_in(target) as peer, logged_in(target) as other:
+        await peer.send(frontend.parse(f"copy {table} from stdin"), frontend.bind(), frontend.execute())
+        await peer.send(frontend.flush())
+        await peer.expect("12G")
+        await peer.send(frontend.copy_data(b"nonsense\ta\n"))
+        await peer.expect_error("22P02")
+        await peer.send(frontend.copy_data(b"2\tb\n"), frontend.copy_done(), frontend.sync())
+        assert letters(await peer.until("Z")) == "Z"
+        assert values(await other.query(f"select count(*) from {table}")) == [[b"0"]]
+
+
+async def test_an_extended_copy_out(target: Target) -> None:
+    async with logged_in(target) as peer:
+        await peer.send(
+            frontend.parse("copy (select 1) to stdout"), frontend.bind(), frontend.execute(), frontend.sync()
+        )
+        assert letters(await peer.until("Z")) == "12HdcCZ"
+
+
+async def test_a_copy_out_that_fails_in_the_middle(target: Target) -> None:
+    async with logged_in(target) as peer, logged_in(target) as other:
+        answer = await peer.query("copy (select 1/(500 - x) from generate_series(1, 1000) x) to stdout")
+        assert letters(answer) == "H" + "d" * 499 + "EZ"
+        assert values(await peer.query("select 1")) == [[b"1"]]
+        assert values(await other.query("select 1")) == [[b"1"]]
+
+
+def test_a_big_copy_both_ways(target: Target, table: str) -> None:
+    line = "text " * 200
+    with psycopg.connect(target.url("app", "app"), autocommit=True) as connection:
+        with connection.cursor() as cursor, cursor.copy(f"copy {table} from stdin") as copy:
+            for number in range(20_000):
+                copy.write_row((number, line))
+        assert connection.execute(f"select count(*), sum(length(t)) from {table}").fetchone() == (20_000, 20_000_000)
+        with connection.cursor() as cursor, cursor.copy(f"copy (select t from {table}) to stdout") as copy:
+            assert sum(len(block) for block in copy) == 20_000 * (len(line) + 1)
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+def test_a_copy_that_psycopg_breaks_off(target: Target, table: str) -> None:
+    class ChangedMyMind(Exception): ...
+
+    with psycopg.connect(target.url("app", "app"), autocommit=True) as connection:
+        with (
+            pytest.raises(ChangedMyMind),
+            connection.cursor() as cursor,
+            cursor.copy(f"copy {table} from stdin") as copy,
+        ):
+            copy.write_row((1, "one"))
+            raise ChangedMyMind
+        assert connection.execute(f"select count(*) from {table}").fetchone() == (0,)
+        with connection.cursor() as cursor, cursor.copy("copy (select generate_series(1, 1000000)) to stdout") as copy:
+            assert copy.read()
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                connection.cancel()
+                while copy.read():
+                    pass
+        assert connection.execute("select 1").fetchone() == (1,)

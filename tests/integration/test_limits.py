@@ -1,0 +1,311 @@
+"""How many servers and clients there may be, who waits for whom, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psycopg
+import pytest
+import trio
+
+from pgpool_core.testing import PeerMismatch, PoolerProcess, PostgresServer, connect_peer, frontend
+from tests.conftest import PASSWORDS, PoolerFactory
+from tests.console import Console
+from tests.peers import logged_in, values
+from tests.watching import until, until_async
+
+COUNT_USER = "select count(*), pg_sleep(0.003) from pg_stat_activity where usename = current_user"
+COUNT_DATABASE = "select count(*), pg_sleep(0.003) from pg_stat_activity where datname = current_database()"
+
+
+async def most_seen(
+    place: PoolerProcess, sql: str, logins: Sequence[tuple[str, str]], *, clients: int = 12, turns: int = 8
+) -> int:
+    """The largest number that `sql` answered while `clients` clients asked it at once, as users and databases of `logins`."""
+    seen = []
+
+    async def ask(user: str, database: str) -> None:
+        async with logged_in(place, user, database) as peer:
+            for _ in range(turns):
+                ((count, _),) = values(await peer.query(sql))
+                assert count is not None
+                seen.append(int(count))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(clients):
+            nursery.start_soon(ask, *logins[number % len(logins)])
+    assert len(seen) == clients * turns
+    return max(seen)
+
+
+async def fatal(place: PoolerProcess, user: str = "app", database: str = "app") -> str:
+    """What refuses a login."""
+    async with await connect_peer((place.host, place.port)) as peer:
+        with pytest.raises(PeerMismatch) as caught:
+            await peer.log_in(user, database, PASSWORDS[user])
+    return str(caught.value)
+
+
+# -- servers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_a_pool_has_as_many_servers_as_it_may_as_postgres_counts_them(
+    any_pooler: PoolerFactory, size: int
+) -> None:
+    place = any_pooler(default_pool_size=size)
+    assert await most_seen(place, COUNT_USER, [("app", "app")]) == size
+
+
+async def test_with_several_workers_the_size_of_a_pool_is_the_same(pooler: PoolerFactory) -> None:
+    place = pooler(default_pool_size=3, workers=3)
+    assert await most_seen(place, COUNT_USER, [("app", "app")]) == 3
+
+
+async def test_the_size_of_one_database_goes_before_the_general_one(
+    any_pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    at = f"host={postgres.host} port={postgres.port}"
+    place = any_pooler(databases={"app": f"{at} pool_size=2", "*": at}, default_pool_size=1)
+    assert await most_seen(place, COUNT_USER, [("app", "app")]) == 2
+    with Console(place) as console:
+        assert len([row for row in console.rows("SHOW SERVERS") if row["database"] == "app"]) == 2
+
+
+async def test_max_db_connections_counts_every_user_of_a_database(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(default_pool_size=5, max_db_connections=3)
+    assert 1 <= await most_seen(place, COUNT_DATABASE, [("app", "other"), ("legacy", "other"), ("plain", "other")]) <= 3
+
+
+async def test_max_user_connections_counts_every_database_of_a_user(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(default_pool_size=5, max_user_connections=3)
+    assert 1 <= await most_seen(place, COUNT_USER, [("plain", "app"), ("plain", "other")]) <= 3
+
+
+async def test_an_idle_server_makes_room_for_who_shares_its_limit(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(default_pool_size=5, max_db_connections=1)
+    async with logged_in(place, "app") as one, logged_in(place, "legacy") as two:
+        for client, name in ((one, b"app"), (two, b"legacy"), (one, b"app")):
+            assert values(await client.query("select current_user")) == [[name]]
+
+
+def test_min_pool_size_is_kept_for_a_pool_with_clients(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(min_pool_size=3, default_pool_size=5)
+    with psycopg.connect(place.url("app", "app")) as connection, Console(place) as console:
+        connection.execute("select 1")
+        until(lambda: len(console.rows("SHOW SERVERS")) == 3, what="three servers")
+
+
+def test_a_reserve_helps_who_has_waited(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(default_pool_size=1, reserve_pool_size=1, reserve_pool_timeout=1)
+    with (
+        psycopg.connect(place.url("app", "app")) as holder,
+        psycopg.connect(place.url("app", "app"), autocommit=True) as waiter,
+    ):
+        holder.execute("select 1")
+        assert waiter.execute("select 'served'").fetchone() == ("served",)
+        row = waiter.execute("select count(*) from pg_stat_activity where usename = current_user").fetchone()
+        assert row == (2,)
+
+
+def test_without_a_reserve_who_waits_goes_on_waiting(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(default_pool_size=1, reserve_pool_size=0, query_wait_timeout=1)
+    with (
+        psycopg.connect(place.url("app", "app")) as holder,
+        psycopg.connect(place.url("app", "app"), autocommit=True) as waiter,
+    ):
+        holder.execute("select 1")
+        with pytest.raises(psycopg.OperationalError, match="query_wait_timeout"):
+            waiter.execute("select 1")
+        assert waiter.broken
+        assert holder.execute("select 2").fetchone() == (2,)
+
+
+def test_a_server_too_long_idle_is_closed(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(server_idle_timeout=1)
+    with psycopg.connect(place.url("app", "app"), autocommit=True) as connection, Console(place) as console:
+        connection.execute("select 1")
+        assert len(console.rows("SHOW SERVERS")) == 1
+        until(lambda: not console.rows("SHOW SERVERS"))
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+def test_a_server_lives_no_longer_than_it_may(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(server_lifetime=1, default_pool_size=1)
+    with psycopg.connect(place.url("app", "app"), autocommit=True) as connection:
+        first = connection.execute("select pg_backend_pid()").fetchone()
+        until(lambda: connection.execute("select pg_backend_pid()").fetchone() != first)
+
+
+# -- clients -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_client_too_many_is_told_which_setting(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(max_client_conn=3)
+    async with logged_in(place) as one, logged_in(place), logged_in(place):
+        assert "no more connections allowed (max_client_conn)" in await fatal(place)
+        assert values(await one.query("select 1")) == [[b"1"]]
+    with Console(place) as console:  # three have left: there is room again
+        until(lambda: console.lists()["used_clients"] <= 1)
+        async with logged_in(place) as again:
+            assert values(await again.query("select 1")) == [[b"1"]]
+
+
+async def test_the_console_is_open_when_no_client_may_enter(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(max_client_conn=1)
+    async with logged_in(place):
+        with Console(place) as console:
+            assert console.pool()
+
+
+async def test_who_gives_up_at_login_gives_its_place_back(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(max_client_conn=2)
+    for _ in range(20):
+        async with await connect_peer((place.host, place.port)) as peer:
+            await peer.send(frontend.startup("app", "app"))
+            await peer.receive()
+            await peer.cut()
+    with Console(place) as console:
+        until(lambda: console.lists()["used_clients"] == 1)
+        async with logged_in(place) as one:
+            assert values(await one.query("select 1")) == [[b"1"]]
+
+
+# -- waiting -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_who_came_first_is_served_first(pooler: PoolerFactory, postgres: PostgresServer, workers: int) -> None:
+    place = pooler(default_pool_size=1, workers=workers)
+    await check_order(place, postgres)
+
+
+async def test_who_came_first_is_served_first_by_pgbouncer(pgbouncer: PoolerFactory, postgres: PostgresServer) -> None:
+    await check_order(pgbouncer(default_pool_size=1), postgres)
+
+
+async def check_order(place: PoolerProcess, postgres: PostgresServer) -> None:
+    """Queue clients up one after the other and let each draw a number."""
+    names = [("app", "app")] * 12
+    await trio.to_thread.run_sync(
+        lambda: postgres.sql("drop sequence if exists turn; create sequence turn; grant all on turn to app", database="app")
+    )
+    drawn: dict[int, bytes | None] = {}
+
+    async def draw(number: int) -> None:
+        async with logged_in(place) as peer:
+            await queue[number].wait()
+            ((drawn[number],),) = values(await peer.query("select nextval('turn')"))
+
+    with Console(place) as console:
+        queue = [trio.Event() for _ in names]
+        async with logged_in(place) as holder, trio.open_nursery() as nursery:
+            await holder.query("begin")
+            for number in range(len(names)):
+                nursery.start_soon(draw, number)
+            for number, event in enumerate(queue, start=1):
+                event.set()
+                await until_async(lambda: console.waiting() == number, what=f"{number} waiting")  # noqa: B023
+            await holder.query("commit")
+    assert drawn == {number: str(number + 1).encode() for number in range(len(names))}
+
+
+def test_who_has_waited_too_long_is_told_which_setting(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(default_pool_size=1, query_wait_timeout=1)
+    with psycopg.connect(place.url("app", "app")) as holder:
+        holder.execute("select 1")
+        for _ in range(2):
+            with (
+                psycopg.connect(place.url("app", "app"), autocommit=True) as waiter,
+                pytest.raises(psycopg.OperationalError, match="query_wait_timeout"),
+            ):
+                waiter.execute("select 1")
+        holder.commit()
+    with psycopg.connect(place.url("app", "app"), autocommit=True) as late:
+        assert late.execute("select 1").fetchone() == (1,)
+
+
+async def test_who_leaves_the_queue_leaves_no_gap(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(default_pool_size=1)
+    with Console(place) as console:
+        async with logged_in(place) as holder, logged_in(place) as gone, logged_in(place) as stays:
+            await holder.query("begin")
+            await gone.send(frontend.query("select 'gone'"))
+            await until_async(lambda: console.waiting() == 1)
+            await stays.send(frontend.query("select 'stays'"))
+            await until_async(lambda: console.waiting() == 2)
+            await gone.cut()
+            await until_async(lambda: console.waiting() == 1)
+            await holder.query("commit")
+            assert values(await stays.until("Z")) == [[b"stays"]]
+
+
+async def test_maxwait_tells_how_long_the_first_has_waited(pooler: PoolerFactory) -> None:
+    place = pooler(default_pool_size=1)
+    with Console(place) as console:
+        async with logged_in(place) as holder, logged_in(place) as waiter:
+            await holder.query("begin")
+            await waiter.send(frontend.query("select 1"))
+            await until_async(lambda: console.pool()["maxwait"] >= 1)
+            await holder.query("commit")
+            await waiter.until("Z")
+            pool = console.pool()
+            assert (pool["maxwait"], pool["maxwait_us"], pool["cl_waiting"]) == (0, 0, 0)
+
+
+async def test_forty_clients_with_half_a_message_hold_no_server(pooler: PoolerFactory) -> None:
+    place = pooler(default_pool_size=2, message_stall_timeout=60)
+    half = frontend.query("select 'never finished'")[:20]
+    with Console(place) as console:
+        async with trio.open_nursery() as nursery:
+            done = trio.Event()
+            sent = 0
+
+            async def send_half() -> None:
+                nonlocal sent
+                async with logged_in(place) as peer:
+                    await peer.send(half)
+                    sent += 1
+                    await done.wait()
+
+            for _ in range(40):
+                nursery.start_soon(send_half)
+            await until_async(lambda: sent == 40)
+            async with logged_in(place) as fresh:
+                for _ in range(10):
+                    assert values(await fresh.query("select 1")) == [[b"1"]]
+            assert (console.pool()["sv_active"], console.pool()["cl_waiting"]) == (0, 0)
+            done.set()
+
+
+async def test_half_a_message_can_be_finished_later(pooler: PoolerFactory) -> None:
+    place = pooler(default_pool_size=1)
+    message = frontend.query("select 'finished'")
+    async with logged_in(place) as slow, logged_in(place) as other:
+        for cut in (1, 4, 5, 20):
+            await slow.send(message[:cut])
+            assert values(await other.query("select 'meanwhile'")) == [[b"meanwhile"]]
+            await slow.send(message[cut:])
+            assert values(await slow.until("Z")) == [[b"finished"]]
+
+
+async def test_a_large_message_that_stalls_gives_its_server_up(pooler: PoolerFactory) -> None:
+    place = pooler(default_pool_size=1, message_stall_timeout=1)
+    message = frontend.query("select length('" + "l" * 4_000_000 + "')")
+    async with logged_in(place) as staller, logged_in(place) as other:
+        await staller.send(message[:2_000_000])
+        assert values(await other.query("select 'served'")) == [[b"served"]]
+        while (came := await staller.receive()) is not None:
+            assert came.type == b"E"
+
+
+async def test_a_large_message_that_is_only_slow_is_not_cut(pooler: PoolerFactory) -> None:
+    place = pooler(default_pool_size=1, message_stall_timeout=1)
+    message = frontend.query("select length('" + "l" * 1_000_000 + "')")
+    async with logged_in(place) as slow:
+        for at in range(0, len(message), 100_000):
+            await slow.send(message[at : at + 100_000])
+            with trio.move_on_after(0.2):  # 2 s in all, never 1 s without a byte
+                await slow.stream.receive_some(1)
+                raise AssertionError("an answer before the question was complete")
+        assert values(await slow.until("Z")) == [[b"1000000"]]
