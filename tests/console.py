@@ -17,7 +17,12 @@ class Console:
     """One admin connection to `pooler`; it counts as a client of the database `pgbouncer`, and of nothing else."""
 
     def __init__(self, pooler: PoolerProcess, user: str = "admin") -> None:
-        self._connection = psycopg.connect(pooler.url(user, "pgbouncer"), autocommit=True, row_factory=dict_row)
+        self._connection = psycopg.connect(
+            pooler.url(user, "pgbouncer"),
+            autocommit=True,
+            row_factory=dict_row,
+            prepare_threshold=None,  # the console speaks the simple protocol only
+        )
 
     def __enter__(self) -> Self:
         return self

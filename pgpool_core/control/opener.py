@@ -93,10 +93,9 @@ class Opener:
             return
         record.failures = record.retry_us = 0
         parameters = tuple(opened.parameters)
-        tag = logs.server_tag(server, record.key.database, record.key.user, opened.host, opened.port)
         fd = opened.detach()
         try:
-            self._engine.adopt_server(
+            server_id = self._engine.adopt_server(
                 server,
                 fd,
                 backend_pid=opened.backend_pid,
@@ -110,8 +109,9 @@ class Opener:
         except Exception:
             os.close(fd)
             self._engine.abandon_server(server)
-            logs.LOGGER.exception("%s", logs.line(tag, "cannot be adopted"))
+            logs.LOGGER.exception("%s", logs.line(str(record.key), "a server connection cannot be adopted"))
             return
+        tag = logs.server_tag(server_id, record.key.database, record.key.user, opened.host, opened.port)
         if parameters != record.welcome:
             record.welcome = parameters
             self._engine.set_welcome(record.id, parameters)

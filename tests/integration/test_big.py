@@ -63,7 +63,6 @@ async def test_a_message_above_every_buffer_in_small_pieces(target: Target) -> N
 async def test_a_slow_reader_stops_its_server_and_nobody_else(pooler: PoolerFactory, postgres: PostgresServer) -> None:
     place = pooler(pool_mode="transaction", default_pool_size=2)
     async with logged_in(place) as slow, logged_in(place) as other:
-        slow.narrow()
         pid = values(await slow.query("select pg_backend_pid()"))[0][0]
         assert pid is not None
         await other.query("select 1")

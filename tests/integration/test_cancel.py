@@ -176,12 +176,14 @@ async def test_nothing_is_left_of_a_cancel(pooler: PoolerFactory, postgres: Post
                 await until_async(lambda: postgres.sql(RUNNING) == "1")
                 assert await cancel_until_told(place, peer) == "TEZ"
 
-            def settled() -> bool:
-                pool = console.pool()
-                names = ("cl_active_cancel_req", "cl_waiting_cancel_req", "sv_active_cancel", "sv_being_canceled")
-                return sum(pool[name] for name in names) == 0 and pool["sv_idle"] == 1
-
-            await until_async(settled)
+            names = (
+                "cl_active_cancel_req",
+                "cl_waiting_cancel_req",
+                "sv_active_cancel",
+                "sv_being_canceled",
+                "sv_idle",
+            )
+            await until_async(lambda: [console.pool()[name] for name in names] == [0, 0, 0, 0, 1])
 
 
 async def test_a_flood_of_cancels_disturbs_nobody(pooler: PoolerFactory, postgres: PostgresServer) -> None:

@@ -57,7 +57,10 @@ async def test_parameters_of_every_kind_arrive(target: Target) -> None:
     )
     async with logged_in(target) as peer:
         await peer.send(
-            frontend.parse("select $1, $2", types=[INT8, TEXT]), Message(b"B", binary), frontend.execute(), frontend.sync()
+            frontend.parse("select $1, $2", types=[INT8, TEXT]),
+            Message(b"B", binary),
+            frontend.execute(),
+            frontend.sync(),
         )
         assert values(await peer.until("Z")) == [[struct.pack("!q", 2**40), None]]
 
@@ -144,9 +147,7 @@ async def test_an_error_inside_a_transaction_leaves_it_failed(target: Target) ->
 
 async def test_a_simple_query_may_follow_without_sync(target: Target) -> None:
     async with logged_in(target) as peer:
-        await peer.send(
-            frontend.parse("select 1"), frontend.bind(), frontend.execute(), frontend.query("select 2")
-        )
+        await peer.send(frontend.parse("select 1"), frontend.bind(), frontend.execute(), frontend.query("select 2"))
         answer = await peer.until("Z")
         assert letters(answer) == "12DCTDCZ"
         assert values(await peer.query("select 3")) == [[b"3"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import socket
 import struct
@@ -28,12 +29,9 @@ def md5_secret(user: str, password: str) -> str:
 
 
 def scram_secret(password: str) -> str:
-    import base64
-
     salt, stored, server, iterations = scramp.ScramMechanism("SCRAM-SHA-256").make_auth_info(password, 4096)
-    written = (base64.b64encode(part).decode() for part in (salt, stored, server))
-    first, second, third = written
-    return f"SCRAM-SHA-256${iterations}:{first}${second}:{third}"
+    salt64, stored64, server64 = (base64.b64encode(part).decode() for part in (salt, stored, server))
+    return f"SCRAM-SHA-256${iterations}:{salt64}${stored64}:{server64}"
 
 
 async def refusal(place: Any, user: str, database: str, password: str, **parameters: str) -> str:
@@ -62,7 +60,7 @@ METHODS = [
     ("scram-sha-256", "plain"),
     ("scram-sha-256", "scram"),
 ]
-PGBOUNCER_TEXTS = ("password authentication failed", "SASL authentication failed")
+REFUSALS = ("password authentication failed", "SASL authentication failed")
 
 
 @pytest.mark.parametrize(("auth_type", "secret"), METHODS)
@@ -70,6 +68,8 @@ def test_every_kind_of_secret_lets_its_owner_in(
     any_pooler: PoolerFactory, postgres: PostgresServer, auth_type: str, secret: str
 ) -> None:
     place = any_pooler(auth_type=auth_type, databases=forced(postgres), passwords={"app": SECRETS[secret]})
+    if place.kind == "pgbouncer" and secret == "scram" and auth_type != "plain":
+        pytest.skip("PgBouncer 1.18 logs in to the server with the client's keys although the database has a password")
     for _ in range(2):  # the second login finds what the first has cached
         with psycopg.connect(place.url("app", "app", password="app-secret")) as connection:
             assert connection.execute("select current_user").fetchone() == ("app",)
@@ -81,7 +81,11 @@ async def test_a_wrong_password_is_refused(
 ) -> None:
     place = any_pooler(auth_type=auth_type, databases=forced(postgres), passwords={"app": SECRETS[secret]})
     for wrong in ("no", "app-secret ", "APP-SECRET", "x" * 500):
-        assert any(text in await refusal(place, "app", "app", wrong) for text in PGBOUNCER_TEXTS)
+        told = await refusal(place, "app", "app", wrong)
+        assert "FATAL" in told
+        assert any(text in told for text in REFUSALS), told
+    if place.kind == "pgbouncer" and secret == "scram" and auth_type != "plain":
+        return  # 1.18 then logs in to the server with the client's keys although the database has a password
     async with await connect_peer((place.host, place.port)) as peer:
         await peer.log_in("app", "app", "app-secret")
         assert values(await peer.query("select 1")) == [[b"1"]]
@@ -212,7 +216,8 @@ async def test_a_tracked_startup_parameter_is_in_force(target: Target, name: str
         assert reported[name.lower()] == value
         for _ in range(2):
             assert values(await peer.query(f"show {name}")) == [[value.encode()]]
-            assert values(await other.query(f"show {name}")) != [[value.encode()]]
+            if (target.kind, name) != ("pgbouncer", "application_name"):  # 1.18 leaves it at the last client's
+                assert values(await other.query(f"show {name}")) != [[value.encode()]]
 
 
 async def test_an_unsupported_startup_parameter_is_named(any_pooler: PoolerFactory) -> None:
@@ -234,8 +239,9 @@ async def test_an_ignored_startup_parameter_is_ignored(any_pooler: PoolerFactory
 
 
 async def test_encryption_is_declined_and_the_login_goes_on(target: Target) -> None:
+    codes = (SSL_REQUEST,) if target.is_direct else (GSSENC_REQUEST, SSL_REQUEST)  # Debian's server can do GSSAPI
     async with await connect_peer((target.host, target.port)) as peer:
-        for code in (GSSENC_REQUEST, SSL_REQUEST):
+        for code in codes:
             await peer.send(frontend.first_packet(code))
             assert await peer.stream.receive_some(1) == b"N"
         await peer.log_in("app", "app", "app-secret")
@@ -248,6 +254,8 @@ def test_a_driver_that_requires_encryption_is_told_there_is_none(target: Target)
 
 
 async def test_a_startup_packet_may_come_byte_by_byte(target: Target) -> None:
+    if target.kind == "pgbouncer":
+        pytest.skip("PgBouncer 1.18 wants the first 8 bytes in one piece")
     async with await connect_peer((target.host, target.port)) as peer:
         await peer.send_bytewise(frontend.ssl_request())
         assert await peer.stream.receive_some(1) == b"N"
@@ -309,8 +317,11 @@ async def test_anything_but_a_password_during_login_is_refused(target: Target) -
             await peer.send(frontend.startup("app", "app"))
             await peer.expect("R")
             await peer.send(wrong)
-            assert (await peer.expect("E")).fields["S"] == "FATAL"
-            await peer.expect_end()
+            told = [came] if (came := await peer.receive()) is not None else []
+            if target.kind != "pgbouncer":  # which says nothing, or not always
+                assert letters(told) == "E"
+                assert told[0].fields["S"] == "FATAL"
+                await peer.expect_end()
 
 
 async def test_a_password_of_a_megabyte_is_refused(target: Target) -> None:

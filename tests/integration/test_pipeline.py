@@ -68,7 +68,9 @@ async def test_a_transaction_that_fails_in_the_middle_of_a_pipeline(target: Targ
 
 async def test_a_flush_in_the_middle_answers_what_came_before(target: Target) -> None:
     if target.kind == "pgbouncer":
-        pytest.skip("PgBouncer 1.18 gives the server away at the first ReadyForQuery, and the second answer never comes")
+        pytest.skip(
+            "PgBouncer 1.18 gives the server away at the first ReadyForQuery, and the second answer never comes"
+        )
     async with logged_in(target) as peer:
         await peer.send(statement("select 1") + frontend.sync() + statement("select 2") + frontend.flush())
         assert letters(await peer.until("Z")) == "12DCZ"

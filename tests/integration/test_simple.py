@@ -90,7 +90,12 @@ async def test_queries_sent_together_are_answered_in_order(target: Target) -> No
 
 async def test_a_transaction_sent_together_is_one_transaction(target: Target) -> None:
     async with logged_in(target) as peer:
-        texts = ("begin", "select pg_backend_pid(), txid_current()", "select pg_backend_pid(), txid_current()", "commit")
+        texts = (
+            "begin",
+            "select pg_backend_pid(), txid_current()",
+            "select pg_backend_pid(), txid_current()",
+            "commit",
+        )
         await peer.send(*(frontend.query(sql) for sql in texts))
         _, first, second, last = [await peer.until("Z") for _ in texts]
     assert values(first) == values(second)

@@ -150,11 +150,12 @@ class FakeEngine:
                 planned.append((handle, pool.id))
         return planned
 
-    def adopt_server(self, server: int, fd: int, **facts: Any) -> None:
+    def adopt_server(self, server: int, fd: int, **facts: Any) -> int:
         pool = self._handles[server]
         pool.opening -= 1
         pool.adopted.append({"server": server, **facts})
         os.close(fd)
+        return server
 
     def abandon_server(self, server: int) -> None:
         self._handles[server].opening -= 1

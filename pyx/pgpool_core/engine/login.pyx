@@ -38,6 +38,10 @@ cdef extern from "<openssl/crypto.h>" nogil:
     void OPENSSL_cleanse(void *, size_t)
 
 
+cdef enum:
+    CANCEL_CODE = 80877102        # CancelRequest; it is never answered, not even a malformed one
+
+
 cdef Span text_span(const char *text) noexcept nogil:
     cdef Span s
     s.at = <const uint8_t *>text
@@ -121,6 +125,9 @@ cdef bint startup(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     if r == STARTUP_CANCEL:
         cancel(w, &s)
         conn_doom(w, &c.conn, "cancel request")
+        return False
+    if r == STARTUP_BAD_LENGTH and l.input.len >= 8 and load_be32(buf_bytes(&l.input) + 4) == CANCEL_CODE:
+        conn_doom(w, &c.conn, "malformed cancel request")
         return False
     if r != STARTUP_OK:
         startup_error(w, c, r)
@@ -264,6 +271,7 @@ cdef void passed(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     """Authenticated: greet, or wait until there is a greeting."""
     cdef PoolRecord *pool = c.pool
     cdef bint known
+    l.method = l.auth.method + 1 if l.phase == LG_AUTH else 0
     login_wipe(&l.auth)
     if l.late_error.len:
         client_end(w, c, buf_bytes(&l.late_error), l.late_error.len, "login refused")
@@ -495,7 +503,7 @@ cdef void log_login(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     line.id = c.id
     line.peer = c.peer
     line.pool = c.pool
-    line.method = l.auth.method + 1 if l.console != POLICY_CONSOLE_TRUSTED + 1 else 0
+    line.method = l.method
     line.took_us = w.now_us - l.started_us + 1
     mail.kind = MAIL_LOG
     mail.client = mail.server = mail.a = mail.b = 0

@@ -39,6 +39,9 @@ VERDICT_CONSOLE_TRUSTED = POLICY_CONSOLE_TRUSTED
 VERDICT_REFUSE = POLICY_REFUSE
 VERDICT_REFUSE_LATE = POLICY_REFUSE_LATE
 
+cdef enum:
+    MAX_BODY = 0x7FFFFFFB         # what an Int32 length can say
+
 CLIENT_STATES = {CL_LOGIN: "login", CL_IDLE: "idle", CL_WAITING: "waiting", CL_ACTIVE: "active",
                  CL_CONSOLE: "active", CL_LINGER: "login", CL_GONE: "login"}
 SERVER_STATES = {SV_FREE: "new", SV_LOGIN: "new", SV_IDLE: "idle", SV_USED: "used", SV_TESTED: "tested",
@@ -233,7 +236,7 @@ cdef class Engine:
         p.max_client_conn = max_client_conn
         p.client_login_timeout_us = client_login_timeout_us
         p.auth_type = auth_type
-        p.max_packet_size = max_packet_size
+        p.max_packet_size = min(max_packet_size, MAX_BODY)
         p.log_connections = log_connections
         p.log_disconnections = log_disconnections
         p.log_pooler_errors = log_pooler_errors
@@ -535,7 +538,7 @@ cdef class Engine:
 
     def adopt_server(self, uint64_t server, int fd, *, uint32_t backend_pid, bytes backend_key, parameters,
                      bytes unread, bint family_unix, bytes host, uint16_t port):
-        """A planned server is logged in: `fd` moves to the engine, which gives it to the first waiter."""
+        """A planned server is logged in: `fd` moves to the engine, which gives it to the first waiter. Returns its id."""
         cdef ServerConn *s = self.opening(server)
         cdef Span name, canonical
         cdef Block *fresh
@@ -569,7 +572,9 @@ cdef class Engine:
                 best = i
         s.conn.fd = fd
         s.seat.worker = best
+        identity = s.id                           # `s` is the worker's once the note is there
         self.note(s, SERVER_ADOPT)
+        return identity
 
     cdef uint32_t owned(self, uint32_t worker):
         """How many servers live on a worker: new ones go where there are fewest."""

@@ -93,6 +93,7 @@ cdef struct LoginRecord:          # lives from accept to the greeting
     uint8_t asked                 # control has answered once
     uint8_t console               # POLICY_CONSOLE_* + 1, 0 = no
     uint8_t counted               # among logins_waiting of its pool
+    uint8_t method                # that let it in: AUTH_* + 1, 0 = none was needed
     uint64_t started_us
 
 
