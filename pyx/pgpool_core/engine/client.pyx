@@ -10,7 +10,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strlen
 
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free
-from pgpool_core.engine.conn cimport (SEND_LATER, conn_again, conn_close, conn_doom, conn_flush, conn_hold, conn_send,
+from pgpool_core.engine.conn cimport (SEND_LATER, conn_again, conn_close, conn_doom, conn_flush, conn_hold, conn_resume,
+                                      conn_send,
                                       counters_of, plane_post, plane_want)
 from pgpool_core.engine.counters cimport Counters, hist_add
 from pgpool_core.engine.login cimport login_bytes, login_end
@@ -50,8 +51,7 @@ cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcep
         elif c.seat.server != NULL:
             s = <ServerConn *>(<Server *>c.seat.server).owner
             if s.conn.paused:
-                s.conn.paused = 0
-                conn_again(w, &s.conn)
+                conn_resume(w, &s.conn)
         return 0
     if c.state == CL_LOGIN:
         return login_bytes(w, c, data, n)
@@ -373,7 +373,7 @@ cdef void client_go_on(Worker *w, ClientConn *c) noexcept nogil:
         use(w, c, buf_bytes(&mine), mine.len)
         buf_free(&mine)
     if not c.conn.paused and not c.conn.doomed:
-        conn_again(w, &c.conn)
+        conn_resume(w, &c.conn)
 
 
 cdef void client_granted(Worker *w, Client *seat) noexcept nogil:
@@ -412,8 +412,7 @@ cdef void client_released(Worker *w, ClientConn *c) noexcept nogil:
     if c.leaving:
         conn_doom(w, &c.conn, "client close request")
     elif c.conn.paused:
-        c.conn.paused = 0
-        conn_again(w, &c.conn)
+        conn_resume(w, &c.conn)
 
 
 cdef void client_hangup(Worker *w, ClientConn *c) noexcept nogil:

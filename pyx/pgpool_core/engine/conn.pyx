@@ -84,6 +84,13 @@ cdef int broken(Worker *w, Conn *c) noexcept nogil:
     return SEND_DEAD
 
 
+cdef void conn_resume(Worker *w, Conn *c) noexcept nogil:
+    """`c` may be read again; it is, next turn, unless its socket is known to be empty."""
+    c.paused = 0
+    if c.missed or c.full_read or c.hup:
+        conn_again(w, c)
+
+
 cdef void conn_again(Worker *w, Conn *c) noexcept nogil:
     """Read `c` in the next turn, whether or not the kernel reports it."""
     if c.again:

@@ -76,10 +76,12 @@ cdef void pump(Worker *w, Conn *c) noexcept nogil:
     cdef uint8_t *at
     cdef size_t held
     cdef int i = 0
+    c.missed = c.paused
     while i < READS_A_TURN:
         if c.doomed or c.fd < 0:
             return
         if c.paused:
+            c.missed = 1
             if c.hup:
                 w.up.hangup(w, c)
             return

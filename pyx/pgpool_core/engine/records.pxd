@@ -75,6 +75,7 @@ cdef struct Conn:                 # what both ends have in common; the first mem
     uint8_t again                 # on the list of those to be read next turn
     uint8_t writing               # waits until its socket takes more
     uint8_t full_read             # the last receive filled the buffer: there may be more
+    uint8_t missed                # something was reported while it was paused
     Conn *again_next
     Conn *doomed_next
     Buf out                       # to be sent

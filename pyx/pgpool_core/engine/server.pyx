@@ -7,7 +7,7 @@ from libc.string cimport memchr, memcpy
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.client cimport (client_end, client_fatal, client_go_on, client_granted, client_released)
 from pgpool_core.engine.conn cimport (SEND_LATER, conn_again, conn_close, conn_doom, conn_hold, conn_not_again,
-                                      conn_send, counters_of, plane_post, plane_want, worker_wake)
+                                      conn_resume, conn_send, counters_of, plane_post, plane_want, worker_wake)
 from pgpool_core.engine.counters cimport Counters, hist_add
 from pgpool_core.engine.mailbox cimport MAIL_CANCEL, MAIL_SERVER_CLOSED, Mail
 from pgpool_core.engine.records cimport *
@@ -52,8 +52,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     cdef Counters *k
     if data == NULL:
         if c != NULL and c.conn.paused and not c.holding and not c.leaving:
-            c.conn.paused = 0
-            conn_again(w, &c.conn)
+            conn_resume(w, &c.conn)
         return 0
     if s.seat.state == SV_CLOSING:
         return 0
@@ -380,7 +379,7 @@ cdef void push_grant(Worker *to, Client *seat) noexcept nogil:
 cdef void server_free(Worker *w, ServerConn *s) noexcept nogil:
     """A clean server goes to the first waiter, wherever that lives, or waits itself."""
     cdef Client *seat = NULL
-    cdef bint unread = s.conn.paused or s.conn.full_read or s.conn.again
+    cdef bint unread = s.conn.missed or s.conn.full_read or s.conn.again
     cdef int verdict
     s.conn.paused = 0
     s.canceling = 0

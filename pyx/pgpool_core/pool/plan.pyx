@@ -3,10 +3,10 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pgpool_core.pool.limits cimport Group, group_full, group_give, group_take
-from pgpool_core.pool.pool cimport Pool, PoolSet, PoolSettings, pool_wants, too_old
-from pgpool_core.pool.server cimport (MAX_WORKERS, SV_CLOSING, SV_FREE, SV_LOGIN, SV_USED, Server, ServerList,
-                                      server_move, servers_push, servers_remove)
-from pgpool_core.pool.sync cimport (pgpool_store32, pgpool_store64, pthread_mutex_lock, pthread_mutex_unlock)
+from pgpool_core.pool.pool cimport Pool, PoolSet, PoolSettings, elapsed_us, pool_wants, too_old
+from pgpool_core.pool.server cimport (MAX_WORKERS, SV_CLOSING, SV_FREE, SV_LOGIN, SV_TESTED, SV_USED, Server, ServerList,
+                                      server_may, server_move, servers_insert, servers_remove)
+from pgpool_core.pool.sync cimport (pgpool_load32, pgpool_store32, pgpool_store64, pthread_mutex_lock, pthread_mutex_unlock)
 
 
 cdef uint64_t urgency(Pool *pool, uint64_t now_us) noexcept nogil:
@@ -63,12 +63,35 @@ cdef Server *longest_idle(Pool *pool, ServerList **list) noexcept nogil:
     return best
 
 
+cdef uint32_t closing_in(PoolSet *set, Group *group) noexcept nogil:
+    """Slots of `group` that are about to come free."""
+    cdef uint32_t i, n = 0
+    for i in range(set.n_pools):
+        if set.pools[i].database == group or set.pools[i].user == group:
+            n += pgpool_load32(&set.pools[i].count[SV_CLOSING])
+    return n
+
+
+cdef uint32_t unserved(Pool *pool) noexcept nogil:
+    """Clients for which no server is being opened or checked; one login that needs a first server counts too."""
+    cdef uint32_t coming, n = 0
+    pthread_mutex_lock(&pool.lock)
+    coming = pool.count[SV_LOGIN] + pool.count[SV_TESTED]
+    if pool.waiters.len > coming:
+        n = pool.waiters.len - coming
+    elif pool.logins_waiting and pool.total == 0:
+        n = 1
+    pthread_mutex_unlock(&pool.lock)
+    return n
+
+
 cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Server **evicted) noexcept nogil:
     """The next thing to do for the pool whose first waiter has waited longest.
 
     A pool whose shared limit is full gets a slot by eviction of an idle server elsewhere; when there is none, its
     claim is noted and the next server that another pool of the group releases is closed for it. One claim a group at a
-    time, so that two busy pools do not spend their time reconnecting.
+    time, so that two busy pools do not spend their time reconnecting. Nothing is evicted for min_pool_size alone, nor
+    where servers that are closing already make room enough.
     """
     cdef Pool *pool
     cdef Pool *best = NULL
@@ -120,7 +143,7 @@ cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Serv
             out[0] = best
             return PLAN_OPEN
         pgpool_store32(&set.starving, 1)
-        if full.claim_us == 0:
+        if full.claim_us == 0 and unserved(best) > closing_in(set, full):
             evicted[0] = oldest_idle(set, best, full, now_us)
             if evicted[0] != NULL:
                 pthread_mutex_unlock(&set.lock)
@@ -137,6 +160,10 @@ cdef void plan_gone(PoolSet *set, Server *server, uint64_t now_us) noexcept nogi
     cdef Pool *pool = <Pool *>server.pool
     pthread_mutex_lock(&set.lock)
     pthread_mutex_lock(&pool.lock)
+    if not server_may(server, SV_FREE):
+        pthread_mutex_unlock(&pool.lock)            # somebody holds or lists it: a lost slot harms less than its memory
+        pthread_mutex_unlock(&set.lock)
+        return
     server_move(server, SV_FREE, now_us)
     pool.count[SV_FREE] -= 1
     pool.total -= 1
@@ -155,7 +182,7 @@ cdef uint32_t sweep_list(Pool *pool, ServerList *list, uint64_t now_us, Server *
     cdef uint32_t n = 0
     while server != NULL and n < room:
         next = server.next
-        idle_us = now_us - server.since_us if now_us > server.since_us else 0
+        idle_us = elapsed_us(now_us, server.since_us)
         if server.close_needed or pool.closed or too_old(pool, server, now_us) or (
                 s.server_idle_timeout_us and idle_us >= s.server_idle_timeout_us
                 and pool.total - pool.count[SV_CLOSING] > s.min_pool_size):
@@ -168,7 +195,7 @@ cdef uint32_t sweep_list(Pool *pool, ServerList *list, uint64_t now_us, Server *
             idle_us = server.since_us
             server_move(server, SV_USED, now_us)
             server.since_us = idle_us               # idle since then, whatever it is called now
-            servers_push(&pool.used, server)
+            servers_insert(&pool.used, server)
         server = next
     return n
 

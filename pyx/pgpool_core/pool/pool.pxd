@@ -21,6 +21,7 @@ cdef enum:
     POOL_GRANTED = 5              # release: linked to the client in `out`, whose worker must be told
     POOL_CLOSE = 6                # release: the caller closes it (SV_CLOSING)
     POOL_CLOSED = -1              # the pool takes no more clients: its database has gone
+    POOL_BAD_MOVE = -2            # release: not a server that anybody holds; nothing has changed. Our bug
     MAX_POOLS = 65536
     MAX_GROUPS = 65536
 
@@ -79,8 +80,14 @@ cdef void poolset_free(PoolSet *set) noexcept nogil
 cdef Group *poolset_add_group(PoolSet *set, uint32_t limit) noexcept nogil
 cdef Pool *poolset_add_pool(PoolSet *set, Group *database, Group *user) noexcept nogil
 
+cdef inline uint64_t elapsed_us(uint64_t now_us, uint64_t since_us) noexcept nogil:
+    """Time from `since_us` to `now_us`; 0 where the reading of another thread's clock is the later one."""
+    return now_us - since_us if now_us > since_us else 0
+
+
 cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_us, Server **out,
                       uint32_t *owner_before) noexcept nogil
+cdef Server *pool_next_check(Pool *pool, uint32_t worker, uint64_t now_us, uint32_t *owner_before) noexcept nogil
 cdef bint pool_leave_queue(Pool *pool, Client *client) noexcept nogil
 cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_us, Client **out) noexcept nogil
 cdef int pool_move(Pool *pool, Server *server, uint8_t to, uint64_t now_us) noexcept nogil

@@ -5,8 +5,8 @@ from libc.stdlib cimport calloc, free
 
 from pgpool_core.pool.client cimport (WAIT_GRANTED, WAIT_NONE, WAIT_QUEUED, Client, clients_push, clients_remove)
 from pgpool_core.pool.limits cimport Group
-from pgpool_core.pool.server cimport (MAX_WORKERS, SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED,
-                                      Server, ServerList, server_move, servers_push, servers_remove)
+from pgpool_core.pool.server cimport (MAX_WORKERS, SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_MOVED, SV_TESTED, SV_USED,
+                                      Server, ServerList, server_may, server_move, servers_push, servers_remove)
 from pgpool_core.pool.sync cimport (pgpool_load64, pgpool_store64, pthread_mutex_destroy, pthread_mutex_init,
                                     pthread_mutex_lock, pthread_mutex_unlock)
 
@@ -141,6 +141,24 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     return verdict
 
 
+cdef Server *pool_next_check(Pool *pool, uint32_t worker, uint64_t now_us, uint32_t *owner_before) noexcept nogil:
+    """A server in SV_USED that somebody waits for and nobody checks, in SV_TESTED now; NULL when there is none.
+
+    To be asked when a server in SV_TESTED has failed or is kept from its pool: the client that it was checked for may
+    be waiting beside another one. As with POOL_CHECK, the caller checks it and releases it.
+    """
+    cdef Server *server = NULL
+    pthread_mutex_lock(&pool.lock)
+    if pool.waiters.len > pool.count[SV_LOGIN] + pool.count[SV_TESTED] and pool.used.tail != NULL:
+        server = pool.used.tail
+        servers_remove(&pool.used, server)
+        owner_before[0] = server.worker
+        server.worker = worker
+        server_move(server, SV_TESTED, now_us)
+    pthread_mutex_unlock(&pool.lock)
+    return server
+
+
 cdef bint pool_leave_queue(Pool *pool, Client *client) noexcept nogil:
     """Take `client` out of the queue; False when a server has been granted to it already."""
     cdef bint left = False
@@ -180,7 +198,7 @@ cdef bint claimed(Group *group, uint64_t first_wait_us) noexcept nogil:
 cdef bint too_old(Pool *pool, Server *server, uint64_t now_us) noexcept nogil:
     """server_lifetime is over, and the pool's last close for that reason is long enough ago."""
     cdef uint64_t lifetime_us = pool.settings.server_lifetime_us
-    if now_us - server.created_us < lifetime_us or now_us < pool.lifetime_next_us:
+    if elapsed_us(now_us, server.created_us) < lifetime_us or now_us < pool.lifetime_next_us:
         return False
     pool.lifetime_next_us = now_us
     if pool.settings.pool_size:
@@ -196,6 +214,9 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
     """
     cdef Client *client
     pthread_mutex_lock(&pool.lock)
+    if not server_may(server, SV_IDLE):
+        pthread_mutex_unlock(&pool.lock)
+        return POOL_BAD_MOVE
     if server.client != NULL:
         server.client.server = NULL
         server.client = NULL
@@ -238,10 +259,10 @@ cdef int pool_unlink(Pool *pool, Server *server, uint8_t to, uint64_t now_us) no
     """Part `server` from its client; the server moves to `to` (SV_TESTED, SV_BEING_CANCELED or SV_CLOSING)."""
     cdef int status
     pthread_mutex_lock(&pool.lock)
-    if server.client != NULL:
+    status = server_move(server, to, now_us)
+    if status == SV_MOVED and server.client != NULL:
         server.client.server = NULL
         server.client = NULL
-    status = server_move(server, to, now_us)
     pthread_mutex_unlock(&pool.lock)
     return status
 
@@ -250,7 +271,7 @@ cdef bint pool_take_idle(Pool *pool, Server *server, uint32_t worker, uint8_t to
     """Take an idle server off its list for the worker that saw something happen on it; False when another was first."""
     cdef bint taken = False
     pthread_mutex_lock(&pool.lock)
-    if server.worker == worker:
+    if server.worker == worker and server_may(server, to):
         if server.state == SV_IDLE:
             servers_remove(&pool.idle[worker], server)
             taken = True
@@ -286,7 +307,7 @@ cdef bint below_size(Pool *pool, uint64_t now_us) noexcept nogil:
     if s.pool_size == 0 or pool.total < s.pool_size:
         return True
     return (s.reserve_pool_timeout_us != 0 and pool.total < s.pool_size + s.reserve_pool_size
-            and pool.waiters.head != NULL and now_us - pool.waiters.head.since_us >= s.reserve_pool_timeout_us)
+            and pool.waiters.head != NULL and elapsed_us(now_us, pool.waiters.head.since_us) >= s.reserve_pool_timeout_us)
 
 
 cdef bint pool_wants(Pool *pool, uint64_t now_us) noexcept nogil:

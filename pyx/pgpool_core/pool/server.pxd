@@ -48,6 +48,10 @@ cdef uint32_t[SV_STATES] SV_NEXT    # bit t of SV_NEXT[s]: s may move to t
 cdef int server_move(Server *server, uint8_t to, uint64_t now_us) noexcept nogil
 
 
+cdef inline bint server_may(const Server *server, uint8_t to) noexcept nogil:
+    return (SV_NEXT[server.state] >> to) & 1
+
+
 cdef inline void servers_push(ServerList *list, Server *server) noexcept nogil:
     server.next = NULL
     server.prev = list.tail
@@ -56,6 +60,24 @@ cdef inline void servers_push(ServerList *list, Server *server) noexcept nogil:
     else:
         list.head = server
     list.tail = server
+    list.len += 1
+
+
+cdef inline void servers_insert(ServerList *list, Server *server) noexcept nogil:
+    """Put `server` where `since_us` says: the list stays sorted, longest idle first."""
+    cdef Server *after = list.tail
+    while after != NULL and after.since_us > server.since_us:
+        after = after.prev
+    server.prev = after
+    server.next = after.next if after != NULL else list.head
+    if server.next != NULL:
+        server.next.prev = server
+    else:
+        list.tail = server
+    if after != NULL:
+        after.next = server
+    else:
+        list.head = server
     list.len += 1
 
 

@@ -30,7 +30,7 @@ cdef int server_move(Server *server, uint8_t to, uint64_t now_us) noexcept nogil
 
     The store is a release: a worker that reads SV_ACTIVE sees the `worker` written before.
     """
-    if not (SV_NEXT[server.state] >> to) & 1:
+    if not server_may(server, to):
         return SV_BAD_MOVE
     server.count[server.state] -= 1
     server.count[to] += 1

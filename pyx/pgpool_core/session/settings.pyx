@@ -1,6 +1,6 @@
 """Interned blocks of settings and the SQL that turns one into another; see settings.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, strlen
 
@@ -143,6 +143,19 @@ cdef inline uint8_t *put(uint8_t *at, Span text) noexcept nogil:
     return at + text.len + 1
 
 
+cdef inline uint8_t *put_value(uint8_t *at, Span text) noexcept nogil:
+    """`text` with '?' for every byte that is not ASCII, as PostgreSQL itself writes an application_name.
+
+    No tracked setting has other bytes among its values, and their meaning would depend on the encoding that a server
+    stands at when they are replayed: in SJIS, BIG5, GBK a backslash or quote may be the second half of a character.
+    """
+    cdef uint32_t i
+    for i in range(text.len):
+        at[i] = text.at[i] if text.at[i] < 0x7F else 0x3F
+    at[text.len] = 0
+    return at + text.len + 1
+
+
 cdef int block_with(Settings *table, Block *base, Span name, Span value, Block **out) noexcept nogil:
     """`base` (NULL = empty) with `name` set to `value`; the caller holds the result and still holds `base`."""
     cdef uint8_t[MAX_BLOCK_LEN] data
@@ -151,18 +164,23 @@ cdef int block_with(Settings *table, Block *base, Span name, Span value, Block *
     cdef Span n, v
     cdef bint placed = False
     cdef int order
-    if name.len + value.len + 2 + (base.len if base != NULL else 0) > MAX_BLOCK_LEN or value.len > MAX_SETTING_LEN:
+    cdef uint64_t need = <uint64_t>name.len + value.len + 2
+    if base != NULL:
+        need += base.len
+        if block_get(base, name, &v):
+            need -= name.len + v.len + 2
+    if need > MAX_BLOCK_LEN or value.len > MAX_SETTING_LEN:
         return SETTINGS_TOO_LONG
     while base != NULL and at < base.len:
         at = entry(base, at, &n, &v)
         order = compare(n, name)
         if order >= 0 and not placed:
-            end = put(put(end, name), value)
+            end = put_value(put(end, name), value)
             placed = True
         if order != 0:
             end = put(put(end, n), v)
     if not placed:
-        end = put(put(end, name), value)
+        end = put_value(put(end, name), value)
     out[0] = intern(table, data, <uint32_t>(end - data))
     return SETTINGS_OK if out[0] != NULL else SETTINGS_NO_MEMORY
 

@@ -8,7 +8,7 @@ cdef void expect_init(Expect *q) noexcept nogil:
     """An empty queue; `q` may hold anything before."""
     q.ring = NULL
     q.cap = EXPECT_INLINE
-    q.head = q.len = q.owed = 0
+    q.head = q.len = q.owed = q.ends = 0
     q.copying = 0
 
 
@@ -62,6 +62,8 @@ cdef uint8_t expect_head(Expect *q) noexcept nogil:
         kind = slots(q)[q.head]
         if kind != EXPECT_STRUCK and kind != EXPECT_COPY_END:
             return kind
+        if kind == EXPECT_COPY_END:
+            q.ends += 1
         q.head = (q.head + 1) & (q.cap - 1)
         q.len -= 1
     return EXPECT_NONE
@@ -74,6 +76,7 @@ cdef uint8_t expect_ready(Expect *q) noexcept nogil:
     """
     cdef uint8_t kind = expect_head(q)
     q.copying = 0
+    q.ends = 0
     if kind != EXPECT_NONE:
         q.head = (q.head + 1) & (q.cap - 1)
         q.len -= 1
@@ -90,11 +93,16 @@ cdef void expect_copy_begins(Expect *q) noexcept nogil:
 
     They are those between the request being answered (itself included, when it is a Sync) and the client's CopyDone or
     CopyFail. If the client has not ended the copy yet, those still to come are not written down (`copying`).
+    In the extended protocol a client need not wait for this message: its copy end may stand before the Sync of its group.
     """
     cdef uint8_t *ring = slots(q)
     cdef uint32_t i = 0, at
     if expect_head(q) == EXPECT_QUERY:
         i = 1
+        q.ends = 0                # a copy that a Query begins ends behind it
+    elif q.ends:
+        q.ends -= 1
+        return
     while i < q.len:
         at = (q.head + i) & (q.cap - 1)
         if ring[at] == EXPECT_COPY_END:
@@ -113,5 +121,6 @@ cdef int expect_copy_ends(Expect *q) noexcept nogil:
         q.copying = 0
         return EXPECT_OK
     if q.owed == 0:
-        return EXPECT_OK          # a late one, after the copy had failed: the server drops it
+        q.ends += 1               # sent ahead of its Sync; or late, after the copy had failed, and the server drops it
+        return EXPECT_OK
     return expect_push(q, EXPECT_COPY_END)

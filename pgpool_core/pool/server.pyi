@@ -1,0 +1,3 @@
+SV_NAMES: tuple[str, ...]
+
+def transitions() -> dict[str, tuple[str, ...]]: ...

@@ -1,0 +1,158 @@
+"""Who gets which server: one case a test."""
+
+from __future__ import annotations
+
+from pgpool_core_probes import pool_probe
+from tests.unit.pool_states import (
+    BEING_CANCELED,
+    CHECK,
+    CLOSE,
+    CLOSED,
+    CLOSING,
+    GOT,
+    GRANTED,
+    KEPT_IDLE,
+    QUEUED,
+    SECOND_US,
+    TESTED,
+)
+
+NOW_US = 1000 * SECOND_US
+
+
+class OnePool:
+    """A pool with `size` servers, each adopted idle by the worker that `workers` names."""
+
+    def __init__(self, *workers: int, **settings: int) -> None:
+        self.room = pool_probe.Set()
+        database, user = self.room.add_group(0), self.room.add_group(0)
+        size = max(1, len(workers))
+        values = {"pool_size": size, "min_pool_size": size, "max_opening": size, "clients": 1, **settings}
+        self.pool = self.room.add_pool(database, user, **values)
+        self.servers = []
+        for at, worker in enumerate(workers):
+            opened = self.room.plan(NOW_US)
+            assert opened is not None
+            self.servers.append(opened[1])
+            self.room.release(opened[1], worker, NOW_US + at)
+
+    def request(self, worker: int = 0, now_us: int = NOW_US + 10) -> tuple[int, tuple[int, int | None, int | None]]:
+        client = self.room.add_client()
+        return client, self.room.request(self.pool, client, worker, now_us)
+
+
+def test_a_worker_takes_its_own_last_used_server_first() -> None:
+    pool = OnePool(0, 0, 1)
+    a, b, c = pool.servers
+    assert pool.request(worker=0)[1] == (GOT, b, 0)
+    assert pool.request(worker=0)[1] == (GOT, a, 0)
+    assert pool.request(worker=0)[1] == (GOT, c, 1), "then another worker's"
+    assert pool.room.dump_server(c)["worker"] == 0
+
+
+def test_a_worker_without_servers_steals_the_one_used_last() -> None:
+    pool = OnePool(1, 2, 1)
+    assert pool.request(worker=0)[1] == (GOT, pool.servers[2], 1)
+    assert pool.request(worker=0)[1] == (GOT, pool.servers[1], 2)
+
+
+def test_a_freed_server_goes_to_whoever_has_waited_longest_wherever_it_lives() -> None:
+    pool = OnePool(0)
+    pool.request()
+    waiting = [pool.request(worker)[0] for worker in (2, 0, 1)]
+    for client, worker in zip(waiting, (2, 0, 1), strict=True):
+        assert pool.room.release(pool.servers[0], 0, NOW_US + 20) == (GRANTED, client)
+        assert pool.room.dump_server(pool.servers[0])["worker"] == worker
+        assert pool.room.take_grant(client) == pool.servers[0]
+    assert pool.room.release(pool.servers[0], 0, NOW_US + 20) == (KEPT_IDLE, None)
+
+
+def test_a_client_that_has_been_granted_a_server_cannot_leave_the_queue() -> None:
+    pool = OnePool(0)
+    pool.request()
+    client, (verdict, _, _) = pool.request()
+    assert verdict == QUEUED
+    pool.room.release(pool.servers[0], 0, NOW_US + 20)
+    assert not pool.room.leave_queue(pool.pool, client)
+    assert pool.room.dump_client(client)["server"] == pool.servers[0]
+
+
+def test_a_server_that_was_idle_for_long_is_checked_before_reuse() -> None:
+    pool = OnePool(0, 0, server_check_delay_us=SECOND_US)
+    a, b = pool.servers
+    pool.room.sweep(pool.pool, NOW_US + 2 * SECOND_US)
+    assert pool.room.dump_pool(pool.pool)["used"] == [a, b]
+    client, answer = pool.request(now_us=NOW_US + 2 * SECOND_US)
+    assert answer == (CHECK, b, 0)
+    assert pool.room.release(b, 0, NOW_US + 3 * SECOND_US) == (GRANTED, client)
+
+
+def test_a_check_that_fails_leads_to_the_next_server_and_not_to_a_wait_beside_it() -> None:
+    pool = OnePool(0, 1, server_check_delay_us=SECOND_US)
+    a, b = pool.servers
+    pool.room.sweep(pool.pool, NOW_US + 2 * SECOND_US)
+    pool.request(now_us=NOW_US + 2 * SECOND_US)
+    assert pool.room.next_check(pool.pool, 0, NOW_US + 2 * SECOND_US) is None, "it is being checked for"
+    pool.room.move(b, CLOSING, NOW_US + 2 * SECOND_US)
+    assert pool.room.next_check(pool.pool, 2, NOW_US + 2 * SECOND_US) == a
+    assert pool.room.dump_server(a) | {"state": "tested", "worker": 2} == pool.room.dump_server(a)
+
+
+def test_a_server_is_always_checked_where_the_delay_is_nothing() -> None:
+    pool = OnePool(0, server_check_delay_us=0)
+    assert pool.room.dump_server(pool.servers[0])["state"] == "used"
+    assert pool.request()[1] == (CHECK, pool.servers[0], 0)
+
+
+def test_a_closed_pool_takes_no_clients_and_keeps_no_servers() -> None:
+    pool = OnePool(0, 0)
+    pool.request()
+    pool.room.configure(pool.pool, closed=1)
+    assert pool.request()[1] == (CLOSED, None, None)
+    assert pool.room.release(pool.servers[1], 0, NOW_US + 20) == (CLOSE, None)
+    assert pool.room.sweep(pool.pool, NOW_US + 20) == [pool.servers[0]]
+
+
+def test_a_server_past_its_lifetime_is_closed_one_at_a_time() -> None:
+    pool = OnePool(0, 0, server_lifetime_us=10 * SECOND_US)
+    assert len(pool.room.sweep(pool.pool, NOW_US + 11 * SECOND_US)) == 1
+    assert len(pool.room.sweep(pool.pool, NOW_US + 12 * SECOND_US)) == 0
+    assert len(pool.room.sweep(pool.pool, NOW_US + 16 * SECOND_US)) == 1
+
+
+def test_a_clock_reading_older_than_the_server_does_not_make_it_old() -> None:
+    """Control and the workers read the clock at different times."""
+    pool = OnePool(0)
+    pool.request()
+    assert pool.room.release(pool.servers[0], 0, NOW_US - 5) == (KEPT_IDLE, None)
+
+
+def test_idle_servers_above_the_minimum_end_after_server_idle_timeout() -> None:
+    pool = OnePool(0, 0, 0, server_idle_timeout_us=SECOND_US)
+    pool.room.configure(pool.pool, min_pool_size=1)
+    assert pool.room.sweep(pool.pool, NOW_US + SECOND_US - 1) == []
+    assert pool.room.sweep(pool.pool, NOW_US + 2 * SECOND_US) == pool.servers[:2]
+
+
+def test_the_longest_idle_stand_first_among_those_to_be_checked() -> None:
+    pool = OnePool(1, 0, 1, 0, server_check_delay_us=SECOND_US)
+    pool.room.sweep(pool.pool, NOW_US + 2 * SECOND_US)
+    assert pool.room.dump_pool(pool.pool)["used"] == pool.servers
+
+
+def test_a_server_whose_client_has_left_comes_back_through_the_table() -> None:
+    pool = OnePool(0)
+    client, _ = pool.request()
+    server = pool.servers[0]
+    assert pool.room.unlink(server, BEING_CANCELED, NOW_US + 20) == 0
+    assert pool.room.dump_client(client)["server"] is None
+    assert pool.room.move(server, TESTED, NOW_US + 30) == 0
+    assert pool.room.release(server, 0, NOW_US + 40) == (KEPT_IDLE, None)
+
+
+def test_a_refused_move_leaves_client_and_server_linked() -> None:
+    pool = OnePool(0)
+    client, _ = pool.request()
+    assert pool.room.unlink(pool.servers[0], 0, NOW_US + 20) == -1
+    assert pool.room.dump_client(client)["server"] == pool.servers[0]
+    assert pool.room.dump_server(pool.servers[0])["client"] == client
