@@ -39,7 +39,8 @@ async def until_async(look: Callable[[], Seen], *, patience_s: float = PATIENCE_
     while not (seen := await trio.to_thread.run_sync(look)):
         if trio.current_time() > deadline:
             raise AssertionError(f"not within {patience_s:g} s: {what or look}; last seen: {seen!r}")
-        await trio.sleep(_LOOK_EVERY_S)
+        with trio.move_on_after(_LOOK_EVERY_S):
+            await trio.sleep_forever()
     return seen
 
 

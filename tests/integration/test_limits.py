@@ -307,8 +307,8 @@ async def test_a_large_message_that_is_only_slow_is_not_cut(pooler: PoolerFactor
     message = frontend.query("select length('" + "l" * 1_000_000 + "')")
     async with logged_in(place) as slow:
         for at in range(0, len(message), 100_000):
-            await slow.send(message[at : at + 100_000])
             with trio.move_on_after(0.2):  # 2 s in all, never 1 s without a byte
                 await slow.stream.receive_some(1)
                 raise AssertionError("an answer before the question was complete")
+            await slow.send(message[at : at + 100_000])
         assert values(await slow.until("Z")) == [[b"1000000"]]

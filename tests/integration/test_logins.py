@@ -142,7 +142,7 @@ def test_a_server_that_refuses_the_login_is_heard_by_its_clients(
     any_pooler: PoolerFactory, postgres: PostgresServer
 ) -> None:
     place = any_pooler(passwords={"app": "not what the server knows"})
-    with pytest.raises(psycopg.OperationalError, match="password authentication failed|server login"):
+    with pytest.raises(psycopg.OperationalError, match=r"password authentication failed|server login"):
         psycopg.connect(place.url("app", "app"))
 
 

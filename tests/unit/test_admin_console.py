@@ -271,7 +271,7 @@ def test_totals_are_twelve_sums_and_then_twelve_averages() -> None:
     ]
     found = ask("SHOW TOTALS")
     assert [row[0] for row in found.rows] == [f"total_{n}" for n in names] + [f"avg_{n}" for n in names]
-    values = dict((row[0], row[1]) for row in found.rows)
+    values = {row[0]: row[1] for row in found.rows}
     assert (values["total_query_count"], values["total_client_bytes"], values["avg_client_bytes"]) == ("31", "40", "4")
 
 

@@ -6,61 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgpool_core_probes import wire_probe
+from tests.unit.expect_model import CHORE, NONE, QUERY, SYNC, ExpectModel
 
-NONE, QUERY, SYNC, CHORE, COPY_END, STRUCK = range(6)
 OK, FULL = 0, -1
 INLINE, MAX = 16, 1 << 20
-
-
-class Model:
-    """The rules of expect.pxd on a Python list."""
-
-    def __init__(self) -> None:
-        self.entries: list[int] = []
-        self.copying = False
-
-    @property
-    def owed(self) -> int:
-        return sum(kind != COPY_END for kind in self.entries)
-
-    def push(self, kind: int) -> None:
-        if not (kind == SYNC and self.copying):
-            self.entries.append(kind)
-
-    def head(self) -> int:
-        return next((kind for kind in self.entries if kind != COPY_END), NONE)
-
-    def ready(self) -> int:
-        kind = self.head()
-        self.copying = False
-        if kind != NONE:
-            del self.entries[: self.entries.index(kind) + 1]
-        if not self.owed:
-            self.entries.clear()
-        return kind
-
-    def copy_begins(self) -> None:
-        at = 0
-        if self.head() == QUERY:
-            at = self.entries.index(QUERY) + 1
-            del self.entries[: at - 1]
-            at = 1
-        while at < len(self.entries) and self.entries[at] != COPY_END:
-            if self.entries[at] == SYNC:
-                del self.entries[at]
-            else:
-                at += 1
-        if at < len(self.entries):
-            del self.entries[at]
-        else:
-            self.copying = True
-
-    def copy_ends(self) -> None:
-        if self.copying:
-            self.copying = False
-        else:
-            self.entries.append(COPY_END)
-
 
 STEPS = st.lists(
     st.sampled_from(["query", "sync", "sync", "chore", "ready", "ready", "begins", "ends", "head"]), max_size=120
@@ -69,7 +18,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_the_queue_follows_its_rules_in_any_order(steps: list[str]) -> None:
-    queue, model = wire_probe.Queue(), Model()
+    queue, model = wire_probe.Queue(), ExpectModel()
     for step in steps:
         if step in ("query", "sync", "chore"):
             kind = {"query": QUERY, "sync": SYNC, "chore": CHORE}[step]

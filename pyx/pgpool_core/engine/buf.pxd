@@ -58,3 +58,11 @@ cdef inline void buf_take(Buf *b, size_t n) noexcept nogil:
     b.len -= <uint32_t>n
     if b.len == 0:
         buf_free(b)
+
+
+cdef inline Buf buf_steal(Buf *b) noexcept nogil:
+    """Move the bytes out of `b`, which is empty then; the caller frees what it got."""
+    cdef Buf mine = b[0]
+    b.at = NULL
+    b.off = b.len = b.cap = 0
+    return mine

@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strlen
 
-from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free
+from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_steal
 from pgpool_core.engine.conn cimport (SEND_LATER, conn_again, conn_close, conn_doom, conn_flush, conn_hold, conn_resume,
                                       conn_send,
                                       counters_of, plane_post, plane_want)
@@ -66,9 +66,7 @@ cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcep
     if not buf_add(&c.conn.held, data, n):
         conn_doom(w, &c.conn, "out of memory")
         return 1
-    mine = c.conn.held                            # what is used now is taken out first: `use` may hold the rest again
-    c.conn.held.at = NULL
-    c.conn.held.off = c.conn.held.len = c.conn.held.cap = 0
+    mine = buf_steal(&c.conn.held)                # `use` may hold the rest again
     stop = use(w, c, buf_bytes(&mine), mine.len)
     buf_free(&mine)
     return stop
@@ -365,10 +363,8 @@ cdef int console(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
 
 cdef void client_go_on(Worker *w, ClientConn *c) noexcept nogil:
     """Use what is held, and read again: what `c` was waiting for has come."""
-    cdef Buf mine = c.conn.held
+    cdef Buf mine = buf_steal(&c.conn.held)
     c.conn.paused = 0
-    c.conn.held.at = NULL
-    c.conn.held.off = c.conn.held.len = c.conn.held.cap = 0
     if mine.len:
         use(w, c, buf_bytes(&mine), mine.len)
         buf_free(&mine)
@@ -460,9 +456,7 @@ cdef void client_cancel(Worker *w, ClientConn *c) noexcept nogil:
     c.state = CL_IDLE
     cur.remain = 0
     cur.type = 0
-    mine = c.conn.held
-    c.conn.held.at = NULL
-    c.conn.held.off = c.conn.held.len = c.conn.held.cap = 0
+    mine = buf_steal(&c.conn.held)
     n = build_error(w.scratch, SCRATCH_SIZE, "ERROR", "57014", "canceling statement due to user request", NULL)
     while scan_to(&cur, CLIENT_MARKS, w.plane.max_packet_size, buf_bytes(&mine), mine.len, &pos, &f) == SCAN_FOUND:
         scan_past(&cur, &f, mine.len, &pos)

@@ -15,8 +15,10 @@ from pgpool_core.engine.counters cimport HIST_BUCKETS, Counters, Histogram
 from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_clear, routes_free, routes_new, routes_put
-from pgpool_core.engine.rows cimport ClientRow
-from pgpool_core.engine.slots cimport SlotHead, handle_of, slot_at, slot_new, slot_of, slot_release, slots_free, slots_init
+from pgpool_core.engine.rows cimport ClientRow, PoolRow, ServerRow, fill_pool_row, fill_server_row
+from pgpool_core.engine.server cimport push_grant
+from pgpool_core.engine.slots cimport (CHUNK_SLOTS, SlotHead, handle_of, slot_at, slot_new, slot_of, slot_release,
+                                       slots_free, slots_init)
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.worker cimport worker_close, worker_free, worker_init, worker_run
 from pgpool_core.pool.client cimport WAIT_QUEUED, Client
@@ -177,7 +179,7 @@ cdef class Engine:
         cdef ServerConn *s
         cdef uint8_t[8] terminate
         cdef size_t n = build_empty(terminate, sizeof(terminate), FE_TERMINATE)
-        for slot in range(self.plane.servers.n_chunks * 256):
+        for slot in range(self.plane.servers.n_chunks * CHUNK_SLOTS):
             s = <ServerConn *>slot_at(&self.plane.servers, slot)
             if not s.conn.head.live:
                 continue
@@ -206,11 +208,11 @@ cdef class Engine:
             close(self.plane.workers[i].poll_fd)
             close(self.plane.workers[i].wake_fd)
             close(self.plane.workers[i].spare_fd)
-            for slot in range(self.plane.workers[i].clients.n_chunks * 256):
+            for slot in range(self.plane.workers[i].clients.n_chunks * CHUNK_SLOTS):
                 c = <ClientConn *>slot_at(&self.plane.workers[i].clients, slot)
                 if c.conn.head.live and c.conn.fd >= 0:
                     close(c.conn.fd)
-        for slot in range(self.plane.servers.n_chunks * 256):
+        for slot in range(self.plane.servers.n_chunks * CHUNK_SLOTS):
             s = <ServerConn *>slot_at(&self.plane.servers, slot)
             if s.conn.head.live and s.conn.fd > 0:
                 close(s.conn.fd)
@@ -447,18 +449,8 @@ cdef class Engine:
             seat = pool_pop_waiter(record.pool)
             if seat == NULL:
                 break
-            self.push_grant(seat)
+            push_grant(&self.plane.workers[seat.worker], seat)
         self.tell_all(MAIL_WELCOME, pool, b"")
-
-    cdef void push_grant(self, Client *seat):
-        cdef Worker *w = &self.plane.workers[seat.worker]
-        cdef void *head
-        while True:
-            head = pgpool_load_ptr(&w.granted)
-            seat.granted_next = <Client *>head
-            if pgpool_cas_ptr(<void **>&w.granted, head, seat):
-                break
-        worker_wake(w)
 
     def close_pool(self, uint32_t pool, bytes error):
         """End a pool: its clients are sent `error`, its servers are closed."""
@@ -566,7 +558,7 @@ cdef class Engine:
         s.port = port
         s.tx_status = TX_IDLE
         s.adopted_us = pgpool_now_us()
-        s.id = pgpool_next_id(&self.plane.last_id)
+        s.id = pgpool_next64(&self.plane.last_id)
         for i in range(1, self.plane.n_workers):
             if self.owned(i) < self.owned(best):
                 best = i
@@ -580,7 +572,7 @@ cdef class Engine:
         """How many servers live on a worker: new ones go where there are fewest."""
         cdef uint32_t slot, n = 0
         cdef ServerConn *s
-        for slot in range(self.plane.servers.n_chunks * 256):
+        for slot in range(self.plane.servers.n_chunks * CHUNK_SLOTS):
             s = <ServerConn *>slot_at(&self.plane.servers, slot)
             n += s.conn.head.live and s.seat.worker == worker
         return n
@@ -629,7 +621,7 @@ cdef class Engine:
         """Close every server of `pool` (-1 = of all pools) as soon as nobody is linked to it."""
         cdef uint32_t slot
         cdef ServerConn *s
-        for slot in range(self.plane.servers.n_chunks * 256):
+        for slot in range(self.plane.servers.n_chunks * CHUNK_SLOTS):
             s = <ServerConn *>slot_at(&self.plane.servers, slot)
             if s.conn.head.live and s.pool != NULL and (pool < 0 or s.pool.pool.id == <uint32_t>pool):
                 s.seat.close_needed = 1
@@ -646,56 +638,45 @@ cdef class Engine:
     def servers(self):
         """A row for each server connection that is open."""
         cdef uint32_t slot
-        cdef ServerConn *s
-        cdef pgpool_peer local
-        cdef ClientConn *c
+        cdef ServerRow row
         cdef list rows = []
-        for slot in range(self.plane.servers.n_chunks * 256):
-            s = <ServerConn *>slot_at(&self.plane.servers, slot)
-            if not s.conn.head.live or s.pool == NULL:
+        for slot in range(self.plane.servers.n_chunks * CHUNK_SLOTS):
+            if not fill_server_row(<ServerConn *>slot_at(&self.plane.servers, slot), &row):
                 continue
-            # host and fd are freed by the worker while it holds the lock under which slots are released
-            pthread_mutex_lock(&s.pool.pool.lock)
-            if s.conn.head.live and s.conn.fd >= 0 and s.seat.state not in (SV_FREE, SV_CLOSING):
-                pgpool_peer_of(s.conn.fd, &local, 1)
-                c = <ClientConn *>s.seat.client.owner if s.seat.client != NULL else NULL
-                rows.append({
-                    "id": s.id, "pool": s.pool.pool.id, "state": SERVER_STATES[s.seat.state],
-                    "addr": "unix" if s.family_unix else (<bytes>s.host).decode("utf-8", "replace"), "port": s.port,
-                    "local_addr": address(&local), "local_port": local.port, "connect_us": s.adopted_us,
-                    "request_us": s.request_us, "link": c.id if c != NULL else 0, "remote_pid": s.backend_pid,
-                    "close_needed": bool(s.seat.close_needed), "application_name": "", "worker": s.seat.worker,
-                })
-            pthread_mutex_unlock(&s.pool.pool.lock)
+            rows.append({
+                "id": row.id, "pool": row.pool, "state": SERVER_STATES[row.state],
+                "addr": "unix" if row.family_unix else row.host.decode("utf-8", "replace"), "port": row.port,
+                "local_addr": address(&row.local), "local_port": row.local.port, "connect_us": row.adopted_us,
+                "request_us": row.request_us, "link": row.link, "remote_pid": row.backend_pid,
+                "close_needed": bool(row.close_needed), "application_name": "",
+                "worker": row.worker,
+            })
         return rows
 
     def pools(self):
         """A row for each pool that is not closed and empty."""
         cdef uint32_t i
-        cdef PoolRecord *r
-        cdef Pool *p
+        cdef PoolRow p
         cdef uint64_t now_us = pgpool_now_us()
+        cdef PoolRecord *record
         cdef list rows = []
         for i in range(self.plane.set.n_pools):
-            r = self.plane.records[i]
-            p = r.pool
-            pthread_mutex_lock(&p.lock)
-            if not p.closed or p.total or p.clients:
-                rows.append({
-                    "id": p.id, "database": bytes_of(&r.database).decode("utf-8", "surrogateescape"),
-                    "user": bytes_of(&r.user).decode("utf-8", "surrogateescape"), "mode": p.settings.mode,
-                    "pool_size": p.settings.pool_size, "min_pool_size": p.settings.min_pool_size,
-                    "reserve_pool_size": p.settings.reserve_pool_size,
-                    "cl_active": p.clients - p.waiters.len if p.clients > p.waiters.len else 0,
-                    "cl_waiting": p.waiters.len + p.logins_waiting, "cl_active_cancel_req": pgpool_load32(&r.cancels),
-                    "cl_waiting_cancel_req": 0, "sv_active": p.count[SV_ACTIVE],
-                    "sv_active_cancel": pgpool_load32(&r.cancels), "sv_being_canceled": p.count[SV_BEING_CANCELED],
-                    "sv_idle": p.count[SV_IDLE], "sv_used": p.count[SV_USED], "sv_tested": p.count[SV_TESTED],
-                    "sv_login": p.count[SV_LOGIN], "servers_total": p.total,
-                    "maxwait_us": (now_us - p.waiters.head.since_us
-                                   if p.waiters.head != NULL and now_us > p.waiters.head.since_us else 0),
-                })
-            pthread_mutex_unlock(&p.lock)
+            record = self.plane.records[i]
+            fill_pool_row(record, now_us, &p)
+            if p.closed and not p.total and not p.clients:
+                continue
+            rows.append({
+                "id": i, "database": bytes_of(&record.database).decode("utf-8", "surrogateescape"),
+                "user": bytes_of(&record.user).decode("utf-8", "surrogateescape"), "mode": p.settings.mode,
+                "pool_size": p.settings.pool_size, "min_pool_size": p.settings.min_pool_size,
+                "reserve_pool_size": p.settings.reserve_pool_size,
+                "cl_active": p.clients - p.waiting if p.clients > p.waiting else 0,
+                "cl_waiting": p.waiting + p.logins_waiting, "cl_active_cancel_req": p.cancels,
+                "cl_waiting_cancel_req": 0, "sv_active": p.count[SV_ACTIVE], "sv_active_cancel": p.cancels,
+                "sv_being_canceled": p.count[SV_BEING_CANCELED], "sv_idle": p.count[SV_IDLE],
+                "sv_used": p.count[SV_USED], "sv_tested": p.count[SV_TESTED], "sv_login": p.count[SV_LOGIN],
+                "servers_total": p.total, "maxwait_us": p.maxwait_us,
+            })
         return rows
 
     def counters(self):
@@ -732,7 +713,7 @@ cdef class Engine:
         for i in range(self.plane.set.n_pools):
             p = self.plane.set.pools[i]
             states = {}
-            for slot in range(self.plane.servers.n_chunks * 256):
+            for slot in range(self.plane.servers.n_chunks * CHUNK_SLOTS):
                 s = <ServerConn *>slot_at(&self.plane.servers, slot)
                 if s.conn.head.live and s.seat.pool == p:
                     states[s.seat.state] = states.get(s.seat.state, 0) + 1
@@ -785,13 +766,6 @@ cdef class Engine:
         if mail.kind == MAIL_LOG:
             return log_letter(<LogRecord *>mail.data)
         return ("clients", mail.a, mail.worker, client_rows(<ClientRow *>mail.data, <uint32_t>mail.b))
-
-
-cdef extern from * nogil:
-    """
-    #define pgpool_next_id(p) __atomic_add_fetch((p), 1, __ATOMIC_RELAXED)
-    """
-    uint64_t pgpool_next_id(uint64_t *)
 
 
 cdef void free_record(PoolRecord *record) noexcept nogil:

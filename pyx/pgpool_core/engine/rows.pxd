@@ -1,9 +1,15 @@
-"""A client's line in SHOW CLIENTS, filled by its worker: nobody else may look at a client's record."""
+"""What the console shows, as plain bytes: copied under a lock or by the owner, made into Python objects afterwards.
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+A client's row is filled by its worker, because nobody else may look at a client's record. Those of servers and pools are
+copied with the pool's lock held and no Python in between, so that a busy interpreter never keeps a worker waiting.
+"""
 
-from pgpool_core.engine.records cimport ClientConn, PoolRecord, Worker
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from pgpool_core.engine.records cimport ClientConn, PoolRecord, ServerConn, Worker
 from pgpool_core.engine.sys cimport pgpool_peer
+from pgpool_core.pool.pool cimport PoolSettings
+from pgpool_core.pool.server cimport SV_STATES
 
 
 cdef struct ClientRow:            # plain bytes; goes to control by mail
@@ -21,4 +27,34 @@ cdef struct ClientRow:            # plain bytes; goes to control by mail
     char application_name[64]
 
 
+cdef struct ServerRow:
+    uint64_t id
+    uint64_t link
+    uint64_t adopted_us
+    uint64_t request_us
+    uint32_t pool
+    uint32_t worker
+    uint32_t backend_pid
+    uint16_t port
+    uint8_t state                 # SV_*
+    uint8_t family_unix
+    uint8_t close_needed
+    pgpool_peer local
+    char host[256]
+
+
+cdef struct PoolRow:
+    PoolSettings settings
+    uint32_t count[SV_STATES]
+    uint32_t total
+    uint32_t clients
+    uint32_t waiting
+    uint32_t logins_waiting
+    uint32_t cancels
+    uint64_t maxwait_us
+    uint8_t closed
+
+
 cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nogil
+cdef bint fill_server_row(ServerConn *s, ServerRow *row) noexcept nogil
+cdef void fill_pool_row(PoolRecord *record, uint64_t now_us, PoolRow *row) noexcept nogil

@@ -1,18 +1,27 @@
 """Filling rows; see rows.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset, strlen
 
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.sys cimport pgpool_peer_of
-from pgpool_core.pool.server cimport Server
-from pgpool_core.session.settings cimport block_get
+from pgpool_core.pool.pool cimport Pool
+from pgpool_core.pool.server cimport SV_CLOSING, SV_FREE, SV_LOGIN, Server
+from pgpool_core.pool.sync cimport pgpool_load32, pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.session.settings cimport Block, block_get
 from pgpool_core.wire.span cimport Span
+
+
+cdef void application_name(const Block *settings, char *out) noexcept nogil:
+    cdef Span name, value
+    name.at = <const uint8_t *>"application_name"
+    name.len = 16
+    if block_get(settings, name, &value):
+        memcpy(out, value.at, value.len if value.len < 63 else 63)
 
 
 cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nogil:
     """What SHOW CLIENTS tells about `c`; by its own worker only."""
-    cdef Span name, value
     memset(row, 0, sizeof(ClientRow))
     row.id = c.id
     row.connect_us = c.connect_us
@@ -27,7 +36,53 @@ cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nog
         row.wait_us = w.now_us - c.request_us
     if c.state == CL_ACTIVE and c.seat.server != NULL:
         row.link = (<ServerConn *>(<Server *>c.seat.server).owner).id
-    name.at = <const uint8_t *>"application_name"
-    name.len = 16
-    if block_get(c.settings, name, &value):
-        memcpy(row.application_name, value.at, value.len if value.len < 63 else 63)
+    application_name(c.settings, row.application_name)
+
+
+cdef bint fill_server_row(ServerConn *s, ServerRow *row) noexcept nogil:
+    """What SHOW SERVERS tells about `s`; False for one that is not open. Its worker frees nothing while it is."""
+    cdef PoolRecord *record = s.pool
+    cdef size_t n
+    cdef bint found = False
+    memset(row, 0, sizeof(ServerRow))
+    if not s.conn.head.live or record == NULL:
+        return False
+    pthread_mutex_lock(&record.pool.lock)
+    if s.seat.pool == record.pool and s.seat.state != SV_FREE and s.seat.state != SV_LOGIN \
+            and s.seat.state != SV_CLOSING and s.conn.fd >= 0:
+        found = True
+        row.id = s.id
+        row.pool = record.pool.id
+        row.state = s.seat.state
+        row.worker = s.seat.worker
+        row.close_needed = s.seat.close_needed
+        row.adopted_us = s.adopted_us
+        row.request_us = s.request_us
+        row.backend_pid = s.backend_pid
+        row.port = s.port
+        row.family_unix = s.family_unix
+        if s.seat.client != NULL:
+            row.link = (<ClientConn *>s.seat.client.owner).id
+        pgpool_peer_of(s.conn.fd, &row.local, 1)
+        n = strlen(s.host)
+        memcpy(row.host, s.host, n if n < sizeof(row.host) else sizeof(row.host) - 1)
+    pthread_mutex_unlock(&record.pool.lock)
+    return found
+
+
+cdef void fill_pool_row(PoolRecord *record, uint64_t now_us, PoolRow *row) noexcept nogil:
+    """What SHOW POOLS tells about a pool."""
+    cdef Pool *p = record.pool
+    memset(row, 0, sizeof(PoolRow))
+    row.cancels = pgpool_load32(&record.cancels)
+    pthread_mutex_lock(&p.lock)
+    row.settings = p.settings
+    memcpy(row.count, p.count, sizeof(row.count))
+    row.total = p.total
+    row.clients = p.clients
+    row.waiting = p.waiters.len
+    row.logins_waiting = p.logins_waiting
+    row.closed = p.closed
+    if p.waiters.head != NULL and now_us > p.waiters.head.since_us:
+        row.maxwait_us = now_us - p.waiters.head.since_us
+    pthread_mutex_unlock(&p.lock)

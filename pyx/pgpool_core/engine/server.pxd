@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t
 
 from pgpool_core.engine.records cimport ServerConn, Worker
+from pgpool_core.pool.client cimport Client
 
 
 cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcept nogil
@@ -17,3 +18,4 @@ cdef void server_ask_cancel(Worker *w, ServerConn *s) noexcept nogil
 cdef void server_cancel_done(Worker *w, ServerConn *s) noexcept nogil
 cdef void server_close(Worker *w, ServerConn *s, const char *reason) noexcept nogil
 cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil
+cdef void push_grant(Worker *to, Client *seat) noexcept nogil

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcmp
 
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.client cimport (client_end, client_fatal, client_go_on, client_granted, client_released)
@@ -193,19 +193,11 @@ cdef void parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body
         return
     if swallow:
         if s.chore == CHORE_SETTINGS and not (block_get(c.settings, canonical, &old) and old.len == value.len
-                                              and memchr_equal(old.at, value.at, value.len)):
+                                              and memcmp(old.at, value.at, value.len) == 0):
             conn_send(w, &c.conn, body - HEADER_LEN, n + HEADER_LEN)
         return
     block_unref(w.plane.settings, c.settings)
     c.settings = block_ref(w.plane.settings, fresh)
-
-
-cdef inline bint memchr_equal(const uint8_t *a, const uint8_t *b, uint32_t n) noexcept nogil:
-    cdef uint32_t i
-    for i in range(n):
-        if a[i] != b[i]:
-            return False
-    return True
 
 
 cdef void failed(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n) noexcept nogil:
@@ -367,6 +359,7 @@ cdef void server_cancel_done(Worker *w, ServerConn *s) noexcept nogil:
 
 
 cdef void push_grant(Worker *to, Client *seat) noexcept nogil:
+    """Let another worker know that one of its waiters has a server, or never will."""
     cdef void *head
     while True:
         head = pgpool_load_ptr(&to.granted)

@@ -16,25 +16,19 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, fill_client_row
 from pgpool_core.engine.server cimport (server_bytes, server_cancel_done, server_close, server_free, server_gone,
                                         server_lost, server_quit, server_settle, server_stirs)
-from pgpool_core.engine.slots cimport SlotHead, slot_at, slot_new, slot_of, slot_release, slots_free, slots_init
+from pgpool_core.engine.slots cimport CHUNK_SLOTS, SlotHead, slot_at, slot_new, slot_of, slot_release, slots_free, slots_init
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.timers cimport *
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport Pool, pool_leave_queue
 from pgpool_core.pool.server cimport SV_CLOSING, SV_IDLE, SV_USED, Server
-from pgpool_core.pool.sync cimport (pgpool_add32, pgpool_load32, pgpool_store32, pgpool_swap32, pgpool_swap_ptr,
+from pgpool_core.pool.sync cimport (pgpool_add32, pgpool_load32, pgpool_next64, pgpool_store32, pgpool_swap32, pgpool_swap_ptr,
                                     pthread_mutex_lock, pthread_mutex_unlock)
 from pgpool_core.session.settings cimport block_unref
 from pgpool_core.wire.expect cimport expect_free, expect_init
 
 cdef extern from "<openssl/rand.h>" nogil:
     int RAND_bytes(unsigned char *, int)
-
-cdef extern from * nogil:
-    """
-    #define pgpool_next_id(p) __atomic_add_fetch((p), 1, __ATOMIC_RELAXED)
-    """
-    uint64_t pgpool_next_id(uint64_t *)
 
 cdef enum:
     ACCEPTS_A_TURN = 64
@@ -135,7 +129,7 @@ cdef void new_client(Worker *w, int fd) noexcept nogil:
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(int))
         keepalive(w.plane, fd)
     RAND_bytes(<unsigned char *>&c.secret, 4)
-    c.id = pgpool_next_id(&w.plane.last_id)
+    c.id = pgpool_next64(&w.plane.last_id)
     c.connect_us = c.request_us = c.login.started_us = w.now_us
     pgpool_add32(&w.n_clients, 1)
     if w.plane.client_login_timeout_us:
@@ -243,7 +237,7 @@ cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
         rows = <ClientRow *>malloc((<size_t>w.clients.live + 1) * sizeof(ClientRow))
         if rows == NULL:
             return
-    for slot in range(w.clients.n_chunks * 256):
+    for slot in range(w.clients.n_chunks * CHUNK_SLOTS):
         c = <ClientConn *>slot_at(&w.clients, slot)
         if not c.conn.head.live or c.conn.doomed or c.state == CL_GONE:
             continue
@@ -369,7 +363,7 @@ cdef void worker_close(Worker *w) noexcept nogil:
     """After its thread has ended: close every client of this worker, without a word."""
     cdef uint32_t slot
     cdef ClientConn *c
-    for slot in range(w.clients.n_chunks * 256):
+    for slot in range(w.clients.n_chunks * CHUNK_SLOTS):
         c = <ClientConn *>slot_at(&w.clients, slot)
         if c.conn.head.live:
             login_end(w, c)

@@ -1,0 +1,204 @@
+"""Bytes that mean nothing, in every state that a client or a server can be in."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import struct
+from collections.abc import AsyncGenerator
+
+import pytest
+import trio
+
+from pgpool_core.testing import (
+    Message,
+    PeerMismatch,
+    PoolerProcess,
+    ScriptedPeer,
+    ScriptedServer,
+    backend,
+    connect_peer,
+    frontend,
+    open_scripted_server,
+)
+from tests.chaos.conftest import Scene
+from tests.conftest import PASSWORDS, PoolerFactory
+from tests.peers import letters, logged_in, values
+
+GARBAGE = {
+    "zeros": bytes(100),
+    "ones": b"\xff" * 100,
+    "unknown type": bytes(Message(b"\x01", b"what")),
+    "length zero": b"Q" + bytes(4) + b"select 1",
+    "length three": b"Q\0\0\0\3",
+    "negative length": b"Q\x80\0\0\0",
+    "a server's message": backend.ready(),
+    "a startup packet": frontend.startup("app", "app"),
+    "a password": frontend.password("secret"),
+    "http": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+}
+STATES = ("login", "password", "idle", "transaction", "unsynced", "copy")
+
+
+async def until_ended(peer: ScriptedPeer) -> None:
+    """Read whatever comes until the other side has ended the connection."""
+    with contextlib.suppress(PeerMismatch, trio.BrokenResourceError, ValueError), trio.move_on_after(5):
+        while await peer.receive() is not None:
+            pass
+
+
+async def enter(peer: ScriptedPeer, state: str) -> None:
+    """Bring a new connection into `state`."""
+    if state == "login":
+        return
+    if state == "password":
+        await peer.send(frontend.startup("app", "app"))
+        await peer.expect("R")
+        return
+    await peer.log_in("app", "app", PASSWORDS["app"])
+    if state == "transaction":
+        await peer.query("begin")
+    elif state == "unsynced":
+        await peer.send(frontend.parse("select 1"), frontend.flush())
+        await peer.expect("1")
+    elif state == "copy":
+        await peer.query("begin; create temp table t(x int) on commit drop")
+        await peer.send(frontend.query("copy t from stdin"))
+        await peer.expect("G")
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_garbage_hurts_only_who_sends_it(scene: Scene, state: str) -> None:
+    async with logged_in(scene) as other:
+        for name, garbage in GARBAGE.items():
+            try:
+                async with await connect_peer((scene.host, scene.port)) as peer:
+                    await enter(peer, state)
+                    await peer.send(garbage)
+                    await peer.half_close()
+                    await until_ended(peer)
+                assert values(await other.query("select 1")) == [[b"1"]]
+            except BaseException as failure:
+                failure.add_note(f"{name!r} in the state {state!r}")
+                raise
+
+
+async def test_random_bytes_hurt_only_who_sends_them(scene: Scene) -> None:
+    source = random.Random(2)
+    async with logged_in(scene) as other:
+        for turn in range(60):
+            async with await connect_peer((scene.host, scene.port)) as peer:
+                await enter(peer, STATES[turn % len(STATES)])
+                good = frontend.query("select 1") + frontend.parse("select 1") + frontend.sync()
+                cut = source.randrange(len(good))
+                with contextlib.suppress(PeerMismatch, trio.BrokenResourceError):
+                    await peer.send(good[:cut] + source.randbytes(source.randrange(1, 200)))
+                    await peer.half_close()
+                await until_ended(peer)
+            assert values(await other.query("select 1")) == [[b"1"]]
+
+
+SERVER_GARBAGE = {
+    "zeros": bytes(50),
+    "impossible length": b"D" + struct.pack("!I", 2) + b"xx",
+    "unknown type": bytes(Message(b"\x02", b"?")),
+    "impossible status": bytes(Message(b"Z", b"Q")),
+    "a client's message": frontend.query("select 1"),
+    "half a message and the end": backend.row_description("x")[:9],
+}
+
+
+@contextlib.asynccontextmanager
+async def in_front_of_a_script(pooler: PoolerFactory) -> AsyncGenerator[tuple[PoolerProcess, ScriptedServer]]:
+    """A pooler of one server, which is a script of the test."""
+    async with open_scripted_server() as fake:
+        databases = {"app": f"host={fake.host} port={fake.port} user=app"}
+        yield pooler(auth_type="trust", databases=databases, default_pool_size=1, server_login_retry=0), fake
+
+
+@pytest.mark.parametrize("garbage", SERVER_GARBAGE.values(), ids=SERVER_GARBAGE)
+async def test_a_server_that_sends_garbage_is_closed_and_its_client_told(pooler: PoolerFactory, garbage: bytes) -> None:
+    async with in_front_of_a_script(pooler) as (place, fake), trio.open_nursery() as nursery:
+        logged: list[ScriptedPeer] = []
+
+        async def accept() -> None:
+            logged.append(await fake.accept())
+            await logged[-1].accept_login()
+
+        nursery.start_soon(accept)
+        async with logged_in(place) as client:
+            await client.send(frontend.query("select 1"))
+            server = logged[0]
+            await server.expect("Q")
+            await server.send(garbage)
+            if garbage == SERVER_GARBAGE["half a message and the end"]:
+                await server.cut()
+            told = []
+            while (came := await client.receive()) is not None:
+                told.append(came)
+            assert letters(told) == "E"
+            assert told[0].fields["S"] == "FATAL"
+        if garbage != SERVER_GARBAGE["half a message and the end"]:
+            await server.expect_end()
+        async with logged_in(place) as client:
+            await client.send(frontend.query("select 2"))
+            await accept()
+            await logged[1].expect("Q")
+            await logged[1].send(backend.command_complete("SELECT 0"), backend.ready())
+            assert letters(await client.until("Z")) == "CZ"
+
+
+UNASKED = {
+    "ready": backend.ready(),
+    "row": backend.data_row("whose is this?"),
+    "error": backend.error("57P01", "terminating connection due to administrator command", "FATAL"),
+    "half a message": backend.data_row("whose is this?")[:8],
+}
+
+
+@pytest.mark.parametrize("unasked", UNASKED.values(), ids=UNASKED)
+async def test_what_an_idle_server_says_unasked_reaches_no_client(pooler: PoolerFactory, unasked: bytes) -> None:
+    async with in_front_of_a_script(pooler) as (place, fake), trio.open_nursery() as nursery:
+        servers: list[ScriptedPeer] = []
+
+        async def serve() -> None:
+            while True:
+                server = await fake.accept(patience_s=60)
+                await server.accept_login()
+                servers.append(server)
+                nursery.start_soon(answer, server)
+
+        async def answer(server: ScriptedPeer) -> None:
+            while (came := await server.receive()) is not None:
+                if came.type == b"Q":
+                    await server.send(backend.data_row("yours"), backend.command_complete("SELECT 1"), backend.ready())
+
+        nursery.start_soon(serve)
+        async with logged_in(place) as client:
+            assert letters(await client.query("select 1")) == "DCZ"
+            await servers[0].send(unasked)
+            for _ in range(5):
+                assert values(await client.query("select 1")) == [[b"yours"]]
+        assert len(servers) == 2, "a server that speaks unasked is not used again"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_notice_or_a_report_of_an_idle_server_is_no_reason_to_close_it(pooler: PoolerFactory) -> None:
+    async with in_front_of_a_script(pooler) as (place, fake), trio.open_nursery() as nursery:
+        servers: list[ScriptedPeer] = []
+
+        async def serve() -> None:
+            server = await fake.accept()
+            await server.accept_login()
+            servers.append(server)
+            while (came := await server.receive()) is not None:
+                if came.type == b"Q":
+                    await server.send(backend.command_complete("SELECT 0"), backend.ready())
+
+        nursery.start_soon(serve)
+        async with logged_in(place) as client:
+            await client.query("select 1")
+            await servers[0].send(backend.notice("a word"), backend.parameter("application_name", "changed"))
+            for _ in range(3):
+                assert letters(await client.query("select 1")).endswith("CZ")
+        nursery.cancel_scope.cancel()

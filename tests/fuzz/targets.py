@@ -1,0 +1,174 @@
+"""What is fuzzed: functions of bytes that check what must hold and sum up what happened.
+
+An outcome that has not been seen before makes its input a seed for others, so it says what kind of thing happened,
+not how long it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Hashable
+from itertools import repeat
+from typing import Any
+
+from pgpool_core_probes import auth_probe, settings_probe, wire_probe
+from tests.unit.expect_model import CHORE, COPY_END, NONE, QUERY, SYNC, ExpectModel
+
+Target = Callable[[bytes], Hashable]
+
+MAX_BODY = 1024
+SCAN_END = 0
+PLAIN, MD5, SCRAM = 2, 3, 4
+LOGIN_OK, LOGIN_MORE = 0, 1
+SETTINGS_OK, SETTINGS_TOO_LONG = 0, -1
+NAMES = (
+    b"DateStyle",
+    b"IntervalStyle",
+    b"TimeZone",
+    b"application_name",
+    b"client_encoding",
+    b"standard_conforming_strings",
+)
+
+
+def pieces(data: bytes) -> list[int]:
+    """Sizes to cut `data` into that depend on nothing but `data`."""
+    return [1 + byte % 29 for byte in hashlib.sha256(data).digest()]
+
+
+def _without_buffers(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name != "whole"}
+
+
+def _scan(which: str, data: bytes) -> Hashable:
+    whole = _without_buffers(wire_probe.scan_feed(which, data, max_body=MAX_BODY))
+    assert whole == _without_buffers(wire_probe.scan_feed(which, data, repeat(1), max_body=MAX_BODY))
+    assert whole == _without_buffers(wire_probe.scan_feed(which, data, pieces(data), max_body=MAX_BODY))
+    assert whole["status"] in (SCAN_END, -1, -2)
+    assert all(body_len <= MAX_BODY for _, body_len, _ in whole["found"])
+    if whole["status"] == SCAN_END:
+        assert whole["offset"] + len(whole["held"]) == len(data)
+    return whole["status"], tuple(kind for kind, _, _ in whole["found"][:6]), whole["remain"] > 0
+
+
+def scan_client(data: bytes) -> Hashable:
+    """Message boundaries in what a client sends."""
+    return _scan("client", data)
+
+
+def scan_server(data: bytes) -> Hashable:
+    """Message boundaries in what a server sends: where somebody acts, and every one of them."""
+    some, every = _scan("server", data), _scan("every", data)
+    return some, every
+
+
+def expect(data: bytes) -> Hashable:
+    """Each byte is an event; the queue against its model."""
+    queue, model, answered = wire_probe.Queue(), ExpectModel(), []
+    for byte in data:
+        match byte % 8:
+            case 0 | 1 | 2 as which:
+                kind = (QUERY, SYNC, CHORE)[which]
+                assert queue.push(kind) == 0
+                model.push(kind)
+            case 3 | 4:
+                kind = queue.ready()
+                assert kind == model.ready()
+                assert kind in (NONE, QUERY, SYNC, CHORE) and kind != COPY_END
+                answered.append(kind)
+            case 5:
+                queue.copy_begins()
+                model.copy_begins()
+            case 6:
+                assert queue.copy_ends() == 0
+                model.copy_ends()
+            case _:
+                assert queue.head() == model.head()
+        assert (queue.owed, queue.copying) == (model.owed, model.copying)
+    return tuple(answered[:5]), queue.cap, queue.copying
+
+
+def startup(data: bytes) -> Hashable:
+    """The first packet of a connection."""
+    whole = auth_probe.startup_feed(data)
+    assert whole == auth_probe.startup_feed(data, repeat(1)) == auth_probe.startup_feed(data, pieces(data))
+    if whole["status"] != 0:
+        return whole["status"]
+    assert 0 < len(whole["user"]) < 128
+    assert len(whole["database"]) < 64
+    answer = auth_probe.startup_negotiate(data, 65536)
+    assert struct.unpack("!I", answer[1:5])[0] + 1 == len(answer)
+    return whole["status"], len(whole["params"]), whole["protocol_options"], whole["minor"] > 0
+
+
+def _scram_keys() -> tuple[int, bytes, bytes, bytes]:
+    salted = hashlib.pbkdf2_hmac("sha256", b"secret", b"0123456789abcdef", 1)
+    client = auth_probe.hash_of("hmac_sha256", b"Client Key", key=salted)
+    server = auth_probe.hash_of("hmac_sha256", b"Server Key", key=salted)
+    return 1, b"0123456789abcdef", hashlib.sha256(client).digest(), server
+
+
+SECRETS = (
+    None,
+    auth_probe.Secret(b"alice", plain=b"secret"),
+    auth_probe.Secret(md5=hashlib.md5(b"secretalice").hexdigest().encode()),
+    auth_probe.Secret(scram=_scram_keys()),
+)
+
+
+def login(data: bytes) -> Hashable:
+    """A client's side of a login; the first byte chooses the method and what is stored."""
+    if not data:
+        return None
+    auth_type, secret, known = (PLAIN, MD5, SCRAM)[data[0] % 3], SECRETS[data[0] >> 2 & 3], bool(data[0] & 0x80)
+    steps = auth_probe.login_feed(auth_type, b"alice", secret, data[1:], known=known)
+    for chunks in (repeat(1), pieces(data)):
+        assert steps == auth_probe.login_feed(auth_type, b"alice", secret, data[1:], chunks, known=known)
+    assert all(status == LOGIN_MORE for status, _ in steps[:-1])
+    if steps[-1][0] == LOGIN_OK:
+        assert known and secret is not None, "nobody logs in without a secret"
+        assert b"secret\0" in data, "nobody logs in without the password"
+    return auth_type, tuple(status for status, _ in steps)
+
+
+def settings(data: bytes) -> Hashable:
+    """Lines of a name's number and a value: blocks against a dictionary, and what the replay says."""
+    table = settings_probe.Table()
+    block, wanted, refused = None, dict[bytes, bytes](), 0
+    for line in data.split(b"\0"):
+        name, value = NAMES[line[0] % len(NAMES)] if line else NAMES[0], line[1:]
+        kept = bytes(byte if byte < 0x7F else ord("?") for byte in value)
+        made = table.having(block, name, value)
+        if made == SETTINGS_TOO_LONG:
+            refused += 1
+            continue
+        block, wanted[name] = made, kept
+        del made
+        assert block.data == b"".join(name + b"\0" + wanted[name] + b"\0" for name in sorted(wanted))
+        assert len(table) <= 2
+    status, sql = settings_probe.replay(None, block)
+    assert status == SETTINGS_OK
+    assert sql.isascii()
+    assert sql == b"".join(b"SET " + name + b"=" + quoted(wanted[name]) + b";" for name in sorted(wanted))
+    assert settings_probe.replay(block, block) == (SETTINGS_OK, b"")
+    assert settings_probe.replay(None, block, len(sql) // 2)[0] == (SETTINGS_TOO_LONG if sql else SETTINGS_OK)
+    del block
+    assert len(table) == 0
+    return len(wanted), refused, b"\\" in sql, b"''" in sql
+
+
+def quoted(value: bytes) -> bytes:
+    """A string constant of PostgreSQL that reads back as `value` whatever standard_conforming_strings says."""
+    doubled = value.replace(b"'", b"''")
+    return b"E'" + doubled.replace(b"\\", b"\\\\") + b"'" if b"\\" in value else b"'" + doubled + b"'"
+
+
+TARGETS: dict[str, Target] = {
+    "scan_client": scan_client,
+    "scan_server": scan_server,
+    "expect": expect,
+    "startup": startup,
+    "login": login,
+    "settings": settings,
+}
