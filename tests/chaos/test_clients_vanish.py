@@ -61,6 +61,7 @@ STEPS = (
     Step("copy in with bad data", (frontend.query("copy t from stdin"), frontend.copy_data(b"x\n")), "GE", TEMP),
     Step("extended copy in", (COPY_EXTENDED, frontend.copy_data(b"1\n")), "12G", TEMP),
     Step("extended copy in, synced in the middle", (COPY_EXTENDED, frontend.copy_data(b"1\n") + frontend.sync()), "12G", TEMP),
+    Step("query inside a copy in", (frontend.query("copy t from stdin") + frontend.query("select 1"),), "G", TEMP),
     Step("copy out running", (frontend.query("copy (select repeat('x', 1000) from generate_series(1, 100000)) to stdout"),), "Hd"),
     Step("polite in a transaction", (frontend.terminate(),), before=("begin",)),
     Step("polite in a query", (frontend.query("select pg_sleep(0.01)") + frontend.terminate(),)),

@@ -17,7 +17,7 @@ from pgpool_core.engine.timers cimport TIMER_CLOSE, TIMER_DRAIN, timer_clear, ti
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.plan cimport plan_gone
 from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, POOL_GRANTED, POOL_IDLE, Pool,
-                                    pool_move, pool_release, pool_take_idle, pool_unlink)
+                                    pool_move, pool_next_check, pool_release, pool_take_idle, pool_unlink)
 from pgpool_core.pool.server cimport (SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, SV_IDLE, SV_TESTED, SV_USED, Server)
 from pgpool_core.pool.sync cimport (pgpool_add32, pgpool_cas_ptr, pgpool_load32, pgpool_load_ptr,
                                     pthread_mutex_lock, pthread_mutex_unlock)
@@ -474,5 +474,21 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     pthread_mutex_lock(&w.plane.server_lock)
     slot_release(&w.plane.servers, &s.conn.head)
     pthread_mutex_unlock(&w.plane.server_lock)
+    if pool.waiters.len:
+        check_another(w, pool)
     if pool.waiters.len or pgpool_load32(&w.plane.set.starving):
         plane_want(w.plane)
+
+
+cdef void check_another(Worker *w, Pool *pool) noexcept nogil:
+    """A server that was to be checked for a waiter is lost to it: check the next one that has been idle for long."""
+    cdef uint32_t before = w.index
+    cdef Server *seat = pool_next_check(pool, w.index, w.now_us, &before)
+    cdef ServerConn *s
+    if seat == NULL:
+        return
+    s = <ServerConn *>seat.owner
+    if before != w.index:
+        w.io.remove(&w.plane.workers[before], &s.conn)
+        w.io.add(w, &s.conn)
+    server_chore(w, s, CHORE_CHECK)
