@@ -16,7 +16,7 @@ import trio
 from pgpool_core import logs
 from pgpool_core.config.load import load_config
 from pgpool_core.config.model import Config
-from pgpool_core.control.signals import watch_signals
+from pgpool_core.control.signals import signals_received, watch_signals
 from pgpool_core.embedded.proxy import open_proxy
 from pgpool_core.errors import ConfigError, ConfigProblem, PgPoolError
 
@@ -83,16 +83,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _serve(file: str, output: logs.LogOutput) -> None:
-    async with open_proxy(Path(file)) as proxy, trio.open_nursery() as nursery:
-        proxy.call_after_reload(partial(_use_log_settings, output))
+    with signals_received() as received:
+        async with open_proxy(Path(file)) as proxy, trio.open_nursery() as nursery:
+            proxy.call_after_reload(partial(_use_log_settings, output))
 
-        async def reload() -> None:
-            with suppress(PgPoolError):  # it is in the log, and the old configuration stays
-                await proxy.reload()
+            async def reload() -> None:
+                with suppress(PgPoolError):  # it is in the log, and the old configuration stays
+                    await proxy.reload()
 
-        await nursery.start(partial(watch_signals, reload=reload, stop=proxy.begin_shutdown))
-        await proxy.wait_closed()
-        nursery.cancel_scope.cancel(reason="the pooler has stopped")
+            nursery.start_soon(partial(watch_signals, received, reload=reload, stop=proxy.begin_shutdown))
+            await proxy.wait_closed()
+            nursery.cancel_scope.cancel(reason="the pooler has stopped")
 
 
 def _use_log_settings(output: logs.LogOutput, config: Config) -> None:

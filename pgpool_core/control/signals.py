@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -13,25 +14,28 @@ from pgpool_core import logs
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
 
+@contextmanager
+def signals_received() -> Iterator[AsyncIterator[int]]:
+    """Catch the signals from here on, before anything listens: one that comes during the start is answered after it. Main thread only."""
+    with trio.open_signal_receiver(signal.SIGHUP, *STOP_SIGNALS) as received:
+        yield received
+
+
 async def watch_signals(
-    *,
-    reload: Callable[[], Awaitable[None]],
-    stop: Callable[[str], None],
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    received: AsyncIterator[int], *, reload: Callable[[], Awaitable[None]], stop: Callable[[str], None]
 ) -> None:
-    """Answer signals until cancelled; needs the main thread. Two HUPs in a row may become one, as signals do.
+    """Answer signals until cancelled. Two HUPs in a row may become one, as signals do.
 
     Args:
+        received: from `signals_received`.
         reload: reads the configuration again; deals with its own errors.
         stop: begins an orderly end; gets the name of the signal.
     """
-    with trio.open_signal_receiver(signal.SIGHUP, *STOP_SIGNALS) as received:
-        task_status.started()
-        async for number in received:
-            name = signal.Signals(number).name
-            if number == signal.SIGHUP:
-                logs.LOGGER.info("got %s, reading the configuration again", name)
-                await reload()
-            else:
-                logs.LOGGER.info("got %s, shutting down", name)
-                stop(name)
+    async for number in received:
+        name = signal.Signals(number).name
+        if number == signal.SIGHUP:
+            logs.LOGGER.info("got %s, reading the configuration again", name)
+            await reload()
+        else:
+            logs.LOGGER.info("got %s, shutting down", name)
+            stop(name)

@@ -534,6 +534,8 @@ cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
         pgpool_add32(&w.plane.n_clients, -1)
     pgpool_add32(&w.n_clients, -1)
     conn_close(w, &c.conn)
+    free(c.user)
+    c.user = NULL
     block_unref(w.plane.settings, c.settings)
     c.settings = NULL
     if c.seat.waiting == WAIT_GRANTED:            # a server is on its way here: the slot waits for it
@@ -559,6 +561,8 @@ cdef void client_log(Worker *w, ClientConn *c, uint8_t level, const char *text, 
     line.id = c.id
     line.pool = c.pool
     line.peer = c.peer
+    if c.user != NULL:
+        memcpy(line.user, c.user, strlen(c.user))
     if closing:
         line.age_us = w.now_us - c.connect_us + 1
     mail.kind = MAIL_LOG

@@ -148,6 +148,11 @@ cdef bint startup(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
             and not same(s.replication, text_span("no")):
         client_fatal(w, c, "0A000", "replication connections are not supported by this version of pgpool_core")
         return False
+    c.user = <char *>calloc(1, s.user.len + 1)
+    if c.user == NULL:
+        conn_doom(w, &c.conn, "out of memory")
+        return False
+    memcpy(c.user, s.user.at, s.user.len)
     if not same(s.database, text_span("pgbouncer")):
         c.counted = 1
         if pgpool_add32(&w.plane.n_clients, 1) > w.plane.max_client_conn:

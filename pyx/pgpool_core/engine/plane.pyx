@@ -812,14 +812,14 @@ cdef tuple policy_letter(Mail *mail):
 
 
 cdef tuple log_letter(LogRecord *line):
-    cdef str database, user, where
+    cdef str database, where
+    cdef str user = line.user.decode("utf-8", "replace") or "(nouser)"
     if line.database[0]:
-        database, user = line.database.decode("utf-8", "replace"), line.user.decode("utf-8", "replace")
+        database = line.database.decode("utf-8", "replace")
     elif line.pool != NULL:
         database = bytes_of(&line.pool.database).decode("utf-8", "replace")
-        user = bytes_of(&line.pool.user).decode("utf-8", "replace")
     else:
-        database, user = "(nodb)", "(nouser)"
+        database = "(nodb)"
     where = f"unix({line.peer.pid})" if line.peer.family == 1 else address(&line.peer)
     if line.peer.family == 6:
         where = f"[{where}]"
@@ -845,12 +845,11 @@ cdef list client_rows(ClientRow *rows, uint32_t n):
             state = "waiting"
         if r.pool != NULL:
             database = bytes_of(&r.pool.database).decode("utf-8", "surrogateescape")
-            user = bytes_of(&r.pool.user).decode("utf-8", "surrogateescape")
         else:
-            database, user = ("pgbouncer", "pgbouncer") if r.state == CL_CONSOLE else ("", "")
+            database = "pgbouncer" if r.state == CL_CONSOLE else ""
         found.append({
             "id": r.id, "pool": r.pool.pool.id if r.pool != NULL else (-2 if r.state == CL_CONSOLE else -1),
-            "user": user, "database": database, "state": state, "addr": address(&r.peer), "port": r.peer.port,
+            "user": r.user.decode("utf-8", "surrogateescape"), "database": database, "state": state, "addr": address(&r.peer), "port": r.peer.port,
             "local_addr": address(&r.local), "local_port": r.local.port, "connect_us": r.connect_us,
             "request_us": r.request_us, "wait_us": r.wait_us, "link": r.link,
             "application_name": r.application_name.decode("utf-8", "replace"), "close_needed": False,

@@ -120,6 +120,7 @@ cdef struct ClientConn:
     PoolRecord *pool              # borrowed; NULL until routed, and for the console
     Block *settings               # held
     LoginRecord *login            # owned; NULL after login
+    char *user                    # owned: the name it logged in with; NULL before the startup packet
     uint64_t id
     uint64_t connect_us
     uint64_t request_us

@@ -25,6 +25,7 @@ cdef struct ClientRow:            # plain bytes; goes to control by mail
     pgpool_peer peer
     pgpool_peer local
     char application_name[64]
+    char user[128]
 
 
 cdef struct ServerRow:

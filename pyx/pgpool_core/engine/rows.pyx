@@ -37,6 +37,8 @@ cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nog
     if c.state == CL_ACTIVE and c.seat.server != NULL:
         row.link = (<ServerConn *>(<Server *>c.seat.server).owner).id
     application_name(c.settings, row.application_name)
+    if c.user != NULL:
+        memcpy(row.user, c.user, strlen(c.user))
 
 
 cdef bint fill_server_row(ServerConn *s, ServerRow *row) noexcept nogil:

@@ -368,6 +368,8 @@ cdef void worker_close(Worker *w) noexcept nogil:
         if c.conn.head.live:
             login_end(w, c)
             conn_close(w, &c.conn)
+            free(c.user)
+            c.user = NULL
             block_unref(w.plane.settings, c.settings)
             c.settings = NULL
             c.conn.head.live = 0
