@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from pgpool_core.testing import Message, ScriptedPeer, connect_peer
@@ -23,11 +23,17 @@ class Place(Protocol):
 
 @contextlib.asynccontextmanager
 async def logged_in(
-    place: Place, user: str = "app", database: str = "app", *, patience_s: float = 10.0, **parameters: str
+    place: Place,
+    user: str = "app",
+    database: str = "app",
+    *,
+    patience_s: float = 10.0,
+    parameters: Mapping[str, str] | None = None,
+    **more: str,
 ) -> AsyncGenerator[ScriptedPeer]:
-    """A client that has seen its first ReadyForQuery."""
+    """A client that has seen its first ReadyForQuery; startup parameters as a mapping or by name."""
     async with await connect_peer((place.host, place.port), patience_s=patience_s) as peer:
-        await peer.log_in(user, database, PASSWORDS.get(user, ""), **parameters)
+        await peer.log_in(user, database, PASSWORDS.get(user, ""), **{**(parameters or {}), **more})
         yield peer
 
 

@@ -254,7 +254,7 @@ def test_a_database_that_reload_removes_sends_its_clients_away(pooler: PoolerFac
 def test_shutdown_ends_it(any_pooler: PoolerFactory, postgres: PostgresServer) -> None:
     process = any_pooler()
     with psycopg.connect(process.url("app", "app"), autocommit=True) as connection:
-        connection.execute("select 1")
+        ((pid,),) = connection.execute("select pg_backend_pid()").fetchall()
         console = psycopg.connect(process.url("admin", "pgbouncer"), autocommit=True)
         try:
             console.execute("SHUTDOWN")
@@ -265,4 +265,4 @@ def test_shutdown_ends_it(any_pooler: PoolerFactory, postgres: PostgresServer) -
         assert process.process.wait() == 0
         with pytest.raises(psycopg.OperationalError):
             connection.execute("select 1")
-    until(lambda: postgres.backends(user="app") == 0)
+    until(lambda: postgres.sql(f"select count(*) from pg_stat_activity where pid = {pid}") == "0")

@@ -92,16 +92,15 @@ async def test_garbage_instead_of_a_login_ends_in_silence_or_an_error(target: Ta
 
 
 async def test_anything_but_a_password_during_login_is_refused(target: Target) -> None:
+    if target.kind == "pgbouncer":
+        pytest.skip("PgBouncer 1.18 closes without a word, or waits for client_login_timeout")
     for wrong in (frontend.query("select 1"), frontend.sync(), Message(b"p", b""), Message(b"p", b"\xff" * 100)):
         async with await connect_peer((target.host, target.port)) as peer:
             await peer.send(frontend.startup("app", "app"))
             await peer.expect("R")
             await peer.send(wrong)
-            told = [came] if (came := await peer.receive()) is not None else []
-            if target.kind != "pgbouncer":  # which says nothing, or not always
-                assert letters(told) == "E"
-                assert told[0].fields["S"] == "FATAL"
-                await peer.expect_end()
+            assert (await peer.expect("E")).fields["S"] == "FATAL"
+            await peer.expect_end()
 
 
 async def test_a_password_of_a_megabyte_is_refused(target: Target) -> None:

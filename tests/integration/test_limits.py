@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import psycopg
 import pytest
 import trio
 
 from pgpool_core.testing import PeerMismatch, PoolerProcess, PostgresServer, connect_peer, frontend
-from tests.conftest import PASSWORDS, PoolerFactory
+from tests.conftest import DATABASES, PASSWORDS, USERS, PoolerFactory
 from tests.console import Console
 from tests.peers import logged_in, values
 from tests.watching import until, until_async
 
 COUNT_USER = "select count(*), pg_sleep(0.003) from pg_stat_activity where usename = current_user"
 COUNT_DATABASE = "select count(*), pg_sleep(0.003) from pg_stat_activity where datname = current_database()"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    """A server that no pooler of another test is connected to, since connections are counted here."""
+    with PostgresServer(users=USERS, databases=DATABASES, owner="app", max_connections=200) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_connected(postgres: PostgresServer) -> None:
+    """The backends of the last test's pooler may still be on their way out."""
+    until(lambda: postgres.backends() == 0)
 
 
 async def most_seen(
@@ -153,6 +166,8 @@ async def test_a_client_too_many_is_told_which_setting(any_pooler: PoolerFactory
 
 async def test_the_console_is_open_when_no_client_may_enter(any_pooler: PoolerFactory) -> None:
     place = any_pooler(max_client_conn=1)
+    with Console(place) as console:
+        until(lambda: console.lists()["used_clients"] == 1, what="whoever tried the socket has gone")
     async with logged_in(place):
         with Console(place) as console:
             assert console.pool()

@@ -208,7 +208,7 @@ async def test_a_client_is_told_what_postgres_tells(target: Target, postgres: Po
 )
 @pytest.mark.pooler(default_pool_size=1)
 async def test_a_tracked_startup_parameter_is_in_force(target: Target, name: str, value: str) -> None:
-    async with logged_in(target, **{name: value}) as peer, logged_in(target) as other:
+    async with logged_in(target, parameters={name: value}) as peer, logged_in(target) as other:
         reported = {known.lower(): said for known, said in peer.parameters.items()}
         assert reported[name.lower()] == value
         for _ in range(2):

@@ -70,7 +70,8 @@ def test_five_thousand_clients_share_twenty_servers(
             for number, client in enumerate(clients):
                 rows = [message.values for message in until_ready(client) if message.type == b"D"]
                 assert rows == [[str(number).encode()]]
-        assert postgres.backends(user="app") <= SERVERS
+        with Console(place) as console:
+            assert console.lists()["used_servers"] <= SERVERS
     finally:
         for client in clients:
             client.close()

@@ -25,7 +25,8 @@ async def test_each_client_keeps_what_it_logged_in_with(target: Target, name: st
     if target.is_direct and name == "standard_conforming_strings":
         pytest.skip("every server accepts it; what follows is about poolers")
     first, second = SETTINGS[name]
-    async with logged_in(target, **{name: first}) as one, logged_in(target, **{name: second}) as two:
+    one_has, two_has = {name: first}, {name: second}
+    async with logged_in(target, parameters=one_has) as one, logged_in(target, parameters=two_has) as two:
         for _ in range(3):
             assert values(await one.query(f"show {name}")) == [[first.encode()]]
             assert values(await two.query(f"show {name}")) == [[second.encode()]]

@@ -595,7 +595,6 @@ cdef class Engine:
         cdef ServerConn *s = <ServerConn *>slot_of(&self.plane.servers, server)
         if s == NULL:
             return
-        pgpool_add32(&s.pool.cancels, -1)
         pgpool_add32(&s.cancels, -1)
         self.note(s, SERVER_CANCEL_DONE)
 
@@ -657,9 +656,14 @@ cdef class Engine:
         """A row for each pool that is not closed and empty."""
         cdef uint32_t i
         cdef PoolRow p
+        cdef ServerRow server
         cdef uint64_t now_us = pgpool_now_us()
         cdef PoolRecord *record
+        cdef dict cancels = {}
         cdef list rows = []
+        for i in range(self.plane.servers.n_chunks * CHUNK_SLOTS):
+            if fill_server_row(<ServerConn *>slot_at(&self.plane.servers, i), &server) and server.cancels:
+                cancels[server.pool] = cancels.get(server.pool, 0) + server.cancels
         for i in range(self.plane.set.n_pools):
             record = self.plane.records[i]
             fill_pool_row(record, now_us, &p)
@@ -671,8 +675,8 @@ cdef class Engine:
                 "pool_size": p.settings.pool_size, "min_pool_size": p.settings.min_pool_size,
                 "reserve_pool_size": p.settings.reserve_pool_size,
                 "cl_active": p.clients - p.waiting if p.clients > p.waiting else 0,
-                "cl_waiting": p.waiting + p.logins_waiting, "cl_active_cancel_req": p.cancels,
-                "cl_waiting_cancel_req": 0, "sv_active": p.count[SV_ACTIVE], "sv_active_cancel": p.cancels,
+                "cl_waiting": p.waiting + p.logins_waiting, "cl_active_cancel_req": cancels.get(i, 0),
+                "cl_waiting_cancel_req": 0, "sv_active": p.count[SV_ACTIVE], "sv_active_cancel": cancels.get(i, 0),
                 "sv_being_canceled": p.count[SV_BEING_CANCELED], "sv_idle": p.count[SV_IDLE],
                 "sv_used": p.count[SV_USED], "sv_tested": p.count[SV_TESTED], "sv_login": p.count[SV_LOGIN],
                 "servers_total": p.total, "maxwait_us": p.maxwait_us,

@@ -110,7 +110,6 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     Buf error                     # ErrorResponse for clients while no server can be had
     uint64_t error_until_us
     uint8_t reset_always
-    uint32_t cancels              # cancel requests under way
 
 
 cdef struct ClientConn:

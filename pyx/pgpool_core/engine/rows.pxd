@@ -36,6 +36,7 @@ cdef struct ServerRow:
     uint32_t pool
     uint32_t worker
     uint32_t backend_pid
+    uint32_t cancels              # cancel requests under way to it
     uint16_t port
     uint8_t state                 # SV_*
     uint8_t family_unix
@@ -51,7 +52,6 @@ cdef struct PoolRow:
     uint32_t clients
     uint32_t waiting
     uint32_t logins_waiting
-    uint32_t cancels
     uint64_t maxwait_us
     uint8_t closed
 

@@ -61,6 +61,7 @@ cdef bint fill_server_row(ServerConn *s, ServerRow *row) noexcept nogil:
         row.adopted_us = s.adopted_us
         row.request_us = s.request_us
         row.backend_pid = s.backend_pid
+        row.cancels = pgpool_load32(&s.cancels)
         row.port = s.port
         row.family_unix = s.family_unix
         if s.seat.client != NULL:
@@ -76,7 +77,6 @@ cdef void fill_pool_row(PoolRecord *record, uint64_t now_us, PoolRow *row) noexc
     """What SHOW POOLS tells about a pool."""
     cdef Pool *p = record.pool
     memset(row, 0, sizeof(PoolRow))
-    row.cancels = pgpool_load32(&record.cancels)
     pthread_mutex_lock(&p.lock)
     row.settings = p.settings
     memcpy(row.count, p.count, sizeof(row.count))

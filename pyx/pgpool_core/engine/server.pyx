@@ -79,7 +79,13 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 r = -1
                 break
             s.tx_status = data[pos + HEADER_LEN]
+            if s.tx_status != TX_IDLE and s.tx_status != TX_BLOCK and s.tx_status != TX_FAILED:
+                r = -1
+                break
             kind = expect_ready(&s.expect)
+            if kind == EXPECT_NONE and c == NULL:
+                r = -1                            # nobody has asked for anything
+                break
             s.error_last = 0
             scan_past(&s.cur, &f, n, &pos)
             if kind == EXPECT_CHORE:
@@ -346,10 +352,8 @@ cdef void server_ask_cancel(Worker *w, ServerConn *s) noexcept nogil:
     mail.b = mail.len = 0
     mail.data = NULL
     pgpool_add32(&s.cancels, 1)
-    pgpool_add32(&s.pool.cancels, 1)
     if not plane_post(w, &mail):
         pgpool_add32(&s.cancels, -1)
-        pgpool_add32(&s.pool.cancels, -1)
 
 
 cdef void server_cancel_done(Worker *w, ServerConn *s) noexcept nogil:
