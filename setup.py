@@ -3,7 +3,7 @@
 Every `pyx/pgpool_core/**/*.pyx` becomes the compiled module of the same dotted name, built into the Python package tree.
 
 Environment:
-    PGPOOL_CORE_DEBUG=1    bounds checks, invariant checks after each event, no optimisation
+    PGPOOL_CORE_DEBUG=1    bounds checks, invariant checks at each unlock of a pool, no optimisation
     PGPOOL_CORE_PROBES=1   also build the doors of tests/probes/*.pyx (modules `pgpool_core_probes.*`)
     PGPOOL_CORE_SANITIZE=1 compile with AddressSanitizer and UndefinedBehaviorSanitizer
     PGPOOL_CORE_JOBS=N     compile N modules at once (default: the number of processors)

@@ -202,7 +202,7 @@ class Config:
         "session", _MODE, "session, transaction or statement: when a server connection goes back to its pool"
     )
     max_client_conn: int = _setting(
-        100, Integer(), "clients at one time, logins and cancel requests included; the console is free"
+        100, Integer(), "clients at one time, those logging in included; cancel requests and the console are free"
     )
     default_pool_size: int = _setting(20, Integer(), "server connections per pair of database and user; 0 = any number")
     min_pool_size: int = _setting(0, Integer(), "server connections kept open in a pool that is in use")

@@ -5,10 +5,44 @@ from libc.stdlib cimport calloc, free
 
 from pgpool_core.pool.client cimport (WAIT_GRANTED, WAIT_NONE, WAIT_QUEUED, Client, clients_push, clients_remove)
 from pgpool_core.pool.limits cimport Group
-from pgpool_core.pool.server cimport (MAX_WORKERS, SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_MOVED, SV_TESTED, SV_USED,
-                                      Server, ServerList, server_may, server_move, servers_push, servers_remove)
+from pgpool_core.pool.server cimport (MAX_WORKERS, SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_MOVED, SV_STATES, SV_TESTED,
+                                      SV_USED, Server, ServerList, server_may, server_move, servers_push, servers_remove)
 from pgpool_core.pool.sync cimport (pgpool_load64, pgpool_store64, pthread_mutex_destroy, pthread_mutex_init,
                                     pthread_mutex_lock, pthread_mutex_unlock)
+
+
+cdef extern from * nogil:
+    """
+    #include <stdio.h>
+    #include <stdlib.h>
+    static void pgpool_broken(unsigned pool, const char *what) {
+        fprintf(stderr, "pool %u: %s\n", pool, what);
+        abort();
+    }
+    """
+    int PGPOOL_CORE_DEBUG
+    void pgpool_broken(unsigned int, const char *)
+
+
+cdef void check(Pool *pool) noexcept nogil:
+    """What must hold whenever a pool's lock is given back; a debug build ends loudly where it does not."""
+    cdef uint32_t i, idle = 0, total = 0
+    for i in range(MAX_WORKERS):
+        idle += pool.idle[i].len
+    for i in range(SV_STATES):
+        total += pool.count[i]
+    if idle != pool.count[SV_IDLE] or pool.used.len != pool.count[SV_USED]:
+        pgpool_broken(pool.id, "lists and counts of idle servers disagree")
+    if total != pool.total:
+        pgpool_broken(pool.id, "states and slots disagree")
+    if pool.waiters.len and idle and not pool.closed:
+        pgpool_broken(pool.id, "somebody waits beside an idle server")
+
+
+cdef inline void unlock(Pool *pool) noexcept nogil:
+    if PGPOOL_CORE_DEBUG:
+        check(pool)
+    pthread_mutex_unlock(&pool.lock)
 
 
 cdef PoolSet *poolset_new() noexcept nogil:
@@ -115,7 +149,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     cdef int verdict = POOL_QUEUED
     pthread_mutex_lock(&pool.lock)
     if pool.closed:
-        pthread_mutex_unlock(&pool.lock)
+        unlock(pool)
         return POOL_CLOSED
     server = last_idle(pool, worker)
     if server != NULL:
@@ -123,7 +157,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
         owner_before[0] = server.worker
         link(server, client, worker, now_us)
         out[0] = server
-        pthread_mutex_unlock(&pool.lock)
+        unlock(pool)
         return POOL_GOT
     server = pool.used.tail
     if server != NULL:
@@ -137,7 +171,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     client.worker = worker
     client.waiting = WAIT_QUEUED
     clients_push(&pool.waiters, client)
-    pthread_mutex_unlock(&pool.lock)
+    unlock(pool)
     return verdict
 
 
@@ -155,7 +189,7 @@ cdef Server *pool_next_check(Pool *pool, uint32_t worker, uint64_t now_us, uint3
         owner_before[0] = server.worker
         server.worker = worker
         server_move(server, SV_TESTED, now_us)
-    pthread_mutex_unlock(&pool.lock)
+    unlock(pool)
     return server
 
 
@@ -167,7 +201,7 @@ cdef bint pool_leave_queue(Pool *pool, Client *client) noexcept nogil:
         clients_remove(&pool.waiters, client)
         client.waiting = WAIT_NONE
         left = True
-    pthread_mutex_unlock(&pool.lock)
+    unlock(pool)
     return left
 
 
@@ -179,7 +213,7 @@ cdef Client *pool_pop_waiter(Pool *pool) noexcept nogil:
     if client != NULL:
         clients_remove(&pool.waiters, client)
         client.waiting = WAIT_GRANTED        # granted nothing: `server` stays NULL
-    pthread_mutex_unlock(&pool.lock)
+    unlock(pool)
     return client
 
 
@@ -215,7 +249,7 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
     cdef Client *client
     pthread_mutex_lock(&pool.lock)
     if not server_may(server, SV_IDLE):
-        pthread_mutex_unlock(&pool.lock)
+        unlock(pool)
         return POOL_BAD_MOVE
     if server.client != NULL:
         server.client.server = NULL
@@ -227,14 +261,14 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
             or claimed(pool.user, client.since_us if client != NULL else 0):
         server.close_needed = 1
         server_move(server, SV_CLOSING, now_us)
-        pthread_mutex_unlock(&pool.lock)
+        unlock(pool)
         return POOL_CLOSE
     if client != NULL:
         clients_remove(&pool.waiters, client)
         client.waiting = WAIT_GRANTED
         link(server, client, client.worker, now_us)
         out[0] = client
-        pthread_mutex_unlock(&pool.lock)
+        unlock(pool)
         return POOL_GRANTED
     if pool.settings.server_check_delay_us == 0:
         server_move(server, SV_USED, now_us)
@@ -242,7 +276,7 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
     else:
         server_move(server, SV_IDLE, now_us)
         servers_push(&pool.idle[worker], server)
-    pthread_mutex_unlock(&pool.lock)
+    unlock(pool)
     return POOL_IDLE
 
 
@@ -251,7 +285,7 @@ cdef int pool_move(Pool *pool, Server *server, uint8_t to, uint64_t now_us) noex
     cdef int status
     pthread_mutex_lock(&pool.lock)
     status = server_move(server, to, now_us)
-    pthread_mutex_unlock(&pool.lock)
+    unlock(pool)
     return status
 
 
@@ -263,7 +297,7 @@ cdef int pool_unlink(Pool *pool, Server *server, uint8_t to, uint64_t now_us) no
     if status == SV_MOVED and server.client != NULL:
         server.client.server = NULL
         server.client = NULL
-    pthread_mutex_unlock(&pool.lock)
+    unlock(pool)
     return status
 
 
@@ -280,7 +314,7 @@ cdef bint pool_take_idle(Pool *pool, Server *server, uint32_t worker, uint8_t to
             taken = True
         if taken:
             server_move(server, to, now_us)
-    pthread_mutex_unlock(&pool.lock)
+    unlock(pool)
     return taken
 
 
@@ -297,7 +331,7 @@ cdef Server *pool_unlist_one(Pool *pool, uint64_t now_us) noexcept nogil:
     if server != NULL:
         servers_remove(list, server)
         server_move(server, SV_CLOSING, now_us)
-    pthread_mutex_unlock(&pool.lock)
+    unlock(pool)
     return server
 
 
