@@ -167,6 +167,29 @@ async def test_a_hundred_clients_vanish_at_once(scene: Scene) -> None:
             nursery.start_soon(come_and_go, number)
 
 
+async def test_clients_that_vanish_before_postgres_has_begun_their_query(scene: Scene) -> None:
+    """A cancel request that overtakes the query is ignored by PostgreSQL, and the query would run for a minute."""
+    for _ in range(100):
+        async with logged_in(scene) as peer:
+            await peer.send(frontend.query("select pg_sleep(63)"))
+            await peer.cut()
+    running = "select count(*) from pg_stat_activity where state = 'active' and query like '%pg_sleep(63)%' and usename = 'app'"
+    await until_async(lambda: scene.server.sql(running) == "0")
+
+
+async def test_clients_that_vanish_in_the_queue_leave_it(scene: Scene) -> None:
+    with Console(scene.place) as console:
+        async with logged_in(scene) as one, logged_in(scene) as two:
+            for holder in (one, two):
+                await holder.query("begin")
+            for _ in range(100):
+                async with logged_in(scene) as peer:
+                    await peer.send(frontend.query("select 1"))
+                    await peer.cut()
+            await until_async(lambda: console.waiting() == 0, what="nobody who is there waits")
+            assert console.lists()["used_clients"] == 3
+
+
 async def test_a_client_that_neither_reads_nor_leaves_holds_one_server_only(scene: Scene) -> None:
     async with logged_in(scene) as mute, logged_in(scene) as other:
         await mute.send(frontend.query("select repeat('x', 1000) from generate_series(1, 100000)"))

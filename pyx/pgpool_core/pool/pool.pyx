@@ -16,7 +16,7 @@ cdef extern from * nogil:
     #include <stdio.h>
     #include <stdlib.h>
     static void pgpool_broken(unsigned pool, const char *what) {
-        fprintf(stderr, "pool %u: %s\n", pool, what);
+        fprintf(stderr, "pool %u: %s\\n", pool, what);
         abort();
     }
     """
