@@ -92,7 +92,7 @@ cdef void protocol_error(Worker *w, ClientConn *c, const uint8_t *header) noexce
         at += 2
     text[at] = 0x27
     text[at + 1] = 0
-    client_fatal(w, c, "08P01", text)
+    client_refuse(w, c, "08P01", text, "bad packet header")
 
 
 cdef int idle(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
@@ -264,6 +264,7 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     cdef size_t pos = 0
     cdef Frame f
     cdef int r, pushed = EXPECT_OK
+    cdef uint32_t this_one
     while True:
         r = scan_to(&c.cur, CLIENT_MARKS, w.plane.max_packet_size, data, n, &pos, &f)
         if r != SCAN_FOUND:
@@ -306,7 +307,8 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         return 1
     if not conn_hold(w, &c.conn, data + pos, n - pos):
         return 1
-    if c.cur.remain and s.expect.owed == 0 and s.tx_status == TX_IDLE and not s.expect.copying \
+    this_one = c.cur.type == FE_QUERY or c.cur.type == FE_FUNCTION_CALL     # written down when its header came
+    if c.cur.remain and s.expect.owed == this_one and s.tx_status == TX_IDLE and not s.expect.copying \
             and c.pool.pool.settings.mode != MODE_SESSION:
         timer_set(&w.timers, &c.conn.timer, TIMER_STALL, w.now_us + w.plane.message_stall_timeout_us)
     elif c.conn.timer.kind == TIMER_STALL:
@@ -509,10 +511,16 @@ cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n,
     conn_again(w, &c.conn)
 
 
-cdef void client_fatal(Worker *w, ClientConn *c, const char *sqlstate, const char *text) noexcept nogil:
-    """FATAL, then the end."""
+cdef void client_refuse(Worker *w, ClientConn *c, const char *sqlstate, const char *text,
+                        const char *reason) noexcept nogil:
+    """FATAL with a text of the moment, then the end; `reason`, for the log, is static."""
     cdef size_t n = build_error(w.scratch, SCRATCH_SIZE, "FATAL", sqlstate, text, NULL)
-    client_end(w, c, w.scratch, n, text)
+    client_end(w, c, w.scratch, n, reason)
+
+
+cdef void client_fatal(Worker *w, ClientConn *c, const char *sqlstate, const char *text) noexcept nogil:
+    """FATAL, then the end; `text` is static."""
+    client_refuse(w, c, sqlstate, text, text)
 
 
 cdef void forget_pool(Worker *w, ClientConn *c) noexcept nogil:

@@ -97,6 +97,8 @@ cdef void pump(Worker *w, Conn *c) noexcept nogil:
                 n += <ssize_t>held
             c.full_read = n - <ssize_t>held == RECV_SIZE
             if w.up.bytes(w, c, at, <size_t>n):
+                if c.kind == KIND_CLIENT and c.paused and c.hup and not c.doomed:
+                    w.up.hangup(w, c)                # a client that asked and hung up at once: no other event will come
                 return
             if not c.full_read and not c.hup:
                 return

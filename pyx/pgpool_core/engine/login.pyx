@@ -14,7 +14,7 @@ from pgpool_core.auth.client_login cimport (AUTH_ANY, AUTH_TRUST, LOGIN_EMPTY_PA
 from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_get, credentials_mock
 from pgpool_core.auth.startup cimport *
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
-from pgpool_core.engine.client cimport client_end, client_fatal, client_go_on, client_log
+from pgpool_core.engine.client cimport client_end, client_fatal, client_go_on, client_log, client_refuse
 from pgpool_core.engine.conn cimport conn_doom, conn_hold, conn_send, counters_of, plane_post, plane_want, worker_wake
 from pgpool_core.engine.counters cimport Counters, hist_add
 from pgpool_core.engine.mailbox cimport MAIL_FIND_CANCEL, MAIL_LOG, MAIL_POLICY, Mail, mailbox_post
@@ -62,7 +62,7 @@ cdef void with_name(Worker *w, ClientConn *c, const char *sqlstate, const char *
     memcpy(text + at, name.at, n)
     at += n
     memcpy(text + at, after, strlen(after) + 1)
-    client_fatal(w, c, sqlstate, text)
+    client_refuse(w, c, sqlstate, text, before)
 
 
 cdef int login_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:

@@ -149,6 +149,7 @@ cdef struct ServerConn:
     uint64_t adopted_us
     uint64_t xact_start_us
     uint64_t query_start_us
+    uint64_t drain_until_us       # TIMER_DRAIN: when patience with it ends
     uint64_t request_us
     uint32_t backend_pid
     uint8_t key_len
@@ -163,7 +164,7 @@ cdef struct ServerConn:
     uint8_t swallowing            # the rest of the current message is not the client's
     uint8_t error_last            # the last message forwarded was an ErrorResponse
     uint8_t was_reset
-    uint8_t canceling             # a cancel has been asked for its orphaned query
+    uint8_t canceling             # its orphaned query is to be cancelled
 
 
 cdef struct Upcalls:              # what an I/O back end tells the engine

@@ -14,6 +14,7 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
 cdef bint server_settle(Worker *w, ServerConn *s) noexcept nogil
 cdef void server_free(Worker *w, ServerConn *s) noexcept nogil
 cdef void server_chore(Worker *w, ServerConn *s, uint8_t chore) noexcept nogil
+cdef void server_drains(Worker *w, ServerConn *s) noexcept nogil
 cdef void server_ask_cancel(Worker *w, ServerConn *s) noexcept nogil
 cdef void server_cancel_done(Worker *w, ServerConn *s) noexcept nogil
 cdef void server_close(Worker *w, ServerConn *s, const char *reason) noexcept nogil

@@ -13,7 +13,7 @@ from pgpool_core.engine.mailbox cimport MAIL_CANCEL, MAIL_SERVER_CLOSED, Mail
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.slots cimport handle_of, slot_release
 from pgpool_core.engine.sys cimport SHUT_WR, shutdown
-from pgpool_core.engine.timers cimport TIMER_CLOSE, TIMER_DRAIN, timer_clear, timer_set
+from pgpool_core.engine.timers cimport TIMER_CLOSE, TIMER_DRAIN, TIMER_NONE, timer_clear, timer_set
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.plan cimport plan_gone
 from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, POOL_GRANTED, POOL_IDLE, Pool,
@@ -34,6 +34,7 @@ from pgpool_core.wire.span cimport Span
 
 cdef enum:
     MAX_SERVER_BODY = 0x7FFFFFFB  # what an Int32 length can say; PostgreSQL stops at 1 GiB
+    CANCEL_AGAIN_US = 150000      # between cancel requests for the query of a client that has left
     CLOSE_US = 30000000           # how long PostgreSQL may take to close after Terminate while the slot stays counted
 
 
@@ -247,7 +248,8 @@ cdef void server_chore(Worker *w, ServerConn *s, uint8_t chore) noexcept nogil:
         return
     s.chore = chore
     s.chore_failed = 0
-    timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, w.now_us + w.plane.drain_timeout_us)
+    s.drain_until_us = w.now_us + w.plane.drain_timeout_us
+    timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, s.drain_until_us)
     conn_send(w, &s.conn, w.scratch, n)
 
 
@@ -335,11 +337,30 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
         conn_send(w, &s.conn, w.scratch, n)
     elif s.conn.out.len and not s.conn.writing:
         conn_send(w, &s.conn, w.scratch, 0)       # settings that waited for the client's bytes
-    timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, w.now_us + w.plane.drain_timeout_us)
-    if s.expect.owed and not orderly:
+    s.drain_until_us = w.now_us + w.plane.drain_timeout_us
+    s.canceling = not orderly
+    timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, s.drain_until_us)
+    if s.expect.owed and s.canceling:
         server_ask_cancel(w, s)
+        server_drains(w, s)
     conn_again(w, &s.conn)
     server_settle(w, s)
+
+
+cdef void server_drains(Worker *w, ServerConn *s) noexcept nogil:
+    """Look at a draining server: its patience may be over, or its cancel request have come too early.
+
+    A request that reaches PostgreSQL before the query has begun is ignored there, so it is repeated.
+    """
+    cdef uint64_t again_us = w.now_us + CANCEL_AGAIN_US
+    if w.now_us >= s.drain_until_us:
+        server_quit(w, s, "not clean in time (server_drain_timeout)")
+        return
+    if again_us > s.drain_until_us or s.chore != CHORE_NONE or not s.canceling:
+        again_us = s.drain_until_us
+    elif s.expect.owed and s.conn.timer.kind == TIMER_NONE and pgpool_load32(&s.cancels) == 0:
+        server_ask_cancel(w, s)
+    timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, again_us)
 
 
 cdef void server_ask_cancel(Worker *w, ServerConn *s) noexcept nogil:

@@ -14,7 +14,7 @@ from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
 from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, fill_client_row
-from pgpool_core.engine.server cimport (server_bytes, server_cancel_done, server_close, server_free, server_gone,
+from pgpool_core.engine.server cimport (server_bytes, server_cancel_done, server_close, server_drains, server_free, server_gone,
                                         server_lost, server_quit, server_settle, server_stirs)
 from pgpool_core.engine.slots cimport CHUNK_SLOTS, SlotHead, slot_at, slot_new, slot_of, slot_release, slots_free, slots_init
 from pgpool_core.engine.sys cimport *
@@ -293,7 +293,7 @@ cdef void timer_fired(Worker *w, Timer *timer) noexcept nogil:
     elif kind == TIMER_LINGER:
         conn_doom(w, conn, conn.reason)
     elif kind == TIMER_DRAIN:
-        server_quit(w, <ServerConn *>conn, "not clean in time (server_drain_timeout)")
+        server_drains(w, <ServerConn *>conn)
     elif kind == TIMER_CLOSE:
         conn_doom(w, conn, conn.reason)
 
