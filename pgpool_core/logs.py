@@ -3,7 +3,7 @@
 The library only ever writes to the logger `pgpool_core`; where that goes is the embedding program's business. Handlers are
 installed by `LogOutput`, which the command line owns. Never SQL text, passwords, keys or tokens.
 
-    2026-11-21 02:43:34.627 UTC [4711] INFO C-1f3.7 appdb/alice@10.0.0.8:51932 login ok method=scram-sha-256 took_ms=14
+    2026-11-21 02:43:34.627 UTC [4711] INFO C-1f3 appdb/alice@10.0.0.8:51932 login ok method=scram-sha-256 took_ms=14
 
 Source: PgBouncer's lines, which begin the same way and which log shippers already cut at these places.
 """
