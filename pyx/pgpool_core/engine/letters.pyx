@@ -1,0 +1,107 @@
+"""Making Python objects of what the workers send; see letters.pxd. The tuples are described in control/mailroom.py."""
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from pgpool_core.auth.startup cimport STARTUP_OK, Startup, startup_next_param, startup_parse
+from pgpool_core.engine.buf cimport Buf, buf_bytes
+from pgpool_core.engine.counters cimport HIST_BUCKETS, Counters, Histogram
+from pgpool_core.engine.mailbox cimport Mail
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.rows cimport ClientRow
+from pgpool_core.engine.sys cimport pgpool_peer, pgpool_print_peer
+from pgpool_core.wire.span cimport Span
+
+CLIENT_STATES = {CL_LOGIN: "login", CL_IDLE: "idle", CL_WAITING: "waiting", CL_ACTIVE: "active",
+                 CL_CONSOLE: "active", CL_LINGER: "login", CL_GONE: "login"}
+LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")
+METHODS = ("any", "trust", "plain", "md5", "scram-sha-256")
+
+
+
+cdef bytes bytes_of(Buf *b):
+    return buf_bytes(b)[:b.len] if b.len else b""
+
+
+cdef str address(const pgpool_peer *peer):
+    cdef char[64] text
+    pgpool_print_peer(peer, text, sizeof(text))
+    return text.decode()
+
+
+cdef list histogram(Histogram *h):
+    cdef uint32_t i
+    return [h.count[i] for i in range(HIST_BUCKETS)]
+
+
+cdef dict count(Counters *k):
+    return {
+        "server_assignments": k.server_assignments, "xacts": k.xacts, "queries": k.queries, "received": k.received,
+        "sent": k.sent, "xact_us": k.xact_us, "query_us": k.query_us, "wait_us": k.wait_us,
+        "client_parses": k.client_parses, "server_parses": k.server_parses, "binds": k.binds,
+        "client_logins": k.client_logins, "steals": k.steals, "handoffs": k.handoffs,
+        "wait": histogram(&k.wait), "query": histogram(&k.query), "xact": histogram(&k.xact),
+        "login": histogram(&k.login),
+    }
+
+
+cdef tuple policy_letter(Mail *mail):
+    cdef pgpool_peer *peer = <pgpool_peer *>mail.data
+    cdef const uint8_t *packet = <const uint8_t *>mail.data + sizeof(pgpool_peer)
+    cdef Startup s
+    cdef Span name, value
+    cdef uint32_t at
+    cdef dict startup = {}
+    if startup_parse(packet, mail.len, &s) != STARTUP_OK:
+        return None
+    at = s.first_param
+    while startup_next_param(packet, &s, &at, &name, &value):
+        startup[name.at[:name.len]] = value.at[:value.len]
+    return ("policy", mail.client, s.database.at[:s.database.len], s.user.at[:s.user.len], peer.family == 1,
+            peer.uid if peer.uid >= 0 else None, address(peer), peer.port, startup)
+
+
+cdef tuple log_letter(LogRecord *line):
+    cdef str database, where
+    cdef str user = line.user.decode("utf-8", "replace") or "(nouser)"
+    if line.database[0]:
+        database = line.database.decode("utf-8", "replace")
+    elif line.pool != NULL:
+        database = bytes_of(&line.pool.database).decode("utf-8", "replace")
+    else:
+        database = "(nodb)"
+    where = f"unix({line.peer.pid})" if line.peer.family == 1 else address(&line.peer)
+    if line.peer.family == 6:
+        where = f"[{where}]"
+    fields = {}
+    if line.method:
+        fields["method"] = METHODS[line.method - 1]
+    if line.took_us:
+        fields["took_ms"] = line.took_us // 1000
+    if line.age_us:
+        fields["age_s"] = line.age_us // 1000000
+    return ("log", LEVELS[line.level], f"C-{line.id:x} {database}/{user}@{where}:{line.peer.port}",
+            line.text.decode("utf-8", "replace"), fields)
+
+
+cdef list client_rows(ClientRow *rows, uint32_t n):
+    cdef uint32_t i
+    cdef ClientRow *r
+    cdef list found = []
+    for i in range(n):
+        r = &rows[i]
+        state = CLIENT_STATES[r.state]
+        if r.state == CL_LOGIN and not r.in_login:
+            state = "waiting"
+        if r.pool != NULL:
+            database = bytes_of(&r.pool.database).decode("utf-8", "surrogateescape")
+        else:
+            database = "pgbouncer" if r.state == CL_CONSOLE else ""
+        found.append({
+            "id": r.id, "pool": r.pool.pool.id if r.pool != NULL else (-2 if r.state == CL_CONSOLE else -1),
+            "user": r.user.decode("utf-8", "surrogateescape"), "database": database, "state": state, "addr": address(&r.peer), "port": r.peer.port,
+            "local_addr": address(&r.local), "local_port": r.local.port, "connect_us": r.connect_us,
+            "request_us": r.request_us, "wait_us": r.wait_us, "link": r.link,
+            "application_name": r.application_name.decode("utf-8", "replace"), "close_needed": False,
+            "worker": r.worker, "remote_pid": r.peer.pid,
+        })
+    return found
