@@ -36,7 +36,7 @@ run: $(BUILT)
 
 .PHONY: test
 test: lint need-servers
-	$(PY) -m pytest -m 'not slow' $(ARGS)
+	$(PY) -m pytest -m 'not slow and not pgbouncer' $(ARGS)
 
 .PHONY: test-all
 test-all: lint need-servers
@@ -44,7 +44,7 @@ test-all: lint need-servers
 
 .PHONY: test-debug
 test-debug: need-servers build/debug/.built
-	cd build/debug && PYTHONPATH=. ../../$(PY) -m pytest -m 'not slow' --ignore=tests/unit/test_style.py $(ARGS)
+	cd build/debug && PYTHONPATH=. ../../$(PY) -m pytest -m 'not slow and not pgbouncer' --ignore=tests/unit/test_style.py $(ARGS)
 
 .PHONY: bench
 bench: .venv/.test need-servers
