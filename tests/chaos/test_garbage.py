@@ -212,20 +212,18 @@ async def test_what_an_idle_server_says_unasked_reaches_no_client(pooler: Pooler
 
 async def test_a_notice_or_a_report_of_an_idle_server_is_no_reason_to_close_it(pooler: PoolerFactory) -> None:
     async with in_front_of_a_script(pooler) as (place, fake), trio.open_nursery() as nursery:
-        servers: list[ScriptedPeer] = []
 
         async def serve() -> None:
             server = await fake.accept()
             await server.accept_login()
-            servers.append(server)
             while (came := await server.receive()) is not None:
                 if came.type == b"Q":
                     await server.send(backend.command_complete("SELECT 0"), backend.ready())
+                    await server.send(backend.notice("a word"), backend.parameter("application_name", "changed"))
 
         nursery.start_soon(serve)
         async with logged_in(place) as client:
             await client.query("select 1")
-            await servers[0].send(backend.notice("a word"), backend.parameter("application_name", "changed"))
             for _ in range(3):
                 assert letters(await client.query("select 1")).endswith("CZ")
         nursery.cancel_scope.cancel()
