@@ -19,7 +19,7 @@ from pgpool_core.engine.mailbox cimport MAIL_CANCEL, MAIL_CONSOLE, MAIL_LOG, Mai
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport server_ask_cancel, server_chore, server_free, server_orphan
 from pgpool_core.engine.slots cimport handle_of, slot_release
-from pgpool_core.engine.sys cimport MSG_DONTWAIT, SHUT_WR, recv, shutdown, ssize_t
+from pgpool_core.engine.sys cimport SHUT_WR, pgpool_recv, shutdown, ssize_t
 from pgpool_core.engine.timers cimport (TIMER_LINGER, TIMER_NONE, TIMER_QUERY_WAIT, TIMER_STALL, timer_clear,
                                         timer_set)
 from pgpool_core.pool.client cimport WAIT_GRANTED, WAIT_NONE, Client
@@ -423,7 +423,7 @@ cdef void client_hangup(Worker *w, ClientConn *c) noexcept nogil:
     if c.state != CL_WAITING:
         return
     while c.conn.held.len < 2 * STASH_MAX:
-        n = recv(c.conn.fd, w.buf + HEADROOM, RECV_SIZE, MSG_DONTWAIT)
+        n = pgpool_recv(c.conn.fd, w.buf + HEADROOM, RECV_SIZE)
         if n <= 0:
             break
         if not conn_hold(w, &c.conn, w.buf + HEADROOM, <size_t>n):

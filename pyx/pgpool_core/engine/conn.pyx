@@ -7,8 +7,7 @@ from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mail, mailbox_post
 from pgpool_core.engine.records cimport KIND_SERVER, Conn, Plane, PoolRecord, Worker
-from pgpool_core.engine.sys cimport (EAGAIN, EINTR, MSG_DONTWAIT, MSG_NOSIGNAL, close, pgpool_errno, pgpool_send2,
-                                     send, ssize_t, write)
+from pgpool_core.engine.sys cimport (EAGAIN, EINTR, close, pgpool_errno, pgpool_send, pgpool_send2, ssize_t, write)
 from pgpool_core.engine.timers cimport timer_clear
 from pgpool_core.pool.sync cimport pgpool_swap32
 
@@ -27,7 +26,7 @@ cdef int conn_send(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept n
             if queued:
                 sent = pgpool_send2(c.fd, buf_bytes(&c.out), queued, data, n)
             else:
-                sent = send(c.fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT)
+                sent = pgpool_send(c.fd, data, n)
             if sent >= 0 or pgpool_errno() != EINTR:
                 break
         if sent == <ssize_t>(queued + n):
@@ -56,7 +55,7 @@ cdef int conn_flush(Worker *w, Conn *c) noexcept nogil:
     """The socket takes more: send from `out`."""
     cdef ssize_t sent
     while c.out.len:
-        sent = send(c.fd, buf_bytes(&c.out), c.out.len, MSG_NOSIGNAL | MSG_DONTWAIT)
+        sent = pgpool_send(c.fd, buf_bytes(&c.out), c.out.len)
         if sent < 0:
             if pgpool_errno() == EINTR:
                 continue

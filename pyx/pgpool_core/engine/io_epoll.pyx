@@ -85,7 +85,7 @@ cdef void pump(Worker *w, Conn *c) noexcept nogil:
             if c.hup:
                 w.up.hangup(w, c)
             return
-        n = recv(c.fd, w.buf + HEADROOM, RECV_SIZE, MSG_DONTWAIT)
+        n = pgpool_recv(c.fd, w.buf + HEADROOM, RECV_SIZE)
         if n > 0:
             i += 1
             at = w.buf + HEADROOM

@@ -170,7 +170,7 @@ cdef class Engine:
             if not s.conn.head.live:
                 continue
             if s.conn.fd >= 0:
-                send(s.conn.fd, terminate, n, MSG_NOSIGNAL | MSG_DONTWAIT)
+                pgpool_send(s.conn.fd, terminate, n)
                 close(s.conn.fd)
                 s.conn.fd = -1
             buf_free(&s.conn.out)

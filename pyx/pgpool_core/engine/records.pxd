@@ -143,6 +143,7 @@ cdef struct ServerConn:
     PoolRecord *pool
     Block *settings               # as it stands now; held
     ServerConn *note_next
+    ServerConn *freed_next
     uint32_t notes                # SERVER_*, atomic
     uint32_t cancels              # cancel requests under way; atomic
     uint64_t id
@@ -211,6 +212,7 @@ cdef struct Worker:
     Conn *again_head
     Conn *again_tail
     Conn *doomed
+    ServerConn *freed             # go back to their pools when this turn's events have been handled
     Timers timers
     Client *granted               # stack, pushed by any worker
     ServerConn *notes             # stack, pushed by any thread

@@ -20,3 +20,4 @@ cdef void server_cancel_done(Worker *w, ServerConn *s) noexcept nogil
 cdef void server_close(Worker *w, ServerConn *s, const char *reason) noexcept nogil
 cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil
 cdef void push_grant(Worker *to, Client *seat) noexcept nogil
+cdef void servers_go_back(Worker *w) noexcept nogil

@@ -12,6 +12,7 @@ cdef extern from * nogil:
     #include <sys/epoll.h>
     #include <sys/eventfd.h>
     #include <sys/socket.h>
+    #include <sys/syscall.h>
     #include <sys/uio.h>
     #include <sys/un.h>
     #include <netinet/in.h>
@@ -27,6 +28,13 @@ cdef extern from * nogil:
         struct timespec t;
         clock_gettime(CLOCK_MONOTONIC, &t);
         return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+    }
+    /* send and recv of a library are cancellation points, which cost two atomic writes a call in a threaded process */
+    static inline ssize_t pgpool_send(int fd, const void *data, size_t n) {
+        return syscall(SYS_sendto, fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
+    }
+    static inline ssize_t pgpool_recv(int fd, void *data, size_t n) {
+        return syscall(SYS_recvfrom, fd, data, n, MSG_DONTWAIT, NULL, NULL);
     }
     static inline ssize_t pgpool_send2(int fd, const void *a, size_t an, const void *b, size_t bn) {
         struct iovec v[2] = {{(void *)a, an}, {(void *)b, bn}};
@@ -50,8 +58,8 @@ cdef extern from * nogil:
     int eventfd(unsigned int, int)
     ssize_t read(int, void *, size_t)
     ssize_t write(int, const void *, size_t)
-    ssize_t recv(int, void *, size_t, int)
-    ssize_t send(int, const void *, size_t, int)
+    ssize_t pgpool_recv(int, void *, size_t)
+    ssize_t pgpool_send(int, const void *, size_t)
     int shutdown(int, int)
     int setsockopt(int, int, int, const void *, unsigned int)
     int open(const char *, int)

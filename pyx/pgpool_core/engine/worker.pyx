@@ -15,7 +15,7 @@ from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, fill_client_row
 from pgpool_core.engine.server cimport (server_bytes, server_cancel_done, server_close, server_drains, server_free, server_gone,
-                                        server_lost, server_quit, server_settle, server_stirs)
+                                        server_lost, server_quit, server_settle, server_stirs, servers_go_back)
 from pgpool_core.engine.slots cimport CHUNK_SLOTS, SlotHead, slot_at, slot_new, slot_of, slot_release, slots_free, slots_init
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.timers cimport *
@@ -105,8 +105,7 @@ cdef void turn_away(Worker *w, Listener *listener) noexcept nogil:
     close(w.spare_fd)
     fd = pgpool_accept(listener.fd)
     if fd >= 0:
-        send(fd, b"E\0\0\0\x39SFATAL\0VFATAL\0C53300\0Mtoo many open file descriptors\0\0", 58,
-             MSG_NOSIGNAL | MSG_DONTWAIT)
+        pgpool_send(fd, b"E\0\0\0\x39SFATAL\0VFATAL\0C53300\0Mtoo many open file descriptors\0\0", 58)
         close(fd)
     w.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC)
 
@@ -352,6 +351,7 @@ cdef void worker_run(Worker *w) noexcept nogil:
             c.again = 0
             if not c.doomed:
                 w.io.pump(w, c)
+        servers_go_back(w)
         timer = timers_due(&w.timers, w.now_us)
         while timer != NULL:
             timer_fired(w, timer)
