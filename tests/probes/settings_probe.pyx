@@ -1,12 +1,14 @@
-"""Doors to `session.settings` for tests and fuzz targets; outputs have exactly their capacity, for sanitizers."""
+"""Doors to `session.settings`, `session.replay` and `session.probe` for tests and fuzz targets; outputs have exactly their capacity, for sanitizers."""
 
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 
+from pgpool_core.session.probe cimport PROBE_ROW, Found, Names, names_find, probe_next, probe_write
+from pgpool_core.session.replay cimport replay_bound, replay_write
 from pgpool_core.session.settings cimport (
-    SETTINGS_BUCKETS, SETTINGS_OK, Block, Settings, block_get, block_ref, block_replay, block_unref, block_with,
-    setting_tracked, settings_free, settings_new,
+    MAX_NAME_LEN, SETTINGS_BUCKETS, SETTINGS_OK, Block, Settings, block_get, block_ref, block_unref, block_with,
+    setting_name, setting_tracked, settings_free, settings_new,
 )
 from pgpool_core.wire.span cimport Span
 
@@ -25,6 +27,15 @@ def tracked(bytes name):
     return None
 
 
+def spelled(bytes name):
+    """`name` as blocks spell it, or None where no setting can have it."""
+    cdef Span canonical
+    cdef uint8_t[MAX_NAME_LEN] room
+    if setting_name(span_of(name), room, &canonical) != SETTINGS_OK:
+        return None
+    return (<const char *>canonical.at)[:canonical.len]
+
+
 cdef class Table:
     """One Settings table; `Held` blocks keep it alive."""
     cdef Settings *table
@@ -38,12 +49,16 @@ cdef class Table:
         settings_free(self.table)
 
     def having(self, Held base, bytes name, bytes value):
-        """`base` (None = empty) with `name` set to `value`, or the status of a refusal."""
+        """`base` (None = empty) with `name` set to `value` (None = without it), or the status of a refusal."""
         cdef Block *block = NULL
         cdef Block *before = NULL if base is None else base.block
         cdef Span name_span = span_of(name)
-        cdef Span value_span = span_of(value)
+        cdef Span value_span
         cdef int status
+        value_span.at = NULL
+        value_span.len = 0
+        if value is not None:
+            value_span = span_of(value)
         with nogil:
             status = block_with(self.table, before, name_span, value_span, &block)
         if status != SETTINGS_OK:
@@ -102,18 +117,66 @@ cdef class Held:
         return None
 
 
-def replay(Held have, Held want, size_t cap=65536):
-    """(status, SQL) that makes a server standing at `have` (None = nothing known) stand at `want`."""
-    cdef uint8_t *out = <uint8_t *>malloc(cap if cap > 0 else 1)
+def replay(Held have, Held want, cap=None):
+    """(status, SQL, must wait) that makes a server standing at `have` (None = nothing known) stand at `want`."""
+    cdef Block *a = NULL if have is None else have.block
+    cdef Block *b = NULL if want is None else want.block
+    cdef size_t room = replay_bound(a, b) if cap is None else cap
+    cdef uint8_t *out = <uint8_t *>malloc(room if room > 0 else 1)
     cdef size_t out_len = 0
+    cdef bint must_wait = False
     cdef int status
     if out is NULL:
         raise MemoryError
     try:
-        status = block_replay(NULL if have is None else have.block, NULL if want is None else want.block,
-                              out, cap, &out_len)
-        if out_len > cap:
+        status = replay_write(a, b, out, room, &out_len, &must_wait)
+        if out_len > room:
             raise AssertionError("more was written than there is room for")
-        return status, (<const char *>out)[:out_len]
+        return status, (<const char *>out)[:out_len], bool(must_wait)
     finally:
         free(out)
+
+
+def names(*texts):
+    """(names that look like custom settings in `texts`, whether there were more)."""
+    cdef Names found
+    found.len = found.count = found.overflow = 0
+    for text in texts:
+        names_find(&found, <const uint8_t *><const char *>text, len(text))
+    return (<const char *>found.data)[:found.len].split(b"\0")[:-1], bool(found.overflow)
+
+
+def probe_sql(int parts, Held have, bytes text=b"", size_t cap=32768):
+    """The query that asks for `parts`, names from `text` included; empty when it does not fit."""
+    cdef Names found
+    cdef uint8_t *out = <uint8_t *>malloc(cap if cap > 0 else 1)
+    cdef size_t n
+    if out is NULL:
+        raise MemoryError
+    found.len = found.count = found.overflow = 0
+    names_find(&found, <const uint8_t *><const char *>text, len(text))
+    try:
+        n = probe_write(parts, NULL if have is None else have.block, &found, out, cap)
+        return (<const char *>out)[:n]
+    finally:
+        free(out)
+
+
+def probe_rows(bytes answer):
+    """(status, [(kind, name, value or None)]) of a server's messages; the status is what ended the reading."""
+    cdef size_t at = 0
+    cdef Found found
+    cdef int status
+    cdef uint8_t *copy = <uint8_t *>malloc(len(answer) if answer else 1)
+    rows = []
+    for i in range(len(answer)):
+        copy[i] = answer[i]
+    try:
+        while True:
+            status = probe_next(copy, len(answer), &at, &found)
+            if status != PROBE_ROW:
+                return status, rows
+            rows.append((chr(found.kind), (<const char *>found.name.at)[:found.name.len],
+                         None if found.value.at is NULL else (<const char *>found.value.at)[:found.value.len]))
+    finally:
+        free(copy)

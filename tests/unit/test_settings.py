@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pgpool_core_probes import settings_probe
 
 OK, TOO_LONG = 0, -1
-MAX_BLOCK, MAX_SETTING = 8192, 4096
+MAX_BLOCK = 1 << 20
 NAMES = [
     b"DateStyle",
     b"IntervalStyle",
@@ -67,37 +67,82 @@ def test_a_base_may_go_before_what_was_made_of_it() -> None:
     assert more.get(b"TimeZone") == b"UTC"
 
 
+def test_a_name_is_spelled_as_postgresql_would_look_it_up() -> None:
+    assert settings_probe.spelled(b"DATESTYLE") == b"DateStyle"
+    assert settings_probe.spelled(b"Work_Mem") == b"work_mem"
+    assert settings_probe.spelled(b"App.Tenant_1$") == b"app.tenant_1$"
+    for name in (b"", b"a b", b"a'b", b'a"b', b"a;b", b"a-b", b"x" * 256):
+        assert settings_probe.spelled(name) is None, name
+
+
+def test_a_setting_can_be_taken_out() -> None:
+    table = settings_probe.Table()
+    base = table.having(None, b"TimeZone", b"UTC")
+    more = table.having(base, b"work_mem", b"4096")
+    assert table.having(more, b"work_mem", None).same(base)
+    assert table.having(base, b"work_mem", None).same(base)
+
+
 def test_what_is_too_long_is_refused() -> None:
     table = settings_probe.Table()
-    assert table.having(None, b"application_name", b"x" * (MAX_SETTING + 1)) == TOO_LONG
-    block = table.having(None, b"application_name", b"x" * MAX_SETTING)
-    room = MAX_BLOCK - len(block.data) - len(b"TimeZone") - 2
-    assert table.having(block, b"TimeZone", b"y" * (room + 1)) == TOO_LONG
-    full = table.having(block, b"TimeZone", b"y" * room)
+    assert table.having(None, b"app.x", b"x" * MAX_BLOCK) == TOO_LONG
+    block = table.having(None, b"app.x", b"x" * (MAX_BLOCK // 2))
+    room = MAX_BLOCK - len(block.data) - len(b"app.y") - 2
+    assert table.having(block, b"app.y", b"y" * (room + 1)) == TOO_LONG
+    full = table.having(block, b"app.y", b"y" * room)
     assert len(full.data) == MAX_BLOCK
     assert len(table) == 2
-
-
-def test_a_value_is_measured_without_the_one_that_it_replaces() -> None:
-    table = settings_probe.Table()
-    block = table.having(None, b"application_name", b"x" * MAX_SETTING)
-    block = table.having(block, b"TimeZone", b"y" * (MAX_SETTING - 40))
-    changed = table.having(block, b"application_name", b"z" * MAX_SETTING)
-    assert changed.get(b"application_name") == b"z" * MAX_SETTING
-    assert changed.get(b"TimeZone") == b"y" * (MAX_SETTING - 40)
 
 
 def test_a_replay_says_only_what_differs() -> None:
     table = settings_probe.Table()
     have = table.having(table.having(None, b"TimeZone", b"UTC"), b"DateStyle", b"ISO, DMY")
     want = table.having(table.having(have, b"TimeZone", b"Europe/Oslo"), b"application_name", b"it's \\ fine")
-    assert settings_probe.replay(have, have) == (OK, b"")
-    assert settings_probe.replay(want, None) == (OK, b"")
+    assert settings_probe.replay(have, have) == (OK, b"", False)
     assert settings_probe.replay(have, want) == (
         OK,
-        rb"SET TimeZone='Europe/Oslo';SET application_name=E'it''s \\ fine';",
+        rb"""SET "TimeZone" = 'Europe/Oslo';SET "application_name" = E'it''s \\ fine';""",
+        False,
     )
-    assert settings_probe.replay(None, have)[1] == b"SET DateStyle='ISO, DMY';SET TimeZone='UTC';"
+    assert settings_probe.replay(None, have)[1] == b"""SET "DateStyle" = 'ISO, DMY';SET "TimeZone" = 'UTC';"""
+
+
+def test_what_the_client_does_not_have_is_reset() -> None:
+    table = settings_probe.Table()
+    have = table.having(table.having(None, b"app.tenant", b"7"), b"work_mem", b"4096")
+    want = table.having(None, b"work_mem", b"4096")
+    assert settings_probe.replay(have, want) == (OK, b'RESET "app"."tenant";', False)
+    assert settings_probe.replay(have, None)[1] == b'RESET "app"."tenant";RESET "work_mem";'
+
+
+def test_a_list_is_not_taken_for_one_name_and_bytes_beyond_ascii_travel_as_digits() -> None:
+    table = settings_probe.Table()
+    want = table.having(None, b"client_encoding", b"LATIN1")
+    want = table.having(want, b"app.city", b"Bod\xf8")
+    want = table.having(want, b"search_path", b'"$user", public')
+    assert settings_probe.replay(None, want)[1] == (
+        b"SELECT pg_catalog.set_config('app.city', pg_catalog.convert_from(pg_catalog.decode('426f64f8', 'hex'),"
+        b" 'LATIN1'), false);"
+        b"""SET "client_encoding" = 'LATIN1';"""
+        b"""SELECT pg_catalog.set_config('search_path', '"$user", public', false);"""
+    )
+
+
+def test_rights_are_given_up_first_taken_last_and_never_taken_for_granted() -> None:
+    table = settings_probe.Table()
+    reader = table.having(table.having(None, b"role", b"reader"), b"work_mem", b"64")
+    other = table.having(table.having(None, b"session_authorization", b"o"), b"role", b"writer")
+    assert settings_probe.replay(reader, other) == (
+        OK,
+        b"""RESET "role";RESET "work_mem";SET "session_authorization" = 'o';SET "role" = 'writer';""",
+        True,
+    )
+    assert settings_probe.replay(reader, table.having(reader, b"work_mem", b"65")) == (
+        OK,
+        b"""SET "work_mem" = '65';""",
+        False,
+    )
+    assert settings_probe.replay(reader, None) == (OK, b'RESET "role";RESET "work_mem";', True)
 
 
 @pytest.mark.parametrize("value", [b"\xe3\x81\x95\\", b"\x95\x5c", b"caf\xc3\xa9", b"\x7f\xff"])
@@ -114,6 +159,7 @@ def test_a_replay_that_does_not_fit_is_refused() -> None:
     table = settings_probe.Table()
     block = table.having(None, b"application_name", b"'" * 100)
     statuses = {settings_probe.replay(None, block, cap)[0] for cap in range(400)}
+    assert settings_probe.replay(None, block)[0] == OK
     assert statuses == {OK, TOO_LONG}
     assert settings_probe.replay(None, block, 100)[0] == TOO_LONG
 
@@ -122,8 +168,8 @@ def test_a_replay_that_does_not_fit_is_refused() -> None:
 def test_a_quoted_value_reads_back_as_itself(value: bytes) -> None:
     table = settings_probe.Table()
     sql = settings_probe.replay(None, table.having(None, b"application_name", value))[1]
-    head, body = sql.split(b"=", 1)
-    assert head == b"SET application_name"
+    head, body = sql.split(b" = ", 1)
+    assert head == b'SET "application_name"'
     assert body.endswith(b"';")
     quoted = body.removeprefix(b"E")[1:-2]
     assert (b"\\" in value) == body.startswith(b"E")

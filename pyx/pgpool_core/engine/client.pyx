@@ -27,7 +27,8 @@ from pgpool_core.pool.pool cimport (MODE_SESSION, POOL_CHECK, POOL_CLOSED, POOL_
                                     pool_request)
 from pgpool_core.pool.server cimport SV_LOGIN, SV_TESTED, Server
 from pgpool_core.pool.sync cimport (pgpool_add32, pgpool_swap32, pthread_mutex_lock, pthread_mutex_unlock)
-from pgpool_core.session.settings cimport block_replay, block_unref
+from pgpool_core.session.replay cimport replay_write
+from pgpool_core.session.settings cimport block_unref
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.build cimport build_error, build_query, build_ready
 from pgpool_core.wire.codes cimport *
@@ -221,6 +222,7 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     cdef Counters *k = counters_of(w, c.pool)
     cdef uint64_t waited_us = w.now_us - c.request_us if w.now_us > c.request_us else 0
     cdef size_t n = 0
+    cdef bint must_wait = False
     cdef uint8_t *message
     c.state = CL_ACTIVE
     timer_clear(&w.timers, &c.conn.timer)
@@ -232,7 +234,7 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     s.xact_start_us = 0
     if c.settings == s.settings:
         return
-    if block_replay(s.settings, c.settings, w.scratch + SCRATCH_SIZE // 2, SCRATCH_SIZE // 2, &n) != 0:
+    if replay_write(s.settings, c.settings, w.scratch + SCRATCH_SIZE // 2, SCRATCH_SIZE // 2, &n, &must_wait) != 0:
         client_fatal(w, c, "54000", "settings are too long to be replayed")
         return
     if n == 0:
@@ -244,7 +246,7 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
         return
     s.chore = CHORE_SETTINGS
     s.chore_failed = 0
-    if not c.settings.verified:
+    if must_wait or not c.settings.verified:
         c.holding = 1
         conn_flush(w, &s.conn)
 

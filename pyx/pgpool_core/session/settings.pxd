@@ -1,7 +1,11 @@
-"""What a session has been told to be: the reported settings that follow a client from server to server.
+"""The settings that follow a client from server to server.
 
 A `Block` is an immutable, interned set of settings, so "does this server stand as this client wants it" is one
 comparison of pointers. Blocks are shared by all threads and counted; the table's mutex guards the counts.
+
+The six *tracked* settings are reported by PostgreSQL whenever they change, so a block always has them. Any other
+setting is in a block when it differs from what a fresh server connection has. Names are as PostgreSQL spells them;
+those that it does not list (`app.tenant`) are in lower case.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -12,12 +16,13 @@ from pgpool_core.wire.span cimport Span
 
 cdef enum:
     SETTINGS_BUCKETS = 4096
-    MAX_BLOCK_LEN = 8192          # names and values with their terminators; a longer block is refused
-    MAX_SETTING_LEN = 4096        # one value
+    MAX_BLOCK_LEN = 1 << 20       # names and values with their terminators; a longer block is refused
+    MAX_NAME_LEN = 255
 
     SETTINGS_OK = 0
     SETTINGS_TOO_LONG = -1
     SETTINGS_NO_MEMORY = -2
+    SETTINGS_BAD_NAME = -3        # empty, too long, or with a byte that no setting's name has
 
 
 cdef struct Block:                # owned by its table; everything but `refs` and `verified` never changes
@@ -25,7 +30,7 @@ cdef struct Block:                # owned by its table; everything but `refs` an
     uint32_t refs
     uint32_t hash
     uint32_t len                  # bytes in `data`
-    uint8_t verified              # a server has stood exactly like this: replaying it cannot fail on its values
+    uint8_t verified              # a server has stood exactly like this: replaying it does not fail on its values
     uint8_t data[1]               # name, zero, value, zero; sorted by name
 
 
@@ -37,8 +42,9 @@ cdef struct Settings:             # the table
 cdef Settings *settings_new() noexcept nogil
 cdef void settings_free(Settings *table) noexcept nogil
 cdef bint setting_tracked(Span name, Span *canonical) noexcept nogil
+cdef int setting_name(Span name, uint8_t *out, Span *canonical) noexcept nogil
 cdef Block *block_ref(Settings *table, Block *block) noexcept nogil
 cdef void block_unref(Settings *table, Block *block) noexcept nogil
 cdef int block_with(Settings *table, Block *base, Span name, Span value, Block **out) noexcept nogil
 cdef bint block_get(const Block *block, Span name, Span *value) noexcept nogil
-cdef int block_replay(const Block *have, const Block *want, uint8_t *out, size_t cap, size_t *out_len) noexcept nogil
+cdef uint32_t block_entry(const Block *block, uint32_t at, Span *name, Span *value) noexcept nogil

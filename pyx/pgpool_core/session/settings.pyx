@@ -1,4 +1,4 @@
-"""Interned blocks of settings and the SQL that turns one into another; see settings.pxd."""
+"""Interned blocks of settings; see settings.pxd."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -56,7 +56,7 @@ cdef void settings_free(Settings *table) noexcept nogil:
 
 
 cdef bint setting_tracked(Span name, Span *canonical) noexcept nogil:
-    """True when clients keep their own value of `name` (any case); `canonical` is PostgreSQL's spelling."""
+    """True when PostgreSQL reports every change of `name` (any case); `canonical` is its spelling."""
     cdef int i
     for i in range(N_TRACKED):
         if strlen(pgpool_tracked[i]) == name.len and strncasecmp(pgpool_tracked[i], <const char *>name.at, name.len) == 0:
@@ -64,6 +64,29 @@ cdef bint setting_tracked(Span name, Span *canonical) noexcept nogil:
             canonical.len = name.len
             return True
     return False
+
+
+cdef int setting_name(Span name, uint8_t *out, Span *canonical) noexcept nogil:
+    """`name` as blocks spell it; `canonical` points to a constant or into `out`, which has MAX_NAME_LEN bytes.
+
+    A name has letters, digits, `_`, `$`, `.` and bytes beyond ASCII, as PostgreSQL's own check of custom names says.
+    """
+    cdef uint32_t i
+    cdef uint8_t b
+    if setting_tracked(name, canonical):
+        return SETTINGS_OK
+    if name.len == 0 or name.len > MAX_NAME_LEN:
+        return SETTINGS_BAD_NAME
+    for i in range(name.len):
+        b = name.at[i]
+        if 0x41 <= b <= 0x5A:
+            b += 0x20
+        elif not (0x61 <= b <= 0x7A or 0x30 <= b <= 0x39 or b == 0x5F or b == 0x24 or b == 0x2E or b >= 0x80):
+            return SETTINGS_BAD_NAME
+        out[i] = b
+    canonical.at = out
+    canonical.len = name.len
+    return SETTINGS_OK
 
 
 cdef Block *block_ref(Settings *table, Block *block) noexcept nogil:
@@ -123,8 +146,8 @@ cdef Block *intern(Settings *table, const uint8_t *data, uint32_t n) noexcept no
     return block
 
 
-cdef inline uint32_t entry(const Block *block, uint32_t at, Span *name, Span *value) noexcept nogil:
-    """Read the entry at `at`; returns where the next one begins."""
+cdef uint32_t block_entry(const Block *block, uint32_t at, Span *name, Span *value) noexcept nogil:
+    """Read the entry at `at`, which begins at 0; returns where the next one begins, `block.len` after the last."""
     name.at = block.data + at
     name.len = <uint32_t>(<const uint8_t *>memchr(name.at, 0, block.len - at) - name.at)
     value.at = name.at + name.len + 1
@@ -143,13 +166,15 @@ cdef inline uint8_t *put(uint8_t *at, Span text) noexcept nogil:
     return at + text.len + 1
 
 
-cdef inline uint8_t *put_value(uint8_t *at, Span text) noexcept nogil:
-    """`text` with '?' for every byte that is not ASCII, as PostgreSQL itself writes an application_name.
+cdef uint8_t *put_value(uint8_t *at, Span name, Span text) noexcept nogil:
+    """`text`; for a tracked setting with '?' for every byte that is not ASCII, as PostgreSQL writes an application_name.
 
-    No tracked setting has other bytes among its values, and their meaning would depend on the encoding that a server
-    stands at when they are replayed: in SJIS, BIG5, GBK a backslash or quote may be the second half of a character.
+    No tracked setting has other bytes among its values.
     """
     cdef uint32_t i
+    cdef Span canonical
+    if not setting_tracked(name, &canonical):
+        return put(at, text)
     for i in range(text.len):
         at[i] = text.at[i] if text.at[i] < 0x7F else 0x3F
     at[text.len] = 0
@@ -157,31 +182,36 @@ cdef inline uint8_t *put_value(uint8_t *at, Span text) noexcept nogil:
 
 
 cdef int block_with(Settings *table, Block *base, Span name, Span value, Block **out) noexcept nogil:
-    """`base` (NULL = empty) with `name` set to `value`; the caller holds the result and still holds `base`."""
-    cdef uint8_t[MAX_BLOCK_LEN] data
-    cdef uint8_t *end = data
+    """`base` (NULL = empty) with `name` set to `value`, or without `name` where `value.at` is NULL.
+
+    The caller holds the result and still holds `base`. A value has no zero byte.
+    """
+    cdef uint8_t *data
+    cdef uint8_t *end
     cdef uint32_t at = 0
     cdef Span n, v
-    cdef bint placed = False
+    cdef bint placed = value.at == NULL
     cdef int order
     cdef uint64_t need = <uint64_t>name.len + value.len + 2
     if base != NULL:
         need += base.len
-        if block_get(base, name, &v):
-            need -= name.len + v.len + 2
-    if need > MAX_BLOCK_LEN or value.len > MAX_SETTING_LEN:
+    if need > MAX_BLOCK_LEN:
         return SETTINGS_TOO_LONG
+    data = end = <uint8_t *>malloc(need)
+    if data == NULL:
+        return SETTINGS_NO_MEMORY
     while base != NULL and at < base.len:
-        at = entry(base, at, &n, &v)
+        at = block_entry(base, at, &n, &v)
         order = compare(n, name)
         if order >= 0 and not placed:
-            end = put_value(put(end, name), value)
+            end = put_value(put(end, name), name, value)
             placed = True
         if order != 0:
             end = put(put(end, n), v)
     if not placed:
-        end = put_value(put(end, name), value)
+        end = put_value(put(end, name), name, value)
     out[0] = intern(table, data, <uint32_t>(end - data))
+    free(data)
     return SETTINGS_OK if out[0] != NULL else SETTINGS_NO_MEMORY
 
 
@@ -190,54 +220,8 @@ cdef bint block_get(const Block *block, Span name, Span *value) noexcept nogil:
     cdef uint32_t at = 0
     cdef Span n, v
     while block != NULL and at < block.len:
-        at = entry(block, at, &n, &v)
+        at = block_entry(block, at, &n, &v)
         if compare(n, name) == 0:
             value[0] = v
             return True
     return False
-
-
-cdef int quote(uint8_t *out, size_t cap, Span name, Span value, size_t *used) noexcept nogil:
-    """`SET name = 'value';`, with E'' where the value holds a backslash."""
-    cdef size_t at = used[0]
-    cdef uint32_t i
-    cdef bint escape = memchr(value.at, 0x5C, value.len) != NULL
-    if at + name.len + 2 * <size_t>value.len + 16 > cap:
-        return SETTINGS_TOO_LONG
-    memcpy(out + at, b"SET ", 4)
-    memcpy(out + at + 4, name.at, name.len)
-    at += 4 + name.len
-    out[at] = 0x3D                      # '='
-    at += 1
-    if escape:
-        out[at] = 0x45                  # 'E'
-        at += 1
-    out[at] = 0x27                      # "'"
-    at += 1
-    for i in range(value.len):
-        if value.at[i] == 0x27 or value.at[i] == 0x5C:
-            out[at] = value.at[i]
-            at += 1
-        out[at] = value.at[i]
-        at += 1
-    out[at] = 0x27
-    out[at + 1] = 0x3B                  # ';'
-    used[0] = at + 2
-    return SETTINGS_OK
-
-
-cdef int block_replay(const Block *have, const Block *want, uint8_t *out, size_t cap, size_t *out_len) noexcept nogil:
-    """Write the SQL that makes a server standing at `have` stand at `want`; `*out_len` 0 when nothing differs.
-
-    Names come from the table of tracked settings, so only values need quoting.
-    """
-    cdef uint32_t at = 0
-    cdef Span name, value, old
-    out_len[0] = 0
-    while want != NULL and at < want.len:
-        at = entry(want, at, &name, &value)
-        if block_get(have, name, &old) and compare(old, value) == 0:
-            continue
-        if quote(out, cap, name, value, out_len) != SETTINGS_OK:
-            return SETTINGS_TOO_LONG
-    return SETTINGS_OK

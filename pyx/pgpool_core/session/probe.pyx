@@ -1,0 +1,204 @@
+"""Asking PostgreSQL which session state is left; see probe.pxd.
+
+`pg_settings` lists neither custom settings (`app.tenant`) nor role and session_authorization, so these are asked for by
+name: the names that the connection is known to have, and those that look like one in a text that may set something.
+Every object is named with its schema: a client's search_path may put others in front.
+Source: PostgreSQL docs, System Views; pg_settings.source is `session` after SET.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memchr, memcmp, memcpy, strlen
+
+from pgpool_core.session.settings cimport MAX_NAME_LEN, Block, block_entry, setting_name
+from pgpool_core.session.text cimport TextOut, put, put_text, text_out
+from pgpool_core.wire.be cimport load_be32
+from pgpool_core.wire.codes cimport BE_DATA_ROW
+from pgpool_core.wire.scan cimport HEADER_LEN
+from pgpool_core.wire.span cimport Span
+
+cdef extern from * nogil:
+    """
+    static const struct { unsigned part; const char *sql; } pgpool_probe_parts[] = {
+        {2, "SELECT 'p', name, '' FROM pg_catalog.pg_prepared_statements WHERE from_sql"},
+        {4, "SELECT 'c', name, '' FROM pg_catalog.pg_cursors WHERE is_holdable"},
+        {8, "SELECT 'l', c, '' FROM pg_catalog.pg_listening_channels() c"},
+        {16, "SELECT 't', n, '' FROM (SELECT relname::pg_catalog.text AS n, relnamespace AS s FROM pg_catalog.pg_class"
+             " UNION ALL SELECT proname::pg_catalog.text, pronamespace FROM pg_catalog.pg_proc"
+             " UNION ALL SELECT typname::pg_catalog.text, typnamespace FROM pg_catalog.pg_type) o"
+             " WHERE pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0"
+             " AND s OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()"},
+        {32, "SELECT 'k', '', '' FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
+             " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"},
+    };
+    """
+    cdef struct pgpool_probe_part:
+        unsigned int part
+        const char *sql
+    pgpool_probe_part pgpool_probe_parts[5]
+
+cdef enum:
+    N_PARTS = 5
+
+
+cdef inline bint begins_name(uint8_t b) noexcept nogil:
+    return 0x41 <= b <= 0x5A or 0x61 <= b <= 0x7A or b == 0x5F or b >= 0x80
+
+
+cdef inline bint in_name(uint8_t b) noexcept nogil:
+    return begins_name(b) or 0x30 <= b <= 0x39 or b == 0x24
+
+
+cdef void names_add(Names *names, Span name) noexcept nogil:
+    """Remember `name`, as blocks spell it; what cannot be a setting's name is left out."""
+    cdef uint8_t[MAX_NAME_LEN] spelled
+    cdef Span canonical
+    cdef const uint8_t *at = names.data
+    cdef const uint8_t *end = names.data + names.len
+    if setting_name(name, spelled, &canonical) != 0:
+        return
+    while at < end:
+        if strlen(<const char *>at) == canonical.len and memcmp(at, canonical.at, canonical.len) == 0:
+            return
+        at += strlen(<const char *>at) + 1
+    if names.count == MAX_PROBED_NAMES or names.len + canonical.len + 1 > sizeof(names.data):
+        names.overflow = 1
+        return
+    memcpy(names.data + names.len, canonical.at, canonical.len)
+    names.data[names.len + canonical.len] = 0
+    names.len += canonical.len + 1
+    names.count += 1
+
+
+cdef void names_find(Names *names, const uint8_t *text, size_t n) noexcept nogil:
+    """Remember every `word.word` of a text or a Bind message, quoted or not: one of them may be a custom setting.
+
+    Most are a table and its schema; asking for a setting that does not exist costs nothing.
+    """
+    cdef size_t i = 0, begin
+    cdef Span name
+    cdef uint8_t[MAX_NAME_LEN + 1] joined
+    cdef uint32_t length, dots
+    while i < n:
+        if not begins_name(text[i]):
+            i += 1
+            continue
+        begin = i
+        length = dots = 0
+        while i < n and length <= MAX_NAME_LEN:
+            if in_name(text[i]):
+                joined[length] = text[i]
+                length += 1
+                i += 1
+            elif text[i] == 0x2E and i + 1 < n and begins_name(text[i + 1]):
+                joined[length] = 0x2E
+                length += 1
+                dots += 1
+                i += 1
+            elif text[i] == 0x22 and i + 2 < n and text[i + 1] == 0x2E and (text[i + 2] == 0x22 or begins_name(text[i + 2])):
+                joined[length] = 0x2E         # "word"."word"
+                length += 1
+                dots += 1
+                i += 3 if text[i + 2] == 0x22 else 2
+            elif text[i] == 0x2E and i + 2 < n and text[i + 1] == 0x22 and begins_name(text[i + 2]):
+                joined[length] = 0x2E
+                length += 1
+                dots += 1
+                i += 2
+            else:
+                break
+        if dots and length <= MAX_NAME_LEN:
+            name.at = joined
+            name.len = length
+            names_add(names, name)
+        if i == begin:
+            i += 1
+
+
+cdef size_t probe_write(uint8_t parts, const Block *have, const Names *names, uint8_t *out, size_t cap) noexcept nogil:
+    """Write the query that asks for `parts`; 0 when it does not fit, or when `names` is not the whole truth.
+
+    Args:
+        have: what the server is believed to stand at; its custom settings are asked for too.
+    """
+    cdef TextOut o = text_out(out, cap)
+    cdef uint32_t at = 0
+    cdef int i
+    cdef Span name, value
+    cdef const uint8_t *next = names.data
+    cdef const uint8_t *end = names.data + names.len
+    if names.overflow and parts & PROBE_SETTINGS:
+        return 0
+    if parts & PROBE_SETTINGS:
+        put_text(&o, "SELECT 's'::pg_catalog.text, name, setting FROM pg_catalog.pg_settings"
+                     " WHERE source OPERATOR(pg_catalog.=) 'session'"
+                     " UNION ALL SELECT 'n', n, pg_catalog.current_setting(n, true) FROM"
+                     " pg_catalog.unnest(ARRAY['role', 'session_authorization'")
+        while have != NULL and at < have.len:
+            at = block_entry(have, at, &name, &value)
+            if memchr(name.at, 0x2E, name.len) != NULL:
+                put_text(&o, ", '")
+                put(&o, name.at, name.len)
+                put_text(&o, "'")
+        while next < end:
+            put_text(&o, ", '")
+            put_text(&o, <const char *>next)
+            put_text(&o, "'")
+            next += strlen(<const char *>next) + 1
+        put_text(&o, "]::pg_catalog.text[]) n")
+    else:
+        put_text(&o, "SELECT ''::pg_catalog.text, ''::pg_catalog.text, ''::pg_catalog.text WHERE false")
+    for i in range(N_PARTS):
+        if parts & pgpool_probe_parts[i].part:
+            put_text(&o, " UNION ALL ")
+            put_text(&o, pgpool_probe_parts[i].sql)
+    if o.at > cap:
+        return 0
+    return o.at
+
+
+cdef int probe_next(const uint8_t *answer, size_t n, size_t *at, Found *out) noexcept nogil:
+    """The next row of an answer: whole backend messages, from which everything but DataRow is skipped.
+
+    PROBE_ROW and `out`; PROBE_END behind the last message. A NULL value (no such setting) has `value.at` NULL.
+    """
+    cdef uint32_t length, field, i
+    cdef const uint8_t *body
+    cdef Span[3] fields
+    while n - at[0] >= HEADER_LEN:
+        length = load_be32(answer + at[0] + 1)
+        if length < 4 or length - 4 > n - at[0] - HEADER_LEN:
+            return PROBE_BROKEN
+        length -= 4
+        body = answer + at[0] + HEADER_LEN
+        at[0] += HEADER_LEN + <size_t>length
+        if (body - HEADER_LEN)[0] != BE_DATA_ROW:
+            continue
+        if length < 2 or body[0] != 0 or body[1] != 3:
+            return PROBE_BROKEN
+        body += 2
+        length -= 2
+        for i in range(3):
+            if length < 4:
+                return PROBE_BROKEN
+            field = load_be32(body)
+            body += 4
+            length -= 4
+            fields[i].at = NULL
+            fields[i].len = 0
+            if field == <uint32_t>-1:
+                continue
+            if field > length or memchr(body, 0, field) != NULL:
+                return PROBE_BROKEN
+            fields[i].at = body
+            fields[i].len = field
+            body += field
+            length -= field
+        if length != 0 or fields[0].len != 1 or fields[1].at == NULL:
+            return PROBE_BROKEN
+        out.kind = fields[0].at[0]
+        out.name = fields[1]
+        out.value = fields[2]
+        return PROBE_ROW
+    if n != at[0]:
+        return PROBE_BROKEN
+    return PROBE_END

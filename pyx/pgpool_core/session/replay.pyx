@@ -1,0 +1,193 @@
+"""The SQL that makes a server stand as a client wants it; see replay.pxd.
+
+Three forms are needed. `SET "name" = 'value'` is the cheapest. A list such as search_path would take a quoted value as
+one element, so it goes through set_config, and so does a value beyond ASCII: its bytes travel as hexadecimal digits,
+because the server may stand at another encoding than the one that they are in.
+Role and session authorization are given up first and taken last: what stands between runs with the login's rights.
+Source: PostgreSQL docs, SET, RESET, set_config; GUC_LIST_QUOTE in its guc tables.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memchr, memcmp, strlen
+
+from pgpool_core.session.settings cimport Block, block_entry, block_get
+from pgpool_core.session.text cimport TextOut, put, put_text, text_out
+from pgpool_core.wire.span cimport Span
+
+cdef extern from * nogil:
+    """
+    static const char *const pgpool_quoted_lists[] = {
+        "local_preload_libraries", "search_path", "session_preload_libraries", "temp_tablespaces",
+    };
+    """
+    const char *pgpool_quoted_lists[4]
+
+cdef enum:
+    N_QUOTED_LISTS = 4
+
+cdef const char *ROLE = "role"
+cdef const char *AUTHORIZATION = "session_authorization"
+
+
+cdef inline bint is_named(Span name, const char *text) noexcept nogil:
+    return strlen(text) == name.len and memcmp(text, name.at, name.len) == 0
+
+
+cdef inline bint is_role(Span name) noexcept nogil:
+    return is_named(name, ROLE) or is_named(name, AUTHORIZATION)
+
+
+cdef inline bint equal(Span a, Span b) noexcept nogil:
+    return a.len == b.len and memcmp(a.at, b.at, a.len) == 0
+
+
+cdef bint plain(Span text) noexcept nogil:
+    cdef uint32_t i
+    for i in range(text.len):
+        if text.at[i] >= 0x80:
+            return False
+    return True
+
+
+cdef bint is_quoted_list(Span name) noexcept nogil:
+    cdef int i
+    for i in range(N_QUOTED_LISTS):
+        if is_named(name, pgpool_quoted_lists[i]):
+            return True
+    return False
+
+
+cdef void put_name(TextOut *o, Span name) noexcept nogil:
+    """`"app"."tenant"`; no name has a quotation mark."""
+    cdef uint32_t i
+    put(o, <const char *>b'"', 1)
+    for i in range(name.len):
+        if name.at[i] == 0x2E:
+            put(o, <const char *>b'"."', 3)
+        else:
+            put(o, name.at + i, 1)
+    put(o, <const char *>b'"', 1)
+
+
+cdef void put_literal(TextOut *o, Span value) noexcept nogil:
+    """A string constant that means the same whatever standard_conforming_strings is."""
+    cdef uint32_t i
+    if memchr(value.at, 0x5C, value.len) != NULL:
+        put(o, <const char *>b"E", 1)
+    put(o, <const char *>b"'", 1)
+    for i in range(value.len):
+        if value.at[i] == 0x27 or value.at[i] == 0x5C:
+            put(o, value.at + i, 1)
+        put(o, value.at + i, 1)
+    put(o, <const char *>b"'", 1)
+
+
+cdef void put_bytes(TextOut *o, Span value, Span encoding) noexcept nogil:
+    """The bytes of `value`, which are in `encoding`, as an expression of ASCII."""
+    cdef const char *digits = "0123456789abcdef"
+    cdef uint32_t i
+    put_text(o, "pg_catalog.convert_from(pg_catalog.decode('")
+    for i in range(value.len):
+        put(o, digits + (value.at[i] >> 4), 1)
+        put(o, digits + (value.at[i] & 15), 1)
+    put_text(o, "', 'hex'), ")
+    put_literal(o, encoding)
+    put_text(o, ")")
+
+
+cdef void put_set(TextOut *o, Span name, Span value, Span encoding) noexcept nogil:
+    if not is_quoted_list(name) and plain(value):
+        put_text(o, "SET ")
+        put_name(o, name)
+        put_text(o, " = ")
+        put_literal(o, value)
+        put_text(o, ";")
+        return
+    put_text(o, "SELECT pg_catalog.set_config(")
+    put_literal(o, name)
+    put_text(o, ", ")
+    if plain(value):
+        put_literal(o, value)
+    else:
+        put_bytes(o, value, encoding)
+    put_text(o, ", false);")
+
+
+cdef void put_reset(TextOut *o, Span name) noexcept nogil:
+    put_text(o, "RESET ")
+    put_name(o, name)
+    put_text(o, ";")
+
+
+cdef size_t replay_bound(const Block *have, const Block *want) noexcept nogil:
+    """Bytes that are enough for `replay_write`."""
+    cdef size_t n = 256
+    cdef uint32_t at = 0
+    cdef Span name, value
+    while have != NULL and at < have.len:
+        at = block_entry(have, at, &name, &value)
+        n += 3 * <size_t>name.len + 24
+    at = 0
+    while want != NULL and at < want.len:
+        at = block_entry(want, at, &name, &value)
+        n += 3 * <size_t>name.len + 2 * <size_t>value.len + 192
+    return n
+
+
+cdef bint same_value(const Block *a, const Block *b, const char *text) noexcept nogil:
+    cdef Span name, one, other
+    cdef bint in_a, in_b
+    name.at = <const uint8_t *>text
+    name.len = <uint32_t>strlen(text)
+    in_a = block_get(a, name, &one)
+    in_b = block_get(b, name, &other)
+    return in_a == in_b and (not in_a or equal(one, other))
+
+
+cdef void put_role(TextOut *o, const Block *block, const char *text, Span encoding, bint reset) noexcept nogil:
+    cdef Span name, value
+    name.at = <const uint8_t *>text
+    name.len = <uint32_t>strlen(text)
+    if not block_get(block, name, &value):
+        return
+    if reset:
+        put_reset(o, name)
+    else:
+        put_set(o, name, value, encoding)
+
+
+cdef int replay_write(const Block *have, const Block *want, uint8_t *out, size_t cap, size_t *out_len,
+                      bint *must_wait) noexcept nogil:
+    """Write the SQL that makes a server standing at `have` stand at `want`; `*out_len` is 0 when nothing differs.
+
+    `*must_wait` is set when a client's query must not be sent before this has succeeded: it changes whose rights count.
+    """
+    cdef TextOut o = text_out(out, cap)
+    cdef uint32_t at = 0
+    cdef Span name, value, old, encoding
+    out_len[0] = 0
+    must_wait[0] = not (same_value(have, want, ROLE) and same_value(have, want, AUTHORIZATION))
+    name.at = <const uint8_t *>b"client_encoding"
+    name.len = 15
+    if not block_get(want, name, &encoding):
+        encoding.at = <const uint8_t *>b"UTF8"
+        encoding.len = 4
+    if must_wait[0]:
+        put_role(&o, have, ROLE, encoding, True)
+        put_role(&o, have, AUTHORIZATION, encoding, True)
+    while have != NULL and at < have.len:
+        at = block_entry(have, at, &name, &value)
+        if not is_role(name) and not block_get(want, name, &old):
+            put_reset(&o, name)
+    at = 0
+    while want != NULL and at < want.len:
+        at = block_entry(want, at, &name, &value)
+        if not is_role(name) and not (block_get(have, name, &old) and equal(old, value)):
+            put_set(&o, name, value, encoding)
+    if must_wait[0]:                              # SET SESSION AUTHORIZATION gives up the role: it comes first
+        put_role(&o, want, AUTHORIZATION, encoding, False)
+        put_role(&o, want, ROLE, encoding, False)
+    if o.at > cap:
+        return REPLAY_TOO_LONG
+    out_len[0] = o.at
+    return REPLAY_OK

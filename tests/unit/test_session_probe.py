@@ -1,0 +1,78 @@
+"""Reading the answers of a probe, and the names that a text may set."""
+
+from __future__ import annotations
+
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgpool_core_probes import settings_probe
+
+END, BROKEN = 0, -1
+FIELD = st.one_of(st.none(), st.binary(max_size=20).map(lambda raw: raw.replace(b"\0", b"")))
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!I", len(body) + 4) + body
+
+
+def row(*fields: bytes | None) -> bytes:
+    body = struct.pack("!H", len(fields))
+    for field in fields:
+        body += struct.pack("!i", -1) if field is None else struct.pack("!I", len(field)) + field
+    return message(b"D", body)
+
+
+@given(st.lists(st.tuples(st.sampled_from("snpcltk"), FIELD.filter(lambda f: f is not None), FIELD), max_size=6))
+def test_rows_are_read_between_other_messages(rows: list[tuple[str, bytes, bytes | None]]) -> None:
+    answer = message(b"T", b"\0\0")
+    for kind, name, value in rows:
+        answer += row(kind.encode(), name, value) + message(b"N", b"note\0")
+    answer += message(b"C", b"SELECT 1\0") + message(b"Z", b"I")
+    assert settings_probe.probe_rows(answer) == (END, rows)
+    for cut in range(len(answer)):
+        status, some = settings_probe.probe_rows(answer[:cut])
+        assert some == rows[: len(some)]
+        assert status in (END, BROKEN)
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_read_without_harm(answer: bytes) -> None:
+    settings_probe.probe_rows(answer)
+    settings_probe.probe_rows(b"D" + struct.pack("!I", len(answer) + 4) + answer)
+    settings_probe.names(answer)
+
+
+def test_a_row_of_another_shape_is_no_answer() -> None:
+    for wrong in (
+        row(b"s", b"a"),
+        row(b"s", b"a", b"b", b"c"),
+        row(b"ss", b"a", b"b"),
+        row(b"s", None, b"b"),
+        row(b"s", b"a", b"x\0y"),
+        message(b"D", b"\0\3\0\0\0\1s\xff\xff\xff\xfe"),
+        message(b"D", b""),
+    ):
+        assert settings_probe.probe_rows(wrong) == (BROKEN, [])
+
+
+def test_names_of_custom_settings_are_found_wherever_they_stand() -> None:
+    found, more = settings_probe.names(
+        b"SET App.Tenant = 1; SELECT set_config('deep.er.name', 'x', false), a.b.c FROM t; SET \"q\".\"r\" TO 2",
+        b"\0\0portal\0s\0\0\0\0\2\0\0\0\5my.id\0\0\0\1x",
+    )
+    assert not more
+    assert {b"app.tenant", b"deep.er.name", b"q.r", b"my.id"} <= set(found)
+
+
+def test_too_many_names_are_said_to_be_too_many() -> None:
+    found, more = settings_probe.names(b" ".join(b"a%d.b" % i for i in range(65)))
+    assert (len(found), more) == (64, True)
+    assert settings_probe.probe_sql(1, None, b" ".join(b"a%d.b" % i for i in range(65))) == b""
+
+
+def test_a_probe_that_does_not_fit_is_not_written() -> None:
+    whole = settings_probe.probe_sql(63, None)
+    assert settings_probe.probe_sql(63, None, cap=len(whole)) == whole
+    assert settings_probe.probe_sql(63, None, cap=len(whole) - 1) == b""
