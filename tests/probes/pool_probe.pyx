@@ -8,7 +8,6 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from pgpool_core.pool.client cimport WAIT_GRANTED, WAIT_NONE, Client
-from pgpool_core.pool.limits cimport Group
 from pgpool_core.pool.plan cimport PLAN_EVICT, PLAN_OPEN, plan_gone, plan_next, sweep_pool
 from pgpool_core.pool.pool cimport (
     POOL_CHECK, POOL_GOT, POOL_GRANTED, Pool, PoolSet, pool_leave_queue, pool_move, pool_next_check, pool_pop_waiter,

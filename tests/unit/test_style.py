@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PYX = sorted((ROOT / "pyx").rglob("*.pyx"))
+CYTHON = sorted([*PYX, *(ROOT / "pyx").rglob("*.pxd"), *(ROOT / "tests" / "probes").glob("*.pyx")])
 
 
 @pytest.mark.parametrize(
@@ -85,3 +89,63 @@ def test_a_compiled_module_says_its_types(pyx: Path) -> None:
     typed = stub_names(stub)
     assert visible <= typed
     assert all(hasattr(module, named) for named in typed), sorted(typed - set(dir(module)))
+
+
+@dataclass
+class Cimports:
+    """What a Cython file takes from others, and what it mentions besides; comments and texts do not count."""
+
+    taken: dict[str, tuple[str, str]]  # name here: module, and name there
+    mentioned: set[str]
+
+    def unused(self) -> set[str]:
+        return {name for name in self.taken if name not in self.mentioned}
+
+
+def cimports(text: str) -> Cimports:
+    found = Cimports({}, set())
+    line: list[str] = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (tokenize.NAME, tokenize.OP):
+            line.append(token.string)
+        elif token.type in (tokenize.NEWLINE, tokenize.ENDMARKER):
+            if "cimport" in line:
+                take(line, found.taken)
+            else:
+                found.mentioned.update(line)
+            line = []
+    return found
+
+
+def take(line: list[str], taken: dict[str, tuple[str, str]]) -> None:
+    """One statement: `cimport a.b as c` or `from a.b cimport c, d as e`; `cimport *` names nothing."""
+    at = line.index("cimport")
+    source = "".join(line[1:at])
+    for part in "".join(f" {word} " if word == "as" else word for word in line[at + 1 :]).strip("()").split(","):
+        there, _, here = part.partition(" as ")
+        if there and there != "*":
+            taken[here or (there if source else there.split(".")[0])] = (source, there)
+
+
+def test_an_unused_cimport_is_found() -> None:
+    text = """
+from libc.string cimport (memcpy, memset,
+                          strlen as length)
+from room.all cimport *
+cimport cython
+memcpy(a)  # memset
+"""
+    assert cimports(text).unused() == {"memset", "length", "cython"}
+
+
+def test_nothing_is_cimported_for_nothing() -> None:
+    """A .pxd may take a name to hand it on, if another file takes it from there."""
+    files = {path: cimports(path.read_text()) for path in CYTHON}
+    handed_on = {pair for file in files.values() for pair in file.taken.values()}
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path, file in files.items()
+        for name in sorted(file.unused())
+        if path.suffix != ".pxd" or (module_name(path), name) not in handed_on
+    ]
+    assert not found

@@ -10,8 +10,8 @@ from pgpool_core.auth.credentials cimport (
     CRED_MD5, CRED_PLAIN, CRED_SCRAM, CREDENTIALS_OK, Credential, credential_wipe, credentials_mock, password_mac,
 )
 from pgpool_core.auth.crypto cimport CRYPTO_memcmp, OPENSSL_cleanse, RAND_bytes
-from pgpool_core.auth.digest cimport DIGEST_FAILED, DIGEST_OK, SHA256_LEN, hmac_sha256, pbkdf2_sha256, sha256
-from pgpool_core.auth.md5 cimport MD5_ANSWER_LEN, MD5_HEX_LEN, MD5_SALT_LEN, md5_answer, md5_secret
+from pgpool_core.auth.digest cimport DIGEST_OK, SHA256_LEN, hmac_sha256, pbkdf2_sha256, sha256
+from pgpool_core.auth.md5 cimport MD5_ANSWER_LEN, MD5_SALT_LEN, md5_answer, md5_secret
 from pgpool_core.auth.scram cimport (
     MAX_SASL_LEN, SCRAM_FAILED, SCRAM_MALFORMED, SCRAM_OK, SERVER_FINAL_LEN, scram_client_final, scram_client_first,
     scram_server_first, scram_server_first_len,

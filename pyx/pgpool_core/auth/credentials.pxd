@@ -6,11 +6,8 @@ that the process drew at start. It is secret all the same; who copies it wipes t
 
 from libc.stdint cimport uint8_t, uint32_t
 
+from pgpool_core.sync.mutex cimport pthread_mutex_t
 from pgpool_core.wire.span cimport Span
-
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
 
 
 cdef enum:

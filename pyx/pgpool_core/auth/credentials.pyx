@@ -7,13 +7,8 @@ from libc.string cimport memcmp, memcpy, memset
 from pgpool_core.auth.crypto cimport OPENSSL_cleanse, RAND_bytes
 from pgpool_core.auth.digest cimport DIGEST_OK, SHA256_LEN, hmac_sha256
 from pgpool_core.auth.md5 cimport MD5_HEX_LEN, md5_secret
+from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.span cimport Span
-
-cdef extern from "<pthread.h>" nogil:
-    int pthread_mutex_init(pthread_mutex_t *lock, void *attributes)
-    int pthread_mutex_destroy(pthread_mutex_t *lock)
-    int pthread_mutex_lock(pthread_mutex_t *lock)
-    int pthread_mutex_unlock(pthread_mutex_t *lock)
 
 
 cdef enum:

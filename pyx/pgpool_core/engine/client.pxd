@@ -1,8 +1,8 @@
 """A client after its login: what it sends, how it waits, how it leaves."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t
 
-from pgpool_core.engine.records cimport ClientConn, ServerConn, Worker
+from pgpool_core.engine.records cimport ClientConn, Worker
 from pgpool_core.pool.client cimport Client
 
 

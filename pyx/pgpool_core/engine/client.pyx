@@ -15,7 +15,7 @@ from pgpool_core.engine.conn cimport (SEND_LATER, conn_again, conn_close, conn_d
                                       counters_of, plane_post, plane_want)
 from pgpool_core.engine.counters cimport Counters, hist_add
 from pgpool_core.engine.login cimport login_bytes, login_end
-from pgpool_core.engine.mailbox cimport MAIL_CANCEL, MAIL_CONSOLE, MAIL_LOG, Mail
+from pgpool_core.engine.mailbox cimport MAIL_CONSOLE, MAIL_LOG, Mail
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport server_ask_cancel, server_chore, server_free, server_orphan
 from pgpool_core.engine.slots cimport handle_of, slot_release
@@ -26,9 +26,10 @@ from pgpool_core.pool.client cimport WAIT_GRANTED, WAIT_NONE, Client
 from pgpool_core.pool.pool cimport (MODE_SESSION, POOL_CHECK, POOL_CLOSED, POOL_GOT, Pool, pool_leave_queue,
                                     pool_request)
 from pgpool_core.pool.server cimport SV_LOGIN, SV_TESTED, Server
-from pgpool_core.pool.sync cimport (pgpool_add32, pgpool_swap32, pthread_mutex_lock, pthread_mutex_unlock)
 from pgpool_core.session.replay cimport replay_write
 from pgpool_core.session.settings cimport block_unref
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_swap32
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.build cimport build_error, build_query, build_ready
 from pgpool_core.wire.codes cimport *

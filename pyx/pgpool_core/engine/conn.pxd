@@ -1,6 +1,6 @@
 """Sending, and the two lists of a turn: those to be read again, those that end."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t
 
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mail

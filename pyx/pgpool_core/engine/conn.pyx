@@ -1,6 +1,6 @@
 """Connections: sending what the kernel takes now, keeping the rest; see conn.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memset
 
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
@@ -9,7 +9,7 @@ from pgpool_core.engine.mailbox cimport Mail, mailbox_post
 from pgpool_core.engine.records cimport KIND_SERVER, Conn, Plane, PoolRecord, Worker
 from pgpool_core.engine.sys cimport (EAGAIN, EINTR, close, pgpool_errno, pgpool_send, pgpool_send2, ssize_t, write)
 from pgpool_core.engine.timers cimport timer_clear
-from pgpool_core.pool.sync cimport pgpool_swap32
+from pgpool_core.sync.atomic cimport pgpool_swap32
 
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t, size_t)

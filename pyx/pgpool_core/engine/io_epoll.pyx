@@ -11,11 +11,11 @@ from libc.string cimport memcpy
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.conn cimport SENT, conn_again, conn_flush
 from pgpool_core.engine.records cimport (HEADROOM, KIND_CLIENT, KIND_LISTENER, KIND_SERVER, KIND_WAKE, READS_A_TURN,
-                                         RECV_SIZE, ClientConn, Conn, Io, ServerConn, Worker)
-from pgpool_core.engine.slots cimport SlotHead, handle_of, slot_of
+                                         RECV_SIZE, Conn, Io, ServerConn, Worker)
+from pgpool_core.engine.slots cimport handle_of, slot_of
 from pgpool_core.engine.sys cimport *
 from pgpool_core.pool.server cimport SV_IDLE, SV_USED
-from pgpool_core.pool.sync cimport pgpool_load32, pgpool_load8
+from pgpool_core.sync.atomic cimport pgpool_load8, pgpool_load32
 
 cdef enum:
     EVENTS_A_TURN = 256

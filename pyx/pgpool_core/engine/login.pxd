@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t
 
-from pgpool_core.engine.records cimport ClientConn, PoolRecord, Worker
+from pgpool_core.engine.records cimport ClientConn, Worker
 
 
 cdef int login_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil

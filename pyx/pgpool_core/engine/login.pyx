@@ -4,17 +4,16 @@ Control is asked (MAIL_POLICY) only for a route or a secret that nobody has aske
 Source: PostgreSQL docs, "Message Flow", Start-up; the texts that tools grep for are PgBouncer's.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memchr, memcmp, memcpy, memset, strlen
+from libc.string cimport memchr, memcmp, memcpy, strlen
 
 from pgpool_core.auth.client_login cimport (AUTH_ANY, AUTH_TRUST, LOGIN_EMPTY_PASSWORD, LOGIN_MORE, LOGIN_OK,
-                                            LOGIN_PROTOCOL, MAX_LOGIN_REPLY, MAX_PASSWORD_LEN, login_begin,
-                                            login_password, login_wipe)
+                                            LOGIN_PROTOCOL, MAX_PASSWORD_LEN, login_begin, login_password, login_wipe)
 from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_get, credentials_mock
 from pgpool_core.auth.startup cimport *
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
-from pgpool_core.engine.client cimport client_end, client_fatal, client_go_on, client_log, client_refuse
+from pgpool_core.engine.client cimport client_end, client_fatal, client_go_on, client_refuse
 from pgpool_core.engine.conn cimport conn_doom, conn_hold, conn_send, counters_of, plane_post, plane_want, worker_wake
 from pgpool_core.engine.counters cimport Counters, hist_add
 from pgpool_core.engine.mailbox cimport MAIL_FIND_CANCEL, MAIL_LOG, MAIL_POLICY, Mail, mailbox_post
@@ -22,12 +21,12 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_get
 from pgpool_core.engine.slots cimport handle_of
 from pgpool_core.engine.timers cimport timer_clear
-from pgpool_core.pool.sync cimport (pgpool_add32, pgpool_load32, pgpool_swap32, pthread_mutex_lock,
-                                    pthread_mutex_unlock)
 from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_get, block_ref, block_unref, block_with,
                                            setting_tracked)
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_swap32
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32
-from pgpool_core.wire.build cimport build_auth_ok, build_error, build_key, build_parameter, build_ready
+from pgpool_core.wire.build cimport build_auth_ok, build_key, build_parameter, build_ready
 from pgpool_core.wire.codes cimport FE_PASSWORD, FE_TERMINATE, TX_IDLE
 from pgpool_core.wire.span cimport Span
 

@@ -4,7 +4,7 @@ After Vyukov's bounded queue: each cell carries a sequence number that tells who
 (the sender gets False and gives one connection an error), never a stall.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 
 cdef enum:

@@ -2,8 +2,8 @@
 
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
+from pgpool_core.sync.atomic cimport pgpool_cas64, pgpool_load64, pgpool_store64
 
-from pgpool_core.pool.sync cimport pgpool_cas64, pgpool_load64, pgpool_store64
 
 
 cdef bint mailbox_init(Mailbox *box) noexcept nogil:

@@ -3,13 +3,13 @@
 import os
 import threading
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcpy, memset
 
 from pgpool_core.auth.credentials cimport *
-from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free
-from pgpool_core.engine.conn cimport conn_close, plane_want, worker_wake
+from pgpool_core.engine.buf cimport Buf, buf_add, buf_free
+from pgpool_core.engine.conn cimport plane_want, worker_wake
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.letters cimport address, bytes_of, client_rows, count, log_letter, policy_letter
 from pgpool_core.engine.mailbox cimport *
@@ -17,18 +17,20 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_clear, routes_free, routes_new, routes_put
 from pgpool_core.engine.rows cimport ClientRow, PoolRow, ServerRow, fill_pool_row, fill_server_row
 from pgpool_core.engine.server cimport push_grant
-from pgpool_core.engine.slots cimport (CHUNK_SLOTS, SlotHead, handle_of, slot_at, slot_new, slot_of, slot_release,
-                                       slots_free, slots_init)
+from pgpool_core.engine.slots cimport (CHUNK_SLOTS, handle_of, slot_at, slot_new, slot_of, slot_release, slots_free,
+                                       slots_init)
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.worker cimport worker_close, worker_free, worker_init, worker_run
-from pgpool_core.pool.client cimport WAIT_QUEUED, Client
+from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.limits cimport Group
-from pgpool_core.pool.plan cimport PLAN_EVICT, PLAN_NOTHING, PLAN_OPEN, plan_gone, plan_next, sweep_pool
+from pgpool_core.pool.plan cimport PLAN_EVICT, PLAN_OPEN, plan_gone, plan_next, sweep_pool
 from pgpool_core.pool.pool cimport *
 from pgpool_core.pool.server cimport *
-from pgpool_core.pool.sync cimport *
-from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_get, block_unref, block_with, setting_tracked,
-                                           settings_free, settings_new)
+from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_unref, block_with, setting_tracked, settings_free,
+                                           settings_new)
+from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_cas_ptr, pgpool_load_ptr, pgpool_next64, pgpool_or32,
+                                      pgpool_store32, pgpool_swap32)
+from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.build cimport build_empty
 from pgpool_core.wire.codes cimport FE_TERMINATE, TX_IDLE
 from pgpool_core.wire.expect cimport expect_free, expect_init

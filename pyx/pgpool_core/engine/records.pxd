@@ -1,6 +1,6 @@
 """The records of the data plane: connections, workers, the plane itself. No code, so that every part may know them."""
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pgpool_core.auth.client_login cimport ClientLogin
 from pgpool_core.auth.credentials cimport Credentials
@@ -12,10 +12,10 @@ from pgpool_core.engine.slots cimport SlotHead, Slots
 from pgpool_core.engine.sys cimport pgpool_peer
 from pgpool_core.engine.timers cimport Timer, Timers
 from pgpool_core.pool.client cimport Client
-from pgpool_core.pool.pool cimport MAX_POOLS, Pool, PoolSet
-from pgpool_core.pool.server cimport MAX_WORKERS, Server
-from pgpool_core.pool.sync cimport pthread_mutex_t
+from pgpool_core.pool.pool cimport Pool, PoolSet
+from pgpool_core.pool.server cimport Server
 from pgpool_core.session.settings cimport Block, Settings
+from pgpool_core.sync.mutex cimport pthread_mutex_t
 from pgpool_core.wire.expect cimport Expect
 from pgpool_core.wire.scan cimport Cursor
 

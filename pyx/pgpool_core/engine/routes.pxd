@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t
 
-from pgpool_core.pool.sync cimport pthread_mutex_t
+from pgpool_core.sync.mutex cimport pthread_mutex_t
 from pgpool_core.wire.span cimport Span
 
 

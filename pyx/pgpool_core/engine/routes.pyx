@@ -4,8 +4,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
-from pgpool_core.pool.sync cimport (pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
-                                    pthread_mutex_unlock)
+from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.span cimport Span
 
 cdef enum:

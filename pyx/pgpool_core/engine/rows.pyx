@@ -1,14 +1,15 @@
 """Filling rows; see rows.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.sys cimport pgpool_peer_of
 from pgpool_core.pool.pool cimport Pool
 from pgpool_core.pool.server cimport SV_CLOSING, SV_FREE, SV_LOGIN, Server
-from pgpool_core.pool.sync cimport pgpool_load32, pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.session.settings cimport Block, block_get
+from pgpool_core.sync.atomic cimport pgpool_load32
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.span cimport Span
 
 

@@ -16,20 +16,20 @@ from pgpool_core.engine.sys cimport SHUT_WR, shutdown
 from pgpool_core.engine.timers cimport TIMER_CLOSE, TIMER_DRAIN, TIMER_NONE, timer_clear, timer_set
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.plan cimport plan_gone
-from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, POOL_GRANTED, POOL_IDLE, Pool,
-                                    pool_move, pool_next_check, pool_release, pool_take_idle, pool_unlink)
-from pgpool_core.pool.server cimport (SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, SV_IDLE, SV_TESTED, SV_USED, Server)
-from pgpool_core.pool.sync cimport (pgpool_add32, pgpool_cas_ptr, pgpool_load32, pgpool_load_ptr,
-                                    pthread_mutex_lock, pthread_mutex_unlock)
+from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, POOL_GRANTED, Pool, pool_move,
+                                    pool_next_check, pool_release, pool_take_idle, pool_unlink)
+from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, SV_TESTED, Server
 from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_get, block_ref, block_unref, block_with,
                                            setting_tracked)
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_cas_ptr, pgpool_load32, pgpool_load_ptr
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.build cimport build_copy_fail, build_empty, build_error, build_query
 from pgpool_core.wire.codes cimport *
 from pgpool_core.wire.expect cimport (EXPECT_CHORE, EXPECT_NONE, EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC,
                                       expect_copy_begins, expect_copy_ends, expect_free, expect_head, expect_push,
                                       expect_ready)
-from pgpool_core.wire.scan cimport (EVERY_SERVER_MARKS, HEADER_LEN, SCAN_END, SCAN_FOUND, SERVER_MARKS, Frame,
-                                    scan_past, scan_to, scan_whole)
+from pgpool_core.wire.scan cimport (EVERY_SERVER_MARKS, HEADER_LEN, SCAN_FOUND, SERVER_MARKS, Frame, scan_past, scan_to,
+                                    scan_whole)
 from pgpool_core.wire.span cimport Span
 
 cdef enum:

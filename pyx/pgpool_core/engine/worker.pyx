@@ -2,30 +2,27 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
-from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.client cimport (client_bytes, client_cancel, client_end, client_fatal, client_go_on,
                                         client_granted, client_hangup, client_leave)
-from pgpool_core.engine.conn cimport (conn_again, conn_close, conn_doom, conn_send, plane_post, plane_want,
-                                      worker_wake)
+from pgpool_core.engine.conn cimport conn_close, conn_doom, conn_send, plane_post, worker_wake
 from pgpool_core.engine.io_epoll cimport IO_EPOLL
 from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
 from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, fill_client_row
-from pgpool_core.engine.server cimport (server_bytes, server_cancel_done, server_close, server_drains, server_free, server_gone,
-                                        server_lost, server_quit, server_settle, server_stirs, servers_go_back)
-from pgpool_core.engine.slots cimport CHUNK_SLOTS, SlotHead, slot_at, slot_new, slot_of, slot_release, slots_free, slots_init
+from pgpool_core.engine.server cimport (server_bytes, server_cancel_done, server_close, server_drains, server_free,
+                                        server_gone, server_lost, server_stirs, servers_go_back)
+from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slot_new, slot_of, slot_release, slots_free, slots_init
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.timers cimport *
 from pgpool_core.pool.client cimport Client
-from pgpool_core.pool.pool cimport Pool, pool_leave_queue
+from pgpool_core.pool.pool cimport MAX_POOLS
 from pgpool_core.pool.server cimport SV_CLOSING, SV_IDLE, SV_USED, Server
-from pgpool_core.pool.sync cimport (pgpool_add32, pgpool_load32, pgpool_next64, pgpool_store32, pgpool_swap32, pgpool_swap_ptr,
-                                    pthread_mutex_lock, pthread_mutex_unlock)
 from pgpool_core.session.settings cimport block_unref
-from pgpool_core.wire.expect cimport expect_free, expect_init
+from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_load32, pgpool_next64, pgpool_store32, pgpool_swap32,
+                                      pgpool_swap_ptr)
 
 cdef extern from "<openssl/rand.h>" nogil:
     int RAND_bytes(unsigned char *, int)

@@ -1,12 +1,13 @@
 """Opening, evicting, retiring; see plan.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from pgpool_core.pool.limits cimport Group, group_full, group_give, group_take
 from pgpool_core.pool.pool cimport Pool, PoolSet, PoolSettings, elapsed_us, pool_wants, too_old
-from pgpool_core.pool.server cimport (MAX_WORKERS, SV_CLOSING, SV_FREE, SV_LOGIN, SV_TESTED, SV_USED, Server, ServerList,
-                                      server_may, server_move, servers_insert, servers_remove)
-from pgpool_core.pool.sync cimport (pgpool_load32, pgpool_store32, pgpool_store64, pthread_mutex_lock, pthread_mutex_unlock)
+from pgpool_core.pool.server cimport (MAX_WORKERS, SV_CLOSING, SV_FREE, SV_LOGIN, SV_TESTED, SV_USED, Server,
+                                      ServerList, server_may, server_move, servers_insert, servers_remove)
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_store64
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 
 
 cdef uint64_t urgency(Pool *pool, uint64_t now_us) noexcept nogil:

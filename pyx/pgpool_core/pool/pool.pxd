@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from pgpool_core.pool.client cimport Client, ClientList
 from pgpool_core.pool.limits cimport Group
 from pgpool_core.pool.server cimport MAX_WORKERS, SV_STATES, Server, ServerList
-from pgpool_core.pool.sync cimport pthread_mutex_t
+from pgpool_core.sync.mutex cimport pthread_mutex_t
 
 
 cdef enum:

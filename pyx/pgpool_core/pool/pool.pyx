@@ -5,10 +5,11 @@ from libc.stdlib cimport calloc, free
 
 from pgpool_core.pool.client cimport (WAIT_GRANTED, WAIT_NONE, WAIT_QUEUED, Client, clients_push, clients_remove)
 from pgpool_core.pool.limits cimport Group
-from pgpool_core.pool.server cimport (MAX_WORKERS, SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_MOVED, SV_STATES, SV_TESTED,
-                                      SV_USED, Server, ServerList, server_may, server_move, servers_push, servers_remove)
-from pgpool_core.pool.sync cimport (pgpool_load64, pgpool_store64, pthread_mutex_destroy, pthread_mutex_init,
-                                    pthread_mutex_lock, pthread_mutex_unlock)
+from pgpool_core.pool.server cimport (MAX_WORKERS, SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_MOVED, SV_STATES,
+                                      SV_TESTED, SV_USED, Server, ServerList, server_may, server_move, servers_push,
+                                      servers_remove)
+from pgpool_core.sync.atomic cimport pgpool_load64, pgpool_store64
+from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 
 
 cdef extern from * nogil:

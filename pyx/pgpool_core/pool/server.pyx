@@ -1,8 +1,8 @@
 """Server states and their legal moves; see server.pxd. docs/pool-states.md is drawn from SV_NEXT."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from pgpool_core.sync.atomic cimport pgpool_store8
 
-from pgpool_core.pool.sync cimport pgpool_store8
 
 SV_NAMES = ("free", "login", "idle", "used", "tested", "active", "being_canceled", "closing")
 

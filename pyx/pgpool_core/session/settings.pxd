@@ -10,7 +10,7 @@ those that it does not list (`app.tenant`) are in lower case.
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from pgpool_core.pool.sync cimport pthread_mutex_t
+from pgpool_core.sync.mutex cimport pthread_mutex_t
 from pgpool_core.wire.span cimport Span
 
 

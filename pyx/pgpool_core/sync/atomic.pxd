@@ -1,15 +1,6 @@
-"""A mutex and the atomic operations that the planes share, as the C library and the compiler give them."""
+"""The atomic operations that the planes share, as the compiler gives them."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
-
-
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
-    int pthread_mutex_init(pthread_mutex_t *, void *)
-    int pthread_mutex_destroy(pthread_mutex_t *)
-    int pthread_mutex_lock(pthread_mutex_t *)
-    int pthread_mutex_unlock(pthread_mutex_t *)
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 
 cdef extern from * nogil:
