@@ -6,40 +6,33 @@ receive buffer to the server; nothing but the headers is looked at.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcpy
 
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_steal
-from pgpool_core.engine.conn cimport (SEND_LATER, conn_again, conn_close, conn_doom, conn_flush, conn_hold, conn_resume,
-                                      conn_send,
-                                      counters_of, plane_post, plane_want)
+from pgpool_core.engine.chore cimport server_chore
+from pgpool_core.engine.client_end cimport client_end, client_fatal, protocol_error
+from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_flush, conn_hold, conn_resume, conn_send, counters_of,
+                                      plane_want)
+from pgpool_core.engine.console cimport console
 from pgpool_core.engine.counters cimport Counters, hist_add
-from pgpool_core.engine.login cimport login_bytes, login_end
-from pgpool_core.engine.mailbox cimport MAIL_CONSOLE, MAIL_LOG, Mail
+from pgpool_core.engine.login cimport login_bytes
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.server cimport server_ask_cancel, server_chore, server_free, server_orphan
-from pgpool_core.engine.slots cimport handle_of, slot_release
-from pgpool_core.engine.sys cimport SHUT_WR, pgpool_recv, shutdown, ssize_t
-from pgpool_core.engine.timers cimport (TIMER_LINGER, TIMER_NONE, TIMER_QUERY_WAIT, TIMER_STALL, timer_clear,
-                                        timer_set)
-from pgpool_core.pool.client cimport WAIT_GRANTED, WAIT_NONE, Client
-from pgpool_core.pool.pool cimport (MODE_SESSION, POOL_CHECK, POOL_CLOSED, POOL_GOT, Pool, pool_leave_queue,
-                                    pool_request)
+from pgpool_core.engine.server cimport server_free
+from pgpool_core.engine.slots cimport slot_release
+from pgpool_core.engine.sys cimport SHUT_WR, shutdown
+from pgpool_core.engine.timers cimport TIMER_NONE, TIMER_QUERY_WAIT, TIMER_STALL, timer_clear, timer_set
+from pgpool_core.pool.client cimport WAIT_NONE, Client
+from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSED, POOL_GOT, Pool, pool_request
 from pgpool_core.pool.server cimport SV_LOGIN, SV_TESTED, Server
 from pgpool_core.session.replay cimport replay_write
-from pgpool_core.session.settings cimport block_unref
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_swap32
+from pgpool_core.sync.atomic cimport pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.build cimport build_error, build_query, build_ready
 from pgpool_core.wire.codes cimport *
-from pgpool_core.wire.expect cimport (EXPECT_CHORE, EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends,
-                                      expect_push)
+from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends, expect_push
 from pgpool_core.wire.scan cimport (CLIENT_MARKS, HEADER_LEN, SCAN_END, SCAN_FOUND, Cursor, Frame, scan_past, scan_to,
                                     scan_whole)
-
-cdef enum:
-    LINGER_US = 2000000           # how long a client that has its last message may take to hang up
 
 
 cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
@@ -82,19 +75,19 @@ cdef int use(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
     return idle(w, c, data, n)
 
 
-cdef void protocol_error(Worker *w, ClientConn *c, const uint8_t *header) noexcept nogil:
-    """A header that no frontend sends: one connection ends, PgBouncer's words."""
-    cdef char[48] text
-    cdef const char *digits = "0123456789ABCDEF"
-    cdef size_t i, at = 20
-    memcpy(text, <const char *>"bad packet header: '", 20)
-    for i in range(HEADER_LEN):
-        text[at] = digits[header[i] >> 4]
-        text[at + 1] = digits[header[i] & 15]
-        at += 2
-    text[at] = 0x27
-    text[at + 1] = 0
-    client_refuse(w, c, "08P01", text, "bad packet header")
+cdef int client_next(Worker *w, ClientConn *c, Cursor *cur, uint32_t max_body, const uint8_t *data, size_t n,
+                     size_t *pos, Frame *f) noexcept nogil:
+    """The next message of a client without a server: 1 = `f` is whole, 0 = it is still to come, -1 = `c` ends."""
+    cdef int r = scan_to(cur, CLIENT_MARKS, max_body, data, n, pos, f)
+    if r == SCAN_END:
+        return 0
+    if r < 0:
+        protocol_error(w, c, data + pos[0])
+        return -1
+    if f.type == FE_TERMINATE:
+        conn_doom(w, &c.conn, "client close request")
+        return -1
+    return scan_whole(f, n, pos[0])
 
 
 cdef int idle(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
@@ -134,16 +127,10 @@ cdef int idle(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
     cur.type = 0
     pos = start + c.scanned
     while not wants:
-        r = scan_to(&cur, CLIENT_MARKS, w.plane.max_packet_size, data, n, &pos, &f)
-        if r == SCAN_END:
-            break
+        r = client_next(w, c, &cur, w.plane.max_packet_size, data, n, &pos, &f)
         if r < 0:
-            protocol_error(w, c, data + pos)
             return 1
-        if f.type == FE_TERMINATE:
-            conn_doom(w, &c.conn, "client close request")
-            return 1
-        if not scan_whole(&f, n, pos):
+        if r == 0:
             break
         wants = f.type == FE_QUERY or f.type == FE_SYNC or f.type == FE_FUNCTION_CALL or f.type == FE_FLUSH
         scan_past(&cur, &f, n, &pos)
@@ -319,53 +306,6 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     return c.conn.paused
 
 
-cdef int console(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
-    """A console client: whole Query messages go to control one at a time, the extended protocol is refused."""
-    cdef size_t pos = 0, length
-    cdef Cursor cur
-    cdef Frame f
-    cdef Mail mail
-    cdef int r
-    cur.remain = 0
-    cur.type = 0
-    while not c.busy:
-        r = scan_to(&cur, CLIENT_MARKS, STASH_MAX, data, n, &pos, &f)
-        if r == SCAN_END or (r == SCAN_FOUND and not scan_whole(&f, n, pos)):
-            break
-        if r < 0:
-            protocol_error(w, c, data + pos)
-            return 1
-        if f.type == FE_TERMINATE:
-            conn_doom(w, &c.conn, "client close request")
-            return 1
-        if f.type == FE_QUERY:
-            mail.kind = MAIL_CONSOLE
-            mail.client = handle_of(&c.conn.head, <uint8_t>(w.index + 1))
-            mail.server = mail.b = 0
-            mail.a = c.is_admin
-            mail.len = f.body_len
-            mail.data = calloc(1, f.body_len + 1)
-            if mail.data != NULL:
-                memcpy(mail.data, data + pos + HEADER_LEN, f.body_len)
-            if mail.data == NULL or not plane_post(w, &mail):
-                free(mail.data)
-                client_fatal(w, c, "53000", "console is overloaded")
-                return 1
-            c.busy = 1
-        elif f.type == FE_SYNC:
-            c.skip_to_sync = 0
-            conn_send(w, &c.conn, w.scratch, build_ready(w.scratch, SCRATCH_SIZE, TX_IDLE))
-        elif not c.skip_to_sync and f.type != FE_FLUSH:
-            c.skip_to_sync = 1
-            length = build_error(w.scratch, SCRATCH_SIZE, "ERROR", "08P01",
-                                 "extended query protocol not supported by admin console", NULL)
-            conn_send(w, &c.conn, w.scratch, length)
-        scan_past(&cur, &f, n, &pos)
-    conn_hold(w, &c.conn, data + pos, n - pos)
-    c.conn.paused = c.busy
-    return c.busy
-
-
 cdef void client_go_on(Worker *w, ClientConn *c) noexcept nogil:
     """Use what is held, and read again: what `c` was waiting for has come."""
     cdef Buf mine = buf_steal(&c.conn.held)
@@ -414,171 +354,3 @@ cdef void client_released(Worker *w, ClientConn *c) noexcept nogil:
         conn_doom(w, &c.conn, "client close request")
     elif c.conn.paused:
         conn_resume(w, &c.conn)
-
-
-cdef void client_hangup(Worker *w, ClientConn *c) noexcept nogil:
-    """A client that is not being read has closed its side.
-
-    One that waits is dropped, unless it said good-bye (Terminate) behind its query: PostgreSQL would run that query.
-    """
-    cdef ssize_t n
-    cdef uint8_t *end
-    if c.state != CL_WAITING:
-        return
-    while c.conn.held.len < 2 * STASH_MAX:
-        n = pgpool_recv(c.conn.fd, w.buf + HEADROOM, RECV_SIZE)
-        if n <= 0:
-            break
-        if not conn_hold(w, &c.conn, w.buf + HEADROOM, <size_t>n):
-            return
-    if c.conn.held.len >= HEADER_LEN:
-        end = buf_bytes(&c.conn.held) + c.conn.held.len - HEADER_LEN
-        if end[0] == FE_TERMINATE and load_be32(end + 1) == 4:
-            return
-    conn_doom(w, &c.conn, "client unexpected eof")
-
-
-cdef void client_cancel(Worker *w, ClientConn *c) noexcept nogil:
-    """A cancel request with the right key has come for `c`.
-
-    A running query is cancelled at its server; one that waits in the queue is answered here, as PostgreSQL would, and
-    the session lives on. Source: PostgreSQL docs, "Canceling Requests in Progress".
-    """
-    cdef Buf mine
-    cdef Cursor cur
-    cdef Frame f
-    cdef size_t pos = 0, n
-    cdef ServerConn *s
-    cdef bint answered = False
-    if c.state == CL_ACTIVE and c.seat.server != NULL:
-        s = <ServerConn *>(<Server *>c.seat.server).owner
-        if s.expect.owed:
-            server_ask_cancel(w, s)
-        return
-    if c.state != CL_WAITING or not pool_leave_queue(c.pool.pool, &c.seat):
-        return
-    timer_clear(&w.timers, &c.conn.timer)
-    c.state = CL_IDLE
-    cur.remain = 0
-    cur.type = 0
-    mine = buf_steal(&c.conn.held)
-    n = build_error(w.scratch, SCRATCH_SIZE, "ERROR", "57014", "canceling statement due to user request", NULL)
-    while scan_to(&cur, CLIENT_MARKS, w.plane.max_packet_size, buf_bytes(&mine), mine.len, &pos, &f) == SCAN_FOUND:
-        scan_past(&cur, &f, mine.len, &pos)
-        if f.type == FE_QUERY or f.type == FE_FUNCTION_CALL or f.type == FE_SYNC:
-            n += build_ready(w.scratch + n, SCRATCH_SIZE - n, TX_IDLE)
-            answered = True
-            break
-    c.cur = cur                                   # the rest of a long message is dropped as it comes
-    c.skip_to_sync = not answered
-    conn_send(w, &c.conn, w.scratch, n)
-    if pos < mine.len:
-        conn_hold(w, &c.conn, buf_bytes(&mine) + pos, mine.len - pos)
-    buf_free(&mine)
-    client_go_on(w, c)
-
-
-cdef void detach(Worker *w, ClientConn *c) noexcept nogil:
-    """Give up whatever `c` holds or waits for."""
-    cdef ServerConn *s
-    timer_clear(&w.timers, &c.conn.timer)
-    if c.state == CL_LOGIN:
-        login_end(w, c)
-    elif c.state == CL_WAITING:
-        pool_leave_queue(c.pool.pool, &c.seat)
-    elif c.state == CL_ACTIVE and c.seat.server != NULL:
-        s = <ServerConn *>(<Server *>c.seat.server).owner
-        server_orphan(w, s, c.cur.remain != 0, c.leaving)
-    c.holding = 0
-
-
-cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n, const char *reason) noexcept nogil:
-    """Send a last message and wait for `c` to hang up, so that it can read that message whole."""
-    cdef int sent
-    if c.state == CL_LINGER or c.state == CL_GONE or c.conn.doomed:
-        return
-    sent = conn_send(w, &c.conn, message, n) if n else 0
-    if w.plane.log_pooler_errors and n:
-        client_log(w, c, 2, reason, False)
-    detach(w, c)
-    if c.conn.doomed:
-        return
-    c.conn.reason = reason
-    c.conn.paused = 0
-    buf_free(&c.conn.held)
-    forget_pool(w, c)
-    c.state = CL_LINGER
-    timer_set(&w.timers, &c.conn.timer, TIMER_LINGER, w.now_us + LINGER_US)
-    if sent == 0:
-        shutdown(c.conn.fd, SHUT_WR)
-    conn_again(w, &c.conn)
-
-
-cdef void client_refuse(Worker *w, ClientConn *c, const char *sqlstate, const char *text,
-                        const char *reason) noexcept nogil:
-    """FATAL with a text of the moment, then the end; `reason`, for the log, is static."""
-    cdef size_t n = build_error(w.scratch, SCRATCH_SIZE, "FATAL", sqlstate, text, NULL)
-    client_end(w, c, w.scratch, n, reason)
-
-
-cdef void client_fatal(Worker *w, ClientConn *c, const char *sqlstate, const char *text) noexcept nogil:
-    """FATAL, then the end; `text` is static."""
-    client_refuse(w, c, sqlstate, text, text)
-
-
-cdef void forget_pool(Worker *w, ClientConn *c) noexcept nogil:
-    """`c` counts no more."""
-    if c.state != CL_LOGIN and c.state != CL_CONSOLE and c.state != CL_LINGER and c.pool != NULL:
-        pthread_mutex_lock(&c.pool.pool.lock)
-        c.pool.pool.clients -= 1
-        pthread_mutex_unlock(&c.pool.pool.lock)
-
-
-cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
-    """The end of a client: called once, when its turn on the list of the doomed has come."""
-    cdef const char *reason = c.conn.reason if c.conn.reason != NULL else <const char *>"closed"
-    detach(w, c)
-    if w.plane.log_disconnections:
-        client_log(w, c, 1, reason, True)
-    forget_pool(w, c)
-    if c.counted:
-        pgpool_add32(&w.plane.n_clients, -1)
-    pgpool_add32(&w.n_clients, -1)
-    conn_close(w, &c.conn)
-    free(c.user)
-    c.user = NULL
-    block_unref(w.plane.settings, c.settings)
-    c.settings = NULL
-    if c.seat.waiting == WAIT_GRANTED:            # a server is on its way here: the slot waits for it
-        c.state = CL_GONE
-        return
-    slot_release(&w.clients, &c.conn.head)
-
-
-cdef void client_log(Worker *w, ClientConn *c, uint8_t level, const char *text, bint closing) noexcept nogil:
-    """A line about `c`; lost, and counted, when control's ring is full."""
-    cdef LogRecord *line = <LogRecord *>calloc(1, sizeof(LogRecord))
-    cdef Mail mail
-    cdef size_t n = strlen(text)
-    if line == NULL:
-        return
-    if n > sizeof(line.text) - 12:
-        n = sizeof(line.text) - 12
-    if closing:
-        memcpy(line.text, <const char *>"closing: ", 9)
-    memcpy(line.text + (9 if closing else 0), text, n)
-    line.level = level
-    line.worker = w.index
-    line.id = c.id
-    line.pool = c.pool
-    line.peer = c.peer
-    if c.user != NULL:
-        memcpy(line.user, c.user, strlen(c.user))
-    if closing:
-        line.age_us = w.now_us - c.connect_us + 1
-    mail.kind = MAIL_LOG
-    mail.data = line
-    mail.len = sizeof(LogRecord)
-    mail.client = mail.server = mail.a = mail.b = 0
-    if not plane_post(w, &mail):
-        free(line)

@@ -1,21 +1,24 @@
 """Making Python objects of what the workers send; see letters.pxd. The tuples are described in control/mailroom.py."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
 
 from pgpool_core.auth.startup cimport STARTUP_OK, Startup, startup_next_param, startup_parse
 from pgpool_core.engine.buf cimport Buf, buf_bytes
 from pgpool_core.engine.counters cimport HIST_BUCKETS, Counters, Histogram
-from pgpool_core.engine.mailbox cimport Mail
+from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CONSOLE, MAIL_LOG, MAIL_POLICY, MAIL_SERVER_CLOSED, Mail,
+                                         mailbox_take)
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow
-from pgpool_core.engine.sys cimport pgpool_peer, pgpool_print_peer
+from pgpool_core.engine.slots cimport slot_of
+from pgpool_core.engine.sys cimport pgpool_peer, pgpool_print_peer, read
+from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_swap32
 from pgpool_core.wire.span cimport Span
 
 CLIENT_STATES = {CL_LOGIN: "login", CL_IDLE: "idle", CL_WAITING: "waiting", CL_ACTIVE: "active",
                  CL_CONSOLE: "active", CL_LINGER: "login", CL_GONE: "login"}
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")
 METHODS = ("any", "trust", "plain", "md5", "scram-sha-256")
-
 
 
 cdef bytes bytes_of(Buf *b):
@@ -98,10 +101,46 @@ cdef list client_rows(ClientRow *rows, uint32_t n):
             database = "pgbouncer" if r.state == CL_CONSOLE else ""
         found.append({
             "id": r.id, "pool": r.pool.pool.id if r.pool != NULL else (-2 if r.state == CL_CONSOLE else -1),
-            "user": r.user.decode("utf-8", "surrogateescape"), "database": database, "state": state, "addr": address(&r.peer), "port": r.peer.port,
-            "local_addr": address(&r.local), "local_port": r.local.port, "connect_us": r.connect_us,
-            "request_us": r.request_us, "wait_us": r.wait_us, "link": r.link,
+            "user": r.user.decode("utf-8", "surrogateescape"), "database": database, "state": state,
+            "addr": address(&r.peer), "port": r.peer.port, "local_addr": address(&r.local), "local_port": r.local.port,
+            "connect_us": r.connect_us, "request_us": r.request_us, "wait_us": r.wait_us, "link": r.link,
             "application_name": r.application_name.decode("utf-8", "replace"), "close_needed": False,
             "worker": r.worker, "remote_pid": r.peer.pid,
         })
     return found
+
+
+cdef object letter_of(Plane *plane, Mail *mail):
+    cdef ServerConn *s
+    if mail.kind == MAIL_POLICY:
+        return policy_letter(mail)
+    if mail.kind == MAIL_CONSOLE:
+        return ("console", mail.client, (<char *>mail.data)[:mail.len].rstrip(b"\0"), bool(mail.a))
+    if mail.kind == MAIL_CANCEL:
+        s = <ServerConn *>slot_of(&plane.servers, mail.server)
+        if s == NULL or s.host == NULL:
+            return None
+        return ("cancel", mail.server, s.pool.pool.id, s.backend_pid, s.backend_key[:s.key_len], <bytes>s.host,
+                s.port)
+    if mail.kind == MAIL_SERVER_CLOSED:
+        return ("server_closed", mail.server, mail.a, (<bytes>(<const char *>mail.client)).decode(), mail.b)
+    if mail.kind == MAIL_LOG:
+        return log_letter(<LogRecord *>mail.data)
+    return ("clients", mail.a, mail.worker, client_rows(<ClientRow *>mail.data, <uint32_t>mail.b))
+
+
+cdef list take_letters(Plane *plane):
+    cdef Mail mail
+    cdef uint64_t count
+    cdef list letters = []
+    if plane.control_fd >= 0:
+        read(plane.control_fd, &count, 8)
+    pgpool_store32(&plane.signalled, 0)
+    if pgpool_swap32(&plane.want, 0):
+        letters.append(("want",))
+    while mailbox_take(&plane.outbox, &mail):
+        letter = letter_of(plane, &mail)
+        free(mail.data)
+        if letter is not None:
+            letters.append(letter)
+    return letters

@@ -1,4 +1,4 @@
-"""A client's login, in the worker: startup packet, authentication, greeting."""
+"""A client's login, in the worker: startup packet, authentication, the wait for a greeting."""
 
 from libc.stdint cimport uint8_t
 

@@ -6,32 +6,26 @@ Source: PostgreSQL docs, "Message Flow", Start-up; the texts that tools grep for
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memchr, memcmp, memcpy, strlen
+from libc.string cimport memcpy
 
 from pgpool_core.auth.client_login cimport (AUTH_ANY, AUTH_TRUST, LOGIN_EMPTY_PASSWORD, LOGIN_MORE, LOGIN_OK,
                                             LOGIN_PROTOCOL, MAX_PASSWORD_LEN, login_begin, login_password, login_wipe)
 from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_get, credentials_mock
 from pgpool_core.auth.startup cimport *
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
-from pgpool_core.engine.client cimport client_end, client_fatal, client_go_on, client_refuse
-from pgpool_core.engine.conn cimport conn_doom, conn_hold, conn_send, counters_of, plane_post, plane_want, worker_wake
-from pgpool_core.engine.counters cimport Counters, hist_add
-from pgpool_core.engine.mailbox cimport MAIL_FIND_CANCEL, MAIL_LOG, MAIL_POLICY, Mail, mailbox_post
+from pgpool_core.engine.client_end cimport client_end, client_fatal, with_name
+from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post, plane_want, worker_wake
+from pgpool_core.engine.greeting cimport greet, greet_console
+from pgpool_core.engine.mailbox cimport MAIL_FIND_CANCEL, MAIL_POLICY, Mail, mailbox_post
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_get
 from pgpool_core.engine.slots cimport handle_of
-from pgpool_core.engine.timers cimport timer_clear
-from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_get, block_ref, block_unref, block_with,
-                                           setting_tracked)
+from pgpool_core.engine.sys cimport pgpool_peer
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32
-from pgpool_core.wire.build cimport build_auth_ok, build_key, build_parameter, build_ready
-from pgpool_core.wire.codes cimport FE_PASSWORD, FE_TERMINATE, TX_IDLE
-from pgpool_core.wire.span cimport Span
-
-cdef extern from "<strings.h>" nogil:
-    int strncasecmp(const char *, const char *, size_t)
+from pgpool_core.wire.codes cimport FE_PASSWORD, FE_TERMINATE
+from pgpool_core.wire.span cimport Span, same, text_span
 
 cdef extern from "<openssl/crypto.h>" nogil:
     void OPENSSL_cleanse(void *, size_t)
@@ -39,29 +33,6 @@ cdef extern from "<openssl/crypto.h>" nogil:
 
 cdef enum:
     CANCEL_CODE = 80877102        # CancelRequest; it is never answered, not even a malformed one
-
-
-cdef Span text_span(const char *text) noexcept nogil:
-    cdef Span s
-    s.at = <const uint8_t *>text
-    s.len = <uint32_t>strlen(text)
-    return s
-
-
-cdef inline bint same(Span a, Span b) noexcept nogil:
-    return a.len == b.len and memcmp(a.at, b.at, a.len) == 0
-
-
-cdef void with_name(Worker *w, ClientConn *c, const char *sqlstate, const char *before, Span name,
-                    const char *after) noexcept nogil:
-    """FATAL with a name in its text."""
-    cdef char[400] text
-    cdef size_t at = strlen(before), n = name.len if name.len < 200 else 200
-    memcpy(text, before, at)
-    memcpy(text + at, name.at, n)
-    at += n
-    memcpy(text + at, after, strlen(after) + 1)
-    client_refuse(w, c, sqlstate, text, before)
 
 
 cdef int login_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
@@ -319,202 +290,6 @@ cdef void login_welcome(Worker *w, ClientConn *c) noexcept nogil:
         greet(w, c, c.login)
     elif n:
         client_end(w, c, w.scratch, n, "server login failed")
-
-
-cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
-    """The pool's defaults with what the startup packet asks for; -1 when the client has been refused."""
-    cdef Startup s
-    cdef Span name, value, canonical
-    cdef uint32_t at
-    cdef Block *fresh
-    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
-    pthread_mutex_lock(&c.pool.lock)
-    c.settings = block_ref(w.plane.settings, c.pool.defaults)
-    pthread_mutex_unlock(&c.pool.lock)
-    at = s.first_param
-    while startup_next_param(buf_bytes(&l.startup), &s, &at, &name, &value):
-        if same(name, text_span("user")) or same(name, text_span("database")) \
-                or same(name, text_span("replication")) or (name.len > 5 and memcmp(name.at, b"_pq_.", 5) == 0):
-            continue
-        if setting_tracked(name, &canonical):
-            if block_with(w.plane.settings, c.settings, canonical, value, &fresh) != SETTINGS_OK:
-                with_name(w, c, "54000", "startup parameter is too long: ", name, "")
-                return -1
-            block_unref(w.plane.settings, c.settings)
-            c.settings = fresh
-        elif not ignored(w.plane, name):
-            if same(name, text_span("options")):
-                if options(w, c, value) != 0:
-                    return -1
-            else:
-                with_name(w, c, "08P01", "unsupported startup parameter: ", name, "")
-                return -1
-    return 0
-
-
-cdef bint ignored(Plane *plane, Span name) noexcept nogil:
-    """ignore_startup_parameters names it."""
-    cdef const uint8_t *at
-    cdef bint found = False
-    pthread_mutex_lock(&plane.ignored_lock)
-    at = plane.ignored
-    while at != NULL and at[0] != 0 and not found:
-        found = strlen(<const char *>at) == name.len and strncasecmp(<const char *>at, <const char *>name.at, name.len) == 0
-        at += strlen(<const char *>at) + 1
-    pthread_mutex_unlock(&plane.ignored_lock)
-    return found
-
-
-cdef int options(Worker *w, ClientConn *c, Span text) noexcept nogil:
-    """The startup parameter `options`: `-c name=value` and `--name=value`, backslash escapes a blank."""
-    cdef uint8_t[1024] word
-    cdef uint32_t at = 0, n
-    cdef bint after_c = False
-    cdef Span name, value, canonical
-    cdef const uint8_t *equals
-    cdef Block *fresh
-    while True:
-        while at < text.len and (text.at[at] == 0x20 or text.at[at] == 0x09):
-            at += 1
-        if at >= text.len:
-            break
-        n = 0
-        while at < text.len and text.at[at] != 0x20 and text.at[at] != 0x09 and n < sizeof(word):
-            if text.at[at] == 0x5C and at + 1 < text.len:
-                at += 1
-            word[n] = text.at[at]
-            n += 1
-            at += 1
-        name.at = word
-        name.len = n
-        if not after_c and n == 2 and word[0] == 0x2D and word[1] == 0x63:
-            after_c = True
-            continue
-        if not after_c and n > 2 and word[0] == 0x2D and (word[1] == 0x2D or word[1] == 0x63):
-            name.at += 2
-            name.len -= 2
-        elif not after_c:
-            name.len = 0
-        after_c = False
-        equals = <const uint8_t *>memchr(name.at, 0x3D, name.len)
-        if name.len == 0 or equals == NULL or n == sizeof(word):
-            client_fatal(w, c, "08P01",
-                         "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed")
-            return -1
-        value.at = equals + 1
-        value.len = <uint32_t>(name.at + name.len - value.at)
-        name.len = <uint32_t>(equals - name.at)
-        if setting_tracked(name, &canonical):
-            if block_with(w.plane.settings, c.settings, canonical, value, &fresh) == SETTINGS_OK:
-                block_unref(w.plane.settings, c.settings)
-                c.settings = fresh
-        elif not ignored(w.plane, name):
-            with_name(w, c, "08P01", "unsupported startup parameter in options: ", name, "")
-            return -1
-    if after_c:
-        client_fatal(w, c, "08P01",
-                     "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed")
-        return -1
-    return 0
-
-
-cdef void greet(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
-    """AuthenticationOk, what the client is told about the server, its cancel key, ReadyForQuery: one send."""
-    cdef uint8_t *out = w.scratch
-    cdef size_t n
-    cdef uint32_t at = 0
-    cdef Span name, value, own
-    cdef PoolRecord *pool = c.pool
-    cdef Counters *k
-    cdef bint fits = True
-    if choose_settings(w, c, l) != 0:
-        return
-    n = build_auth_ok(out, SCRATCH_SIZE)
-    pthread_mutex_lock(&pool.lock)
-    while at < pool.welcome.len:
-        name = text_span(<const char *>buf_bytes(&pool.welcome) + at)
-        value = text_span(<const char *>name.at + name.len + 1)
-        at += name.len + value.len + 2
-        if block_get(c.settings, name, &own):
-            value = own
-        if build_parameter(out + n, SCRATCH_SIZE - n - 32, name, value) == 0:
-            fits = False
-            break
-        n += 5 + name.len + value.len + 2
-    pthread_mutex_unlock(&pool.lock)
-    if not fits:
-        client_fatal(w, c, "54000", "the server's parameters are too long")
-        return
-    n += build_key(out + n, SCRATCH_SIZE - n, (w.index + 1) << 24 | c.conn.head.slot, c.secret)
-    n += build_ready(out + n, SCRATCH_SIZE - n, TX_IDLE)
-    conn_send(w, &c.conn, out, n)
-    k = counters_of(w, pool)
-    k.client_logins += 1
-    hist_add(&k.login, w.now_us - l.started_us)
-    c.seat.pool = pool.pool
-    c.seat.owner = c
-    c.seat.worker = w.index
-    pthread_mutex_lock(&pool.pool.lock)
-    pool.pool.clients += 1
-    pthread_mutex_unlock(&pool.pool.lock)
-    enter(w, c, l, CL_IDLE)
-
-
-cdef void greet_console(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
-    """The same for the console, which stands for a server of its own. Source: what PgBouncer 1.25 sends."""
-    cdef uint8_t *out = w.scratch
-    cdef size_t n = build_auth_ok(out, SCRATCH_SIZE)
-    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("server_version"), text_span("1.25.2/bouncer"))
-    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("client_encoding"), text_span("UTF8"))
-    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("server_encoding"), text_span("UTF8"))
-    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("DateStyle"), text_span("ISO"))
-    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("TimeZone"), text_span("GMT"))
-    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("standard_conforming_strings"), text_span("on"))
-    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("is_superuser"), text_span("on"))
-    n += build_key(out + n, SCRATCH_SIZE - n, (w.index + 1) << 24 | c.conn.head.slot, c.secret)
-    n += build_ready(out + n, SCRATCH_SIZE - n, TX_IDLE)
-    conn_send(w, &c.conn, out, n)
-    c.is_admin = l.console != POLICY_CONSOLE_STATS + 1
-    enter(w, c, l, CL_CONSOLE)
-
-
-cdef void enter(Worker *w, ClientConn *c, LoginRecord *l, uint8_t state) noexcept nogil:
-    """Logged in. What came behind the login messages is used now."""
-    cdef bint held = True
-    if w.plane.log_connections:
-        log_login(w, c, l)
-    if l.input.len:
-        held = conn_hold(w, &c.conn, buf_bytes(&l.input), l.input.len)
-    login_end(w, c)
-    timer_clear(&w.timers, &c.conn.timer)
-    c.state = state
-    if held:
-        client_go_on(w, c)
-
-
-cdef void log_login(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
-    cdef LogRecord *line = <LogRecord *>calloc(1, sizeof(LogRecord))
-    cdef Mail mail
-    cdef Startup s
-    if line == NULL:
-        return
-    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
-    memcpy(line.user, s.user.at, s.user.len)
-    memcpy(line.database, s.database.at, s.database.len)
-    memcpy(line.text, b"login ok", 9)
-    line.level = 1
-    line.worker = w.index
-    line.id = c.id
-    line.peer = c.peer
-    line.pool = c.pool
-    line.method = l.method
-    line.took_us = w.now_us - l.started_us + 1
-    mail.kind = MAIL_LOG
-    mail.client = mail.server = mail.a = mail.b = 0
-    mail.len = sizeof(LogRecord)
-    mail.data = line
-    if not plane_post(w, &mail):
-        free(line)
 
 
 cdef void login_verdict(Worker *w, ClientConn *c, uint8_t verdict, uint8_t *error, size_t n) noexcept nogil:

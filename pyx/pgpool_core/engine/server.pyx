@@ -1,45 +1,32 @@
-"""The way of a server's bytes to its client, and what a server does between clients; see server.pxd."""
+"""The way of a server's bytes to its client, and its way back to the pool; see server.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
-from pgpool_core.engine.buf cimport buf_bytes, buf_free
-from pgpool_core.engine.client cimport (client_end, client_fatal, client_go_on, client_granted, client_released)
-from pgpool_core.engine.conn cimport (SEND_LATER, conn_again, conn_close, conn_doom, conn_hold, conn_not_again,
-                                      conn_resume, conn_send, counters_of, plane_post, plane_want, worker_wake)
+from pgpool_core.engine.chore cimport chore_done, server_settle
+from pgpool_core.engine.client cimport client_granted, client_released
+from pgpool_core.engine.client_end cimport client_end, client_fatal
+from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not_again, conn_resume, conn_send,
+                                      counters_of, worker_wake)
 from pgpool_core.engine.counters cimport Counters, hist_add
-from pgpool_core.engine.mailbox cimport MAIL_CANCEL, MAIL_SERVER_CLOSED, Mail
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.slots cimport handle_of, slot_release
-from pgpool_core.engine.sys cimport SHUT_WR, shutdown
-from pgpool_core.engine.timers cimport TIMER_CLOSE, TIMER_DRAIN, TIMER_NONE, timer_clear, timer_set
+from pgpool_core.engine.server_end cimport server_close, server_quit
 from pgpool_core.pool.client cimport Client
-from pgpool_core.pool.plan cimport plan_gone
-from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, POOL_GRANTED, Pool, pool_move,
-                                    pool_next_check, pool_release, pool_take_idle, pool_unlink)
-from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, SV_TESTED, Server
+from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, POOL_GRANTED, pool_release,
+                                    pool_take_idle, pool_unlink)
+from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, SV_TESTED
 from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_get, block_ref, block_unref, block_with,
                                            setting_tracked)
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_cas_ptr, pgpool_load32, pgpool_load_ptr
-from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
-from pgpool_core.wire.build cimport build_copy_fail, build_empty, build_error, build_query
+from pgpool_core.sync.atomic cimport pgpool_cas_ptr, pgpool_load32, pgpool_load_ptr
+from pgpool_core.wire.build cimport build_error
 from pgpool_core.wire.codes cimport *
-from pgpool_core.wire.expect cimport (EXPECT_CHORE, EXPECT_NONE, EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC,
-                                      expect_copy_begins, expect_copy_ends, expect_free, expect_head, expect_push,
-                                      expect_ready)
+from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_NONE, expect_copy_begins, expect_head, expect_ready
 from pgpool_core.wire.scan cimport (EVERY_SERVER_MARKS, HEADER_LEN, SCAN_FOUND, SERVER_MARKS, Frame, scan_past, scan_to,
                                     scan_whole)
 from pgpool_core.wire.span cimport Span
 
 cdef enum:
     MAX_SERVER_BODY = 0x7FFFFFFB  # what an Int32 length can say; PostgreSQL stops at 1 GiB
-    CANCEL_AGAIN_US = 150000      # between cancel requests for the query of a client that has left
-    CLOSE_US = 30000000           # how long PostgreSQL may take to close after Terminate while the slot stays counted
-
-
-cdef inline ClientConn *client_of(ServerConn *s) noexcept nogil:
-    return <ClientConn *>s.seat.client.owner if s.seat.client != NULL else NULL
 
 
 cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcept nogil:
@@ -249,159 +236,6 @@ cdef void failed(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, u
     client_end(w, c, w.scratch, length, "invalid server parameter")
 
 
-cdef void server_chore(Worker *w, ServerConn *s, uint8_t chore) noexcept nogil:
-    """Have an unlinked server (SV_TESTED) run a query of ours; its answer comes to chore_done."""
-    cdef size_t n
-    cdef PoolRecord *pool = s.pool
-    if chore == CHORE_ROLLBACK:
-        n = build_query(w.scratch, SCRATCH_SIZE, <const uint8_t *>"ROLLBACK", 8)
-    else:
-        pthread_mutex_lock(&pool.lock)
-        if chore == CHORE_RESET:
-            n = build_query(w.scratch, SCRATCH_SIZE, buf_bytes(&pool.reset_query), pool.reset_query.len)
-        else:
-            n = build_query(w.scratch, SCRATCH_SIZE, buf_bytes(&pool.check_query), pool.check_query.len)
-        pthread_mutex_unlock(&pool.lock)
-    if n == 0 or expect_push(&s.expect, EXPECT_CHORE) != EXPECT_OK:
-        server_quit(w, s, "out of memory")
-        return
-    s.chore = chore
-    s.chore_failed = 0
-    s.drain_until_us = w.now_us + w.plane.drain_timeout_us
-    timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, s.drain_until_us)
-    conn_send(w, &s.conn, w.scratch, n)
-
-
-cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
-    """ReadyForQuery after a chore; True when the server is no longer this worker's to read."""
-    cdef uint8_t chore = s.chore
-    cdef ClientConn *c = client_of(s)
-    s.chore = CHORE_NONE
-    if chore == CHORE_SETTINGS:
-        if c != NULL and not s.chore_failed:
-            if s.settings != NULL:
-                s.settings.verified = 1
-            block_unref(w.plane.settings, c.settings)
-            c.settings = block_ref(w.plane.settings, s.settings)
-            if c.holding:
-                c.holding = 0
-                client_go_on(w, c)
-        elif c == NULL and s.seat.state == SV_BEING_CANCELED:
-            return server_settle(w, s)
-        return False
-    timer_clear(&w.timers, &s.conn.timer)
-    if s.chore_failed:
-        if chore == CHORE_CHECK:
-            server_quit(w, s, "server_check_query failed")
-        elif chore == CHORE_RESET:
-            server_quit(w, s, "server_reset_query failed")
-        else:
-            server_quit(w, s, "ROLLBACK failed")
-        return True
-    return server_settle(w, s)
-
-
-cdef bint server_settle(Worker *w, ServerConn *s) noexcept nogil:
-    """An unlinked server: do the next thing that makes it clean, and when there is none, let it go back.
-
-    True when it has gone back or is being closed: not to be read by this worker any more.
-    """
-    cdef bint reset
-    if s.expect.owed or s.expect.copying or s.open_group or s.cur.remain or s.chore != CHORE_NONE:
-        return False
-    if pgpool_load32(&s.cancels):
-        if s.seat.state != SV_BEING_CANCELED:
-            pool_move(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)
-        return False
-    if s.seat.state != SV_TESTED:
-        pool_move(s.pool.pool, &s.seat, SV_TESTED, w.now_us)
-    if s.tx_status != TX_IDLE:
-        server_chore(w, s, CHORE_ROLLBACK)
-        return False
-    reset = not s.was_reset and s.pool.reset_query.len and (
-        s.pool.reset_always or s.pool.pool.settings.mode == MODE_SESSION)
-    if reset:
-        s.was_reset = 1
-        server_chore(w, s, CHORE_RESET)
-        return False
-    timer_clear(&w.timers, &s.conn.timer)
-    server_free(w, s)
-    return True
-
-
-cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly) noexcept nogil:
-    """The client of `s` has left. Cancel what runs (not after a Terminate), end what is half done, drain the answers.
-
-    A message of which the server has only a part can never be ended: that server is closed.
-    """
-    cdef size_t n = 0
-    pool_unlink(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)
-    s.conn.paused = 0
-    s.query_start_us = 0
-    if mid_message:
-        server_quit(w, s, "client left in mid-message")
-        return
-    if s.expect.copying:
-        n = build_copy_fail(w.scratch, SCRATCH_SIZE, "client has left")
-        expect_copy_ends(&s.expect)
-        if expect_head(&s.expect) != EXPECT_QUERY:
-            s.open_group = 1                      # the extended protocol: the server skips until a Sync
-    if s.open_group:
-        s.open_group = 0
-        if expect_push(&s.expect, EXPECT_SYNC) != EXPECT_OK:
-            server_quit(w, s, "out of memory")
-            return
-        n += build_empty(w.scratch + n, SCRATCH_SIZE - n, FE_SYNC)
-    if n:
-        conn_send(w, &s.conn, w.scratch, n)
-    elif s.conn.out.len and not s.conn.writing:
-        conn_send(w, &s.conn, w.scratch, 0)       # settings that waited for the client's bytes
-    s.drain_until_us = w.now_us + w.plane.drain_timeout_us
-    s.canceling = not orderly
-    timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, s.drain_until_us)
-    if s.expect.owed and s.canceling:
-        server_ask_cancel(w, s)
-        server_drains(w, s)
-    conn_again(w, &s.conn)
-    server_settle(w, s)
-
-
-cdef void server_drains(Worker *w, ServerConn *s) noexcept nogil:
-    """Look at a draining server: its patience may be over, or its cancel request have come too early.
-
-    A request that reaches PostgreSQL before the query has begun is ignored there, so it is repeated.
-    """
-    cdef uint64_t again_us = w.now_us + CANCEL_AGAIN_US
-    if w.now_us >= s.drain_until_us:
-        server_quit(w, s, "not clean in time (server_drain_timeout)")
-        return
-    if again_us > s.drain_until_us or s.chore != CHORE_NONE or not s.canceling:
-        again_us = s.drain_until_us
-    elif s.expect.owed and s.conn.timer.kind == TIMER_NONE and pgpool_load32(&s.cancels) == 0:
-        server_ask_cancel(w, s)
-    timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, again_us)
-
-
-cdef void server_ask_cancel(Worker *w, ServerConn *s) noexcept nogil:
-    """Have control carry a cancel request to `s`, which goes to nobody else until that is done."""
-    cdef Mail mail
-    mail.kind = MAIL_CANCEL
-    mail.client = 0
-    mail.server = handle_of(&s.conn.head, KIND_SERVER)
-    mail.a = s.backend_pid
-    mail.b = mail.len = 0
-    mail.data = NULL
-    pgpool_add32(&s.cancels, 1)
-    if not plane_post(w, &mail):
-        pgpool_add32(&s.cancels, -1)
-
-
-cdef void server_cancel_done(Worker *w, ServerConn *s) noexcept nogil:
-    """No more cancel requests are under way to `s`: if it waited for that, it goes on."""
-    if s.seat.client == NULL and s.seat.state == SV_BEING_CANCELED:
-        server_settle(w, s)
-
-
 cdef void push_grant(Worker *to, Client *seat) noexcept nogil:
     """Let another worker know that one of its waiters has a server, or never will."""
     cdef void *head
@@ -450,89 +284,3 @@ cdef void server_stirs(Worker *w, ServerConn *s) noexcept nogil:
             server_quit(w, s, "server reported an error while idle")
         else:
             server_free(w, s)
-
-
-cdef void server_close(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
-    """Say good-bye to a server in SV_CLOSING; its slot is given back when PostgreSQL has closed its side."""
-    cdef size_t n = build_empty(w.scratch, SCRATCH_SIZE, FE_TERMINATE)
-    s.conn.reason = reason
-    s.conn.paused = 0
-    timer_set(&w.timers, &s.conn.timer, TIMER_CLOSE, w.now_us + CLOSE_US)
-    conn_send(w, &s.conn, w.scratch, n)
-    conn_again(w, &s.conn)
-
-
-cdef void server_quit(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
-    """Give up a server whose state is not known: tell its client, end our side, wait for PostgreSQL to end its own."""
-    cdef ClientConn *c = client_of(s)
-    if s.seat.state == SV_CLOSING or s.conn.doomed:
-        return
-    pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
-    s.conn.reason = reason
-    s.conn.paused = 0
-    s.cur.remain = 0
-    buf_free(&s.conn.out)
-    buf_free(&s.conn.held)
-    if s.conn.fd >= 0:
-        shutdown(s.conn.fd, SHUT_WR)
-    timer_set(&w.timers, &s.conn.timer, TIMER_CLOSE, w.now_us + CLOSE_US)
-    conn_again(w, &s.conn)
-    if c != NULL:
-        client_fatal(w, c, "08P01", reason)
-
-
-cdef void server_lost(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
-    """The server is of no more use: its client, if any, is told, and the connection ends with this turn."""
-    cdef ClientConn *c = client_of(s)
-    if s.conn.doomed:
-        return
-    if s.seat.state != SV_CLOSING:
-        pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
-    conn_doom(w, &s.conn, reason)
-    if c != NULL:
-        if s.error_last or s.cur.remain:          # the server has said why, or a message is half sent
-            client_end(w, c, NULL, 0, "server closed the connection")
-        else:
-            client_fatal(w, c, "08006", "server conn crashed?")
-
-
-cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
-    """The end of a server: close the socket, give the slot back, let control plan anew."""
-    cdef Mail mail
-    cdef Pool *pool = s.pool.pool
-    mail.kind = MAIL_SERVER_CLOSED
-    mail.client = <uint64_t>(s.conn.reason if s.conn.reason != NULL else <const char *>"closed")   # static text
-    mail.server = s.id
-    mail.a = pool.id
-    mail.b = w.now_us - s.adopted_us
-    mail.data = NULL
-    mail.len = 0
-    plane_post(w, &mail)
-    conn_close(w, &s.conn)
-    expect_free(&s.expect)
-    block_unref(w.plane.settings, s.settings)
-    s.settings = NULL
-    free(s.host)
-    s.host = NULL
-    plan_gone(w.plane.set, &s.seat, w.now_us)
-    pthread_mutex_lock(&w.plane.server_lock)
-    slot_release(&w.plane.servers, &s.conn.head)
-    pthread_mutex_unlock(&w.plane.server_lock)
-    if pool.waiters.len:
-        check_another(w, pool)
-    if pool.waiters.len or pgpool_load32(&w.plane.set.starving):
-        plane_want(w.plane)
-
-
-cdef void check_another(Worker *w, Pool *pool) noexcept nogil:
-    """A server that was to be checked for a waiter is lost to it: check the next one that has been idle for long."""
-    cdef uint32_t before = w.index
-    cdef Server *seat = pool_next_check(pool, w.index, w.now_us, &before)
-    cdef ServerConn *s
-    if seat == NULL:
-        return
-    s = <ServerConn *>seat.owner
-    if before != w.index:
-        w.io.remove(&w.plane.workers[before], &s.conn)
-        w.io.add(w, &s.conn)
-    server_chore(w, s, CHORE_CHECK)

@@ -1,34 +1,31 @@
-"""The loop of a worker, its mail, its timers, new clients; see worker.pxd."""
+"""The loop of a worker, its mail, its timers; see worker.pxd."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from pgpool_core.engine.client cimport (client_bytes, client_cancel, client_end, client_fatal, client_go_on,
-                                        client_granted, client_hangup, client_leave)
-from pgpool_core.engine.conn cimport conn_close, conn_doom, conn_send, plane_post, worker_wake
+from pgpool_core.engine.accept cimport new_client, up_accept
+from pgpool_core.engine.client cimport client_bytes, client_go_on, client_granted
+from pgpool_core.engine.client_end cimport client_end, client_fatal, client_leave
+from pgpool_core.engine.conn cimport conn_close, conn_doom, conn_send, plane_post
+from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.io_epoll cimport IO_EPOLL
 from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
 from pgpool_core.engine.mailbox cimport *
+from pgpool_core.engine.orphan cimport server_cancel_done, server_drains
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, fill_client_row
-from pgpool_core.engine.server cimport (server_bytes, server_cancel_done, server_close, server_drains, server_free,
-                                        server_gone, server_lost, server_stirs, servers_go_back)
-from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slot_new, slot_of, slot_release, slots_free, slots_init
+from pgpool_core.engine.server cimport server_bytes, server_free, server_stirs, servers_go_back
+from pgpool_core.engine.server_end cimport server_close, server_gone, server_lost
+from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slot_of, slots_free, slots_init
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.timers cimport *
+from pgpool_core.engine.waiter cimport client_cancel, client_hangup
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport MAX_POOLS
 from pgpool_core.pool.server cimport SV_CLOSING, SV_IDLE, SV_USED, Server
 from pgpool_core.session.settings cimport block_unref
-from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_load32, pgpool_next64, pgpool_store32, pgpool_swap32,
-                                      pgpool_swap_ptr)
-
-cdef extern from "<openssl/rand.h>" nogil:
-    int RAND_bytes(unsigned char *, int)
-
-cdef enum:
-    ACCEPTS_A_TURN = 64
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_swap32, pgpool_swap_ptr
 
 
 cdef int up_bytes(Worker *w, Conn *c, uint8_t *data, size_t n) noexcept nogil:
@@ -59,92 +56,6 @@ cdef void up_hangup(Worker *w, Conn *c) noexcept nogil:
     state = (<ServerConn *>c).seat.state
     if state == SV_IDLE or state == SV_USED:
         server_stirs(w, <ServerConn *>c)
-
-
-cdef void up_accept(Worker *w, uint32_t index) noexcept nogil:
-    """Take new clients off a listener; a worker with fewer clients gets some of them."""
-    cdef Listener *listener = &w.plane.listeners[index]
-    cdef int fd, error, i
-    cdef uint32_t j, best
-    cdef Mail mail
-    for i in range(ACCEPTS_A_TURN):
-        if not listener.live:
-            return
-        fd = pgpool_accept(listener.fd)
-        if fd < 0:
-            error = pgpool_errno()
-            if error == EMFILE or error == ENFILE:
-                turn_away(w, listener)
-            if error != EINTR and error != ECONNABORTED:
-                return
-            continue
-        best = w.index
-        for j in range(w.plane.n_workers):
-            if pgpool_load32(&w.plane.workers[j].n_clients) + 1 < pgpool_load32(&w.plane.workers[best].n_clients):
-                best = j
-        if best != w.index:
-            mail.kind = MAIL_ACCEPTED
-            mail.client = mail.server = mail.b = mail.len = 0
-            mail.a = <uint64_t>fd
-            mail.data = NULL
-            mail.worker = w.index
-            if mailbox_post(&w.plane.workers[best].inbox, &mail):
-                worker_wake(&w.plane.workers[best])
-                continue
-        new_client(w, fd)
-
-
-cdef void turn_away(Worker *w, Listener *listener) noexcept nogil:
-    """No descriptor is left: use the spare one to take a client and close it, or it would wait without an answer."""
-    cdef int fd
-    if w.spare_fd < 0:
-        return
-    close(w.spare_fd)
-    fd = pgpool_accept(listener.fd)
-    if fd >= 0:
-        pgpool_send(fd, b"E\0\0\0\x39SFATAL\0VFATAL\0C53300\0Mtoo many open file descriptors\0\0", 58)
-        close(fd)
-    w.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC)
-
-
-cdef void new_client(Worker *w, int fd) noexcept nogil:
-    cdef ClientConn *c = <ClientConn *>slot_new(&w.clients)
-    cdef int on = 1
-    if c != NULL:
-        c.login = <LoginRecord *>calloc(1, sizeof(LoginRecord))
-    if c == NULL or c.login == NULL:
-        close(fd)
-        if c != NULL:
-            slot_release(&w.clients, &c.conn.head)
-        return
-    c.conn.fd = fd
-    c.conn.kind = KIND_CLIENT
-    c.conn.timer.owner = c
-    pgpool_peer_of(fd, &c.peer, 0)
-    if c.peer.family != 1:
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(int))
-        keepalive(w.plane, fd)
-    RAND_bytes(<unsigned char *>&c.secret, 4)
-    c.id = pgpool_next64(&w.plane.last_id)
-    c.connect_us = c.request_us = c.login.started_us = w.now_us
-    pgpool_add32(&w.n_clients, 1)
-    if w.plane.client_login_timeout_us:
-        timer_set(&w.timers, &c.conn.timer, TIMER_LOGIN, w.now_us + w.plane.client_login_timeout_us)
-    if not w.io.add(w, &c.conn):
-        conn_doom(w, &c.conn, "cannot be watched")
-
-
-cdef void keepalive(Plane *plane, int fd) noexcept nogil:
-    cdef int on = 1
-    if not plane.tcp_keepalive:
-        return
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(int))
-    if plane.tcp_keepidle:
-        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &plane.tcp_keepidle, sizeof(int))
-    if plane.tcp_keepintvl:
-        setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &plane.tcp_keepintvl, sizeof(int))
-    if plane.tcp_keepcnt:
-        setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &plane.tcp_keepcnt, sizeof(int))
 
 
 cdef void adopt(Worker *w, ServerConn *s) noexcept nogil:

@@ -1,0 +1,104 @@
+"""Taking clients off listeners; see accept.pxd."""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc
+
+from pgpool_core.engine.conn cimport conn_doom, worker_wake
+from pgpool_core.engine.mailbox cimport MAIL_ACCEPTED, Mail, mailbox_post
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.slots cimport slot_new, slot_release
+from pgpool_core.engine.sys cimport *
+from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_set
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_next64
+
+cdef extern from "<openssl/rand.h>" nogil:
+    int RAND_bytes(unsigned char *, int)
+
+cdef enum:
+    ACCEPTS_A_TURN = 64
+
+
+cdef void up_accept(Worker *w, uint32_t index) noexcept nogil:
+    """Take new clients off a listener; a worker with fewer clients gets some of them."""
+    cdef Listener *listener = &w.plane.listeners[index]
+    cdef int fd, error, i
+    cdef uint32_t j, best
+    cdef Mail mail
+    for i in range(ACCEPTS_A_TURN):
+        if not listener.live:
+            return
+        fd = pgpool_accept(listener.fd)
+        if fd < 0:
+            error = pgpool_errno()
+            if error == EMFILE or error == ENFILE:
+                turn_away(w, listener)
+            if error != EINTR and error != ECONNABORTED:
+                return
+            continue
+        best = w.index
+        for j in range(w.plane.n_workers):
+            if pgpool_load32(&w.plane.workers[j].n_clients) + 1 < pgpool_load32(&w.plane.workers[best].n_clients):
+                best = j
+        if best != w.index:
+            mail.kind = MAIL_ACCEPTED
+            mail.client = mail.server = mail.b = mail.len = 0
+            mail.a = <uint64_t>fd
+            mail.data = NULL
+            mail.worker = w.index
+            if mailbox_post(&w.plane.workers[best].inbox, &mail):
+                worker_wake(&w.plane.workers[best])
+                continue
+        new_client(w, fd)
+
+
+cdef void turn_away(Worker *w, Listener *listener) noexcept nogil:
+    """No descriptor is left: use the spare one to take a client and close it, or it would wait without an answer."""
+    cdef int fd
+    if w.spare_fd < 0:
+        return
+    close(w.spare_fd)
+    fd = pgpool_accept(listener.fd)
+    if fd >= 0:
+        pgpool_send(fd, b"E\0\0\0\x39SFATAL\0VFATAL\0C53300\0Mtoo many open file descriptors\0\0", 58)
+        close(fd)
+    w.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC)
+
+
+cdef void new_client(Worker *w, int fd) noexcept nogil:
+    cdef ClientConn *c = <ClientConn *>slot_new(&w.clients)
+    cdef int on = 1
+    if c != NULL:
+        c.login = <LoginRecord *>calloc(1, sizeof(LoginRecord))
+    if c == NULL or c.login == NULL:
+        close(fd)
+        if c != NULL:
+            slot_release(&w.clients, &c.conn.head)
+        return
+    c.conn.fd = fd
+    c.conn.kind = KIND_CLIENT
+    c.conn.timer.owner = c
+    pgpool_peer_of(fd, &c.peer, 0)
+    if c.peer.family != 1:
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(int))
+        keepalive(w.plane, fd)
+    RAND_bytes(<unsigned char *>&c.secret, 4)
+    c.id = pgpool_next64(&w.plane.last_id)
+    c.connect_us = c.request_us = c.login.started_us = w.now_us
+    pgpool_add32(&w.n_clients, 1)
+    if w.plane.client_login_timeout_us:
+        timer_set(&w.timers, &c.conn.timer, TIMER_LOGIN, w.now_us + w.plane.client_login_timeout_us)
+    if not w.io.add(w, &c.conn):
+        conn_doom(w, &c.conn, "cannot be watched")
+
+
+cdef void keepalive(Plane *plane, int fd) noexcept nogil:
+    cdef int on = 1
+    if not plane.tcp_keepalive:
+        return
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(int))
+    if plane.tcp_keepidle:
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &plane.tcp_keepidle, sizeof(int))
+    if plane.tcp_keepintvl:
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &plane.tcp_keepintvl, sizeof(int))
+    if plane.tcp_keepcnt:
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &plane.tcp_keepcnt, sizeof(int))

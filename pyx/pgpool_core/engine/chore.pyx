@@ -1,0 +1,99 @@
+"""Asking a server for something of our own, and what follows from the answer; see chore.pxd."""
+
+from libc.stdint cimport uint8_t
+
+from pgpool_core.engine.buf cimport buf_bytes
+from pgpool_core.engine.client cimport client_go_on
+from pgpool_core.engine.conn cimport conn_send
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.server cimport client_of, server_free
+from pgpool_core.engine.server_end cimport server_quit
+from pgpool_core.engine.timers cimport TIMER_DRAIN, timer_clear, timer_set
+from pgpool_core.pool.pool cimport MODE_SESSION, pool_move
+from pgpool_core.pool.server cimport SV_BEING_CANCELED, SV_TESTED
+from pgpool_core.session.settings cimport block_ref, block_unref
+from pgpool_core.sync.atomic cimport pgpool_load32
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.wire.build cimport build_query
+from pgpool_core.wire.codes cimport TX_IDLE
+from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK, expect_push
+
+
+cdef void server_chore(Worker *w, ServerConn *s, uint8_t chore) noexcept nogil:
+    """Have an unlinked server (SV_TESTED) run a query of ours; its answer comes to chore_done."""
+    cdef size_t n
+    cdef PoolRecord *pool = s.pool
+    if chore == CHORE_ROLLBACK:
+        n = build_query(w.scratch, SCRATCH_SIZE, <const uint8_t *>"ROLLBACK", 8)
+    else:
+        pthread_mutex_lock(&pool.lock)
+        if chore == CHORE_RESET:
+            n = build_query(w.scratch, SCRATCH_SIZE, buf_bytes(&pool.reset_query), pool.reset_query.len)
+        else:
+            n = build_query(w.scratch, SCRATCH_SIZE, buf_bytes(&pool.check_query), pool.check_query.len)
+        pthread_mutex_unlock(&pool.lock)
+    if n == 0 or expect_push(&s.expect, EXPECT_CHORE) != EXPECT_OK:
+        server_quit(w, s, "out of memory")
+        return
+    s.chore = chore
+    s.chore_failed = 0
+    s.drain_until_us = w.now_us + w.plane.drain_timeout_us
+    timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, s.drain_until_us)
+    conn_send(w, &s.conn, w.scratch, n)
+
+
+cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
+    """ReadyForQuery after a chore; True when the server is no longer this worker's to read."""
+    cdef uint8_t chore = s.chore
+    cdef ClientConn *c = client_of(s)
+    s.chore = CHORE_NONE
+    if chore == CHORE_SETTINGS:
+        if c != NULL and not s.chore_failed:
+            if s.settings != NULL:
+                s.settings.verified = 1
+            block_unref(w.plane.settings, c.settings)
+            c.settings = block_ref(w.plane.settings, s.settings)
+            if c.holding:
+                c.holding = 0
+                client_go_on(w, c)
+        elif c == NULL and s.seat.state == SV_BEING_CANCELED:
+            return server_settle(w, s)
+        return False
+    timer_clear(&w.timers, &s.conn.timer)
+    if s.chore_failed:
+        if chore == CHORE_CHECK:
+            server_quit(w, s, "server_check_query failed")
+        elif chore == CHORE_RESET:
+            server_quit(w, s, "server_reset_query failed")
+        else:
+            server_quit(w, s, "ROLLBACK failed")
+        return True
+    return server_settle(w, s)
+
+
+cdef bint server_settle(Worker *w, ServerConn *s) noexcept nogil:
+    """An unlinked server: do the next thing that makes it clean, and when there is none, let it go back.
+
+    True when it has gone back or is being closed: not to be read by this worker any more.
+    """
+    cdef bint reset
+    if s.expect.owed or s.expect.copying or s.open_group or s.cur.remain or s.chore != CHORE_NONE:
+        return False
+    if pgpool_load32(&s.cancels):
+        if s.seat.state != SV_BEING_CANCELED:
+            pool_move(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)
+        return False
+    if s.seat.state != SV_TESTED:
+        pool_move(s.pool.pool, &s.seat, SV_TESTED, w.now_us)
+    if s.tx_status != TX_IDLE:
+        server_chore(w, s, CHORE_ROLLBACK)
+        return False
+    reset = not s.was_reset and s.pool.reset_query.len and (
+        s.pool.reset_always or s.pool.pool.settings.mode == MODE_SESSION)
+    if reset:
+        s.was_reset = 1
+        server_chore(w, s, CHORE_RESET)
+        return False
+    timer_clear(&w.timers, &s.conn.timer)
+    server_free(w, s)
+    return True

@@ -1,0 +1,160 @@
+"""Ends of clients; see client_end.pxd."""
+
+from libc.stdint cimport uint8_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, strlen
+
+from pgpool_core.engine.buf cimport buf_free
+from pgpool_core.engine.conn cimport conn_again, conn_close, conn_send, plane_post
+from pgpool_core.engine.login cimport login_end
+from pgpool_core.engine.mailbox cimport MAIL_LOG, Mail
+from pgpool_core.engine.orphan cimport server_orphan
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.slots cimport slot_release
+from pgpool_core.engine.sys cimport SHUT_WR, shutdown
+from pgpool_core.engine.timers cimport TIMER_LINGER, timer_clear, timer_set
+from pgpool_core.pool.client cimport WAIT_GRANTED
+from pgpool_core.pool.pool cimport pool_leave_queue
+from pgpool_core.pool.server cimport Server
+from pgpool_core.session.settings cimport block_unref
+from pgpool_core.sync.atomic cimport pgpool_add32
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.wire.build cimport build_error
+from pgpool_core.wire.scan cimport HEADER_LEN
+from pgpool_core.wire.span cimport Span
+
+cdef enum:
+    LINGER_US = 2000000           # how long a client that has its last message may take to hang up
+
+
+cdef void detach(Worker *w, ClientConn *c) noexcept nogil:
+    """Give up whatever `c` holds or waits for."""
+    cdef ServerConn *s
+    timer_clear(&w.timers, &c.conn.timer)
+    if c.state == CL_LOGIN:
+        login_end(w, c)
+    elif c.state == CL_WAITING:
+        pool_leave_queue(c.pool.pool, &c.seat)
+    elif c.state == CL_ACTIVE and c.seat.server != NULL:
+        s = <ServerConn *>(<Server *>c.seat.server).owner
+        server_orphan(w, s, c.cur.remain != 0, c.leaving)
+    c.holding = 0
+
+
+cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n, const char *reason) noexcept nogil:
+    """Send a last message and wait for `c` to hang up, so that it can read that message whole."""
+    cdef int sent
+    if c.state == CL_LINGER or c.state == CL_GONE or c.conn.doomed:
+        return
+    sent = conn_send(w, &c.conn, message, n) if n else 0
+    if w.plane.log_pooler_errors and n:
+        client_log(w, c, 2, reason, False)
+    detach(w, c)
+    if c.conn.doomed:
+        return
+    c.conn.reason = reason
+    c.conn.paused = 0
+    buf_free(&c.conn.held)
+    forget_pool(w, c)
+    c.state = CL_LINGER
+    timer_set(&w.timers, &c.conn.timer, TIMER_LINGER, w.now_us + LINGER_US)
+    if sent == 0:
+        shutdown(c.conn.fd, SHUT_WR)
+    conn_again(w, &c.conn)
+
+
+cdef void client_refuse(Worker *w, ClientConn *c, const char *sqlstate, const char *text,
+                        const char *reason) noexcept nogil:
+    """FATAL with a text of the moment, then the end; `reason`, for the log, is static."""
+    cdef size_t n = build_error(w.scratch, SCRATCH_SIZE, "FATAL", sqlstate, text, NULL)
+    client_end(w, c, w.scratch, n, reason)
+
+
+cdef void client_fatal(Worker *w, ClientConn *c, const char *sqlstate, const char *text) noexcept nogil:
+    """FATAL, then the end; `text` is static."""
+    client_refuse(w, c, sqlstate, text, text)
+
+
+cdef void with_name(Worker *w, ClientConn *c, const char *sqlstate, const char *before, Span name,
+                    const char *after) noexcept nogil:
+    """FATAL with a name in its text."""
+    cdef char[400] text
+    cdef size_t at = strlen(before), n = name.len if name.len < 200 else 200
+    memcpy(text, before, at)
+    memcpy(text + at, name.at, n)
+    at += n
+    memcpy(text + at, after, strlen(after) + 1)
+    client_refuse(w, c, sqlstate, text, before)
+
+
+cdef void protocol_error(Worker *w, ClientConn *c, const uint8_t *header) noexcept nogil:
+    """A header that no frontend sends: one connection ends, PgBouncer's words."""
+    cdef char[48] text
+    cdef const char *digits = "0123456789ABCDEF"
+    cdef size_t i, at = 20
+    memcpy(text, <const char *>"bad packet header: '", 20)
+    for i in range(HEADER_LEN):
+        text[at] = digits[header[i] >> 4]
+        text[at + 1] = digits[header[i] & 15]
+        at += 2
+    text[at] = 0x27
+    text[at + 1] = 0
+    client_refuse(w, c, "08P01", text, "bad packet header")
+
+
+cdef void forget_pool(Worker *w, ClientConn *c) noexcept nogil:
+    """`c` counts no more."""
+    if c.state != CL_LOGIN and c.state != CL_CONSOLE and c.state != CL_LINGER and c.pool != NULL:
+        pthread_mutex_lock(&c.pool.pool.lock)
+        c.pool.pool.clients -= 1
+        pthread_mutex_unlock(&c.pool.pool.lock)
+
+
+cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
+    """The end of a client: called once, when its turn on the list of the doomed has come."""
+    cdef const char *reason = c.conn.reason if c.conn.reason != NULL else <const char *>"closed"
+    detach(w, c)
+    if w.plane.log_disconnections:
+        client_log(w, c, 1, reason, True)
+    forget_pool(w, c)
+    if c.counted:
+        pgpool_add32(&w.plane.n_clients, -1)
+    pgpool_add32(&w.n_clients, -1)
+    conn_close(w, &c.conn)
+    free(c.user)
+    c.user = NULL
+    block_unref(w.plane.settings, c.settings)
+    c.settings = NULL
+    if c.seat.waiting == WAIT_GRANTED:            # a server is on its way here: the slot waits for it
+        c.state = CL_GONE
+        return
+    slot_release(&w.clients, &c.conn.head)
+
+
+cdef void client_log(Worker *w, ClientConn *c, uint8_t level, const char *text, bint closing) noexcept nogil:
+    """A line about `c`; lost, and counted, when control's ring is full."""
+    cdef LogRecord *line = <LogRecord *>calloc(1, sizeof(LogRecord))
+    cdef Mail mail
+    cdef size_t n = strlen(text)
+    if line == NULL:
+        return
+    if n > sizeof(line.text) - 12:
+        n = sizeof(line.text) - 12
+    if closing:
+        memcpy(line.text, <const char *>"closing: ", 9)
+    memcpy(line.text + (9 if closing else 0), text, n)
+    line.level = level
+    line.worker = w.index
+    line.id = c.id
+    line.pool = c.pool
+    line.peer = c.peer
+    if c.user != NULL:
+        memcpy(line.user, c.user, strlen(c.user))
+    if closing:
+        line.age_us = w.now_us - c.connect_us + 1
+    mail.kind = MAIL_LOG
+    mail.data = line
+    mail.len = sizeof(LogRecord)
+    mail.client = mail.server = mail.a = mail.b = 0
+    if not plane_post(w, &mail):
+        free(line)

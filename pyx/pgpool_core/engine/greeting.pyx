@@ -1,0 +1,121 @@
+"""AuthenticationOk to ReadyForQuery; see greeting.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from pgpool_core.auth.startup cimport Startup, startup_parse
+from pgpool_core.engine.buf cimport buf_bytes
+from pgpool_core.engine.client cimport client_go_on
+from pgpool_core.engine.client_end cimport client_fatal
+from pgpool_core.engine.conn cimport conn_hold, conn_send, counters_of, plane_post
+from pgpool_core.engine.counters cimport Counters, hist_add
+from pgpool_core.engine.login cimport login_end
+from pgpool_core.engine.mailbox cimport MAIL_LOG, Mail
+from pgpool_core.engine.parameters cimport choose_settings
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.timers cimport timer_clear
+from pgpool_core.session.settings cimport block_get
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.wire.build cimport build_auth_ok, build_key, build_parameter, build_ready
+from pgpool_core.wire.codes cimport TX_IDLE
+from pgpool_core.wire.span cimport Span, text_span
+
+
+cdef void greet(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """AuthenticationOk, what the client is told about the server, its cancel key, ReadyForQuery: one send."""
+    cdef uint8_t *out = w.scratch
+    cdef size_t n
+    cdef uint32_t at = 0
+    cdef Span name, value, own
+    cdef PoolRecord *pool = c.pool
+    cdef Counters *k
+    cdef bint fits = True
+    if choose_settings(w, c, l) != 0:
+        return
+    n = build_auth_ok(out, SCRATCH_SIZE)
+    pthread_mutex_lock(&pool.lock)
+    while at < pool.welcome.len:
+        name = text_span(<const char *>buf_bytes(&pool.welcome) + at)
+        value = text_span(<const char *>name.at + name.len + 1)
+        at += name.len + value.len + 2
+        if block_get(c.settings, name, &own):
+            value = own
+        if build_parameter(out + n, SCRATCH_SIZE - n - 32, name, value) == 0:
+            fits = False
+            break
+        n += 5 + name.len + value.len + 2
+    pthread_mutex_unlock(&pool.lock)
+    if not fits:
+        client_fatal(w, c, "54000", "the server's parameters are too long")
+        return
+    n += build_key(out + n, SCRATCH_SIZE - n, (w.index + 1) << 24 | c.conn.head.slot, c.secret)
+    n += build_ready(out + n, SCRATCH_SIZE - n, TX_IDLE)
+    conn_send(w, &c.conn, out, n)
+    k = counters_of(w, pool)
+    k.client_logins += 1
+    hist_add(&k.login, w.now_us - l.started_us)
+    c.seat.pool = pool.pool
+    c.seat.owner = c
+    c.seat.worker = w.index
+    pthread_mutex_lock(&pool.pool.lock)
+    pool.pool.clients += 1
+    pthread_mutex_unlock(&pool.pool.lock)
+    enter(w, c, l, CL_IDLE)
+
+
+cdef void greet_console(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """The same for the console, which stands for a server of its own. Source: what PgBouncer 1.25 sends."""
+    cdef uint8_t *out = w.scratch
+    cdef size_t n = build_auth_ok(out, SCRATCH_SIZE)
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("server_version"), text_span("1.25.2/bouncer"))
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("client_encoding"), text_span("UTF8"))
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("server_encoding"), text_span("UTF8"))
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("DateStyle"), text_span("ISO"))
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("TimeZone"), text_span("GMT"))
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("standard_conforming_strings"), text_span("on"))
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("is_superuser"), text_span("on"))
+    n += build_key(out + n, SCRATCH_SIZE - n, (w.index + 1) << 24 | c.conn.head.slot, c.secret)
+    n += build_ready(out + n, SCRATCH_SIZE - n, TX_IDLE)
+    conn_send(w, &c.conn, out, n)
+    c.is_admin = l.console != POLICY_CONSOLE_STATS + 1
+    enter(w, c, l, CL_CONSOLE)
+
+
+cdef void enter(Worker *w, ClientConn *c, LoginRecord *l, uint8_t state) noexcept nogil:
+    """Logged in. What came behind the login messages is used now."""
+    cdef bint held = True
+    if w.plane.log_connections:
+        log_login(w, c, l)
+    if l.input.len:
+        held = conn_hold(w, &c.conn, buf_bytes(&l.input), l.input.len)
+    login_end(w, c)
+    timer_clear(&w.timers, &c.conn.timer)
+    c.state = state
+    if held:
+        client_go_on(w, c)
+
+
+cdef void log_login(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    cdef LogRecord *line = <LogRecord *>calloc(1, sizeof(LogRecord))
+    cdef Mail mail
+    cdef Startup s
+    if line == NULL:
+        return
+    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
+    memcpy(line.user, s.user.at, s.user.len)
+    memcpy(line.database, s.database.at, s.database.len)
+    memcpy(line.text, b"login ok", 9)
+    line.level = 1
+    line.worker = w.index
+    line.id = c.id
+    line.peer = c.peer
+    line.pool = c.pool
+    line.method = l.method
+    line.took_us = w.now_us - l.started_us + 1
+    mail.kind = MAIL_LOG
+    mail.client = mail.server = mail.a = mail.b = 0
+    mail.len = sizeof(LogRecord)
+    mail.data = line
+    if not plane_post(w, &mail):
+        free(line)

@@ -1,0 +1,11 @@
+"""The beginning and the end of a plane."""
+
+from libc.stdint cimport uint32_t
+
+from pgpool_core.engine.records cimport Plane
+
+
+cdef int plane_open(Plane *plane, uint32_t workers) except -1
+cdef void plane_free(Plane *plane) noexcept nogil
+cdef void plane_close_servers(Plane *plane) noexcept nogil
+cdef void plane_close_files(Plane *plane) noexcept nogil

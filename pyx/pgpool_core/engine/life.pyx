@@ -1,0 +1,116 @@
+"""Setting a plane up, taking it down; see life.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport calloc, free
+
+from pgpool_core.auth.credentials cimport credentials_free, credentials_new
+from pgpool_core.engine.buf cimport buf_free
+from pgpool_core.engine.mailbox cimport mailbox_free, mailbox_init
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.routes cimport routes_free, routes_new
+from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slots_free, slots_init
+from pgpool_core.engine.sys cimport EFD_CLOEXEC, EFD_NONBLOCK, close, eventfd, pgpool_send
+from pgpool_core.engine.worker cimport worker_free, worker_init
+from pgpool_core.pool.pool cimport MAX_POOLS, poolset_free, poolset_new
+from pgpool_core.session.settings cimport settings_free, settings_new
+from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init
+from pgpool_core.wire.build cimport build_empty
+from pgpool_core.wire.codes cimport FE_TERMINATE
+from pgpool_core.wire.expect cimport expect_free
+
+
+cdef int plane_open(Plane *plane, uint32_t workers) except -1:
+    """Everything that the plane needs before its threads run; what could be had is freed by plane_free."""
+    cdef uint32_t i
+    plane.control_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+    pthread_mutex_init(&plane.server_lock, NULL)
+    pthread_mutex_init(&plane.ignored_lock, NULL)
+    plane.set = poolset_new()
+    plane.records = <PoolRecord **>calloc(MAX_POOLS, sizeof(PoolRecord *))
+    plane.credentials = credentials_new()
+    plane.routes = routes_new()
+    plane.settings = settings_new()
+    plane.workers = <Worker *>calloc(workers, sizeof(Worker))
+    if (plane.set == NULL or plane.records == NULL or plane.credentials == NULL
+            or plane.routes == NULL or plane.settings == NULL or plane.workers == NULL
+            or plane.control_fd < 0 or not mailbox_init(&plane.outbox)
+            or not slots_init(&plane.servers, sizeof(ServerConn))):
+        raise MemoryError
+    for i in range(workers):
+        if not worker_init(&plane.workers[i], plane, i):
+            raise OSError("a worker cannot be set up: out of descriptors or memory")
+        plane.n_workers += 1
+    return 0
+
+
+cdef void plane_free(Plane *plane) noexcept nogil:
+    """The workers have ended: free everything."""
+    cdef uint32_t i
+    for i in range(plane.n_workers):
+        worker_free(&plane.workers[i])
+    for i in range(plane.set.n_pools):
+        free_record(plane.records[i])
+    mailbox_free(&plane.outbox)
+    slots_free(&plane.servers)
+    credentials_free(plane.credentials)
+    routes_free(plane.routes)
+    settings_free(plane.settings)
+    poolset_free(plane.set)
+    if plane.control_fd >= 0:
+        close(plane.control_fd)
+    free(plane.records)
+    free(plane.workers)
+    free(plane.ignored)
+    free(plane)
+
+
+cdef void plane_close_servers(Plane *plane) noexcept nogil:
+    """The workers have ended: tell every server good-bye and close."""
+    cdef uint32_t slot
+    cdef ServerConn *s
+    cdef uint8_t[8] terminate
+    cdef size_t n = build_empty(terminate, sizeof(terminate), FE_TERMINATE)
+    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+        s = <ServerConn *>slot_at(&plane.servers, slot)
+        if not s.conn.head.live:
+            continue
+        if s.conn.fd >= 0:
+            pgpool_send(s.conn.fd, terminate, n)
+            close(s.conn.fd)
+            s.conn.fd = -1
+        buf_free(&s.conn.out)
+        buf_free(&s.conn.held)
+        expect_free(&s.expect)
+        free(s.host)
+        s.host = NULL
+
+
+cdef void plane_close_files(Plane *plane) noexcept nogil:
+    """In a forked child: close every descriptor by number, touch nothing else."""
+    cdef uint32_t i, slot
+    cdef ServerConn *s
+    cdef ClientConn *c
+    for i in range(plane.n_workers):
+        close(plane.workers[i].poll_fd)
+        close(plane.workers[i].wake_fd)
+        close(plane.workers[i].spare_fd)
+        for slot in range(plane.workers[i].clients.n_chunks * CHUNK_SLOTS):
+            c = <ClientConn *>slot_at(&plane.workers[i].clients, slot)
+            if c.conn.head.live and c.conn.fd >= 0:
+                close(c.conn.fd)
+    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+        s = <ServerConn *>slot_at(&plane.servers, slot)
+        if s.conn.head.live and s.conn.fd > 0:
+            close(s.conn.fd)
+    close(plane.control_fd)
+
+
+cdef void free_record(PoolRecord *record) noexcept nogil:
+    pthread_mutex_destroy(&record.lock)
+    buf_free(&record.database)
+    buf_free(&record.user)
+    buf_free(&record.reset_query)
+    buf_free(&record.check_query)
+    buf_free(&record.welcome)
+    buf_free(&record.error)
+    free(record)

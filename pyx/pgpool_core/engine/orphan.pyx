@@ -1,0 +1,93 @@
+"""Servers whose client has left; see orphan.pxd."""
+
+from libc.stdint cimport uint64_t
+
+from pgpool_core.engine.chore cimport server_settle
+from pgpool_core.engine.conn cimport conn_again, conn_send, plane_post
+from pgpool_core.engine.mailbox cimport MAIL_CANCEL, Mail
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.server_end cimport server_quit
+from pgpool_core.engine.slots cimport handle_of
+from pgpool_core.engine.timers cimport TIMER_DRAIN, TIMER_NONE, timer_set
+from pgpool_core.pool.pool cimport pool_unlink
+from pgpool_core.pool.server cimport SV_BEING_CANCELED
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32
+from pgpool_core.wire.build cimport build_copy_fail, build_empty
+from pgpool_core.wire.codes cimport FE_SYNC
+from pgpool_core.wire.expect cimport EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends, expect_head, expect_push
+
+cdef enum:
+    CANCEL_AGAIN_US = 150000      # between cancel requests for the query of a client that has left
+
+
+cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly) noexcept nogil:
+    """The client of `s` has left. Cancel what runs (not after a Terminate), end what is half done, drain the answers.
+
+    A message of which the server has only a part can never be ended: that server is closed.
+    """
+    cdef size_t n = 0
+    pool_unlink(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)
+    s.conn.paused = 0
+    s.query_start_us = 0
+    if mid_message:
+        server_quit(w, s, "client left in mid-message")
+        return
+    if s.expect.copying:
+        n = build_copy_fail(w.scratch, SCRATCH_SIZE, "client has left")
+        expect_copy_ends(&s.expect)
+        if expect_head(&s.expect) != EXPECT_QUERY:
+            s.open_group = 1                      # the extended protocol: the server skips until a Sync
+    if s.open_group:
+        s.open_group = 0
+        if expect_push(&s.expect, EXPECT_SYNC) != EXPECT_OK:
+            server_quit(w, s, "out of memory")
+            return
+        n += build_empty(w.scratch + n, SCRATCH_SIZE - n, FE_SYNC)
+    if n:
+        conn_send(w, &s.conn, w.scratch, n)
+    elif s.conn.out.len and not s.conn.writing:
+        conn_send(w, &s.conn, w.scratch, 0)       # settings that waited for the client's bytes
+    s.drain_until_us = w.now_us + w.plane.drain_timeout_us
+    s.canceling = not orderly
+    timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, s.drain_until_us)
+    if s.expect.owed and s.canceling:
+        server_ask_cancel(w, s)
+        server_drains(w, s)
+    conn_again(w, &s.conn)
+    server_settle(w, s)
+
+
+cdef void server_drains(Worker *w, ServerConn *s) noexcept nogil:
+    """Look at a draining server: its patience may be over, or its cancel request have come too early.
+
+    A request that reaches PostgreSQL before the query has begun is ignored there, so it is repeated.
+    """
+    cdef uint64_t again_us = w.now_us + CANCEL_AGAIN_US
+    if w.now_us >= s.drain_until_us:
+        server_quit(w, s, "not clean in time (server_drain_timeout)")
+        return
+    if again_us > s.drain_until_us or s.chore != CHORE_NONE or not s.canceling:
+        again_us = s.drain_until_us
+    elif s.expect.owed and s.conn.timer.kind == TIMER_NONE and pgpool_load32(&s.cancels) == 0:
+        server_ask_cancel(w, s)
+    timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, again_us)
+
+
+cdef void server_ask_cancel(Worker *w, ServerConn *s) noexcept nogil:
+    """Have control carry a cancel request to `s`, which goes to nobody else until that is done."""
+    cdef Mail mail
+    mail.kind = MAIL_CANCEL
+    mail.client = 0
+    mail.server = handle_of(&s.conn.head, KIND_SERVER)
+    mail.a = s.backend_pid
+    mail.b = mail.len = 0
+    mail.data = NULL
+    pgpool_add32(&s.cancels, 1)
+    if not plane_post(w, &mail):
+        pgpool_add32(&s.cancels, -1)
+
+
+cdef void server_cancel_done(Worker *w, ServerConn *s) noexcept nogil:
+    """No more cancel requests are under way to `s`: if it waited for that, it goes on."""
+    if s.seat.client == NULL and s.seat.state == SV_BEING_CANCELED:
+        server_settle(w, s)

@@ -1,0 +1,112 @@
+"""Reading the parameters of a startup packet; see parameters.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memchr, memcmp, strlen
+
+from pgpool_core.auth.startup cimport Startup, startup_next_param, startup_parse
+from pgpool_core.engine.buf cimport buf_bytes
+from pgpool_core.engine.client_end cimport client_fatal, with_name
+from pgpool_core.engine.records cimport *
+from pgpool_core.session.settings cimport SETTINGS_OK, Block, block_ref, block_unref, block_with, setting_tracked
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.wire.span cimport Span, same, text_span
+
+cdef extern from "<strings.h>" nogil:
+    int strncasecmp(const char *, const char *, size_t)
+
+
+cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """The pool's defaults with what the startup packet asks for; -1 when the client has been refused."""
+    cdef Startup s
+    cdef Span name, value, canonical
+    cdef uint32_t at
+    cdef Block *fresh
+    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
+    pthread_mutex_lock(&c.pool.lock)
+    c.settings = block_ref(w.plane.settings, c.pool.defaults)
+    pthread_mutex_unlock(&c.pool.lock)
+    at = s.first_param
+    while startup_next_param(buf_bytes(&l.startup), &s, &at, &name, &value):
+        if same(name, text_span("user")) or same(name, text_span("database")) \
+                or same(name, text_span("replication")) or (name.len > 5 and memcmp(name.at, b"_pq_.", 5) == 0):
+            continue
+        if setting_tracked(name, &canonical):
+            if block_with(w.plane.settings, c.settings, canonical, value, &fresh) != SETTINGS_OK:
+                with_name(w, c, "54000", "startup parameter is too long: ", name, "")
+                return -1
+            block_unref(w.plane.settings, c.settings)
+            c.settings = fresh
+        elif not ignored(w.plane, name):
+            if same(name, text_span("options")):
+                if options(w, c, value) != 0:
+                    return -1
+            else:
+                with_name(w, c, "08P01", "unsupported startup parameter: ", name, "")
+                return -1
+    return 0
+
+
+cdef bint ignored(Plane *plane, Span name) noexcept nogil:
+    """ignore_startup_parameters names it."""
+    cdef const uint8_t *at
+    cdef bint found = False
+    pthread_mutex_lock(&plane.ignored_lock)
+    at = plane.ignored
+    while at != NULL and at[0] != 0 and not found:
+        found = strlen(<const char *>at) == name.len and strncasecmp(<const char *>at, <const char *>name.at, name.len) == 0
+        at += strlen(<const char *>at) + 1
+    pthread_mutex_unlock(&plane.ignored_lock)
+    return found
+
+
+cdef int options(Worker *w, ClientConn *c, Span text) noexcept nogil:
+    """The startup parameter `options`: `-c name=value` and `--name=value`, backslash escapes a blank."""
+    cdef uint8_t[1024] word
+    cdef uint32_t at = 0, n
+    cdef bint after_c = False
+    cdef Span name, value, canonical
+    cdef const uint8_t *equals
+    cdef Block *fresh
+    while True:
+        while at < text.len and (text.at[at] == 0x20 or text.at[at] == 0x09):
+            at += 1
+        if at >= text.len:
+            break
+        n = 0
+        while at < text.len and text.at[at] != 0x20 and text.at[at] != 0x09 and n < sizeof(word):
+            if text.at[at] == 0x5C and at + 1 < text.len:
+                at += 1
+            word[n] = text.at[at]
+            n += 1
+            at += 1
+        name.at = word
+        name.len = n
+        if not after_c and n == 2 and word[0] == 0x2D and word[1] == 0x63:
+            after_c = True
+            continue
+        if not after_c and n > 2 and word[0] == 0x2D and (word[1] == 0x2D or word[1] == 0x63):
+            name.at += 2
+            name.len -= 2
+        elif not after_c:
+            name.len = 0
+        after_c = False
+        equals = <const uint8_t *>memchr(name.at, 0x3D, name.len)
+        if name.len == 0 or equals == NULL or n == sizeof(word):
+            client_fatal(w, c, "08P01",
+                         "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed")
+            return -1
+        value.at = equals + 1
+        value.len = <uint32_t>(name.at + name.len - value.at)
+        name.len = <uint32_t>(equals - name.at)
+        if setting_tracked(name, &canonical):
+            if block_with(w.plane.settings, c.settings, canonical, value, &fresh) == SETTINGS_OK:
+                block_unref(w.plane.settings, c.settings)
+                c.settings = fresh
+        elif not ignored(w.plane, name):
+            with_name(w, c, "08P01", "unsupported startup parameter in options: ", name, "")
+            return -1
+    if after_c:
+        client_fatal(w, c, "08P01",
+                     "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed")
+        return -1
+    return 0

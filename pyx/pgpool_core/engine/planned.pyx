@@ -1,0 +1,137 @@
+"""Planning servers and handing them over; see planned.pxd."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from pgpool_core.engine.buf cimport buf_add, buf_free
+from pgpool_core.engine.post cimport note
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.slots cimport CHUNK_SLOTS, handle_of, slot_at, slot_new, slot_of, slot_release
+from pgpool_core.engine.sys cimport pgpool_now_us
+from pgpool_core.engine.texts cimport add_settings
+from pgpool_core.pool.plan cimport PLAN_EVICT, PLAN_OPEN, plan_gone, plan_next
+from pgpool_core.pool.pool cimport Pool
+from pgpool_core.pool.server cimport NO_WORKER, SV_LOGIN, Server
+from pgpool_core.session.settings cimport block_unref
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_next64
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.wire.codes cimport TX_IDLE
+from pgpool_core.wire.expect cimport expect_init
+
+
+cdef list plan_servers(Plane *plane, uint64_t now_us):
+    cdef ServerConn *slot = NULL
+    cdef Server *evicted
+    cdef Pool *pool
+    cdef int what
+    cdef list found = []
+    while True:
+        if slot == NULL:
+            pthread_mutex_lock(&plane.server_lock)
+            slot = <ServerConn *>slot_new(&plane.servers)
+            pthread_mutex_unlock(&plane.server_lock)
+            if slot == NULL:
+                break
+            slot.conn.fd = -1
+            slot.conn.kind = KIND_SERVER
+            slot.conn.timer.owner = slot
+            slot.seat.owner = slot
+            slot.seat.worker = NO_WORKER
+            expect_init(&slot.expect)
+        evicted = NULL
+        what = plan_next(plane.set, now_us, &slot.seat, &pool, &evicted)
+        if what == PLAN_OPEN:
+            slot.pool = <PoolRecord *>pool.owner
+            found.append((handle_of(&slot.conn.head, KIND_SERVER), pool.id))
+            slot = NULL
+        elif what == PLAN_EVICT:
+            note(plane, <ServerConn *>evicted.owner, SERVER_CLOSE)
+        else:
+            break
+    if slot != NULL:
+        pthread_mutex_lock(&plane.server_lock)
+        slot_release(&plane.servers, &slot.conn.head)
+        pthread_mutex_unlock(&plane.server_lock)
+    return found
+
+
+cdef ServerConn *opening(Plane *plane, uint64_t server) except NULL:
+    cdef ServerConn *s = <ServerConn *>slot_of(&plane.servers, server)
+    if s == NULL or s.seat.state != SV_LOGIN or s.conn.fd >= 0:
+        raise ValueError("no such server is being opened")
+    return s
+
+
+cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backend_pid, bytes backend_key, parameters,
+                           bytes unread, bint family_unix, bytes host, uint16_t port) except 0:
+    cdef ServerConn *s = opening(plane, server)
+    cdef uint32_t i, best = 0
+    cdef uint64_t identity
+    if len(backend_key) > 256:
+        raise ValueError("backend key is too long")
+    s.host = <char *>malloc(len(host) + 1)
+    if s.host == NULL or (unread and not buf_add(&s.conn.held, <const uint8_t *><const char *>unread, len(unread))):
+        raise MemoryError
+    memcpy(s.host, <const char *>host, len(host) + 1)
+    add_settings(plane.settings, &s.settings, parameters)
+    if s.settings != NULL:
+        s.settings.verified = 1
+    s.backend_pid = backend_pid
+    s.key_len = <uint8_t>len(backend_key)
+    memcpy(s.backend_key, <const char *>backend_key, len(backend_key))
+    s.family_unix = family_unix
+    s.port = port
+    s.tx_status = TX_IDLE
+    s.adopted_us = pgpool_now_us()
+    s.id = pgpool_next64(&plane.last_id)
+    for i in range(1, plane.n_workers):
+        if owned(plane, i) < owned(plane, best):
+            best = i
+    s.conn.fd = fd
+    s.seat.worker = best
+    identity = s.id                               # `s` is the worker's once the note is there
+    note(plane, s, SERVER_ADOPT)
+    return identity
+
+
+cdef uint32_t owned(Plane *plane, uint32_t worker) noexcept nogil:
+    """How many servers live on a worker: new ones go where there are fewest."""
+    cdef uint32_t slot, n = 0
+    cdef ServerConn *s
+    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+        s = <ServerConn *>slot_at(&plane.servers, slot)
+        if s.conn.head.live and s.seat.worker == worker:
+            n += 1
+    return n
+
+
+cdef int server_abandon(Plane *plane, uint64_t server) except -1:
+    cdef ServerConn *s = opening(plane, server)
+    plan_gone(plane.set, &s.seat, pgpool_now_us())
+    buf_free(&s.conn.held)
+    block_unref(plane.settings, s.settings)
+    s.settings = NULL
+    free(s.host)
+    s.host = NULL
+    pthread_mutex_lock(&plane.server_lock)
+    slot_release(&plane.servers, &s.conn.head)
+    pthread_mutex_unlock(&plane.server_lock)
+    return 0
+
+
+cdef void server_cancelled(Plane *plane, uint64_t server) noexcept nogil:
+    cdef ServerConn *s = <ServerConn *>slot_of(&plane.servers, server)
+    if s == NULL:
+        return
+    pgpool_add32(&s.cancels, -1)
+    note(plane, s, SERVER_CANCEL_DONE)
+
+
+cdef void servers_retire(Plane *plane, int pool) noexcept nogil:
+    cdef uint32_t slot
+    cdef ServerConn *s
+    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+        s = <ServerConn *>slot_at(&plane.servers, slot)
+        if s.conn.head.live and s.pool != NULL and (pool < 0 or s.pool.pool.id == <uint32_t>pool):
+            s.seat.close_needed = 1

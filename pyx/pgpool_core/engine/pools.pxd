@@ -1,0 +1,20 @@
+"""Pools from control's side: groups, records, greetings, errors, the janitor's round.
+
+What is not `nogil` needs the GIL.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from pgpool_core.engine.records cimport Plane, PoolRecord
+from pgpool_core.pool.limits cimport Group
+from pgpool_core.pool.pool cimport Pool
+
+
+cdef PoolRecord *record_of(Plane *plane, uint32_t pool) except NULL
+cdef Group *new_group(Plane *plane, uint32_t limit) except NULL
+cdef int limit_group(Plane *plane, uint32_t group, uint32_t limit) except -1
+cdef Pool *new_pool(Plane *plane, bytes database, bytes user, uint32_t database_group, uint32_t user_group) except NULL
+cdef int pool_welcome(Plane *plane, uint32_t pool, parameters) except -1
+cdef int pool_fail(Plane *plane, uint32_t pool, bytes error, uint64_t until_us) except -1
+cdef int pool_close(Plane *plane, uint32_t pool, bytes error) except -1
+cdef void sweep_all(Plane *plane, uint64_t now_us) noexcept nogil

@@ -1,0 +1,135 @@
+"""Making, greeting, failing and ending pools; see pools.pxd."""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from pgpool_core.engine.buf cimport buf_free
+from pgpool_core.engine.conn cimport plane_want
+from pgpool_core.engine.mailbox cimport MAIL_KICK_POOL, MAIL_WELCOME
+from pgpool_core.engine.post cimport note, tell_all
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.server cimport push_grant
+from pgpool_core.engine.sys cimport pgpool_now_us
+from pgpool_core.engine.texts cimport add_settings, set_text
+from pgpool_core.pool.client cimport Client
+from pgpool_core.pool.limits cimport Group
+from pgpool_core.pool.plan cimport sweep_pool
+from pgpool_core.pool.pool cimport Pool, PoolSet, pool_pop_waiter, poolset_add_group, poolset_add_pool
+from pgpool_core.pool.server cimport SV_CLOSING, SV_LOGIN, Server
+from pgpool_core.session.settings cimport Block, block_unref
+from pgpool_core.sync.mutex cimport pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
+
+
+cdef PoolRecord *record_of(Plane *plane, uint32_t pool) except NULL:
+    if pool >= plane.set.n_pools:
+        raise ValueError("no such pool")
+    return plane.records[pool]
+
+
+cdef Group *new_group(Plane *plane, uint32_t limit) except NULL:
+    cdef Group *group = poolset_add_group(plane.set, limit)
+    if group == NULL:
+        raise MemoryError
+    return group
+
+
+cdef int limit_group(Plane *plane, uint32_t group, uint32_t limit) except -1:
+    if group >= plane.set.n_groups:
+        raise ValueError("no such group")
+    pthread_mutex_lock(&plane.set.lock)
+    plane.set.groups[group].limit = limit
+    pthread_mutex_unlock(&plane.set.lock)
+    plane_want(plane)
+    return 0
+
+
+cdef Pool *new_pool(Plane *plane, bytes database, bytes user, uint32_t database_group, uint32_t user_group) except NULL:
+    cdef PoolSet *set = plane.set
+    cdef PoolRecord *record
+    cdef Pool *pool
+    if database_group >= set.n_groups or user_group >= set.n_groups:
+        raise ValueError("no such group")
+    record = <PoolRecord *>calloc(1, sizeof(PoolRecord))
+    if record == NULL:
+        raise MemoryError
+    pthread_mutex_init(&record.lock, NULL)
+    pool = poolset_add_pool(set, set.groups[database_group], set.groups[user_group])
+    if pool == NULL:
+        free(record)
+        raise MemoryError("no more pools fit")
+    pool.settings.max_opening = 1
+    pool.settings.server_check_delay_us = <uint64_t>-1
+    pool.settings.server_lifetime_us = <uint64_t>-1
+    pool.owner = record
+    record.pool = pool
+    plane.records[pool.id] = record
+    set_text(&record.database, database)
+    set_text(&record.user, user)
+    return pool
+
+
+cdef int pool_welcome(Plane *plane, uint32_t pool, parameters) except -1:
+    cdef PoolRecord *record = record_of(plane, pool)
+    cdef Block *defaults = NULL
+    cdef Block *old
+    add_settings(plane.settings, &defaults, parameters)
+    pthread_mutex_lock(&record.lock)
+    set_text(&record.welcome, b"".join(key + b"\0" + value + b"\0" for key, value in parameters))
+    old = record.defaults
+    record.defaults = defaults
+    buf_free(&record.error)
+    record.error_until_us = 0
+    pthread_mutex_unlock(&record.lock)
+    block_unref(plane.settings, old)
+    tell_all(plane, MAIL_WELCOME, pool, b"")
+    return 0
+
+
+cdef int pool_fail(Plane *plane, uint32_t pool, bytes error, uint64_t until_us) except -1:
+    cdef PoolRecord *record = record_of(plane, pool)
+    cdef Client *seat
+    cdef bint none
+    pthread_mutex_lock(&record.pool.lock)
+    record.pool.retry_us = until_us
+    none = record.pool.total == record.pool.count[SV_LOGIN] + record.pool.count[SV_CLOSING]
+    pthread_mutex_unlock(&record.pool.lock)
+    pthread_mutex_lock(&record.lock)
+    set_text(&record.error, error)
+    record.error_until_us = until_us
+    pthread_mutex_unlock(&record.lock)
+    if not none or not error:
+        return 0
+    while True:
+        seat = pool_pop_waiter(record.pool)
+        if seat == NULL:
+            break
+        push_grant(&plane.workers[seat.worker], seat)
+    tell_all(plane, MAIL_WELCOME, pool, b"")
+    return 0
+
+
+cdef int pool_close(Plane *plane, uint32_t pool, bytes error) except -1:
+    cdef PoolRecord *record = record_of(plane, pool)
+    pthread_mutex_lock(&record.pool.lock)
+    record.pool.closed = 1
+    pthread_mutex_unlock(&record.pool.lock)
+    tell_all(plane, MAIL_KICK_POOL, pool, error)
+    sweep_one(plane, record, pgpool_now_us())
+    return 0
+
+
+cdef void sweep_one(Plane *plane, PoolRecord *record, uint64_t now_us) noexcept nogil:
+    cdef Server *closing[64]
+    cdef uint32_t n, i
+    while True:
+        n = sweep_pool(record.pool, now_us, closing, 64)
+        for i in range(n):
+            note(plane, <ServerConn *>closing[i].owner, SERVER_CLOSE)
+        if n < 64:
+            break
+
+
+cdef void sweep_all(Plane *plane, uint64_t now_us) noexcept nogil:
+    cdef uint32_t i
+    for i in range(plane.set.n_pools):
+        sweep_one(plane, plane.records[i], now_us)

@@ -1,0 +1,119 @@
+"""Rows, sums and complaints as Python objects; see report.pxd."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from pgpool_core.engine.counters cimport Counters
+from pgpool_core.engine.letters cimport address, bytes_of, count
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.rows cimport PoolRow, ServerRow, fill_pool_row, fill_server_row
+from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at
+from pgpool_core.engine.sys cimport pgpool_now_us
+from pgpool_core.pool.pool cimport Pool
+from pgpool_core.pool.server cimport *
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+
+SERVER_STATES = {SV_FREE: "new", SV_LOGIN: "new", SV_IDLE: "idle", SV_USED: "used", SV_TESTED: "tested",
+                 SV_ACTIVE: "active", SV_BEING_CANCELED: "being_canceled", SV_CLOSING: "closing"}
+
+
+cdef list server_rows(Plane *plane):
+    cdef uint32_t slot
+    cdef ServerRow row
+    cdef list rows = []
+    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+        if not fill_server_row(<ServerConn *>slot_at(&plane.servers, slot), &row):
+            continue
+        rows.append({
+            "id": row.id, "pool": row.pool, "state": SERVER_STATES[row.state],
+            "addr": "unix" if row.family_unix else row.host.decode("utf-8", "replace"), "port": row.port,
+            "local_addr": address(&row.local), "local_port": row.local.port, "connect_us": row.adopted_us,
+            "request_us": row.request_us, "link": row.link, "remote_pid": row.backend_pid,
+            "close_needed": bool(row.close_needed), "application_name": "",
+            "worker": row.worker,
+        })
+    return rows
+
+
+cdef list pool_rows(Plane *plane):
+    cdef uint32_t i
+    cdef PoolRow p
+    cdef ServerRow server
+    cdef uint64_t now_us = pgpool_now_us()
+    cdef PoolRecord *record
+    cdef dict cancels = {}
+    cdef list rows = []
+    for i in range(plane.servers.n_chunks * CHUNK_SLOTS):
+        if fill_server_row(<ServerConn *>slot_at(&plane.servers, i), &server) and server.cancels:
+            cancels[server.pool] = cancels.get(server.pool, 0) + server.cancels
+    for i in range(plane.set.n_pools):
+        record = plane.records[i]
+        fill_pool_row(record, now_us, &p)
+        if p.closed and not p.total and not p.clients:
+            continue
+        rows.append({
+            "id": i, "database": bytes_of(&record.database).decode("utf-8", "surrogateescape"),
+            "user": bytes_of(&record.user).decode("utf-8", "surrogateescape"), "mode": p.settings.mode,
+            "pool_size": p.settings.pool_size, "min_pool_size": p.settings.min_pool_size,
+            "reserve_pool_size": p.settings.reserve_pool_size,
+            "cl_active": p.clients - p.waiting if p.clients > p.waiting else 0,
+            "cl_waiting": p.waiting + p.logins_waiting, "cl_active_cancel_req": cancels.get(i, 0),
+            "cl_waiting_cancel_req": 0, "sv_active": p.count[SV_ACTIVE], "sv_active_cancel": cancels.get(i, 0),
+            "sv_being_canceled": p.count[SV_BEING_CANCELED], "sv_idle": p.count[SV_IDLE],
+            "sv_used": p.count[SV_USED], "sv_tested": p.count[SV_TESTED], "sv_login": p.count[SV_LOGIN],
+            "servers_total": p.total, "maxwait_us": p.maxwait_us,
+        })
+    return rows
+
+
+cdef dict count_all(Plane *plane):
+    cdef uint32_t i, j
+    cdef Counters *k
+    cdef dict found = {}, row
+    for i in range(plane.set.n_pools):
+        row = None
+        for j in range(plane.n_workers):
+            k = plane.workers[j].counters[i]
+            if k == NULL:
+                continue
+            if row is None:
+                row = count(k)
+            else:
+                for name, value in count(k).items():
+                    if isinstance(value, list):
+                        row[name] = [a + b for a, b in zip(row[name], value)]
+                    else:
+                        row[name] += value
+        if row is not None:
+            found[i] = row
+    return found
+
+
+cdef list find_wrong(Plane *plane):
+    cdef uint32_t i, j, slot
+    cdef Pool *p
+    cdef ServerConn *s
+    cdef list wrong = []
+    cdef dict states
+    cdef Server *at
+    for i in range(plane.set.n_pools):
+        p = plane.set.pools[i]
+        states = {}
+        for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+            s = <ServerConn *>slot_at(&plane.servers, slot)
+            if s.conn.head.live and s.seat.pool == p:
+                states[s.seat.state] = states.get(s.seat.state, 0) + 1
+        pthread_mutex_lock(&p.lock)
+        for j in range(SV_STATES):
+            if p.count[j] != states.get(j, 0):
+                wrong.append(f"pool {i}: {p.count[j]} servers counted as {SERVER_STATES[j]}, {states.get(j, 0)} are")
+        if sum(states.values()) != p.total:
+            wrong.append(f"pool {i}: {p.total} slots taken, {sum(states.values())} servers")
+        if p.waiters.len and p.count[SV_IDLE]:
+            wrong.append(f"pool {i}: {p.waiters.len} wait beside {p.count[SV_IDLE]} idle servers")
+        j = p.used.len
+        for slot in range(MAX_WORKERS):
+            j += p.idle[slot].len
+        if j != p.count[SV_IDLE] + p.count[SV_USED]:
+            wrong.append(f"pool {i}: {j} servers on idle lists, {p.count[SV_IDLE] + p.count[SV_USED]} idle or used")
+        pthread_mutex_unlock(&p.lock)
+    return wrong

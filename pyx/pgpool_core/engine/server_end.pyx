@@ -1,0 +1,113 @@
+"""Ends of servers; see server_end.pxd."""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free
+
+from pgpool_core.engine.buf cimport buf_free
+from pgpool_core.engine.chore cimport server_chore
+from pgpool_core.engine.client_end cimport client_end, client_fatal
+from pgpool_core.engine.conn cimport conn_again, conn_close, conn_doom, conn_send, plane_post, plane_want
+from pgpool_core.engine.mailbox cimport MAIL_SERVER_CLOSED, Mail
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.server cimport client_of
+from pgpool_core.engine.slots cimport slot_release
+from pgpool_core.engine.sys cimport SHUT_WR, shutdown
+from pgpool_core.engine.timers cimport TIMER_CLOSE, timer_set
+from pgpool_core.pool.plan cimport plan_gone
+from pgpool_core.pool.pool cimport Pool, pool_next_check, pool_unlink
+from pgpool_core.pool.server cimport SV_CLOSING, Server
+from pgpool_core.session.settings cimport block_unref
+from pgpool_core.sync.atomic cimport pgpool_load32
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.wire.build cimport build_empty
+from pgpool_core.wire.codes cimport FE_TERMINATE
+from pgpool_core.wire.expect cimport expect_free
+
+cdef enum:
+    CLOSE_US = 30000000           # how long PostgreSQL may take to close after Terminate while the slot stays counted
+
+
+cdef void server_close(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
+    """Say good-bye to a server in SV_CLOSING; its slot is given back when PostgreSQL has closed its side."""
+    cdef size_t n = build_empty(w.scratch, SCRATCH_SIZE, FE_TERMINATE)
+    s.conn.reason = reason
+    s.conn.paused = 0
+    timer_set(&w.timers, &s.conn.timer, TIMER_CLOSE, w.now_us + CLOSE_US)
+    conn_send(w, &s.conn, w.scratch, n)
+    conn_again(w, &s.conn)
+
+
+cdef void server_quit(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
+    """Give up a server whose state is not known: tell its client, end our side, wait for PostgreSQL to end its own."""
+    cdef ClientConn *c = client_of(s)
+    if s.seat.state == SV_CLOSING or s.conn.doomed:
+        return
+    pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
+    s.conn.reason = reason
+    s.conn.paused = 0
+    s.cur.remain = 0
+    buf_free(&s.conn.out)
+    buf_free(&s.conn.held)
+    if s.conn.fd >= 0:
+        shutdown(s.conn.fd, SHUT_WR)
+    timer_set(&w.timers, &s.conn.timer, TIMER_CLOSE, w.now_us + CLOSE_US)
+    conn_again(w, &s.conn)
+    if c != NULL:
+        client_fatal(w, c, "08P01", reason)
+
+
+cdef void server_lost(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
+    """The server is of no more use: its client, if any, is told, and the connection ends with this turn."""
+    cdef ClientConn *c = client_of(s)
+    if s.conn.doomed:
+        return
+    if s.seat.state != SV_CLOSING:
+        pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
+    conn_doom(w, &s.conn, reason)
+    if c != NULL:
+        if s.error_last or s.cur.remain:          # the server has said why, or a message is half sent
+            client_end(w, c, NULL, 0, "server closed the connection")
+        else:
+            client_fatal(w, c, "08006", "server conn crashed?")
+
+
+cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
+    """The end of a server: close the socket, give the slot back, let control plan anew."""
+    cdef Mail mail
+    cdef Pool *pool = s.pool.pool
+    mail.kind = MAIL_SERVER_CLOSED
+    mail.client = <uint64_t>(s.conn.reason if s.conn.reason != NULL else <const char *>"closed")   # static text
+    mail.server = s.id
+    mail.a = pool.id
+    mail.b = w.now_us - s.adopted_us
+    mail.data = NULL
+    mail.len = 0
+    plane_post(w, &mail)
+    conn_close(w, &s.conn)
+    expect_free(&s.expect)
+    block_unref(w.plane.settings, s.settings)
+    s.settings = NULL
+    free(s.host)
+    s.host = NULL
+    plan_gone(w.plane.set, &s.seat, w.now_us)
+    pthread_mutex_lock(&w.plane.server_lock)
+    slot_release(&w.plane.servers, &s.conn.head)
+    pthread_mutex_unlock(&w.plane.server_lock)
+    if pool.waiters.len:
+        check_another(w, pool)
+    if pool.waiters.len or pgpool_load32(&w.plane.set.starving):
+        plane_want(w.plane)
+
+
+cdef void check_another(Worker *w, Pool *pool) noexcept nogil:
+    """A server that was to be checked for a waiter is lost to it: check the next one that has been idle for long."""
+    cdef uint32_t before = w.index
+    cdef Server *seat = pool_next_check(pool, w.index, w.now_us, &before)
+    cdef ServerConn *s
+    if seat == NULL:
+        return
+    s = <ServerConn *>seat.owner
+    if before != w.index:
+        w.io.remove(&w.plane.workers[before], &s.conn)
+        w.io.add(w, &s.conn)
+    server_chore(w, s, CHORE_CHECK)

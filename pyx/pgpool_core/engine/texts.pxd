@@ -1,0 +1,10 @@
+"""Control's bytes as spans, buffers and blocks of settings. Needs the GIL."""
+
+from pgpool_core.engine.buf cimport Buf
+from pgpool_core.session.settings cimport Block, Settings
+from pgpool_core.wire.span cimport Span
+
+
+cdef Span span(bytes text)
+cdef int set_text(Buf *b, bytes text) except -1
+cdef int add_settings(Settings *settings, Block **block, parameters) except -1

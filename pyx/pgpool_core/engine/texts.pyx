@@ -1,0 +1,34 @@
+"""What control says, as the plane keeps it; see texts.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from pgpool_core.engine.buf cimport Buf, buf_add, buf_free
+from pgpool_core.session.settings cimport SETTINGS_OK, Block, Settings, block_unref, block_with, setting_tracked
+from pgpool_core.wire.span cimport Span
+
+
+cdef Span span(bytes text):
+    cdef Span s
+    s.at = <const uint8_t *><const char *>text
+    s.len = <uint32_t>len(text)
+    return s
+
+
+cdef int set_text(Buf *b, bytes text) except -1:
+    buf_free(b)
+    if text and not buf_add(b, <const uint8_t *><const char *>text, len(text)):
+        raise MemoryError
+    return 0
+
+
+cdef int add_settings(Settings *settings, Block **block, parameters) except -1:
+    """Put the tracked settings among `parameters` into `block`, a reference that is the caller's."""
+    cdef Span name, canonical
+    cdef Block *fresh
+    for key, value in parameters:
+        name = span(key)
+        if setting_tracked(name, &canonical) and block_with(settings, block[0], canonical, span(value),
+                                                            &fresh) == SETTINGS_OK:
+            block_unref(settings, block[0])
+            block[0] = fresh
+    return 0

@@ -1,0 +1,7 @@
+"""A client in the queue that will not wait: it hangs up, or cancels its query."""
+
+from pgpool_core.engine.records cimport ClientConn, Worker
+
+
+cdef void client_hangup(Worker *w, ClientConn *c) noexcept nogil
+cdef void client_cancel(Worker *w, ClientConn *c) noexcept nogil

@@ -1,0 +1,79 @@
+"""Waiting clients that give up; see waiter.pxd."""
+
+from libc.stdint cimport uint8_t
+
+from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free, buf_steal
+from pgpool_core.engine.client cimport client_go_on
+from pgpool_core.engine.conn cimport conn_doom, conn_hold, conn_send
+from pgpool_core.engine.orphan cimport server_ask_cancel
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.sys cimport pgpool_recv, ssize_t
+from pgpool_core.engine.timers cimport timer_clear
+from pgpool_core.pool.pool cimport pool_leave_queue
+from pgpool_core.pool.server cimport Server
+from pgpool_core.wire.be cimport load_be32
+from pgpool_core.wire.build cimport build_error, build_ready
+from pgpool_core.wire.codes cimport FE_FUNCTION_CALL, FE_QUERY, FE_SYNC, FE_TERMINATE, TX_IDLE
+from pgpool_core.wire.scan cimport CLIENT_MARKS, HEADER_LEN, SCAN_FOUND, Cursor, Frame, scan_past, scan_to
+
+
+cdef void client_hangup(Worker *w, ClientConn *c) noexcept nogil:
+    """A client that is not being read has closed its side.
+
+    One that waits is dropped, unless it said good-bye (Terminate) behind its query: PostgreSQL would run that query.
+    """
+    cdef ssize_t n
+    cdef uint8_t *end
+    if c.state != CL_WAITING:
+        return
+    while c.conn.held.len < 2 * STASH_MAX:
+        n = pgpool_recv(c.conn.fd, w.buf + HEADROOM, RECV_SIZE)
+        if n <= 0:
+            break
+        if not conn_hold(w, &c.conn, w.buf + HEADROOM, <size_t>n):
+            return
+    if c.conn.held.len >= HEADER_LEN:
+        end = buf_bytes(&c.conn.held) + c.conn.held.len - HEADER_LEN
+        if end[0] == FE_TERMINATE and load_be32(end + 1) == 4:
+            return
+    conn_doom(w, &c.conn, "client unexpected eof")
+
+
+cdef void client_cancel(Worker *w, ClientConn *c) noexcept nogil:
+    """A cancel request with the right key has come for `c`.
+
+    A running query is cancelled at its server; one that waits in the queue is answered here, as PostgreSQL would, and
+    the session lives on. Source: PostgreSQL docs, "Canceling Requests in Progress".
+    """
+    cdef Buf mine
+    cdef Cursor cur
+    cdef Frame f
+    cdef size_t pos = 0, n
+    cdef ServerConn *s
+    cdef bint answered = False
+    if c.state == CL_ACTIVE and c.seat.server != NULL:
+        s = <ServerConn *>(<Server *>c.seat.server).owner
+        if s.expect.owed:
+            server_ask_cancel(w, s)
+        return
+    if c.state != CL_WAITING or not pool_leave_queue(c.pool.pool, &c.seat):
+        return
+    timer_clear(&w.timers, &c.conn.timer)
+    c.state = CL_IDLE
+    cur.remain = 0
+    cur.type = 0
+    mine = buf_steal(&c.conn.held)
+    n = build_error(w.scratch, SCRATCH_SIZE, "ERROR", "57014", "canceling statement due to user request", NULL)
+    while scan_to(&cur, CLIENT_MARKS, w.plane.max_packet_size, buf_bytes(&mine), mine.len, &pos, &f) == SCAN_FOUND:
+        scan_past(&cur, &f, mine.len, &pos)
+        if f.type == FE_QUERY or f.type == FE_FUNCTION_CALL or f.type == FE_SYNC:
+            n += build_ready(w.scratch + n, SCRATCH_SIZE - n, TX_IDLE)
+            answered = True
+            break
+    c.cur = cur                                   # the rest of a long message is dropped as it comes
+    c.skip_to_sync = not answered
+    conn_send(w, &c.conn, w.scratch, n)
+    if pos < mine.len:
+        conn_hold(w, &c.conn, buf_bytes(&mine) + pos, mine.len - pos)
+    buf_free(&mine)
+    client_go_on(w, c)
