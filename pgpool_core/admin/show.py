@@ -123,6 +123,27 @@ def _clients(snapshot: Snapshot) -> Iterable[Cells]:
             yield _socket(snapshot, "C", client, client.user, client.database, client.wait_us)
 
 
+def _pins(snapshot: Snapshot) -> Iterable[Cells]:
+    """Return the clients that keep their server because of session state that cannot follow them."""
+    servers = {server.id: server for server in snapshot.servers}
+    for client in snapshot.clients:
+        if client.pins:
+            server = servers.get(client.link)
+            yield [
+                client.database,
+                client.user,
+                client.addr,
+                client.port,
+                client.application_name,
+                ", ".join(client.pins),
+                f"{client.pin_cause:016x}" if client.pin_cause else None,
+                max(snapshot.now_us - client.pinned_us, 0) // 1_000_000,
+                server.remote_pid if server else None,
+                client.id,
+                client.link,
+            ]
+
+
 def _servers(snapshot: Snapshot) -> Iterable[Cells]:
     pools = {pool.id: pool for pool in snapshot.pools}
     for server in snapshot.servers:
@@ -254,6 +275,15 @@ TABLES: Mapping[str, Table] = {
         _pools,
     ),
     "CLIENTS": Table(_SOCKET_COLUMNS, _clients),
+    "PINS": Table(
+        (
+            *columns(TEXT, "database user addr"),
+            *columns(INT4, "port"),
+            *columns(TEXT, "application_name reasons fingerprint"),
+            *columns(INT4, "age_s server_pid client_id server_id"),
+        ),
+        _pins,
+    ),
     "SERVERS": Table(_SOCKET_COLUMNS, _servers),
     "DATABASES": Table(
         (

@@ -32,11 +32,13 @@ from pgpool_core.errors import ConfigError, ConfigProblem
 
 AuthType = Literal["any", "trust", "plain", "md5", "scram-sha-256"]
 PoolMode = Literal["session", "transaction", "statement"]
+SessionState = Literal["off", "auto", "pin", "refuse"]
 IoBackend = Literal["auto", "epoll"]
 LoadBalance = Literal["round-robin", "disable"]
 
 AUTH_TYPES: Final = ("any", "trust", "plain", "md5", "scram-sha-256")
 POOL_MODES: Final = ("session", "transaction", "statement")
+SESSION_STATES: Final = ("off", "auto", "pin", "refuse")
 """Like AUTH_TYPES in the order of the engine's numbers."""
 
 FALLBACK_DATABASE: Final = "*"
@@ -46,6 +48,7 @@ MAX_USER_LEN: Final = 127  # bytes
 MAX_PASSWORD_LEN: Final = 65530  # bytes
 
 _MODE: Final = Choice(POOL_MODES)
+_STATE: Final = Choice(SESSION_STATES, not_built=("warn",))
 
 
 def _setting(default: object, kind: Kind, meaning: str, *, reload: bool = True) -> Any:
@@ -97,6 +100,9 @@ class DatabaseConfig:
     min_pool_size: int | None = _setting(None, Integer(), "instead of the global one")
     reserve_pool_size: int | None = _setting(None, Integer(), "instead of the global one; also written reserve_pool")
     pool_mode: PoolMode | None = _setting(None, _MODE, "instead of the global one")
+    session_state: SessionState | None = _setting(None, _STATE, "ours: instead of the global one")
+    max_prepared_statements: int | None = _setting(None, Integer(), "ours here: instead of the global one")
+    max_pinned_connections: int | None = _setting(None, Integer(), "ours: instead of the global one")
     connect_query: str | None = _setting(
         None, Text(filled=True, secret=True), "SQL run on each new server connection before it is used"
     )
@@ -133,6 +139,7 @@ class UserConfig:
 
     pool_mode: PoolMode | None = _setting(None, _MODE, "instead of the database's or the global one")
     pool_size: int | None = _setting(None, Integer(), "instead of the database's or default_pool_size")
+    session_state: SessionState | None = _setting(None, _STATE, "ours: instead of the database's or the global one")
     reserve_pool_size: int | None = _setting(None, Integer(), "instead of the database's or the global one")
     max_user_connections: int | None = _setting(None, Integer(), "instead of the global one")
     query_wait_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
@@ -200,6 +207,20 @@ class Config:
 
     pool_mode: PoolMode = _setting(
         "session", _MODE, "session, transaction or statement: when a server connection goes back to its pool"
+    )
+    session_state: SessionState = _setting(
+        "auto",
+        _STATE,
+        "ours: what becomes of SET, LISTEN, temporary tables and their like in transaction and statement mode:"
+        " auto (follows the client, or the client keeps its server), pin (it keeps its server), refuse, off (nothing is done)",
+    )
+    max_prepared_statements: int = _setting(
+        200,
+        Integer(),
+        "named prepared statements kept on a server in transaction and statement mode; 0 = they are not tracked",
+    )
+    max_pinned_connections: int = _setting(
+        0, Integer(), "ours: servers of a pool that clients may keep for their session state; 0 = all but one"
     )
     max_client_conn: int = _setting(
         100, Integer(), "clients at one time, those logging in included; cancel requests and the console are free"

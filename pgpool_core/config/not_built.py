@@ -1,8 +1,7 @@
 """Settings of PgBouncer that this version does not have: known by name, refused unless the value asks for nothing.
 
 A file that spells out PgBouncer's default, or switches a thing off that is not here, loads; any other value is refused, because a
-setting that is read and then ignored is worse than an error. One default is refused all the same: `max_prepared_statements = 200`
-asks for prepared statements that work across servers.
+setting that is read and then ignored is worse than an error.
 Source: PgBouncer docs, "Configuration", release 1.25.2 and what was merged after it.
 """
 
@@ -107,7 +106,6 @@ NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
         "max_db_client_connections": _number("0"),
         "max_user_client_connections": _number("0"),
         "server_round_robin": _flag("0"),
-        "max_prepared_statements": _number("0"),
         "track_extra_parameters": NotBuiltSetting(_IgnoringCase(), ("IntervalStyle",)),
         "pool_idle_timeout": _seconds("0"),
         "autodb_idle_timeout": _seconds("3600"),

@@ -19,6 +19,7 @@ from pgpool_core.config.model import (
     FALLBACK_DATABASE,
     MAX_DATABASE_LEN,
     POOL_MODES,
+    SESSION_STATES,
     Config,
     DatabaseConfig,
     UserConfig,
@@ -106,6 +107,9 @@ class PoolSettings:
     reset_query: bytes
     reset_always: bool
     check_query: bytes
+    session_state: int  # index into SESSION_STATES
+    max_prepared_statements: int
+    max_pinned: int  # 0 = any number
     prewarm: bool  # keep min_pool_size even while no client is logged in
 
 
@@ -220,6 +224,9 @@ def pool_settings(config: Config, key: PoolKey, entry: DatabaseConfig) -> PoolSe
         reset_query=as_bytes(config.server_reset_query),
         reset_always=config.server_reset_query_always,
         check_query=b";" if check == EMPTY_QUERY else as_bytes(check),
+        session_state=SESSION_STATES.index(_first(user.session_state, entry.session_state, config.session_state)),
+        max_prepared_statements=_first(entry.max_prepared_statements, config.max_prepared_statements),
+        max_pinned=_first(entry.max_pinned_connections, config.max_pinned_connections) or max(pool_size - 1, 0),
         prewarm=entry.user == key.user,
     )
 

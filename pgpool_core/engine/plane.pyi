@@ -62,6 +62,9 @@ class Engine:
         reset_query: bytes,
         reset_always: bool,
         check_query: bytes,
+        session_state: int,
+        max_prepared_statements: int,
+        max_pinned: int,
         prewarm: bool,
     ) -> None: ...
     def add_route(self, database: bytes, user: bytes, pool: int) -> None: ...

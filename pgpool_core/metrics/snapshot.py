@@ -80,6 +80,11 @@ class ClientRow:
     close_needed: bool = attrs.field(converter=bool)
     worker: int
     remote_pid: int
+    pins: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    """Why it keeps its server between transactions."""
+    pinned_us: int = 0
+    pin_cause: int = 0
+    """Fingerprint of the statement that did it: the same for texts that differ in their constants only."""
 
 
 @attrs.frozen

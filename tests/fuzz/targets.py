@@ -147,11 +147,11 @@ def settings(data: bytes) -> Hashable:
         del made
         assert block.data == b"".join(name + b"\0" + wanted[name] + b"\0" for name in sorted(wanted))
         assert len(table) <= 2
-    status, sql = settings_probe.replay(None, block)
-    assert status == SETTINGS_OK
+    status, sql, must_wait = settings_probe.replay(None, block)
+    assert (status, must_wait) == (SETTINGS_OK, False)
     assert sql.isascii()
-    assert sql == b"".join(b"SET " + name + b"=" + quoted(wanted[name]) + b";" for name in sorted(wanted))
-    assert settings_probe.replay(block, block) == (SETTINGS_OK, b"")
+    assert sql == b"".join(b'SET "' + name + b'" = ' + quoted(wanted[name]) + b";" for name in sorted(wanted))
+    assert settings_probe.replay(block, block) == (SETTINGS_OK, b"", False)
     assert settings_probe.replay(None, block, len(sql) // 2)[0] == (SETTINGS_TOO_LONG if sql else SETTINGS_OK)
     del block
     assert len(table) == 0

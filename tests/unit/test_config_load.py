@@ -139,11 +139,6 @@ def test_a_bad_value_of_a_setting_that_is_not_built_is_a_bad_value():
     assert problem("[pgbouncer]\npeer_id = x\n").startswith('invalid value "x" for parameter peer_id')
 
 
-def test_prepared_statements_are_not_promised():
-    text = problem("[pgbouncer]\nmax_prepared_statements = 200\n")
-    assert text.endswith("(f.ini:2); leave it out or at 0")
-
-
 def test_no_setting_is_both_built_and_not_built():
     assert not SETTINGS.keys() & NOT_BUILT.keys()
     assert not DATABASE_KEYS.keys() & NOT_BUILT_DATABASE.keys()

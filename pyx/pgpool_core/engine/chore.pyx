@@ -2,9 +2,11 @@
 
 from libc.stdint cimport uint8_t
 
+from pgpool_core.engine.align cimport settings_aligned
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.conn cimport conn_send
+from pgpool_core.engine.ledger cimport ledger_answered, ledger_cleaned
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport client_of, server_free
 from pgpool_core.engine.server_end cimport server_quit
@@ -25,6 +27,8 @@ cdef void server_chore(Worker *w, ServerConn *s, uint8_t chore) noexcept nogil:
     cdef PoolRecord *pool = s.pool
     if chore == CHORE_ROLLBACK:
         n = build_query(w.scratch, SCRATCH_SIZE, <const uint8_t *>"ROLLBACK", 8)
+    elif chore == CHORE_CLEAN:
+        n = build_query(w.scratch, SCRATCH_SIZE, <const uint8_t *>"DISCARD ALL", 11)
     else:
         pthread_mutex_lock(&pool.lock)
         if chore == CHORE_RESET:
@@ -48,9 +52,8 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
     cdef ClientConn *c = client_of(s)
     s.chore = CHORE_NONE
     if chore == CHORE_SETTINGS:
+        settings_aligned(w, s)
         if c != NULL and not s.chore_failed:
-            if s.settings != NULL:
-                s.settings.verified = 1
             block_unref(w.plane.settings, c.settings)
             c.settings = block_ref(w.plane.settings, s.settings)
             if c.holding:
@@ -59,15 +62,25 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
         elif c == NULL and s.seat.state == SV_BEING_CANCELED:
             return server_settle(w, s)
         return False
+    if chore == CHORE_PROBE:
+        if c != NULL:
+            ledger_answered(w, s, c)
+        elif s.seat.state == SV_BEING_CANCELED:
+            return server_settle(w, s)
+        return False
     timer_clear(&w.timers, &s.conn.timer)
     if s.chore_failed:
         if chore == CHORE_CHECK:
             server_quit(w, s, "server_check_query failed")
         elif chore == CHORE_RESET:
             server_quit(w, s, "server_reset_query failed")
+        elif chore == CHORE_CLEAN:
+            server_quit(w, s, "DISCARD ALL failed")
         else:
             server_quit(w, s, "ROLLBACK failed")
         return True
+    if chore == CHORE_CLEAN or (chore == CHORE_RESET and s.pool.reset_is_discard):
+        ledger_cleaned(w, s)
     return server_settle(w, s)
 
 
@@ -93,6 +106,9 @@ cdef bint server_settle(Worker *w, ServerConn *s) noexcept nogil:
     if reset:
         s.was_reset = 1
         server_chore(w, s, CHORE_RESET)
+        return False
+    if s.dirty:
+        server_chore(w, s, CHORE_CLEAN)
         return False
     timer_clear(&w.timers, &s.conn.timer)
     server_free(w, s)

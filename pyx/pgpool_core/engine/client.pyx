@@ -6,15 +6,16 @@ receive buffer to the server; nothing but the headers is looked at.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcpy
 
+from pgpool_core.engine.align cimport settings_align
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_steal
 from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.client_end cimport client_end, client_fatal, protocol_error
-from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_flush, conn_hold, conn_resume, conn_send, counters_of,
-                                      plane_want)
+from pgpool_core.engine.conn cimport SEND_LATER, conn_doom, conn_hold, conn_resume, conn_send, counters_of, plane_want
 from pgpool_core.engine.console cimport console
 from pgpool_core.engine.counters cimport Counters, hist_add
+from pgpool_core.engine.ledger cimport ledger_bind, ledger_refusal, ledger_text, ledger_unseen, ledger_watches
 from pgpool_core.engine.login cimport login_bytes
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport server_free
@@ -24,15 +25,17 @@ from pgpool_core.engine.timers cimport TIMER_NONE, TIMER_QUERY_WAIT, TIMER_STALL
 from pgpool_core.pool.client cimport WAIT_NONE, Client
 from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSED, POOL_GOT, Pool, pool_request
 from pgpool_core.pool.server cimport SV_LOGIN, SV_TESTED, Server
-from pgpool_core.session.replay cimport replay_write
 from pgpool_core.sync.atomic cimport pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32
-from pgpool_core.wire.build cimport build_error, build_query, build_ready
+from pgpool_core.wire.build cimport build_error, build_ready
 from pgpool_core.wire.codes cimport *
-from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends, expect_push
+from pgpool_core.wire.expect cimport EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends, expect_push
 from pgpool_core.wire.scan cimport (CLIENT_MARKS, HEADER_LEN, SCAN_END, SCAN_FOUND, Cursor, Frame, scan_past, scan_to,
                                     scan_whole)
+
+cdef extern from "<string.h>" nogil:
+    size_t strnlen(const char *, size_t)
 
 
 cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
@@ -203,15 +206,9 @@ cdef int request(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
 
 
 cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
-    """`c` has `s` now: replay its settings in front of its bytes, in the same send.
-
-    Values that no server has accepted yet are tried alone first, so that no query runs under wrong settings.
-    """
+    """`c` has `s` now: its settings are replayed in front of its bytes."""
     cdef Counters *k = counters_of(w, c.pool)
     cdef uint64_t waited_us = w.now_us - c.request_us if w.now_us > c.request_us else 0
-    cdef size_t n = 0
-    cdef bint must_wait = False
-    cdef uint8_t *message
     c.state = CL_ACTIVE
     timer_clear(&w.timers, &c.conn.timer)
     k.server_assignments += 1
@@ -220,23 +217,8 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     s.request_us = w.now_us
     s.was_reset = s.error_last = s.canceling = 0
     s.xact_start_us = 0
-    if c.settings == s.settings:
-        return
-    if replay_write(s.settings, c.settings, w.scratch + SCRATCH_SIZE // 2, SCRATCH_SIZE // 2, &n, &must_wait) != 0:
-        client_fatal(w, c, "54000", "settings are too long to be replayed")
-        return
-    if n == 0:
-        return
-    message = w.scratch
-    n = build_query(message, SCRATCH_SIZE // 2, w.scratch + SCRATCH_SIZE // 2, n)
-    if n == 0 or expect_push(&s.expect, EXPECT_CHORE) != EXPECT_OK or not buf_add(&s.conn.out, message, n):
-        conn_doom(w, &c.conn, "out of memory")
-        return
-    s.chore = CHORE_SETTINGS
-    s.chore_failed = 0
-    if must_wait or not c.settings.verified:
-        c.holding = 1
-        conn_flush(w, &s.conn)
+    if c.settings != s.settings:
+        settings_align(w, c, s)
 
 
 cdef inline void query_begins(Worker *w, ServerConn *s, Counters *k) noexcept nogil:
@@ -247,18 +229,54 @@ cdef inline void query_begins(Worker *w, ServerConn *s, Counters *k) noexcept no
             s.xact_start_us = w.now_us
 
 
+cdef bint look(Worker *w, ClientConn *c, ServerConn *s, const Frame *f, const uint8_t *body, size_t have) noexcept nogil:
+    """Have the text of a Query or Parse looked at, or the values of a Bind; False when it must not reach the server."""
+    cdef const uint8_t *text = body
+    if f.body_len > have:
+        ledger_unseen(s)                          # longer than what is kept to be looked at
+        return True
+    if f.type == FE_BIND:
+        ledger_bind(c, s, body, f.body_len)
+        return True
+    if f.type == FE_PARSE:
+        text = <const uint8_t *>memchr(body, 0, f.body_len)
+        if text == NULL:
+            return True                           # PostgreSQL has its own words for that
+        text += 1
+    have = f.body_len - <size_t>(text - body)
+    return ledger_text(w, c, s, text, strnlen(<const char *>text, have), f.type == FE_PARSE)
+
+
+cdef size_t refusal(Worker *w, const Frame *f, const uint8_t *body) noexcept nogil:
+    """What goes to the server in the place of a refused message; it is whole."""
+    if f.type == FE_QUERY:
+        return ledger_refusal(w.scratch, SCRATCH_SIZE, NULL, 0, False)
+    return ledger_refusal(w.scratch, SCRATCH_SIZE, body, strnlen(<const char *>body, f.body_len), True)
+
+
 cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
     """Pass a linked client's bytes on, noting which of them the server will answer."""
     cdef ServerConn *s = <ServerConn *>(<Server *>c.seat.server).owner
     cdef Counters *k = counters_of(w, c.pool)
-    cdef size_t pos = 0
+    cdef size_t pos = 0, sent = 0, length
     cdef Frame f
     cdef int r, pushed = EXPECT_OK
     cdef uint32_t this_one
+    cdef bint watched = ledger_watches(c)
     while True:
         r = scan_to(&c.cur, CLIENT_MARKS, w.plane.max_packet_size, data, n, &pos, &f)
         if r != SCAN_FOUND:
             break
+        if watched and (f.type == FE_QUERY or f.type == FE_PARSE or (f.type == FE_BIND and c.unnamed_flags)):
+            if not scan_whole(&f, n, pos) and f.body_len <= STASH_MAX:
+                break                             # held back until its text is whole
+            if not look(w, c, s, &f, data + pos + HEADER_LEN, n - pos - HEADER_LEN):
+                if c.state != CL_ACTIVE:
+                    return 1
+                conn_send(w, &s.conn, data + sent, pos - sent)
+                length = refusal(w, &f, data + pos + HEADER_LEN)
+                conn_send(w, &s.conn, w.scratch, length)
+                sent = pos + HEADER_LEN + f.body_len
         if f.type == FE_QUERY or f.type == FE_FUNCTION_CALL:
             query_begins(w, s, k)
             pushed = expect_push(&s.expect, EXPECT_QUERY)
@@ -282,7 +300,7 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             break
         scan_past(&c.cur, &f, n, &pos)
     k.received += pos
-    if pos and conn_send(w, &s.conn, data, pos) == SEND_LATER:
+    if pos > sent and conn_send(w, &s.conn, data + sent, pos - sent) == SEND_LATER:
         c.conn.paused = 1
     if r < 0:
         protocol_error(w, c, data + pos)

@@ -6,6 +6,7 @@ from libc.string cimport memcpy, strlen
 
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.conn cimport conn_again, conn_close, conn_send, plane_post
+from pgpool_core.engine.ledger cimport ledger_unpin
 from pgpool_core.engine.login cimport login_end
 from pgpool_core.engine.mailbox cimport MAIL_LOG, Mail
 from pgpool_core.engine.orphan cimport server_orphan
@@ -38,6 +39,7 @@ cdef void detach(Worker *w, ClientConn *c) noexcept nogil:
     elif c.state == CL_ACTIVE and c.seat.server != NULL:
         s = <ServerConn *>(<Server *>c.seat.server).owner
         server_orphan(w, s, c.cur.remain != 0, c.leaving)
+    ledger_unpin(w, c)
     c.holding = 0
 
 
@@ -124,7 +126,8 @@ cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
     free(c.user)
     c.user = NULL
     block_unref(w.plane.settings, c.settings)
-    c.settings = NULL
+    block_unref(w.plane.settings, c.start)
+    c.settings = c.start = NULL
     if c.seat.waiting == WAIT_GRANTED:            # a server is on its way here: the slot waits for it
         c.state = CL_GONE
         return

@@ -42,6 +42,7 @@ cdef dict count(Counters *k):
         "sent": k.sent, "xact_us": k.xact_us, "query_us": k.query_us, "wait_us": k.wait_us,
         "client_parses": k.client_parses, "server_parses": k.server_parses, "binds": k.binds,
         "client_logins": k.client_logins, "steals": k.steals, "handoffs": k.handoffs,
+        "probes": k.probes, "pins": k.pins, "state_refusals": k.state_refusals,
         "wait": histogram(&k.wait), "query": histogram(&k.query), "xact": histogram(&k.xact),
         "login": histogram(&k.login),
     }
@@ -86,6 +87,13 @@ cdef tuple log_letter(LogRecord *line):
             line.text.decode("utf-8", "replace"), fields)
 
 
+PINS = (
+    (PIN_SAID, "session_state = pin"), (PIN_PREPARED, "prepared statement"), (PIN_CURSOR, "cursor with hold"),
+    (PIN_LISTEN, "listen"), (PIN_TEMPORARY, "temporary object"), (PIN_LOCK, "advisory lock"), (PIN_LOAD, "load"),
+    (PIN_UNKNOWN, "state not known"),
+)
+
+
 cdef list client_rows(ClientRow *rows, uint32_t n):
     cdef uint32_t i
     cdef ClientRow *r
@@ -105,7 +113,8 @@ cdef list client_rows(ClientRow *rows, uint32_t n):
             "addr": address(&r.peer), "port": r.peer.port, "local_addr": address(&r.local), "local_port": r.local.port,
             "connect_us": r.connect_us, "request_us": r.request_us, "wait_us": r.wait_us, "link": r.link,
             "application_name": r.application_name.decode("utf-8", "replace"), "close_needed": False,
-            "worker": r.worker, "remote_pid": r.peer.pid,
+            "worker": r.worker, "remote_pid": r.peer.pid, "pins": [name for bit, name in PINS if r.pins & bit],
+            "pinned_us": r.pinned_us, "pin_cause": r.pin_cause,
         })
     return found
 

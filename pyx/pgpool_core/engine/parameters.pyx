@@ -7,7 +7,8 @@ from pgpool_core.auth.startup cimport Startup, startup_next_param, startup_parse
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client_end cimport client_fatal, with_name
 from pgpool_core.engine.records cimport *
-from pgpool_core.session.settings cimport SETTINGS_OK, Block, block_ref, block_unref, block_with, setting_tracked
+from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, block_ref, block_unref, block_with, setting_name,
+                                           setting_tracked)
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.span cimport Span, same, text_span
 
@@ -20,7 +21,6 @@ cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogi
     cdef Startup s
     cdef Span name, value, canonical
     cdef uint32_t at
-    cdef Block *fresh
     startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
     pthread_mutex_lock(&c.pool.lock)
     c.settings = block_ref(w.plane.settings, c.pool.defaults)
@@ -30,19 +30,34 @@ cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogi
         if same(name, text_span("user")) or same(name, text_span("database")) \
                 or same(name, text_span("replication")) or (name.len > 5 and memcmp(name.at, b"_pq_.", 5) == 0):
             continue
-        if setting_tracked(name, &canonical):
-            if block_with(w.plane.settings, c.settings, canonical, value, &fresh) != SETTINGS_OK:
-                with_name(w, c, "54000", "startup parameter is too long: ", name, "")
+        if ignored(w.plane, name) and not setting_tracked(name, &canonical):
+            continue
+        if same(name, text_span("options")):
+            if options(w, c, value) != 0:
                 return -1
-            block_unref(w.plane.settings, c.settings)
-            c.settings = fresh
-        elif not ignored(w.plane, name):
-            if same(name, text_span("options")):
-                if options(w, c, value) != 0:
-                    return -1
-            else:
-                with_name(w, c, "08P01", "unsupported startup parameter: ", name, "")
-                return -1
+        elif choose(w, c, name, value, "unsupported startup parameter: ") != 0:
+            return -1
+    c.start = block_ref(w.plane.settings, c.settings)
+    return 0
+
+
+cdef int choose(Worker *w, ClientConn *c, Span name, Span value, const char *refusal) noexcept nogil:
+    """The client begins with `name` at `value`; -1 when it has been refused.
+
+    With session_state = off only the tracked settings follow a client, and any other is refused, as PgBouncer does.
+    """
+    cdef uint8_t[MAX_NAME_LEN] room
+    cdef Span canonical
+    cdef Block *fresh
+    if not setting_tracked(name, &canonical) and (
+            c.pool.session_state == SESSION_OFF or setting_name(name, room, &canonical) != SETTINGS_OK):
+        with_name(w, c, "08P01", refusal, name, "")
+        return -1
+    if block_with(w.plane.settings, c.settings, canonical, value, &fresh) != SETTINGS_OK:
+        with_name(w, c, "54000", "startup parameter is too long: ", name, "")
+        return -1
+    block_unref(w.plane.settings, c.settings)
+    c.settings = fresh
     return 0
 
 
@@ -66,7 +81,6 @@ cdef int options(Worker *w, ClientConn *c, Span text) noexcept nogil:
     cdef bint after_c = False
     cdef Span name, value, canonical
     cdef const uint8_t *equals
-    cdef Block *fresh
     while True:
         while at < text.len and (text.at[at] == 0x20 or text.at[at] == 0x09):
             at += 1
@@ -98,12 +112,9 @@ cdef int options(Worker *w, ClientConn *c, Span text) noexcept nogil:
         value.at = equals + 1
         value.len = <uint32_t>(name.at + name.len - value.at)
         name.len = <uint32_t>(equals - name.at)
-        if setting_tracked(name, &canonical):
-            if block_with(w.plane.settings, c.settings, canonical, value, &fresh) == SETTINGS_OK:
-                block_unref(w.plane.settings, c.settings)
-                c.settings = fresh
-        elif not ignored(w.plane, name):
-            with_name(w, c, "08P01", "unsupported startup parameter in options: ", name, "")
+        if ignored(w.plane, name) and not setting_tracked(name, &canonical):
+            continue
+        if choose(w, c, name, value, "unsupported startup parameter in options: ") != 0:
             return -1
     if after_c:
         client_fatal(w, c, "08P01",

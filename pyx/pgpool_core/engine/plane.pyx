@@ -187,7 +187,8 @@ cdef class Engine:
     def configure_pool(self, uint32_t pool, *, uint8_t mode, uint32_t pool_size, uint32_t min_pool_size,
                        uint32_t reserve_pool_size, uint64_t reserve_pool_timeout_us, uint64_t query_wait_timeout_us,
                        uint64_t server_check_delay_us, uint64_t server_lifetime_us, uint64_t server_idle_timeout_us,
-                       bytes reset_query, bint reset_always, bytes check_query, bint prewarm):
+                       bytes reset_query, bint reset_always, bytes check_query, uint8_t session_state,
+                       uint32_t max_prepared_statements, uint32_t max_pinned, bint prewarm):
         """Set or change what holds for one pool."""
         cdef PoolRecord *record = record_of(self.plane, pool)
         cdef PoolSettings *s = &record.pool.settings
@@ -207,6 +208,10 @@ cdef class Engine:
         set_text(&record.reset_query, reset_query)
         set_text(&record.check_query, check_query)
         record.reset_always = reset_always
+        record.reset_is_discard = reset_query.strip(b" ;").upper() == b"DISCARD ALL"
+        record.session_state = session_state
+        record.max_prepared = max_prepared_statements
+        record.max_pinned = max_pinned
         pthread_mutex_unlock(&record.lock)
         plane_want(self.plane)
 

@@ -14,6 +14,7 @@ from pgpool_core.engine.timers cimport Timer, Timers
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport Pool, PoolSet
 from pgpool_core.pool.server cimport Server
+from pgpool_core.session.probe cimport Names
 from pgpool_core.session.settings cimport Block, Settings
 from pgpool_core.sync.mutex cimport pthread_mutex_t
 from pgpool_core.wire.expect cimport Expect
@@ -52,6 +53,22 @@ cdef enum:
     CHORE_CHECK = 2               # server_check_query
     CHORE_ROLLBACK = 3            # ends the transaction of a client that has left
     CHORE_RESET = 4               # server_reset_query
+    CHORE_PROBE = 5               # asks what a client has left in the session
+    CHORE_CLEAN = 6               # DISCARD ALL, behind a client whose session state was not replayed
+
+    SESSION_OFF = 0               # session_state
+    SESSION_AUTO = 1
+    SESSION_PIN = 2
+    SESSION_REFUSE = 3
+
+    PIN_SAID = 1                  # why a client keeps its server: session_state = pin
+    PIN_PREPARED = 2              # SQL's PREPARE
+    PIN_CURSOR = 4                # WITH HOLD
+    PIN_LISTEN = 8
+    PIN_TEMPORARY = 16
+    PIN_LOCK = 32                 # advisory
+    PIN_LOAD = 64
+    PIN_UNKNOWN = 128             # the probe failed
 
     SERVER_ADOPT = 1              # notes to the worker of a server, one bit each
     SERVER_CLOSE = 2
@@ -110,6 +127,11 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     Buf error                     # ErrorResponse for clients while no server can be had
     uint64_t error_until_us
     uint8_t reset_always
+    uint8_t reset_is_discard      # the reset query is DISCARD ALL
+    uint8_t session_state         # SESSION_*
+    uint32_t max_prepared         # named statements kept on a server; 0 = they are not tracked
+    uint32_t max_pinned           # 0 = any number
+    uint32_t pinned               # clients that keep their server; atomic
 
 
 cdef struct ClientConn:
@@ -118,12 +140,17 @@ cdef struct ClientConn:
     Cursor cur
     PoolRecord *pool              # borrowed; NULL until routed, and for the console
     Block *settings               # held
+    Block *start                  # held: what it began with, which RESET goes back to
     LoginRecord *login            # owned; NULL after login
     char *user                    # owned: the name it logged in with; NULL before the startup packet
     uint64_t id
     uint64_t connect_us
     uint64_t request_us
     uint32_t secret               # of its cancel key
+    uint32_t pins                 # PIN_*: why it keeps its server between transactions
+    uint32_t unnamed_flags        # SQL_* of its last unnamed Parse, where they matter
+    uint64_t pinned_us            # since when
+    uint64_t pin_cause            # fingerprint of the text that did it
     uint32_t scanned              # bytes of `held` known to hold no message that asks for an answer
     pgpool_peer peer
     uint8_t state                 # CL_*
@@ -142,6 +169,7 @@ cdef struct ServerConn:
     Expect expect
     PoolRecord *pool
     Block *settings               # as it stands now; held
+    Block *wanted                 # held: how it stands when the replay under way has been answered
     ServerConn *note_next
     ServerConn *freed_next
     uint32_t notes                # SERVER_*, atomic
@@ -165,6 +193,13 @@ cdef struct ServerConn:
     uint8_t swallowing            # the rest of the current message is not the client's
     uint8_t error_last            # the last message forwarded was an ErrorResponse
     uint8_t was_reset
+    uint8_t dirty                 # a client has left state that nothing but DISCARD ALL takes away
+    uint8_t probed_parts          # PROBE_* of the question under way
+    uint32_t suspect              # SQL_*: what texts since the last probe may have left
+    uint32_t probing              # the same of the texts before it, while it is under way
+    uint64_t cause                # fingerprint of the first of them
+    Names *names                  # owned; NULL until a text names a setting
+    Buf answer                    # to the probe, as it comes
     uint8_t canceling             # its orphaned query is to be cancelled
 
 

@@ -18,6 +18,9 @@ cdef struct ClientRow:            # plain bytes; goes to control by mail
     uint64_t connect_us
     uint64_t request_us
     uint64_t wait_us
+    uint64_t pinned_us            # since when it keeps its server; 0 = it does not
+    uint64_t pin_cause
+    uint32_t pins                 # PIN_*
     PoolRecord *pool
     uint32_t worker
     uint8_t state                 # CL_*

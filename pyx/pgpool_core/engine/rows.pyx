@@ -38,6 +38,10 @@ cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nog
     if c.state == CL_ACTIVE and c.seat.server != NULL:
         row.link = (<ServerConn *>(<Server *>c.seat.server).owner).id
     application_name(c.settings, row.application_name)
+    if c.pins:
+        row.pins = c.pins
+        row.pinned_us = c.pinned_us
+        row.pin_cause = c.pin_cause
     if c.user != NULL:
         memcpy(row.user, c.user, strlen(c.user))
 

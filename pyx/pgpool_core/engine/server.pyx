@@ -3,12 +3,14 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
+from pgpool_core.engine.buf cimport buf_add
 from pgpool_core.engine.chore cimport chore_done, server_settle
 from pgpool_core.engine.client cimport client_granted, client_released
 from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not_again, conn_resume, conn_send,
                                       counters_of, worker_wake)
 from pgpool_core.engine.counters cimport Counters, hist_add
+from pgpool_core.engine.ledger cimport MAX_ANSWER, ledger_keeps, ledger_part
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server_end cimport server_close, server_quit
 from pgpool_core.pool.client cimport Client
@@ -48,6 +50,9 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     if s.cur.remain and s.swallowing:
         pos = start = s.cur.remain if s.cur.remain < n else n
         s.cur.remain -= <uint32_t>pos
+        if s.chore == CHORE_PROBE and not keep(s, data, pos):
+            server_quit(w, s, "out of memory")
+            return 1
         if s.cur.remain:
             return 0
     while True:
@@ -117,6 +122,9 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             break
         scan_past(&s.cur, &f, n, &pos)
         if swallow:
+            if s.chore == CHORE_PROBE and not keep(s, data + start, pos - start):
+                server_quit(w, s, "out of memory")
+                return 1
             start = pos
     if c != NULL and not swallow and pos > start:
         forwarded(w, s, c, k, data + start, pos - start)
@@ -134,11 +142,16 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if c.leaving:
                 conn_doom(w, &c.conn, "client close request")
         else:
-            done(w, s, c)
-            return 1
+            if done(w, s, c):
+                return 1
     elif c.leaving and s.expect.owed == 0 and c.state == CL_ACTIVE:
         conn_doom(w, &c.conn, "client close request")
     return s.conn.paused
+
+
+cdef inline bint keep(ServerConn *s, const uint8_t *data, size_t n) noexcept nogil:
+    """Keep a stretch of the answer to a probe; what is beyond MAX_ANSWER only counts as too much."""
+    return s.answer.len > MAX_ANSWER or buf_add(&s.answer, data, n)
 
 
 cdef void forwarded(Worker *w, ServerConn *s, ClientConn *c, Counters *k, const uint8_t *data, size_t n) noexcept nogil:
@@ -148,22 +161,28 @@ cdef void forwarded(Worker *w, ServerConn *s, ClientConn *c, Counters *k, const 
         s.conn.paused = 1
 
 
-cdef void done(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
+cdef bint done(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     """The transaction is over and nothing is owed: the client goes on without, the server goes back with this turn.
 
-    Not at once: a send to the next server between the sends to clients would let the kernel switch tasks more often.
+    False when the client keeps the server. Not at once: a send to the next server between the sends to clients would let the kernel switch tasks more often.
     """
-    if pgpool_load32(&s.cancels) or s.pool.reset_always:
+    if s.suspect | c.pins:
+        if c.leaving:
+            ledger_part(w, s, c)
+        elif ledger_keeps(w, s, c):
+            return False
+    if pgpool_load32(&s.cancels) or s.pool.reset_always or s.dirty:
         pool_unlink(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)
         client_released(w, c)
         server_settle(w, s)
-        return
+        return True
     s.seat.client = NULL
     c.seat.server = NULL
     s.conn.paused = 1
     s.freed_next = w.freed
     w.freed = s
     client_released(w, c)
+    return True
 
 
 cdef void servers_go_back(Worker *w) noexcept nogil:
@@ -209,8 +228,10 @@ cdef void parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body
                                               and memcmp(old.at, value.at, value.len) == 0):
             conn_send(w, &c.conn, body - HEADER_LEN, n + HEADER_LEN)
         return
-    block_unref(w.plane.settings, c.settings)
-    c.settings = block_ref(w.plane.settings, fresh)
+    if block_with(w.plane.settings, c.settings, canonical, value, &fresh) == SETTINGS_OK:
+        fresh.verified |= c.settings.verified
+        block_unref(w.plane.settings, c.settings)
+        c.settings = fresh
 
 
 cdef void failed(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n) noexcept nogil:

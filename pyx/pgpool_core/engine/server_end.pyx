@@ -7,6 +7,7 @@ from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport conn_again, conn_close, conn_doom, conn_send, plane_post, plane_want
+from pgpool_core.engine.ledger cimport ledger_free
 from pgpool_core.engine.mailbox cimport MAIL_SERVER_CLOSED, Mail
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport client_of
@@ -86,9 +87,11 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     conn_close(w, &s.conn)
     expect_free(&s.expect)
     block_unref(w.plane.settings, s.settings)
-    s.settings = NULL
+    block_unref(w.plane.settings, s.wanted)
+    s.settings = s.wanted = NULL
     free(s.host)
     s.host = NULL
+    ledger_free(s)
     plan_gone(w.plane.set, &s.seat, w.now_us)
     pthread_mutex_lock(&w.plane.server_lock)
     slot_release(&w.plane.servers, &s.conn.head)

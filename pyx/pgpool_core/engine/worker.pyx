@@ -279,7 +279,8 @@ cdef void worker_close(Worker *w) noexcept nogil:
             free(c.user)
             c.user = NULL
             block_unref(w.plane.settings, c.settings)
-            c.settings = NULL
+            block_unref(w.plane.settings, c.start)
+            c.settings = c.start = NULL
             c.conn.head.live = 0
 
 

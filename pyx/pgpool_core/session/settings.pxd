@@ -46,5 +46,6 @@ cdef int setting_name(Span name, uint8_t *out, Span *canonical) noexcept nogil
 cdef Block *block_ref(Settings *table, Block *block) noexcept nogil
 cdef void block_unref(Settings *table, Block *block) noexcept nogil
 cdef int block_with(Settings *table, Block *base, Span name, Span value, Block **out) noexcept nogil
+cdef bint put_setting(Settings *table, Block **block, Span name, Span value) noexcept nogil
 cdef bint block_get(const Block *block, Span name, Span *value) noexcept nogil
 cdef uint32_t block_entry(const Block *block, uint32_t at, Span *name, Span *value) noexcept nogil

@@ -214,6 +214,16 @@ cdef int block_with(Settings *table, Block *base, Span name, Span value, Block *
     return SETTINGS_OK if out[0] != NULL else SETTINGS_NO_MEMORY
 
 
+cdef bint put_setting(Settings *table, Block **block, Span name, Span value) noexcept nogil:
+    """Have `*block`, held by the caller, be as block_with says; False, and nothing changed, when that cannot be."""
+    cdef Block *fresh
+    if block_with(table, block[0], name, value, &fresh) != SETTINGS_OK:
+        return False
+    block_unref(table, block[0])
+    block[0] = fresh
+    return True
+
+
 cdef bint block_get(const Block *block, Span name, Span *value) noexcept nogil:
     """The value of `name`; borrowed from `block`."""
     cdef uint32_t at = 0

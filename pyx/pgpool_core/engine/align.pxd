@@ -1,0 +1,7 @@
+"""Making a server stand as its client wants it."""
+
+from pgpool_core.engine.records cimport ClientConn, ServerConn, Worker
+
+
+cdef void settings_aligned(Worker *w, ServerConn *s) noexcept nogil
+cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil

@@ -1,0 +1,69 @@
+"""Making a server stand as its client wants it; see align.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport free, malloc
+
+from pgpool_core.engine.buf cimport buf_add
+from pgpool_core.engine.client_end cimport client_fatal
+from pgpool_core.engine.conn cimport conn_doom, conn_flush
+from pgpool_core.engine.records cimport *
+from pgpool_core.session.replay cimport REPLAY_OK, replay_bound, replay_write
+from pgpool_core.session.settings cimport Block, block_entry, block_ref, block_unref, put_setting, setting_tracked
+from pgpool_core.wire.be cimport store_be32
+from pgpool_core.wire.codes cimport FE_QUERY
+from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK, expect_push
+from pgpool_core.wire.scan cimport HEADER_LEN
+from pgpool_core.wire.span cimport Span
+
+
+cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
+    """Put the replay of the client's settings into the server's `out`: it goes with the client's bytes, in front of them.
+
+    Values that no server has accepted yet, and roles, are tried alone first, so that no query runs under wrong ones.
+    """
+    cdef size_t bound = replay_bound(s.settings, c.settings)
+    cdef size_t n = 0
+    cdef bint must_wait = False
+    cdef bint fits
+    cdef uint8_t[HEADER_LEN] head
+    cdef uint8_t *sql = w.scratch
+    if bound > SCRATCH_SIZE:
+        sql = <uint8_t *>malloc(bound)
+    fits = sql != NULL and replay_write(s.settings, c.settings, sql, bound, &n, &must_wait) == REPLAY_OK
+    if fits and n:
+        head[0] = FE_QUERY
+        store_be32(head + 1, <uint32_t>(4 + n + 1))
+        fits = (buf_add(&s.conn.out, head, HEADER_LEN) and buf_add(&s.conn.out, sql, n)
+                and buf_add(&s.conn.out, <const uint8_t *>b"\0", 1))
+    if bound > SCRATCH_SIZE:
+        free(sql)
+    if not fits or (n and expect_push(&s.expect, EXPECT_CHORE) != EXPECT_OK):
+        client_fatal(w, c, "53200", "out of memory")
+        return
+    if n == 0:
+        return
+    s.chore = CHORE_SETTINGS
+    s.chore_failed = 0
+    block_unref(w.plane.settings, s.wanted)
+    s.wanted = block_ref(w.plane.settings, c.settings)
+    if must_wait or not c.settings.verified:
+        c.holding = 1
+        conn_flush(w, &s.conn)
+
+
+cdef void settings_aligned(Worker *w, ServerConn *s) noexcept nogil:
+    """The replay has been answered: `s` stands as wanted, with PostgreSQL's own spelling of what it has reported."""
+    cdef Block *now = s.wanted
+    cdef Span name, value, canonical
+    cdef uint32_t at = 0
+    s.wanted = NULL
+    if s.chore_failed or now == NULL:
+        block_unref(w.plane.settings, now)        # nothing of it has been done
+        return
+    while at < s.settings.len:
+        at = block_entry(s.settings, at, &name, &value)
+        if setting_tracked(name, &canonical) and not put_setting(w.plane.settings, &now, canonical, value):
+            s.seat.close_needed = 1               # we no longer know how it stands
+    now.verified = 1
+    block_unref(w.plane.settings, s.settings)
+    s.settings = now

@@ -1,0 +1,32 @@
+"""The session state of clients in transaction and statement mode: what follows them, and what keeps them on a server.
+
+The text of a statement tells what it may leave behind (`session.sqlscan`); a transaction that may have left something
+is followed by one question to PostgreSQL (`session.probe`). Settings go into the client's block and are replayed on
+whatever server it gets next. Everything else *pins* the client: it keeps its server until the state is gone.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from pgpool_core.engine.records cimport SESSION_OFF, ClientConn, ServerConn, Worker
+from pgpool_core.pool.pool cimport MODE_SESSION
+
+
+cdef enum:
+    MAX_ANSWER = 1 << 22          # bytes of a probe's answer; more is not understood
+
+
+cdef inline bint ledger_watches(ClientConn *c) noexcept nogil:
+    """Whether texts of `c` are looked at."""
+    return c.pool.session_state != SESSION_OFF and c.pool.pool.settings.mode != MODE_SESSION
+
+
+cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *text, size_t n, bint is_parse) noexcept nogil
+cdef void ledger_unseen(ServerConn *s) noexcept nogil
+cdef void ledger_bind(ClientConn *c, ServerConn *s, const uint8_t *body, size_t n) noexcept nogil
+cdef bint ledger_keeps(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
+cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
+cdef void ledger_part(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
+cdef void ledger_unpin(Worker *w, ClientConn *c) noexcept nogil
+cdef void ledger_cleaned(Worker *w, ServerConn *s) noexcept nogil
+cdef void ledger_free(ServerConn *s) noexcept nogil
+cdef size_t ledger_refusal(uint8_t *out, size_t cap, const uint8_t *name, size_t name_len, bint is_parse) noexcept nogil

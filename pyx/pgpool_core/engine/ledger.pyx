@@ -1,0 +1,380 @@
+"""Session state of clients; see ledger.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, strlen
+
+from pgpool_core.engine.align cimport settings_align
+from pgpool_core.engine.buf cimport buf_bytes, buf_free
+from pgpool_core.engine.client_end cimport client_fatal
+from pgpool_core.engine.conn cimport conn_send, counters_of
+from pgpool_core.engine.records cimport *
+from pgpool_core.session.probe cimport *
+from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, block_entry, block_get, block_ref,
+                                           block_unref, put_setting, setting_name, setting_tracked)
+from pgpool_core.session.sqlscan cimport *
+from pgpool_core.session.sqltoken cimport READ_TRAILING, READ_UNKNOWN
+from pgpool_core.sync.atomic cimport pgpool_add32
+from pgpool_core.wire.be cimport store_be32
+from pgpool_core.wire.build cimport build_query
+from pgpool_core.wire.codes cimport FE_PARSE
+from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK, expect_push
+from pgpool_core.wire.span cimport Span, same, text_span
+
+cdef enum:
+    # What may leave something behind, what may take it away again, and what is refused by session_state = refuse.
+    LEAVES = (SQL_SETS | SQL_LISTENS | SQL_PREPARES | SQL_EXECUTES | SQL_TEMPS | SQL_HOLDS | SQL_ADVISORY | SQL_LOADS
+              | SQL_DISCARDS | SQL_OPAQUE)
+    TAKES = SQL_UNLISTENS | SQL_CLOSES | SQL_UNLOCKS | SQL_DEALLOCATES | SQL_DISCARDS
+    REFUSED = SQL_SETS | SQL_LISTENS | SQL_PREPARES | SQL_TEMPS | SQL_HOLDS | SQL_ADVISORY | SQL_LOADS
+
+
+cdef uint64_t fingerprint(const uint8_t *text, size_t n) noexcept nogil:
+    """A number for the shape of a text: constants left out, so that it shows no data. FNV-1a."""
+    cdef uint64_t h = <uint64_t>14695981039346656037
+    cdef size_t i = 0
+    cdef uint8_t b
+    while i < n:
+        b = text[i]
+        i += 1
+        if b == 0x27:                             # the inside of '...'
+            while i < n and text[i] != 0x27:
+                i += 1
+            i += 1
+        elif 0x30 <= b <= 0x39:
+            b = 0x30
+            while i < n and 0x30 <= text[i] <= 0x39:
+                i += 1
+        elif 0x41 <= b <= 0x5A:
+            b |= 0x20
+        h = (h ^ b) * <uint64_t>1099511628211
+    return h
+
+
+cdef bint only_reported(const SqlScan *scan) noexcept nogil:
+    """One SET of a setting whose changes PostgreSQL reports: the report says all, rollback included."""
+    cdef Span canonical
+    if scan.flags & (LEAVES | TAKES) != SQL_SETS:
+        return False
+    if scan.proved == PROVED_SET:
+        return scan.value_kind != VALUE_DEFAULT and not scan.name_quoted and setting_tracked(scan.name, &canonical)
+    return scan.proved == PROVED_SET_NAMES and scan.value_kind != VALUE_DEFAULT \
+        or scan.proved == PROVED_SET_TIME_ZONE and scan.value_kind == VALUE_STRING
+
+
+cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *text, size_t n, bint is_parse) noexcept nogil:
+    """Look at a text on its way to `s`; False when it is to be refused."""
+    cdef SqlScan scan
+    cdef uint32_t flags
+    scan_sql(text, n, READ_UNKNOWN | READ_TRAILING, &scan)
+    flags = scan.flags
+    if flags & SQL_LOCAL_SET:
+        flags &= ~<uint32_t>(SQL_SETS | SQL_LOCAL_SET)
+    if c.pins & PIN_TEMPORARY and scan.verb != VERB_SELECT and scan.verb != VERB_INSERT and scan.verb != VERB_UPDATE \
+            and scan.verb != VERB_DELETE and scan.verb != VERB_BEGIN and scan.verb != VERB_COMMIT:
+        flags |= SQL_TEMPS                        # DROP TABLE looks the same for every table
+    if not flags & LEAVES and not (flags & TAKES and c.pins):
+        if is_parse:
+            c.unnamed_flags = 0
+        return True
+    if c.pool.session_state == SESSION_REFUSE and flags & REFUSED:
+        counters_of(w, c.pool).state_refusals += 1
+        return False
+    if only_reported(&scan) and c.pool.session_state != SESSION_PIN:
+        return True
+    if is_parse:
+        c.unnamed_flags = flags
+    suspect(s, flags, text, n)
+    if c.pool.session_state == SESSION_PIN:
+        pin(w, c, c.pins | PIN_SAID)
+    return True
+
+
+cdef void suspect(ServerConn *s, uint32_t flags, const uint8_t *text, size_t n) noexcept nogil:
+    """Remember that something may be left on `s`, and the settings that are named."""
+    s.suspect |= flags
+    if s.cause == 0 and text != NULL:
+        s.cause = fingerprint(text, n)
+    if text != NULL and flags & (SQL_SETS | SQL_OPAQUE | SQL_EXECUTES):
+        if s.names == NULL:
+            s.names = <Names *>calloc(1, sizeof(Names))
+        if s.names != NULL:
+            names_find(s.names, text, n)
+
+
+cdef void ledger_unseen(ServerConn *s) noexcept nogil:
+    """A text that is too long to be looked at goes to `s`."""
+    suspect(s, SQL_OPAQUE, NULL, 0)
+
+
+cdef void ledger_bind(ClientConn *c, ServerConn *s, const uint8_t *body, size_t n) noexcept nogil:
+    """Values for a text that may set something: `set_config($1, $2, false)` has the name of the setting here."""
+    if c.unnamed_flags:
+        suspect(s, c.unnamed_flags, body, n)
+
+
+cdef uint8_t parts_of(const ServerConn *s, const ClientConn *c) noexcept nogil:
+    """Which questions the suspicions ask for; 0 when they turn out to be none."""
+    cdef uint32_t f = s.suspect
+    cdef uint8_t parts = 0
+    if f & (SQL_OPAQUE | SQL_EXECUTES | SQL_DISCARDS):
+        return PROBE_ALL
+    if f & SQL_SETS:
+        parts |= PROBE_SETTINGS
+    if f & (SQL_PREPARES | SQL_DEALLOCATES):
+        parts |= PROBE_PREPARED
+    if f & (SQL_HOLDS | SQL_CLOSES):
+        parts |= PROBE_CURSORS
+    if f & (SQL_LISTENS | SQL_UNLISTENS):
+        parts |= PROBE_LISTENS
+    if f & SQL_TEMPS:
+        parts |= PROBE_TEMPORARY
+    if f & (SQL_ADVISORY | SQL_UNLOCKS):
+        parts |= PROBE_LOCKS
+    return parts
+
+
+cdef void pin(Worker *w, ClientConn *c, uint32_t pins) noexcept nogil:
+    """`c` keeps its server for these reasons; none lets it go."""
+    cdef PoolRecord *pool = c.pool
+    cdef uint32_t before = c.pins
+    cdef uint32_t others
+    c.pins = pins
+    if pins and not before:
+        c.pinned_us = w.now_us
+        counters_of(w, pool).pins += 1
+        others = pgpool_add32(&pool.pinned, 1)
+        if pool.max_pinned and others > pool.max_pinned:
+            client_fatal(w, c, "53400", "too many clients keep a server for their session state (max_pinned_connections)")
+    elif before and not pins:
+        pgpool_add32(&pool.pinned, -1)
+
+
+cdef bint ledger_keeps(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
+    """A transaction has ended and something may be left: True while `c` keeps `s`."""
+    cdef uint8_t parts
+    if s.suspect:
+        if c.pool.session_state == SESSION_PIN:
+            s.suspect = 0
+            return True
+        parts = parts_of(s, c)
+        if s.suspect & SQL_LOADS:
+            pin(w, c, c.pins | PIN_LOAD)
+        if parts:
+            ask(w, s, c, parts)
+            return True
+        s.suspect = 0
+    if c.pins and c.settings != s.settings:
+        settings_align(w, c, s)
+        conn_send(w, &s.conn, w.scratch, 0)
+    return c.pins != 0
+
+
+cdef void ask(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept nogil:
+    """Send the probe; its answer is kept in `s.answer` and read in ledger_answered."""
+    cdef Names none
+    cdef size_t n
+    none.len = none.count = none.overflow = 0
+    n = probe_write(parts, s.settings, s.names if s.names != NULL else &none, w.scratch + SCRATCH_SIZE // 2,
+                    SCRATCH_SIZE // 2)
+    s.probing = s.suspect
+    s.probed_parts = parts
+    s.suspect = 0
+    s.chore_failed = 0
+    if n:
+        n = build_query(w.scratch, SCRATCH_SIZE // 2, w.scratch + SCRATCH_SIZE // 2, n)
+    if n == 0 or expect_push(&s.expect, EXPECT_CHORE) != EXPECT_OK:
+        unknown(w, s, c)
+        return
+    counters_of(w, c.pool).probes += 1
+    s.chore = CHORE_PROBE
+    conn_send(w, &s.conn, w.scratch, n)
+
+
+cdef void unknown(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
+    """What is left cannot be found out: `c` keeps `s` for good."""
+    s.probing = 0
+    pin(w, c, c.pins | PIN_UNKNOWN)
+
+
+cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
+    """The probe has been answered: bring the client's block and its pins in line with what PostgreSQL said."""
+    cdef Found found
+    cdef Block *now = NULL
+    cdef size_t at = 0
+    cdef uint32_t pins = 0
+    cdef int r
+    cdef bint fine = not s.chore_failed and s.answer.len <= MAX_ANSWER
+    if s.probed_parts & PROBE_SETTINGS:
+        now = tracked_part(w, s.settings)
+        fine = fine and now != NULL
+    while fine:
+        r = probe_next(buf_bytes(&s.answer), s.answer.len, &at, &found)
+        if r != PROBE_ROW:
+            fine = r == PROBE_END
+            break
+        if found.kind == FOUND_SETTING or found.kind == FOUND_NAMED:
+            fine = note_setting(w, c, &found, &now)
+        else:
+            pins |= pin_of(found.kind)
+    if fine and now != NULL:
+        fine = stands(w, s, c, now)
+    block_unref(w.plane.settings, now)
+    buf_free(&s.answer)
+    if s.names != NULL:
+        s.names.len = s.names.count = s.names.overflow = 0
+    if not fine:
+        unknown(w, s, c)
+        return
+    if pins & ~c.pins:
+        c.pin_cause = s.cause
+    s.cause = 0
+    s.probing = 0
+    pin(w, c, pins | (c.pins & ~asked_pins(s.probed_parts)))
+
+
+cdef uint32_t pin_of(uint8_t kind) noexcept nogil:
+    if kind == FOUND_PREPARED:
+        return PIN_PREPARED
+    if kind == FOUND_CURSOR:
+        return PIN_CURSOR
+    if kind == FOUND_LISTEN:
+        return PIN_LISTEN
+    if kind == FOUND_TEMPORARY:
+        return PIN_TEMPORARY
+    if kind == FOUND_LOCK:
+        return PIN_LOCK
+    return PIN_UNKNOWN
+
+
+cdef uint32_t asked_pins(uint8_t parts) noexcept nogil:
+    """The pins about which a probe with these parts has the last word."""
+    cdef uint32_t pins = 0
+    if parts & PROBE_PREPARED:
+        pins |= PIN_PREPARED
+    if parts & PROBE_CURSORS:
+        pins |= PIN_CURSOR
+    if parts & PROBE_LISTENS:
+        pins |= PIN_LISTEN
+    if parts & PROBE_TEMPORARY:
+        pins |= PIN_TEMPORARY
+    if parts & PROBE_LOCKS:
+        pins |= PIN_LOCK
+    return pins
+
+
+cdef bint note_setting(Worker *w, ClientConn *c, const Found *found, Block **now) noexcept nogil:
+    """One row about a setting: put it into `*now` where it is something of this session's."""
+    cdef uint8_t[MAX_NAME_LEN] room
+    cdef Span name, user
+    if found.value.at == NULL or now[0] == NULL or setting_name(found.name, room, &name) != SETTINGS_OK:
+        return True                               # no such setting
+    if found.kind == FOUND_NAMED:
+        user.at = buf_bytes(&c.pool.user)
+        user.len = c.pool.user.len
+        if same(name, text_span("role")) and same(found.value, text_span("none")):
+            return True
+        if same(name, text_span("session_authorization")) and same(found.value, user):
+            return True
+    return put_setting(w.plane.settings, now, name, found.value)
+
+
+cdef Block *tracked_part(Worker *w, Block *block) noexcept nogil:
+    """`block` without anything that is not tracked; held for the caller. NULL when memory is short."""
+    cdef Block *part = block_ref(w.plane.settings, block)
+    cdef Span name, value, canonical, nothing
+    cdef uint32_t at = 0
+    nothing.at = NULL
+    nothing.len = 0
+    while at < block.len:
+        at = block_entry(block, at, &name, &value)
+        if not setting_tracked(name, &canonical) and not put_setting(w.plane.settings, &part, name, nothing):
+            block_unref(w.plane.settings, part)
+            return NULL
+    return part
+
+
+cdef bint is_set(ServerConn *s, Span name) noexcept nogil:
+    """Whether the answer says that the session has set `name`."""
+    cdef Found found
+    cdef size_t at = 0
+    while probe_next(buf_bytes(&s.answer), s.answer.len, &at, &found) == PROBE_ROW:
+        if found.kind == FOUND_SETTING and same(found.name, name):
+            return True
+    return False
+
+
+cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept nogil:
+    """`s` stands at `now`. So does `c`, but what it has reset goes back to what it began with."""
+    cdef Block *own = block_ref(w.plane.settings, now)
+    cdef Span name, value, other
+    cdef uint32_t at = 0
+    cdef bint said
+    while c.start != NULL and at < c.start.len:
+        at = block_entry(c.start, at, &name, &value)
+        if setting_tracked(name, &other):
+            said = is_set(s, name)
+        else:
+            said = block_get(now, name, &other)
+        if not said and not put_setting(w.plane.settings, &own, name, value):
+            block_unref(w.plane.settings, own)
+            return False
+    now.verified = own.verified = 1
+    block_unref(w.plane.settings, s.settings)
+    s.settings = block_ref(w.plane.settings, now)
+    block_unref(w.plane.settings, c.settings)
+    c.settings = own
+    return True
+
+
+cdef void ledger_part(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
+    """`c` leaves `s`: what it may have left there has to be cleaned away before anybody else comes."""
+    if s.suspect or s.probing or c.pins:
+        s.dirty = 1
+    if c.pins & (PIN_LOAD | PIN_UNKNOWN) or s.suspect & SQL_LOADS:
+        s.seat.close_needed = 1                   # nothing unloads a library
+    s.suspect = s.probing = 0
+    s.cause = 0
+    ledger_unpin(w, c)
+
+
+cdef void ledger_unpin(Worker *w, ClientConn *c) noexcept nogil:
+    """`c` has no server to keep any more."""
+    if c.pins:
+        pin(w, c, 0)
+
+
+cdef void ledger_cleaned(Worker *w, ServerConn *s) noexcept nogil:
+    """DISCARD ALL has run: no setting of a client's is left, but those that PostgreSQL has reported."""
+    cdef Block *part = tracked_part(w, s.settings)
+    s.dirty = 0
+    if part == NULL:
+        s.seat.close_needed = 1
+        return
+    block_unref(w.plane.settings, s.settings)
+    s.settings = part
+
+
+cdef void ledger_free(ServerConn *s) noexcept nogil:
+    """The end of `s`."""
+    free(s.names)
+    s.names = NULL
+    buf_free(&s.answer)
+
+
+cdef size_t ledger_refusal(uint8_t *out, size_t cap, const uint8_t *name, size_t name_len, bint is_parse) noexcept nogil:
+    """A Query or Parse in whose place PostgreSQL itself raises the error, so that its transaction fails as it should."""
+    cdef const char *text = ("DO $$BEGIN RAISE EXCEPTION 'this statement would leave state in the session"
+                             " (session_state = refuse)' USING ERRCODE = '0A000';END$$")
+    cdef size_t n = strlen(text)
+    if not is_parse:
+        return build_query(out, cap, <const uint8_t *>text, n)
+    if 1 + 4 + name_len + 1 + n + 1 + 2 > cap:
+        return 0
+    out[0] = FE_PARSE
+    store_be32(out + 1, <uint32_t>(4 + name_len + 1 + n + 1 + 2))
+    memcpy(out + 5, name, name_len)
+    out[5 + name_len] = 0
+    memcpy(out + 6 + name_len, text, n)
+    out[6 + name_len + n] = out[7 + name_len + n] = out[8 + name_len + n] = 0
+    return 9 + name_len + n

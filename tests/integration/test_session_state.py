@@ -1,0 +1,285 @@
+"""Session state in transaction mode: each client has its own, on whatever server; the same tests run on PostgreSQL itself.
+
+With a pool of one server, two clients take turns on it: what leaks is seen by the other at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from pgpool_core.testing import Message, ScriptedPeer, frontend
+from tests.conftest import PoolerFactory, Target
+from tests.peers import letters, logged_in, values
+
+SAME = pytest.mark.parametrize("target", ["direct", "pgpool_core"], indirect=True)
+ONE_SERVER = pytest.mark.pooler(default_pool_size=1)
+TWO_SERVERS = pytest.mark.pooler(default_pool_size=2)
+
+SETTING_TEXTS = {
+    "a number": ("set work_mem = '77MB'", "show work_mem", b"77MB"),
+    "a list": ('set search_path = "$user", pg_catalog, "a b"', "show search_path", b'"$user", pg_catalog, "a b"'),
+    "an empty list": ("set search_path = ''", "show search_path", b'""'),
+    "of our own": ("set app.tenant = 'it''s \\'", "select current_setting('app.tenant')", b"it's \\"),
+    "beyond ASCII": ("set app.city = 'Łódź'", "select current_setting('app.city')", "Łódź".encode()),
+    "by a function": ("select set_config('app.f', 'x', false)", "select current_setting('app.f')", b"x"),
+    "in a block": (
+        "do $$begin perform set_config('app.d', 'y', false); end$$",
+        "select current_setting('app.d')",
+        b"y",
+    ),
+    "characteristics": (
+        "set session characteristics as transaction isolation level serializable",
+        "show transaction_isolation",
+        b"serializable",
+    ),
+    "between comments": ("/* a /* b */ c */ SeT -- x\n statement_timeout\tTO 9000", "show statement_timeout", b"9s"),
+    "several": ("set work_mem = '1MB'; set lock_timeout = 5; select 1", "show lock_timeout", b"5ms"),
+    "long": (f"set app.long = '{'l' * 20000}'", "select nullif(length(current_setting('app.long')), 0)", b"20000"),
+}
+
+
+def codes(messages: Sequence[Message]) -> list[str]:
+    """The SQLSTATE of every ErrorResponse."""
+    return [message.fields["C"] for message in messages if message.type == b"E"]
+
+
+async def one_value(client: ScriptedPeer, sql: str) -> bytes | None:
+    return values(await client.query(sql))[0][0]
+
+
+@SAME
+@ONE_SERVER
+@pytest.mark.parametrize(("text", "ask", "value"), SETTING_TEXTS.values(), ids=SETTING_TEXTS.keys())
+async def test_a_setting_is_its_clients_own(target: Target, text: str, ask: str, value: bytes) -> None:
+    async with logged_in(target) as one, logged_in(target) as two:
+        before = await two.query(ask)
+        assert not codes(await one.query(text))
+        for _ in range(2):
+            assert await one_value(one, ask) == value
+            after = await two.query(ask)
+            assert values(after) in (values(before), [[b""]], [[None]])
+
+
+@SAME
+@ONE_SERVER
+async def test_what_is_rolled_back_is_not_kept_and_what_was_there_is(target: Target) -> None:
+    async with logged_in(target) as one, logged_in(target) as two:
+        await one.query("set work_mem = '10MB'")
+        await one.query("begin")
+        await one.query("set work_mem = '11MB'")
+        await one.query("savepoint s")
+        await one.query("set work_mem = '12MB'")
+        await one.query("rollback to s")
+        assert await one_value(one, "show work_mem") == b"11MB"
+        await one.query("rollback")
+        assert await one_value(two, "show work_mem") == b"4MB"
+        assert await one_value(one, "show work_mem") == b"10MB"
+        assert codes(await one.query("set work_mem = '13MB'; select 1/0")) == ["22012"]
+        assert await one_value(two, "show work_mem") == b"4MB"
+        assert await one_value(one, "show work_mem") == b"10MB"
+
+
+@SAME
+@ONE_SERVER
+async def test_set_local_ends_with_its_transaction(target: Target) -> None:
+    async with logged_in(target) as one, logged_in(target) as two:
+        await one.query("begin; set local work_mem = '10MB'")
+        assert await one_value(one, "show work_mem") == b"10MB"
+        await one.query("commit")
+        assert await one_value(two, "show work_mem") == b"4MB"
+        assert await one_value(one, "show work_mem") == b"4MB"
+
+
+@SAME
+@ONE_SERVER
+@pytest.mark.parametrize("text", ["reset work_mem", "set work_mem to default", "reset all", "discard all"])
+async def test_reset_goes_back_to_what_the_client_began_with(target: Target, text: str) -> None:
+    began = {"work_mem": "7MB", "TimeZone": "Asia/Tokyo", "options": "-c lock_timeout=123"}
+    async with logged_in(target, parameters=began) as one, logged_in(target) as two:
+        assert await one_value(one, "show work_mem") == b"7MB"
+        assert await one_value(one, "show lock_timeout") == b"123ms"
+        await one.query("set work_mem = '8MB'")
+        await one.query("set TimeZone = 'UTC'")
+        assert await one_value(two, "show work_mem") == b"4MB"
+        assert await one_value(one, "show work_mem") == b"8MB"
+        await one.query(text)
+        assert await one_value(two, "show work_mem") == b"4MB"
+        assert await one_value(one, "show work_mem") == b"7MB"
+        expected = b"Asia/Tokyo" if "all" in text else b"UTC"
+        assert await one_value(one, "show TimeZone") == expected
+        assert await one_value(one, "show lock_timeout") == b"123ms"
+        assert await one_value(two, "show lock_timeout") == b"0"
+
+
+@SAME
+@ONE_SERVER
+@pytest.mark.parametrize("what", ["role", "session authorization"])
+async def test_a_role_never_reaches_another_client(target: Target, what: str) -> None:
+    async with logged_in(target, "boss") as one, logged_in(target, "boss") as two:
+        assert not codes(await one.query(f"set {what} app"))
+        for _ in range(2):
+            assert await one_value(one, "select current_user") == b"app"
+            assert await one_value(two, "select current_user") == b"boss"
+        await one.query(f"reset {what}")
+        assert await one_value(one, "select current_user") == b"boss"
+
+
+@SAME
+@ONE_SERVER
+async def test_settings_in_the_extended_protocol(target: Target) -> None:
+    set_it = (
+        frontend.parse("select set_config($1, $2, false)")
+        + frontend.bind(values=[b"app.name", b"value"])
+        + frontend.execute()
+        + frontend.sync()
+    )
+    async with logged_in(target) as one, logged_in(target) as two:
+        await one.send(set_it)
+        assert letters(await one.until("Z")) == "12DCZ"
+        assert values(await two.query("select current_setting('app.name', true)")) in ([[None]], [[b""]])
+        assert await one_value(one, "select current_setting('app.name', true)") == b"value"
+
+
+PINS = {
+    "temporary table": ("create temp table mine (a int)", "insert into mine values (1)", "drop table mine"),
+    "temporary view": ("create temporary view mine as select 1", "select * from mine", "drop view mine"),
+    "made by select into": ("select 1 as a into temp mine", "insert into mine values (1)", "drop table mine"),
+    "prepared statement": ("prepare p as select 1", "execute p", "deallocate p"),
+    "lock": ("select pg_advisory_lock(7)", "select 1", "select pg_advisory_unlock(7)"),
+    "lock in a block": (
+        "do 'begin perform pg_advisory_lock_shared(7); end'",
+        "select 1",
+        "select pg_advisory_unlock_all()",
+    ),
+    "listen": ("listen news", "select 1", "unlisten *"),
+}
+
+
+@SAME
+@TWO_SERVERS
+@pytest.mark.parametrize(("text", "use", "end"), PINS.values(), ids=PINS.keys())
+async def test_a_client_keeps_its_server_until_the_state_is_gone(target: Target, text: str, use: str, end: str) -> None:
+    async with logged_in(target) as one, logged_in(target) as two, logged_in(target) as three:
+        assert not codes(await one.query(text))
+        pid = await one_value(one, "select pg_backend_pid()")
+        for _ in range(3):
+            for other in (two, three):
+                assert await one_value(other, "select pg_backend_pid()") != pid
+            assert not codes(await one.query(use))
+            assert await one_value(one, "select pg_backend_pid()") == pid
+        assert not codes(await one.query(end))
+        if not target.is_direct:
+            await one.query("select 1")
+            await two.query("begin")
+            await three.query("begin")
+            assert pid in (
+                await one_value(two, "select pg_backend_pid()"),
+                await one_value(three, "select pg_backend_pid()"),
+            )
+
+
+@SAME
+@TWO_SERVERS
+async def test_a_cursor_with_hold_keeps_its_client_where_it_is(target: Target) -> None:
+    async with logged_in(target) as one, logged_in(target) as two:
+        await one.query("begin")
+        await one.query("declare c cursor with hold for select generate_series(1, 9)")
+        await one.query("commit")
+        assert values(await one.query("fetch 2 from c")) == [[b"1"], [b"2"]]
+        assert codes(await two.query("fetch 2 from c")) == ["34000"]
+        assert values(await one.query("fetch 2 from c")) == [[b"3"], [b"4"]]
+        await one.query("close c")
+        assert codes(await one.query("fetch 2 from c")) == ["34000"]
+
+
+@SAME
+@ONE_SERVER
+@pytest.mark.parametrize("text", [text for text, *_ in PINS.values()], ids=PINS.keys())
+async def test_who_leaves_leaves_nothing_behind(target: Target, text: str) -> None:
+    async with logged_in(target) as one:
+        assert not codes(await one.query(text))
+        await one.query("set work_mem = '99MB'")
+    async with logged_in(target) as two:
+        assert await one_value(two, "show work_mem") == b"4MB"
+        assert await one_value(two, "select count(*) from pg_prepared_statements") == b"0"
+        assert await one_value(two, "select count(*) from pg_listening_channels()") == b"0"
+        assert await one_value(two, "select pg_try_advisory_lock(7)") == b"t"
+        assert codes(await two.query("select * from mine")) == ["42P01"]
+
+
+@SAME
+@ONE_SERVER
+async def test_a_temporary_table_that_ends_with_its_transaction_keeps_nobody(target: Target) -> None:
+    async with logged_in(target) as one, logged_in(target) as two:
+        await one.query("begin; create temp table mine on commit drop as select 1 as a; commit")
+        assert await one_value(two, "select 1") == b"1"
+
+
+async def test_as_many_as_may_be_pinned_and_no_more(pooler: PoolerFactory) -> None:
+    one_left = pooler(default_pool_size=2, max_pinned_connections=1)
+    async with logged_in(one_left) as one, logged_in(one_left) as two, logged_in(one_left) as three:
+        assert not codes(await one.query("listen a"))
+        await two.send(frontend.query("listen a"))
+        await two.expect("C")
+        await two.expect("Z")
+        await two.expect_error("53400")
+        await two.expect_end()
+        assert await one_value(three, "select 1") == b"1"
+        assert await one_value(one, "select 1") == b"1"
+
+
+async def test_pins_are_shown(pooler: PoolerFactory) -> None:
+    target = pooler(default_pool_size=3, admin_users="app")
+    async with logged_in(target, application_name="pinned") as one, logged_in(target, database="pgbouncer") as console:
+        assert values(await console.query("show pins")) == []
+        await one.query("create temp table mine (a int); listen news")
+        pid = await one_value(one, "select pg_backend_pid()")
+        ((database, user, _, _, name, reasons, fingerprint, _, server_pid, _, _),) = values(
+            await console.query("show pins")
+        )
+        assert (database, user, name, server_pid) == (b"app", b"app", b"pinned", pid)
+        assert reasons == b"listen, temporary object"
+        assert fingerprint is not None and len(fingerprint) == 16
+        await one.query("drop table mine")
+        await one.query("unlisten news")
+        await one.query("select 1")
+        assert values(await console.query("show pins")) == []
+
+
+async def test_off_is_pgbouncers_way(pooler: PoolerFactory) -> None:
+    off = pooler(default_pool_size=1, session_state="off")
+    async with logged_in(off) as one, logged_in(off) as two:
+        await one.query("set work_mem = '77MB'")
+        assert await one_value(two, "show work_mem") == b"77MB"
+
+
+async def test_refuse_says_so_inside_the_transaction(pooler: PoolerFactory) -> None:
+    strict = pooler(default_pool_size=1, session_state="refuse")
+    async with logged_in(strict) as one:
+        assert codes(await one.query("set work_mem = '77MB'")) == ["0A000"]
+        await one.query("begin")
+        assert codes(await one.query("create temp table mine (a int)")) == ["0A000"]
+        assert codes(await one.query("select 1")) == ["25P02"]
+        await one.query("rollback")
+        assert not codes(await one.query("begin; set local work_mem = '77MB'; commit"))
+        await one.send(frontend.parse("listen news") + frontend.bind() + frontend.execute() + frontend.sync())
+        answer = await one.until("Z")
+        assert (letters(answer), codes(answer)) == ("12EZ", ["0A000"])
+        assert await one_value(one, "select 1") == b"1"
+
+
+async def test_pin_keeps_the_client_where_it_is(pooler: PoolerFactory) -> None:
+    simple = pooler(default_pool_size=2, session_state="pin")
+    async with logged_in(simple) as one, logged_in(simple) as two:
+        await one.query("set work_mem = '77MB'")
+        pid = await one_value(one, "select pg_backend_pid()")
+        for _ in range(3):
+            assert await one_value(two, "select pg_backend_pid()") != pid
+            assert await one_value(two, "show work_mem") == b"4MB"
+        assert await one_value(one, "show work_mem") == b"77MB"
+    async with logged_in(simple) as three, logged_in(simple) as four:
+        await three.query("begin")
+        await four.query("begin")
+        assert [await one_value(who, "show work_mem") for who in (three, four)] == [b"4MB", b"4MB"]
