@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from itertools import repeat
 from typing import Any
 
-from pgpool_core_probes import auth_probe, settings_probe, wire_probe
+from pgpool_core_probes import auth_probe, settings_probe, sqlscan_probe, wire_probe
 from tests.unit.expect_model import CHORE, COPY_END, NONE, QUERY, SYNC, ExpectModel
 
 Target = Callable[[bytes], Hashable]
@@ -164,6 +164,38 @@ def quoted(value: bytes) -> bytes:
     return b"E'" + doubled.replace(b"\\", b"\\\\") + b"'" if b"\\" in value else b"'" + doubled + b"'"
 
 
+def sqlscan(data: bytes) -> Hashable:
+    """A text of SQL; the first byte chooses how to read it. What is flagged stays so when more statements follow."""
+    if not data:
+        return None
+    reading, text = data[0] & 7, data[1:]
+    found = sqlscan_probe.scan(text, reading)
+    flags, proved = found["flags"], found["proved"]
+    assert (found["verb"] == "none") == (found["statements"] == 0)
+    assert "local_set" not in flags or "sets" in flags
+    assert ("calls" in flags) == bool(found["calls"] or found["calls_overflow"])
+    assert len(set(found["calls"])) == len(found["calls"])
+    if proved is None:
+        assert not (found["name"] or found["value"] or found["local"] or found["value_kind"])
+    else:
+        assert found["statements"] == 1
+        assert proved.split()[0] == found["verb"]
+        again = sqlscan_probe.scan(b" /*;*/ " + text.removesuffix(b";"), reading)
+        assert (again["proved"], again["name"]) == (proved, found["name"])
+    more = sqlscan_probe.scan(b"LISTEN a;" + text, reading)["flags"]
+    assert flags | {"listens"} == more, "one statement hides nothing of the next"
+    if not reading & sqlscan_probe.TRAILING:
+        one = sqlscan_probe.scan(text, sqlscan_probe.STANDARD)["flags"]
+        other = sqlscan_probe.scan(text, sqlscan_probe.BACKSLASHES)["flags"]
+        both = sqlscan_probe.scan(text, sqlscan_probe.UNKNOWN)["flags"]
+        assert (one | other) - {"local_set", "calls"} == both - {"local_set", "calls"}
+    for kind, token, closed in sqlscan_probe.tokens(text, reading):
+        assert 1 <= kind <= 9
+        assert token and (closed or text.endswith(token) or reading & sqlscan_probe.TRAILING)
+        sqlscan_probe.fold(token)
+    return flags, proved, found["value_kind"], found["statements"] > 1, reading > 1
+
+
 TARGETS: dict[str, Target] = {
     "scan_client": scan_client,
     "scan_server": scan_server,
@@ -171,4 +203,5 @@ TARGETS: dict[str, Target] = {
     "startup": startup,
     "login": login,
     "settings": settings,
+    "sqlscan": sqlscan,
 }
