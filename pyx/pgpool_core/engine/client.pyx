@@ -285,7 +285,8 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             pushed = expect_push(&s.expect, EXPECT_SYNC)
             s.open_group = 0
         elif f.type == FE_COPY_DONE or f.type == FE_COPY_FAIL:
-            pushed = expect_copy_ends(&s.expect)
+            if s.expect.copying or s.expect.owed or s.open_group:    # else its COPY has failed, and the server drops it
+                pushed = expect_copy_ends(&s.expect)
         elif f.type == FE_TERMINATE:
             c.leaving = 1
             break
