@@ -80,10 +80,10 @@ class ClientRow:
     close_needed: bool = attrs.field(converter=bool)
     worker: int
     remote_pid: int
-    pins: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    pins: tuple[str, ...] = attrs.field(converter=tuple)
     """Why it keeps its server between transactions."""
-    pinned_us: int = 0
-    pin_cause: int = 0
+    pinned_us: int
+    pin_cause: int
     """Fingerprint of the statement that did it: the same for texts that differ in their constants only."""
 
 

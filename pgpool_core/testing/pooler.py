@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from signal import SIGHUP, SIGTERM
 from typing import Literal, Self
@@ -123,7 +123,8 @@ class PoolerProcess:
             return
         self.spawn()
         try:
-            self.process.wait_for_listener(self._listening_at())
+            for place in self._listening_at():
+                self.process.wait_for_listener(place)
         except ProcessFailed:
             self.process.stop(SIGTERM, timeout_s=1.0)
             raise
@@ -171,10 +172,11 @@ class PoolerProcess:
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _listening_at(self) -> tuple[str, int] | Path:
+    def _listening_at(self) -> Iterator[tuple[str, int] | Path]:
         if self.settings.get("listen_addr", self.host):
-            return self.host, self.port
-        return self.unix_dir / f".s.PGSQL.{self.port}"
+            yield self.host, self.port
+        if self.settings.get("unix_socket_dir", self.unix_dir) == self.unix_dir:
+            yield self.unix_dir / f".s.PGSQL.{self.port}"
 
     def _write(self, path: Path, text: str) -> None:
         path.write_text(text)

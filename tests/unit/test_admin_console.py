@@ -49,6 +49,8 @@ COLUMNS = {
         maxwait_us i, pool_mode t, load_balance_hosts t""",
     "CLIENTS": SOCKET_COLUMNS,
     "SERVERS": SOCKET_COLUMNS,
+    "PINS": """database t, user t, addr t, port i, application_name t, reasons t, fingerprint t, age_s i, server_pid i,
+        client_id i, server_id i""",
     "DATABASES": """name t, host t, port i, database t, force_user t, pool_size i, min_pool_size i, reserve_pool_size i,
         server_lifetime i, pool_mode t, load_balance_hosts t, max_connections i, current_connections i,
         max_client_connections i, current_client_connections i, paused i, disabled i""",
@@ -74,7 +76,8 @@ def link(number: int, pool_id: int, state: str, **values: Any) -> dict[str, Any]
     row: dict[str, Any] = {"id": number, "pool": pool_id, "state": state, "user": "ann", "database": "app"}
     row |= {"addr": "10.0.0.8", "port": 50000, "local_addr": "10.0.0.1", "local_port": 6432, "worker": 0}
     row |= {"connect_us": NOW_US - 100 * SECOND, "request_us": NOW_US - 2 * SECOND, "wait_us": 0, "link": 0}
-    return row | {"application_name": "", "close_needed": False, "remote_pid": 0} | values
+    row |= {"application_name": "", "close_needed": False, "remote_pid": 0, "pins": [], "pinned_us": 0, "pin_cause": 0}
+    return row | values
 
 
 def counted(**values: Any) -> dict[str, Any]:

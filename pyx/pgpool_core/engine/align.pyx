@@ -5,7 +5,7 @@ from libc.stdlib cimport free, malloc
 
 from pgpool_core.engine.buf cimport buf_add
 from pgpool_core.engine.client_end cimport client_fatal
-from pgpool_core.engine.conn cimport conn_doom, conn_flush
+from pgpool_core.engine.conn cimport conn_flush
 from pgpool_core.engine.records cimport *
 from pgpool_core.session.replay cimport REPLAY_OK, replay_bound, replay_write
 from pgpool_core.session.settings cimport Block, block_entry, block_ref, block_unref, put_setting, setting_tracked

@@ -5,7 +5,7 @@ is followed by one question to PostgreSQL (`session.probe`). Settings go into th
 whatever server it gets next. Everything else *pins* the client: it keeps its server until the state is gone.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t
 
 from pgpool_core.engine.records cimport SESSION_OFF, ClientConn, ServerConn, Worker
 from pgpool_core.pool.pool cimport MODE_SESSION

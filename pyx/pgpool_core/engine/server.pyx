@@ -17,7 +17,7 @@ from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, POOL_GRANTED, pool_release,
                                     pool_take_idle, pool_unlink)
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, SV_TESTED
-from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_get, block_ref, block_unref, block_with,
+from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_get, block_unref, block_with,
                                            setting_tracked)
 from pgpool_core.sync.atomic cimport pgpool_cas_ptr, pgpool_load32, pgpool_load_ptr
 from pgpool_core.wire.build cimport build_error
