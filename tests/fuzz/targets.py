@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from itertools import repeat
 from typing import Any
 
-from pgpool_core_probes import auth_probe, settings_probe, sqlscan_probe, wire_probe
+from pgpool_core_probes import auth_probe, settings_probe, sqlscan_probe, statements_probe, wire_probe
 from tests.unit.expect_model import CHORE, COPY_END, NONE, QUERY, SYNC, ExpectModel
 
 Target = Callable[[bytes], Hashable]
@@ -22,6 +22,7 @@ SCAN_END = 0
 PLAIN, MD5, SCRAM = 2, 3, 4
 LOGIN_OK, LOGIN_MORE = 0, 1
 SETTINGS_OK, SETTINGS_TOO_LONG = 0, -1
+PLAN_PASS, PLAN_SEND, PLAN_NEED_MORE, PLAN_WAIT, PLAN_TOO_LONG = 0, 1, 2, 3, -1
 NAMES = (
     b"DateStyle",
     b"IntervalStyle",
@@ -196,6 +197,76 @@ def sqlscan(data: bytes) -> Hashable:
     return flags, proved, found["value_kind"], found["statements"] > 1, reading > 1
 
 
+def _whole(data: bytes) -> list[bytes]:
+    """The messages that `data` begins with, whatever is in them."""
+    found = []
+    while len(data) >= 5 and 4 <= (length := struct.unpack("!I", data[1:5])[0]) < len(data):
+        found.append(data[: length + 1])
+        data = data[length + 1 :]
+    return found
+
+
+def _drain(server: statements_probe.Server) -> None:
+    server.request()
+    while server.groups[0] < server.groups[1]:
+        server.ready()
+
+
+def statements(data: bytes) -> Hashable:
+    """A client's messages after a byte of settings: first lengths that lie, then two servers that take what they like.
+
+    The client moves to the other server after a Sync; a server answers whatever is due, or an error.
+    """
+    if not data:
+        return None
+    limit, texts = 1 + data[0] % 3, statements_probe.Texts()
+    client = statements_probe.Client(texts)
+    servers = [statements_probe.Server(texts), statements_probe.Server(texts)]
+    seen = []
+    for have in range(5, min(len(data) - 1, 40)):
+        if data[1:2] in (b"B", b"D", b"C", b"P") and data[2:6] >= b"\0\0\0\4":
+            trial = statements_probe.Server(texts)
+            early = trial.plan(statements_probe.Client(texts), data[1 : 1 + have], limit=limit)
+            assert early[0] in (PLAN_PASS, PLAN_SEND, PLAN_NEED_MORE, PLAN_TOO_LONG)
+            assert early[2] <= have
+    for message in _whole(data[1:]):
+        server = servers[0]
+        if message[:1] in (b"P", b"B", b"D", b"C"):
+            verdict, pieces, skip, _ = server.plan(client, message, limit=limit, encoding=data[0] & 8)
+            assert verdict in (PLAN_PASS, PLAN_SEND, PLAN_WAIT, PLAN_TOO_LONG)
+            sent = pieces + message[skip:]
+            assert sum(map(len, _whole(sent))) == len(sent), "no message has a wrong length"
+            seen.append((message[:1], verdict, len(_whole(sent))))
+        elif message[:1] == b"1":
+            seen.append((b"1", server.answer(0x31)))
+        elif message[:1] == b"3":
+            seen.append((b"3", server.answer(0x33)))
+        elif message[:1] == b"E":
+            verdict, instead = server.failure(message[5:], 512)
+            assert _whole(instead) == ([instead] if instead else [])
+            seen.append((b"E", verdict))
+        elif message[:1] == b"X":
+            server.orphan(client)
+            seen.append((b"X", server.answer(0x31)))
+            _drain(server)
+            client = statements_probe.Client(texts)
+        elif message[:1] == b"S":
+            server.request()
+            if data[0] & 16:
+                server.struck(1)
+            else:
+                server.ready()
+            if server.owed_len == 0:
+                servers.reverse()
+    for server in servers:
+        _drain(server)
+        assert server.owed_len == 0
+        assert server.count == server.entries == len(server.here())
+    assert client.stands() == client.planned()
+    assert client.count() == len(client.stands())
+    return tuple(seen[:5])
+
+
 TARGETS: dict[str, Target] = {
     "scan_client": scan_client,
     "scan_server": scan_server,
@@ -204,4 +275,5 @@ TARGETS: dict[str, Target] = {
     "login": login,
     "settings": settings,
     "sqlscan": sqlscan,
+    "statements": statements,
 }

@@ -1,0 +1,108 @@
+"""Reading errors about prepared statements; see failure.pxd.
+
+PostgreSQL is told by its SQLSTATE, the routine that raised the error, and our own names, never by a translated text.
+Source: PostgreSQL's src/backend/commands/prepare.c and src/backend/utils/cache/plancache.c.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp
+
+from pgpool_core.statements.names cimport Name
+from pgpool_core.statements.owed cimport (OWED_PARSE, OWED_PARSE_OURS, OWED_USE, OwedEntry, owed_at)
+from pgpool_core.statements.prepared cimport Planted, prepared_find, prepared_is, prepared_settle
+from pgpool_core.statements.rewrite cimport ErrorFields, error_fields, find_server_name, put_error
+from pgpool_core.statements.text cimport EPOCH_NEVER, text_outdate
+from pgpool_core.wire.span cimport Span
+
+
+cdef inline bint says(Span span, const char *text, uint32_t n) noexcept nogil:
+    return span.len == n and memcmp(span.at, text, n) == 0
+
+
+cdef inline uint32_t marks_at_head(Owed *q) noexcept nogil:
+    """How many Binds and Describes may have been answered, or be failing, before the next answer to a Parse or Close."""
+    cdef uint32_t n = 0
+    while n < q.len and owed_at(q, n).kind == OWED_USE:
+        n += 1
+    return n
+
+
+cdef void outdate_used(Owed *q, Prepared *set) noexcept nogil:
+    """The failing message is one of the marks at the head: all their plans are made anew."""
+    cdef uint32_t i
+    cdef Planted *planted
+    for i in range(marks_at_head(q)):
+        planted = prepared_find(set, owed_at(q, i).id)
+        if planted != NULL:
+            text_outdate(planted.statement)
+
+
+cdef Name *name_missed(Owed *q, uint64_t id) noexcept nogil:
+    """What the client calls the statement that a Bind or Describe has not found."""
+    cdef uint32_t i
+    for i in range(marks_at_head(q)):
+        if owed_at(q, i).id == id:
+            return owed_at(q, i).name
+    return NULL
+
+
+cdef Name *name_taken(Owed *q, uint64_t id) noexcept nogil:
+    """What the client calls the statement that a Parse has found there: its own Parse, or ours for what is behind it."""
+    cdef uint32_t i
+    cdef OwedEntry *e
+    for i in range(marks_at_head(q), q.len):
+        e = owed_at(q, i)
+        if e.group != owed_at(q, 0).group:
+            break
+        if e.id == id and e.name != NULL:
+            return e.name
+    return NULL
+
+
+cdef void correct(Owed *q, Prepared *set, uint64_t id, bint exists) noexcept nogil:
+    """The server has, or has not, what we thought that it has not, or has; believed only where a message of ours asked."""
+    cdef Planted *planted = prepared_find(set, id)
+    cdef uint32_t marks = marks_at_head(q)
+    cdef uint32_t i
+    cdef bint asked = False
+    if planted == NULL:
+        return
+    if exists:                                    # and the error was not the one that OWED_AGAIN is there for
+        asked = marks < q.len and owed_at(q, marks).id == id \
+            and OWED_PARSE <= owed_at(q, marks).kind <= OWED_PARSE_OURS
+    else:
+        for i in range(marks):
+            asked = asked or owed_at(q, i).id == id
+    if asked:
+        prepared_is(set, planted, exists, EPOCH_NEVER)
+        prepared_settle(set, planted)
+
+
+cdef int failure_read(Owed *q, Prepared *set, const uint8_t *body, uint32_t n, uint8_t *out, size_t cap,
+                      size_t *out_len) noexcept nogil:
+    """Judge an ErrorResponse in an answer to extended messages; on FAILURE_RENAMED `out` has the whole message.
+
+    A server that has lost our statements behind our back (DEALLOCATE ALL inside a function) is known to have lost them
+    after this.
+    """
+    cdef ErrorFields fields
+    cdef uint64_t id = 0
+    cdef Name *name
+    cdef Span called
+    cdef bint exists
+    if not error_fields(body, n, &fields):
+        return FAILURE_OTHER
+    if says(fields.sqlstate, "0A000", 5) and says(fields.routine, "RevalidateCachedQuery", 21):
+        outdate_used(q, set)
+        return FAILURE_OUTDATED
+    exists = says(fields.sqlstate, "42P05", 5)
+    if not exists and not says(fields.sqlstate, "26000", 5) or not find_server_name(fields.message, &id):
+        return FAILURE_OTHER
+    name = name_taken(q, id) if exists else name_missed(q, id)
+    correct(q, set, id, exists)
+    if name == NULL:
+        return FAILURE_OTHER
+    called.at = name.text
+    called.len = name.len
+    out_len[0] = put_error(out, cap, body, n, id, called)
+    return FAILURE_RENAMED if out_len[0] else FAILURE_OTHER

@@ -1,0 +1,291 @@
+"""Planning a client's message; see outgoing.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from pgpool_core.sync.atomic cimport pgpool_load64
+from pgpool_core.statements.names cimport MAX_NAMES, Name, name_plan, name_settle, names_add, names_find
+from pgpool_core.statements.owed cimport (OWED_AGAIN, OWED_CLOSE, OWED_CLOSE_OURS, OWED_KNOWN, OWED_OK, OWED_PARSE,
+                                          OWED_PARSE_OURS, Owed, owed_pass, owed_push, owed_reserve, owed_unsure,
+                                          owed_use)
+from pgpool_core.statements.prepared cimport (Planted, Prepared, prepared_add, prepared_find, prepared_oldest,
+                                              prepared_plan, prepared_settle, prepared_touch)
+from pgpool_core.statements.rewrite cimport (NAME_BROKEN, NAME_FOUND, NAME_NEED_MORE, NAME_NONE, NamePlace,
+                                             name_like_ours, name_place, parse_text_ok, put_close, put_parse_head,
+                                             put_renamed)
+from pgpool_core.statements.text cimport (MAX_TEXT_LEN, NOWHERE, Statement, text_intern, text_unref)
+from pgpool_core.wire.codes cimport FE_CLOSE, FE_PARSE
+from pgpool_core.wire.scan cimport HEADER_LEN, Frame
+
+cdef enum:
+    PUSHES_MOST = EVICT_MOST + 4  # closes, ours, the client's, a mark
+
+
+cdef struct Planning:             # one message being planned
+    const Ends *ends
+    const Frame *frame
+    const uint8_t *body
+    uint32_t have                 # bytes of the body that are there
+    NamePlace place
+    Name *name                    # the client's; NULL when it has none of that name
+    Outgoing *out
+    uint32_t used                 # bytes of out.head
+    uint32_t shown                # of these, the ones that are in a piece
+
+
+cdef inline void show(Planning *p) noexcept nogil:
+    """What has been written into the head becomes a piece."""
+    cdef Outgoing *out = p.out
+    if p.used > p.shown:
+        out.pieces[out.n_pieces].at = out.head + p.shown
+        out.pieces[out.n_pieces].len = p.used - p.shown
+        out.n_pieces += 1
+        p.shown = p.used
+
+
+cdef inline void show_text(Planning *p, Statement *statement) noexcept nogil:
+    show(p)
+    p.out.pieces[p.out.n_pieces].at = statement.data
+    p.out.pieces[p.out.n_pieces].len = statement.len
+    p.out.n_pieces += 1
+
+
+cdef inline void finish(Planning *p, size_t skip) noexcept nogil:
+    show(p)
+    p.out.skip = skip
+
+
+cdef inline void close_ours(Planning *p, Planted *planted) noexcept nogil:
+    cdef Owed *q = p.ends.owed
+    p.used += put_close(p.out.head + p.used, planted.statement.id)
+    prepared_plan(p.ends.prepared, planted, False, 0, q.sent)
+    owed_push(q, OWED_CLOSE_OURS, planted.statement.id, NULL, 0, NULL)
+
+
+cdef void make_room(Planning *p, Planted *fresh) noexcept nogil:
+    """Close what has been unused for longest until `fresh` fits in.
+
+    A statement that unanswered messages still use may be among it: they stand in front of the Close.
+    """
+    cdef Prepared *set = p.ends.prepared
+    cdef Planted *old
+    cdef int i
+    for i in range(EVICT_MOST):
+        if set.count < p.ends.limit:
+            return
+        old = prepared_oldest(set, fresh)
+        if old == NULL:
+            return
+        close_ours(p, old)
+
+
+cdef inline uint64_t epoch_of(Statement *statement) noexcept nogil:
+    return pgpool_load64(&statement.epoch)
+
+
+cdef inline bint ready(Planted *planted) noexcept nogil:
+    return planted.planned and planted.planned_epoch == epoch_of(planted.statement)
+
+
+cdef void parse_as(Planning *p, Planted *planted, uint8_t kind, Name *name) noexcept nogil:
+    """Clear the way at the server for a Parse of `planted`, and write down that it comes."""
+    cdef Owed *q = p.ends.owed
+    cdef Statement *statement = planted.statement
+    cdef uint64_t epoch = epoch_of(statement)
+    if planted.planned:
+        close_ours(p, planted)
+    else:
+        make_room(p, planted)
+    prepared_plan(p.ends.prepared, planted, True, epoch, q.sent)
+    owed_push(q, kind, statement.id, statement if name != NULL else NULL, epoch, name)
+    p.out.parses += 1
+
+
+cdef void have_ready(Planning *p, Planted *planted) noexcept nogil:
+    """The server has the statement, or gets it in front of the client's message."""
+    prepared_touch(p.ends.prepared, planted)
+    if ready(planted):
+        return
+    parse_as(p, planted, OWED_PARSE_OURS, NULL)
+    p.used += put_parse_head(p.out.head + p.used, planted.statement.id, planted.statement.len)
+    show_text(p, planted.statement)
+
+
+cdef inline Planted *planted_for(Planning *p, Statement *statement) noexcept nogil:
+    cdef Planted *planted = prepared_find(p.ends.prepared, statement.id)
+    return planted if planted != NULL else prepared_add(p.ends.prepared, statement)
+
+
+cdef inline bint unsure(Planning *p, Planted *planted) noexcept nogil:
+    return planted != NULL and owed_unsure(p.ends.owed, planted.flights, planted.group)
+
+
+cdef inline void rename(Planning *p, uint64_t id) noexcept nogil:
+    p.used += put_renamed(p.out.head + p.used, p.frame.type, p.body, p.frame.body_len, &p.place, id)
+    finish(p, HEADER_LEN + <size_t>p.place.end)
+
+
+cdef int plan_use(Planning *p, Statement *statement) noexcept nogil:
+    """Bind or Describe of a statement that the client has."""
+    cdef Planted *planted = planted_for(p, statement)
+    if planted == NULL:
+        return OUT_FULL
+    if unsure(p, planted):
+        return OUT_WAIT
+    have_ready(p, planted)
+    rename(p, statement.id)
+    owed_use(p.ends.owed, statement.id, p.name)
+    return OUT_SEND
+
+
+cdef int plan_again(Planning *p, Statement *fresh) noexcept nogil:
+    """Parse of a name in use: PostgreSQL is to say so itself, after it has looked at the text.
+
+    In a failed transaction it says something else, which a Parse of ours in front would only forestall.
+    """
+    cdef Statement *taken = p.name.planned
+    cdef Owed *q = p.ends.owed
+    cdef Planted *planted = planted_for(p, taken)
+    if planted == NULL:
+        return OUT_FULL
+    if unsure(p, planted):
+        return OUT_WAIT
+    if not p.ends.failed:
+        have_ready(p, planted)
+    prepared_plan(p.ends.prepared, planted, planted.planned, planted.planned_epoch, q.sent)
+    name_plan(p.name, taken, q.sent)
+    owed_push(q, OWED_AGAIN, taken.id, fresh, 0, p.name)
+    p.out.parses += 1
+    rename(p, taken.id)
+    return OUT_SEND
+
+
+cdef int plan_first(Planning *p, Statement *fresh) noexcept nogil:
+    """Parse of a name that is free."""
+    cdef Owed *q = p.ends.owed
+    cdef Planted *planted = planted_for(p, fresh)
+    cdef Name *name = p.name
+    if planted == NULL:
+        return OUT_FULL
+    if unsure(p, planted):
+        return OUT_WAIT
+    if name == NULL:
+        if p.ends.names[0] == NULL or p.ends.names[0].count < MAX_NAMES:
+            name = names_add(p.ends.names, p.ends.texts, p.place.name)
+        if name == NULL:
+            prepared_settle(p.ends.prepared, planted)
+            return OUT_FULL
+    name_plan(name, fresh, q.sent)
+    prepared_touch(p.ends.prepared, planted)
+    if ready(planted) and not p.ends.failed:
+        p.used += put_close(p.out.head + p.used, NOWHERE)
+        owed_push(q, OWED_KNOWN, fresh.id, fresh, 0, name)
+        finish(p, HEADER_LEN + <size_t>p.frame.body_len)
+        return OUT_SEND
+    parse_as(p, planted, OWED_PARSE, name)
+    rename(p, fresh.id)
+    return OUT_SEND
+
+
+cdef inline bint ascii(const uint8_t *data, uint32_t n) noexcept nogil:
+    cdef uint8_t seen = 0
+    cdef uint32_t i
+    for i in range(n):
+        seen |= data[i]
+    return seen < 0x80
+
+
+cdef int plan_parse(Planning *p) noexcept nogil:
+    cdef const uint8_t *text = p.body + p.place.end
+    cdef uint32_t n = p.frame.body_len - p.place.end
+    cdef Statement *fresh
+    cdef int verdict
+    if n > MAX_TEXT_LEN:
+        return OUT_TOO_LONG
+    if p.have < p.frame.body_len:
+        return OUT_NEED_MORE
+    if not parse_text_ok(text, n):
+        return outgoing_pass(p.ends, p.frame)
+    fresh = text_intern(p.ends.texts, text, n, 0 if ascii(text, n) else p.ends.encoding)
+    if fresh == NULL:
+        return OUT_FULL
+    if p.name != NULL and p.name.planned != NULL:
+        verdict = plan_again(p, fresh)
+    else:
+        verdict = plan_first(p, fresh)
+    text_unref(p.ends.texts, fresh)
+    return verdict
+
+
+cdef int plan_close(Planning *p) noexcept nogil:
+    """Close of a name that the client has; the server keeps the statement, for whoever comes next."""
+    name_plan(p.name, NULL, p.ends.owed.sent)
+    p.used += put_close(p.out.head + p.used, NOWHERE)
+    owed_push(p.ends.owed, OWED_CLOSE, 0, NULL, 0, p.name)
+    finish(p, HEADER_LEN + <size_t>p.frame.body_len)
+    return OUT_SEND
+
+
+cdef int plan_unknown(Planning *p) noexcept nogil:
+    """A name that the client does not have: PostgreSQL answers, but never with another client's statement."""
+    cdef Name *name = p.name
+    if not name_like_ours(p.place.name):
+        return outgoing_pass(p.ends, p.frame)
+    if p.frame.type == FE_CLOSE:
+        if owed_pass(p.ends.owed, FE_CLOSE) != OWED_OK:
+            return OUT_FULL
+    else:
+        if name == NULL:
+            name = names_add(p.ends.names, p.ends.texts, p.place.name)
+            if name == NULL:
+                return OUT_FULL
+        owed_use(p.ends.owed, NOWHERE, name)
+        name_settle(name)
+    rename(p, NOWHERE)
+    return OUT_SEND
+
+
+cdef int outgoing_plan(const Ends *ends, const Frame *frame, const uint8_t *message, size_t have,
+                       Outgoing *out) noexcept nogil:
+    """What to send for `message`, a Parse, Bind, Describe or Close of which `have` bytes are there, header included."""
+    cdef Planning p
+    cdef Owed *q = ends.owed
+    cdef int r
+    p.ends = ends
+    p.frame = frame
+    p.body = message + HEADER_LEN
+    p.have = frame.body_len if have - HEADER_LEN > frame.body_len else <uint32_t>(have - HEADER_LEN)
+    p.out = out
+    p.used = p.shown = 0
+    out.n_pieces = out.parses = 0
+    r = name_place(frame.type, p.body, p.have, frame.body_len, &p.place)
+    if r == NAME_NEED_MORE:
+        return OUT_NEED_MORE
+    if r == NAME_NONE or r == NAME_BROKEN:
+        return outgoing_pass(ends, frame)
+    if r != NAME_FOUND:
+        return OUT_TOO_LONG
+    p.name = names_find(ends.names[0], p.place.name)
+    if p.name != NULL and owed_unsure(q, p.name.flights, p.name.group):
+        return OUT_WAIT
+    if q.barrier and owed_unsure(q, 1, q.barrier - 1) and q.answered < q.barrier:
+        return OUT_WAIT
+    if owed_reserve(q, PUSHES_MOST) != OWED_OK:
+        return OUT_FULL
+    if frame.type == FE_PARSE:
+        return plan_parse(&p)
+    if p.name == NULL or p.name.planned == NULL:
+        return plan_unknown(&p)
+    if frame.type == FE_CLOSE:
+        return plan_close(&p)
+    return plan_use(&p, p.name.planned)
+
+
+cdef int outgoing_pass(const Ends *ends, const Frame *frame) noexcept nogil:
+    """Write down that the message goes to the server as it is: OUT_PASS, or OUT_FULL.
+
+    For a client that is pinned to its server after OUT_TOO_LONG, whose names are names at the server from then on.
+    """
+    if frame.type == FE_PARSE or frame.type == FE_CLOSE:
+        if owed_pass(ends.owed, frame.type) != OWED_OK:
+            return OUT_FULL
+    return OUT_PASS

@@ -1,0 +1,67 @@
+"""What clients have prepared, by content: each text once, shared by all threads, whatever its names are.
+
+A `Statement` is the body of a Parse behind the name (query, zero, Int16, OIDs). It never changes, but for its epoch, and
+lives as long as somebody holds it: clients by their names, servers by what they have prepared.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from pgpool_core.sync.mutex cimport pthread_mutex_t
+from pgpool_core.statements.hash cimport HashKey
+
+
+cdef enum:
+    MAX_TEXT_LEN = 1 << 20        # bytes of one Parse body that are kept
+    TEXT_SHARDS = 16              # locks, a power of two
+    SERVER_NAME_LEN = 23          # of every name at a server, without its zero
+
+    EPOCH_NEVER = 0               # no statement is ever at this epoch
+    NOWHERE = 0                   # id that no statement ever has: its name exists at no server
+
+
+cdef struct Statement:            # owned by its table
+    Statement *next
+    uint64_t id                   # never used again; makes the name at the server
+    uint64_t hash
+    uint64_t epoch                # atomic; grows when plans made before have become useless
+    uint32_t refs                 # atomic; reaches 0 only under the shard's lock
+    uint32_t salt                 # what else its meaning depends on
+    uint32_t len                  # bytes in `data`
+    uint8_t data[1]
+
+
+cdef struct TextShard:
+    pthread_mutex_t lock
+    Statement **buckets
+    uint32_t n_buckets            # a power of two
+    uint32_t count
+
+
+cdef struct Texts:                # the table
+    HashKey key
+    uint64_t last_id              # atomic
+    TextShard shards[TEXT_SHARDS]
+
+
+cdef Texts *texts_new() noexcept nogil
+cdef void texts_free(Texts *table) noexcept nogil
+cdef Statement *text_intern(Texts *table, const uint8_t *data, uint32_t n, uint32_t salt) noexcept nogil
+cdef Statement *text_ref(Statement *statement) noexcept nogil
+cdef void text_unref(Texts *table, Statement *statement) noexcept nogil
+cdef void text_outdate(Statement *statement) noexcept nogil
+
+
+cdef inline void server_name(uint8_t *out, uint64_t id) noexcept nogil:
+    """Write SERVER_NAME_LEN bytes: `pgpool_` and 16 hexadecimal digits."""
+    cdef int i
+    cdef uint8_t digit
+    out[0] = 0x70
+    out[1] = 0x67
+    out[2] = 0x70
+    out[3] = 0x6F
+    out[4] = 0x6F
+    out[5] = 0x6C
+    out[6] = 0x5F
+    for i in range(16):
+        digit = <uint8_t>(id >> (60 - 4 * i)) & 15
+        out[7 + i] = digit + (0x30 if digit < 10 else 0x57)
