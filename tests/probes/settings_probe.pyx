@@ -4,7 +4,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 
-from pgpool_core.session.probe cimport PROBE_ROW, Found, Names, names_find, probe_next, probe_write
+from pgpool_core.session.probe cimport PROBE_ROW, Found, SettingNames, names_find, probe_next, probe_write
 from pgpool_core.session.replay cimport replay_bound, replay_write
 from pgpool_core.session.settings cimport (
     MAX_NAME_LEN, SETTINGS_BUCKETS, SETTINGS_OK, Block, Settings, block_get, block_ref, block_unref, block_with,
@@ -139,7 +139,7 @@ def replay(Held have, Held want, cap=None):
 
 def names(*texts):
     """(names that look like custom settings in `texts`, whether there were more)."""
-    cdef Names found
+    cdef SettingNames found
     found.len = found.count = found.overflow = 0
     for text in texts:
         names_find(&found, <const uint8_t *><const char *>text, len(text))
@@ -148,7 +148,7 @@ def names(*texts):
 
 def probe_sql(int parts, Held have, bytes text=b"", size_t cap=32768):
     """The query that asks for `parts`, names from `text` included; empty when it does not fit."""
-    cdef Names found
+    cdef SettingNames found
     cdef uint8_t *out = <uint8_t *>malloc(cap if cap > 0 else 1)
     cdef size_t n
     if out is NULL:

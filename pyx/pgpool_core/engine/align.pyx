@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 
+from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_add
 from pgpool_core.engine.client_end cimport client_fatal
 from pgpool_core.engine.conn cimport conn_flush
@@ -11,7 +12,7 @@ from pgpool_core.session.replay cimport REPLAY_OK, replay_bound, replay_write
 from pgpool_core.session.settings cimport Block, block_entry, block_ref, block_unref, put_setting, setting_tracked
 from pgpool_core.wire.be cimport store_be32
 from pgpool_core.wire.codes cimport FE_QUERY
-from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK, expect_push
+from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
 from pgpool_core.wire.scan cimport HEADER_LEN
 from pgpool_core.wire.span cimport Span
 
@@ -37,7 +38,7 @@ cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
                 and buf_add(&s.conn.out, <const uint8_t *>b"\0", 1))
     if bound > SCRATCH_SIZE:
         free(sql)
-    if not fits or (n and expect_push(&s.expect, EXPECT_CHORE) != EXPECT_OK):
+    if not fits or (n and ask(s, EXPECT_CHORE) != EXPECT_OK):
         client_fatal(w, c, "53200", "out of memory")
         return
     if n == 0:

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t
 
 from pgpool_core.engine.align cimport settings_aligned
+from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.conn cimport conn_send
@@ -18,7 +19,7 @@ from pgpool_core.sync.atomic cimport pgpool_load32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.build cimport build_query
 from pgpool_core.wire.codes cimport TX_IDLE
-from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK, expect_push
+from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
 
 
 cdef void server_chore(Worker *w, ServerConn *s, uint8_t chore) noexcept nogil:
@@ -36,7 +37,7 @@ cdef void server_chore(Worker *w, ServerConn *s, uint8_t chore) noexcept nogil:
         else:
             n = build_query(w.scratch, SCRATCH_SIZE, buf_bytes(&pool.check_query), pool.check_query.len)
         pthread_mutex_unlock(&pool.lock)
-    if n == 0 or expect_push(&s.expect, EXPECT_CHORE) != EXPECT_OK:
+    if n == 0 or ask(s, EXPECT_CHORE) != EXPECT_OK:
         server_quit(w, s, "out of memory")
         return
     s.chore = chore

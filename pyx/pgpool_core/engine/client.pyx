@@ -6,17 +6,20 @@ receive buffer to the server; nothing but the headers is looked at.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcpy, strlen
 
 from pgpool_core.engine.align cimport settings_align
+from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_steal
 from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.client_end cimport client_end, client_fatal, protocol_error
-from pgpool_core.engine.conn cimport SEND_LATER, conn_doom, conn_hold, conn_resume, conn_send, counters_of, plane_want
+from pgpool_core.engine.conn cimport (conn_doom, conn_hold, conn_mix, conn_mixed, conn_resume, conn_send, counters_of,
+                                      plane_want)
 from pgpool_core.engine.console cimport console
 from pgpool_core.engine.counters cimport Counters, hist_add
-from pgpool_core.engine.ledger cimport ledger_bind, ledger_refusal, ledger_text, ledger_unseen, ledger_watches
+from pgpool_core.engine.ledger cimport ledger_refusal, ledger_text, ledger_unseen, ledger_watches
 from pgpool_core.engine.login cimport login_bytes
+from pgpool_core.engine.named cimport DEALLOCATES, NAMED_GO_ON, named_deallocates, named_message, named_tracked
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport server_free
 from pgpool_core.engine.slots cimport slot_release
@@ -25,12 +28,14 @@ from pgpool_core.engine.timers cimport TIMER_NONE, TIMER_QUERY_WAIT, TIMER_STALL
 from pgpool_core.pool.client cimport WAIT_NONE, Client
 from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSED, POOL_GOT, Pool, pool_request
 from pgpool_core.pool.server cimport SV_LOGIN, SV_TESTED, Server
+from pgpool_core.session.sqlscan cimport PROVED_DEALLOCATE
+from pgpool_core.statements.text cimport MAX_TEXT_LEN
 from pgpool_core.sync.atomic cimport pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32
-from pgpool_core.wire.build cimport build_error, build_ready
+from pgpool_core.wire.build cimport build_error, build_query, build_ready
 from pgpool_core.wire.codes cimport *
-from pgpool_core.wire.expect cimport EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends, expect_push
+from pgpool_core.wire.expect cimport EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends
 from pgpool_core.wire.scan cimport (CLIENT_MARKS, HEADER_LEN, SCAN_END, SCAN_FOUND, Cursor, Frame, scan_past, scan_to,
                                     scan_whole)
 
@@ -210,6 +215,7 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     cdef Counters *k = counters_of(w, c.pool)
     cdef uint64_t waited_us = w.now_us - c.request_us if w.now_us > c.request_us else 0
     c.state = CL_ACTIVE
+    c.awaiting = c.unnamed_here = c.unnamed_fresh = 0
     timer_clear(&w.timers, &c.conn.timer)
     k.server_assignments += 1
     k.wait_us += waited_us
@@ -230,13 +236,10 @@ cdef inline void query_begins(Worker *w, ServerConn *s, Counters *k) noexcept no
 
 
 cdef bint look(Worker *w, ClientConn *c, ServerConn *s, const Frame *f, const uint8_t *body, size_t have) noexcept nogil:
-    """Have the text of a Query or Parse looked at, or the values of a Bind; False when it must not reach the server."""
+    """Have the text of a Query or Parse looked at; False when it must not reach the server."""
     cdef const uint8_t *text = body
     if f.body_len > have:
-        ledger_unseen(s)                          # longer than what is kept to be looked at
-        return True
-    if f.type == FE_BIND:
-        ledger_bind(c, s, body, f.body_len)
+        ledger_unseen(c, s)                       # longer than what is kept to be looked at
         return True
     if f.type == FE_PARSE:
         text = <const uint8_t *>memchr(body, 0, f.body_len)
@@ -247,42 +250,67 @@ cdef bint look(Worker *w, ClientConn *c, ServerConn *s, const Frame *f, const ui
     return ledger_text(w, c, s, text, strnlen(<const char *>text, have), f.type == FE_PARSE)
 
 
-cdef size_t refusal(Worker *w, const Frame *f, const uint8_t *body) noexcept nogil:
-    """What goes to the server in the place of a refused message; it is whole."""
+cdef int refuse(Worker *w, ClientConn *c, ServerConn *s, Counters *k, const Frame *f, const uint8_t *body) noexcept nogil:
+    """Send what raises an error in the place of a refused message, which is whole."""
+    cdef size_t length, sent = 0
+    cdef Frame other
+    cdef int status = NAMED_GO_ON
     if f.type == FE_QUERY:
-        return ledger_refusal(w.scratch, SCRATCH_SIZE, NULL, 0, False)
-    return ledger_refusal(w.scratch, SCRATCH_SIZE, body, strnlen(<const char *>body, f.body_len), True)
+        length = ledger_refusal(w.scratch, SCRATCH_SIZE, NULL, 0, False)
+    else:
+        length = ledger_refusal(w.scratch, SCRATCH_SIZE, body, strnlen(<const char *>body, f.body_len), True)
+        if length and named_tracked(c):
+            other.type = FE_PARSE
+            other.body_len = <uint32_t>(length - HEADER_LEN)
+            status = named_message(w, c, s, k, &other, w.scratch, length, 0, &sent)
+    conn_mix(w, &s.conn, w.scratch + sent, length - sent)
+    return status
 
 
 cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
     """Pass a linked client's bytes on, noting which of them the server will answer."""
     cdef ServerConn *s = <ServerConn *>(<Server *>c.seat.server).owner
     cdef Counters *k = counters_of(w, c.pool)
-    cdef size_t pos = 0, sent = 0, length
+    cdef size_t pos = 0, sent = 0
     cdef Frame f
     cdef int r, pushed = EXPECT_OK
     cdef uint32_t this_one
     cdef bint watched = ledger_watches(c)
+    cdef bint tracked = named_tracked(c)
+    w.mixed = 0
     while True:
         r = scan_to(&c.cur, CLIENT_MARKS, w.plane.max_packet_size, data, n, &pos, &f)
         if r != SCAN_FOUND:
             break
-        if watched and (f.type == FE_QUERY or f.type == FE_PARSE or (f.type == FE_BIND and c.unnamed_flags)):
-            if not scan_whole(&f, n, pos) and f.body_len <= STASH_MAX:
+        if watched and (f.type == FE_QUERY or f.type == FE_PARSE):
+            if not scan_whole(&f, n, pos) and f.body_len <= (MAX_TEXT_LEN if f.type == FE_PARSE else STASH_MAX):
                 break                             # held back until its text is whole
             if not look(w, c, s, &f, data + pos + HEADER_LEN, n - pos - HEADER_LEN):
                 if c.state != CL_ACTIVE:
                     return 1
-                conn_send(w, &s.conn, data + sent, pos - sent)
-                length = refusal(w, &f, data + pos + HEADER_LEN)
-                conn_send(w, &s.conn, w.scratch, length)
+                conn_mix(w, &s.conn, data + sent, pos - sent)
+                pushed = refuse(w, c, s, k, &f, data + pos + HEADER_LEN)
                 sent = pos + HEADER_LEN + f.body_len
+            elif f.type == FE_QUERY and tracked and w.scan.proved == PROVED_DEALLOCATE and scan_whole(&f, n, pos) \
+                    and named_deallocates(w, c, s):
+                conn_mix(w, &s.conn, data + sent, pos - sent)
+                conn_mix(w, &s.conn, w.scratch, build_query(w.scratch, SCRATCH_SIZE, <const uint8_t *>DEALLOCATES,
+                                                            strlen(DEALLOCATES)))
+                sent = pos + HEADER_LEN + f.body_len
+        if tracked and sent <= pos and (f.type == FE_PARSE or f.type == FE_BIND or f.type == FE_DESCRIBE
+                                        or f.type == FE_CLOSE):
+            pushed = named_message(w, c, s, k, &f, data, n, pos, &sent)
+            if c.state != CL_ACTIVE:
+                return 1
+            if pushed != EXPECT_OK:
+                break
         if f.type == FE_QUERY or f.type == FE_FUNCTION_CALL:
             query_begins(w, s, k)
-            pushed = expect_push(&s.expect, EXPECT_QUERY)
+            c.unnamed_fresh = 0                   # a simple Query ends the unnamed statement
+            pushed = ask(s, EXPECT_QUERY)
         elif f.type == FE_SYNC:
             query_begins(w, s, k)
-            pushed = expect_push(&s.expect, EXPECT_SYNC)
+            pushed = ask(s, EXPECT_SYNC)
             s.open_group = 0
         elif f.type == FE_COPY_DONE or f.type == FE_COPY_FAIL:
             if s.expect.copying or s.expect.owed or s.open_group:    # else its COPY has failed, and the server drops it
@@ -292,7 +320,9 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             break
         elif f.type != FE_FLUSH:
             s.open_group = 1
-            if f.type == FE_PARSE:
+            if tracked:
+                pass                              # counted where it was renamed
+            elif f.type == FE_PARSE:
                 k.client_parses += 1
                 k.server_parses += 1
             elif f.type == FE_BIND:
@@ -301,12 +331,18 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             break
         scan_past(&c.cur, &f, n, &pos)
     k.received += pos
-    if pos > sent and conn_send(w, &s.conn, data + sent, pos - sent) == SEND_LATER:
+    if w.mixed:
+        if pos > sent:
+            conn_mix(w, &s.conn, data + sent, pos - sent)
+        conn_mixed(w, &s.conn)
+    elif pos > sent:
+        conn_send(w, &s.conn, data + sent, pos - sent)
+    if s.conn.writing or c.awaiting:
         c.conn.paused = 1
     if r < 0:
         protocol_error(w, c, data + pos)
         return 1
-    if pushed != EXPECT_OK:
+    if pushed < 0:
         client_fatal(w, c, "54000", "too many unanswered requests")
         return 1
     if c.leaving:
@@ -317,7 +353,7 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     if not conn_hold(w, &c.conn, data + pos, n - pos):
         return 1
     this_one = c.cur.type == FE_QUERY or c.cur.type == FE_FUNCTION_CALL     # written down when its header came
-    if c.cur.remain and s.expect.owed == this_one and s.tx_status == TX_IDLE and not s.expect.copying \
+    if (c.cur.remain or n > pos) and not c.awaiting and s.expect.owed == this_one and s.tx_status == TX_IDLE and not s.expect.copying \
             and c.pool.pool.settings.mode != MODE_SESSION:
         timer_set(&w.timers, &c.conn.timer, TIMER_STALL, w.now_us + w.plane.message_stall_timeout_us)
     elif c.conn.timer.kind == TIMER_STALL:
@@ -371,5 +407,8 @@ cdef void client_released(Worker *w, ClientConn *c) noexcept nogil:
         timer_clear(&w.timers, &c.conn.timer)
     if c.leaving:
         conn_doom(w, &c.conn, "client close request")
+    elif c.awaiting:
+        c.awaiting = 0
+        client_go_on(w, c)
     elif c.conn.paused:
         conn_resume(w, &c.conn)

@@ -18,6 +18,7 @@ from pgpool_core.pool.client cimport WAIT_GRANTED
 from pgpool_core.pool.pool cimport pool_leave_queue
 from pgpool_core.pool.server cimport Server
 from pgpool_core.session.settings cimport block_unref
+from pgpool_core.statements.names cimport names_free
 from pgpool_core.sync.atomic cimport pgpool_add32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.build cimport build_error
@@ -128,6 +129,8 @@ cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
     block_unref(w.plane.settings, c.settings)
     block_unref(w.plane.settings, c.start)
     c.settings = c.start = NULL
+    names_free(c.names)
+    c.names = NULL
     if c.seat.waiting == WAIT_GRANTED:            # a server is on its way here: the slot waits for it
         c.state = CL_GONE
         return

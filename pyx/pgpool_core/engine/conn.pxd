@@ -14,6 +14,8 @@ cdef enum:
 
 
 cdef int conn_send(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
+cdef int conn_mix(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
+cdef int conn_mixed(Worker *w, Conn *c) noexcept nogil
 cdef int conn_flush(Worker *w, Conn *c) noexcept nogil
 cdef void conn_resume(Worker *w, Conn *c) noexcept nogil
 cdef void conn_again(Worker *w, Conn *c) noexcept nogil

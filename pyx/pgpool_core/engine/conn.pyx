@@ -1,12 +1,12 @@
 """Connections: sending what the kernel takes now, keeping the rest; see conn.pxd."""
 
-from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mail, mailbox_post
-from pgpool_core.engine.records cimport KIND_SERVER, Conn, Plane, PoolRecord, Worker
+from pgpool_core.engine.records cimport KIND_SERVER, SCRATCH_SIZE, Conn, Plane, PoolRecord, Worker
 from pgpool_core.engine.sys cimport (EAGAIN, EINTR, close, pgpool_errno, pgpool_send, pgpool_send2, ssize_t, write)
 from pgpool_core.engine.timers cimport timer_clear
 from pgpool_core.sync.atomic cimport pgpool_swap32
@@ -49,6 +49,25 @@ cdef int conn_send(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept n
         conn_doom(w, c, "out of memory")
         return SEND_DEAD
     return SEND_LATER
+
+
+cdef int conn_mix(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
+    """Add a piece to what goes to `c` in one send; a long one goes at once, behind what is there."""
+    cdef int status = SENT
+    if w.mixed + n > SCRATCH_SIZE:
+        status = conn_mixed(w, c)
+        if n > SCRATCH_SIZE // 2:
+            return conn_send(w, c, data, n)
+    memcpy(w.mix + w.mixed, data, n)
+    w.mixed += <uint32_t>n
+    return status
+
+
+cdef int conn_mixed(Worker *w, Conn *c) noexcept nogil:
+    """Send what has been mixed."""
+    cdef uint32_t n = w.mixed
+    w.mixed = 0
+    return conn_send(w, c, w.mix, n) if n else SENT
 
 
 cdef int conn_flush(Worker *w, Conn *c) noexcept nogil:

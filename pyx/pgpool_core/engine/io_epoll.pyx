@@ -88,6 +88,7 @@ cdef void pump(Worker *w, Conn *c) noexcept nogil:
         n = pgpool_recv(c.fd, w.buf + HEADROOM, RECV_SIZE)
         if n > 0:
             i += 1
+            c.full_read = n == RECV_SIZE
             at = w.buf + HEADROOM
             held = c.held.len
             if held and held <= HEADROOM:            # show what was held back in front of what has come
@@ -95,7 +96,6 @@ cdef void pump(Worker *w, Conn *c) noexcept nogil:
                 memcpy(at, buf_bytes(&c.held), held)
                 buf_free(&c.held)
                 n += <ssize_t>held
-            c.full_read = n - <ssize_t>held == RECV_SIZE
             if w.up.bytes(w, c, at, <size_t>n):
                 if c.kind == KIND_CLIENT and c.paused and c.hup and not c.doomed:
                     w.up.hangup(w, c)                # a client that asked and hung up at once: no other event will come

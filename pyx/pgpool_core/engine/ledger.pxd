@@ -5,7 +5,7 @@ is followed by one question to PostgreSQL (`session.probe`). Settings go into th
 whatever server it gets next. Everything else *pins* the client: it keeps its server until the state is gone.
 """
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from pgpool_core.engine.records cimport SESSION_OFF, ClientConn, ServerConn, Worker
 from pgpool_core.pool.pool cimport MODE_SESSION
@@ -21,8 +21,9 @@ cdef inline bint ledger_watches(ClientConn *c) noexcept nogil:
 
 
 cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *text, size_t n, bint is_parse) noexcept nogil
-cdef void ledger_unseen(ServerConn *s) noexcept nogil
-cdef void ledger_bind(ClientConn *c, ServerConn *s, const uint8_t *body, size_t n) noexcept nogil
+cdef void ledger_unseen(ClientConn *c, ServerConn *s) noexcept nogil
+cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const uint8_t *body, size_t n, size_t have) noexcept nogil
+cdef void ledger_pin(Worker *w, ClientConn *c, uint32_t reason) noexcept nogil
 cdef bint ledger_keeps(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
 cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
 cdef void ledger_part(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil

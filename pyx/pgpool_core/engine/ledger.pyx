@@ -5,6 +5,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strlen
 
 from pgpool_core.engine.align cimport settings_align
+from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.client_end cimport client_fatal
 from pgpool_core.engine.conn cimport conn_send, counters_of
@@ -14,11 +15,14 @@ from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, blo
                                            block_unref, put_setting, setting_name, setting_tracked)
 from pgpool_core.session.sqlscan cimport *
 from pgpool_core.session.sqltoken cimport READ_TRAILING, READ_UNKNOWN
+from pgpool_core.statements.owed cimport owed_barrier
+from pgpool_core.statements.prepared cimport prepared_clear
 from pgpool_core.sync.atomic cimport pgpool_add32
+from pgpool_core.wire.bind cimport bind_next
 from pgpool_core.wire.be cimport store_be32
 from pgpool_core.wire.build cimport build_query
 from pgpool_core.wire.codes cimport FE_PARSE
-from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK, expect_push
+from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
 from pgpool_core.wire.span cimport Span, same, text_span
 
 cdef enum:
@@ -26,6 +30,7 @@ cdef enum:
     LEAVES = (SQL_SETS | SQL_LISTENS | SQL_PREPARES | SQL_EXECUTES | SQL_TEMPS | SQL_HOLDS | SQL_ADVISORY | SQL_LOADS
               | SQL_DISCARDS | SQL_OPAQUE)
     TAKES = SQL_UNLISTENS | SQL_CLOSES | SQL_UNLOCKS | SQL_DEALLOCATES | SQL_DISCARDS
+    NAMING = SQL_SETS | SQL_OPAQUE | SQL_EXECUTES      # a setting's name may be in the text
     REFUSED = SQL_SETS | SQL_LISTENS | SQL_PREPARES | SQL_TEMPS | SQL_HOLDS | SQL_ADVISORY | SQL_LOADS
 
 
@@ -64,9 +69,10 @@ cdef bint only_reported(const SqlScan *scan) noexcept nogil:
 
 cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *text, size_t n, bint is_parse) noexcept nogil:
     """Look at a text on its way to `s`; False when it is to be refused."""
-    cdef SqlScan scan
+    cdef const SqlScan *scan = &w.scan
     cdef uint32_t flags
-    scan_sql(text, n, READ_UNKNOWN | READ_TRAILING, &scan)
+    c.parse_flags = 0
+    scan_sql(text, n, READ_UNKNOWN | READ_TRAILING, &w.scan)
     flags = scan.flags
     if flags & SQL_LOCAL_SET:
         flags &= ~<uint32_t>(SQL_SETS | SQL_LOCAL_SET)
@@ -74,16 +80,16 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
             and scan.verb != VERB_DELETE and scan.verb != VERB_BEGIN and scan.verb != VERB_COMMIT:
         flags |= SQL_TEMPS                        # DROP TABLE looks the same for every table
     if not flags & LEAVES and not (flags & TAKES and c.pins):
-        if is_parse:
-            c.unnamed_flags = 0
         return True
     if c.pool.session_state == SESSION_REFUSE and flags & REFUSED:
         counters_of(w, c.pool).state_refusals += 1
         return False
-    if only_reported(&scan) and c.pool.session_state != SESSION_PIN:
+    if only_reported(scan) and c.pool.session_state != SESSION_PIN:
         return True
     if is_parse:
-        c.unnamed_flags = flags
+        c.parse_flags = flags
+    if flags & (SQL_DEALLOCATES | SQL_DISCARDS | SQL_OPAQUE):
+        owed_barrier(&s.owed)
     suspect(s, flags, text, n)
     if c.pool.session_state == SESSION_PIN:
         pin(w, c, c.pins | PIN_SAID)
@@ -95,22 +101,51 @@ cdef void suspect(ServerConn *s, uint32_t flags, const uint8_t *text, size_t n) 
     s.suspect |= flags
     if s.cause == 0 and text != NULL:
         s.cause = fingerprint(text, n)
-    if text != NULL and flags & (SQL_SETS | SQL_OPAQUE | SQL_EXECUTES):
-        if s.names == NULL:
-            s.names = <Names *>calloc(1, sizeof(Names))
-        if s.names != NULL:
-            names_find(s.names, text, n)
+    if text != NULL and flags & NAMING:
+        names_in(s, text, n)
 
 
-cdef void ledger_unseen(ServerConn *s) noexcept nogil:
+cdef bint named(ServerConn *s) noexcept nogil:
+    """There is room for names in `s`."""
+    if s.named == NULL:
+        s.named = <SettingNames *>calloc(1, sizeof(SettingNames))
+    return s.named != NULL
+
+
+cdef void names_in(ServerConn *s, const uint8_t *text, size_t n) noexcept nogil:
+    if named(s):
+        names_find(s.named, text, n)
+
+
+cdef void names_lost(ServerConn *s) noexcept nogil:
+    if named(s):
+        s.named.overflow = 1
+
+
+cdef void ledger_unseen(ClientConn *c, ServerConn *s) noexcept nogil:
     """A text that is too long to be looked at goes to `s`."""
+    c.parse_flags = SQL_OPAQUE
     suspect(s, SQL_OPAQUE, NULL, 0)
 
 
-cdef void ledger_bind(ClientConn *c, ServerConn *s, const uint8_t *body, size_t n) noexcept nogil:
-    """Values for a text that may set something: `set_config($1, $2, false)` has the name of the setting here."""
-    if c.unnamed_flags:
-        suspect(s, c.unnamed_flags, body, n)
+cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const uint8_t *body, size_t n,
+                      size_t have) noexcept nogil:
+    """Values for a text that may leave something: `set_config($1, $2, false)` has the name of the setting here."""
+    cdef Span value
+    cdef uint32_t at = 0
+    suspect(s, flags, NULL, 0)
+    if not flags & NAMING:
+        return
+    if n > have:
+        names_lost(s)                             # there may be one in what has not come yet
+        return
+    while bind_next(body, <uint32_t>n, &at, &value):
+        names_in(s, value.at, value.len)
+
+
+cdef void ledger_pin(Worker *w, ClientConn *c, uint32_t reason) noexcept nogil:
+    """`c` keeps its server from now on."""
+    pin(w, c, c.pins | reason)
 
 
 cdef uint8_t parts_of(const ServerConn *s, const ClientConn *c) noexcept nogil:
@@ -153,6 +188,11 @@ cdef void pin(Worker *w, ClientConn *c, uint32_t pins) noexcept nogil:
 cdef bint ledger_keeps(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     """A transaction has ended and something may be left: True while `c` keeps `s`."""
     cdef uint8_t parts
+    if c.unnamed_fresh:
+        pin(w, c, c.pins | PIN_UNNAMED)           # and nothing is asked: a query of ours would end the statement
+        return True
+    if c.pins & PIN_UNNAMED:
+        pin(w, c, c.pins & ~<uint32_t>PIN_UNNAMED)
     if s.suspect:
         if c.pool.session_state == SESSION_PIN:
             s.suspect = 0
@@ -161,7 +201,7 @@ cdef bint ledger_keeps(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
         if s.suspect & SQL_LOADS:
             pin(w, c, c.pins | PIN_LOAD)
         if parts:
-            ask(w, s, c, parts)
+            probe(w, s, c, parts)
             return True
         s.suspect = 0
     if c.pins and c.settings != s.settings:
@@ -170,20 +210,22 @@ cdef bint ledger_keeps(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     return c.pins != 0
 
 
-cdef void ask(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept nogil:
+cdef void probe(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept nogil:
     """Send the probe; its answer is kept in `s.answer` and read in ledger_answered."""
-    cdef Names none
+    cdef SettingNames none
     cdef size_t n
     none.len = none.count = none.overflow = 0
-    n = probe_write(parts, s.settings, s.names if s.names != NULL else &none, w.scratch + SCRATCH_SIZE // 2,
+    n = probe_write(parts, s.settings, s.named if s.named != NULL else &none, w.scratch + SCRATCH_SIZE // 2,
                     SCRATCH_SIZE // 2)
+    if s.named != NULL:
+        s.named.len = s.named.count = s.named.overflow = 0
     s.probing = s.suspect
     s.probed_parts = parts
     s.suspect = 0
     s.chore_failed = 0
     if n:
         n = build_query(w.scratch, SCRATCH_SIZE // 2, w.scratch + SCRATCH_SIZE // 2, n)
-    if n == 0 or expect_push(&s.expect, EXPECT_CHORE) != EXPECT_OK:
+    if n == 0 or ask(s, EXPECT_CHORE) != EXPECT_OK:
         unknown(w, s, c)
         return
     counters_of(w, c.pool).probes += 1
@@ -221,8 +263,6 @@ cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogi
         fine = stands(w, s, c, now)
     block_unref(w.plane.settings, now)
     buf_free(&s.answer)
-    if s.names != NULL:
-        s.names.len = s.names.count = s.names.overflow = 0
     if not fine:
         unknown(w, s, c)
         return
@@ -329,7 +369,7 @@ cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept n
 
 cdef void ledger_part(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     """`c` leaves `s`: what it may have left there has to be cleaned away before anybody else comes."""
-    if s.suspect or s.probing or c.pins:
+    if s.suspect or s.probing or c.pins & ~<uint32_t>PIN_UNNAMED:
         s.dirty = 1
     if c.pins & (PIN_LOAD | PIN_UNKNOWN) or s.suspect & SQL_LOADS:
         s.seat.close_needed = 1                   # nothing unloads a library
@@ -347,6 +387,7 @@ cdef void ledger_unpin(Worker *w, ClientConn *c) noexcept nogil:
 cdef void ledger_cleaned(Worker *w, ServerConn *s) noexcept nogil:
     """DISCARD ALL has run: no setting of a client's is left, but those that PostgreSQL has reported."""
     cdef Block *part = tracked_part(w, s.settings)
+    prepared_clear(&s.prepared)
     s.dirty = 0
     if part == NULL:
         s.seat.close_needed = 1
@@ -357,8 +398,8 @@ cdef void ledger_cleaned(Worker *w, ServerConn *s) noexcept nogil:
 
 cdef void ledger_free(ServerConn *s) noexcept nogil:
     """The end of `s`."""
-    free(s.names)
-    s.names = NULL
+    free(s.named)
+    s.named = NULL
     buf_free(&s.answer)
 
 

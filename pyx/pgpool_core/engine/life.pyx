@@ -5,7 +5,9 @@ from libc.stdlib cimport calloc, free
 
 from pgpool_core.auth.credentials cimport credentials_free, credentials_new
 from pgpool_core.engine.buf cimport buf_free
+from pgpool_core.engine.ledger cimport ledger_free
 from pgpool_core.engine.mailbox cimport mailbox_free, mailbox_init
+from pgpool_core.engine.named cimport named_free
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_free, routes_new
 from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slots_free, slots_init
@@ -13,6 +15,7 @@ from pgpool_core.engine.sys cimport EFD_CLOEXEC, EFD_NONBLOCK, close, eventfd, p
 from pgpool_core.engine.worker cimport worker_free, worker_init
 from pgpool_core.pool.pool cimport MAX_POOLS, poolset_free, poolset_new
 from pgpool_core.session.settings cimport settings_free, settings_new
+from pgpool_core.statements.text cimport texts_free, texts_new
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init
 from pgpool_core.wire.build cimport build_empty
 from pgpool_core.wire.codes cimport FE_TERMINATE
@@ -28,6 +31,7 @@ cdef int plane_open(Plane *plane, uint32_t workers) except -1:
     plane.set = poolset_new()
     plane.records = <PoolRecord **>calloc(MAX_POOLS, sizeof(PoolRecord *))
     plane.credentials = credentials_new()
+    plane.texts = texts_new()
     plane.routes = routes_new()
     plane.settings = settings_new()
     plane.workers = <Worker *>calloc(workers, sizeof(Worker))
@@ -53,6 +57,7 @@ cdef void plane_free(Plane *plane) noexcept nogil:
     mailbox_free(&plane.outbox)
     slots_free(&plane.servers)
     credentials_free(plane.credentials)
+    texts_free(plane.texts)
     routes_free(plane.routes)
     settings_free(plane.settings)
     poolset_free(plane.set)
@@ -81,6 +86,8 @@ cdef void plane_close_servers(Plane *plane) noexcept nogil:
         buf_free(&s.conn.out)
         buf_free(&s.conn.held)
         expect_free(&s.expect)
+        ledger_free(s)
+        named_free(s)
         free(s.host)
         s.host = NULL
 

@@ -2,10 +2,12 @@
 
 from libc.stdint cimport uint64_t
 
+from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.chore cimport server_settle
 from pgpool_core.engine.conn cimport conn_again, conn_send, plane_post
 from pgpool_core.engine.ledger cimport ledger_part
 from pgpool_core.engine.mailbox cimport MAIL_CANCEL, Mail
+from pgpool_core.engine.named cimport named_part
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport client_of
 from pgpool_core.engine.server_end cimport server_quit
@@ -16,7 +18,7 @@ from pgpool_core.pool.server cimport SV_BEING_CANCELED
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32
 from pgpool_core.wire.build cimport build_copy_fail, build_empty
 from pgpool_core.wire.codes cimport FE_SYNC
-from pgpool_core.wire.expect cimport EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends, expect_head, expect_push
+from pgpool_core.wire.expect cimport EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends, expect_head
 
 cdef enum:
     CANCEL_AGAIN_US = 150000      # between cancel requests for the query of a client that has left
@@ -29,6 +31,7 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
     """
     cdef size_t n = 0
     ledger_part(w, s, client_of(s))
+    named_part(s)
     pool_unlink(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)
     s.conn.paused = 0
     s.query_start_us = 0
@@ -42,7 +45,7 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
             s.open_group = 1                      # the extended protocol: the server skips until a Sync
     if s.open_group:
         s.open_group = 0
-        if expect_push(&s.expect, EXPECT_SYNC) != EXPECT_OK:
+        if ask(s, EXPECT_SYNC) != EXPECT_OK:
             server_quit(w, s, "out of memory")
             return
         n += build_empty(w.scratch + n, SCRATCH_SIZE - n, FE_SYNC)

@@ -17,6 +17,7 @@ from pgpool_core.session.settings cimport block_unref
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_next64
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.codes cimport TX_IDLE
+from pgpool_core.statements.prepared cimport prepared_init
 from pgpool_core.wire.expect cimport expect_init
 
 
@@ -39,6 +40,7 @@ cdef list plan_servers(Plane *plane, uint64_t now_us):
             slot.seat.owner = slot
             slot.seat.worker = NO_WORKER
             expect_init(&slot.expect)
+            prepared_init(&slot.prepared, plane.texts)
         evicted = NULL
         what = plan_next(plane.set, now_us, &slot.seat, &pool, &evicted)
         if what == PLAN_OPEN:

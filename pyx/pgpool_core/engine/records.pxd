@@ -14,8 +14,14 @@ from pgpool_core.engine.timers cimport Timer, Timers
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport Pool, PoolSet
 from pgpool_core.pool.server cimport Server
-from pgpool_core.session.probe cimport Names
+from pgpool_core.session.probe cimport SettingNames
 from pgpool_core.session.settings cimport Block, Settings
+from pgpool_core.session.sqlscan cimport SqlScan
+from pgpool_core.statements.names cimport Names
+from pgpool_core.statements.outgoing cimport Outgoing
+from pgpool_core.statements.owed cimport Owed
+from pgpool_core.statements.prepared cimport Prepared
+from pgpool_core.statements.text cimport Texts
 from pgpool_core.sync.mutex cimport pthread_mutex_t
 from pgpool_core.wire.expect cimport Expect
 from pgpool_core.wire.scan cimport Cursor
@@ -69,6 +75,8 @@ cdef enum:
     PIN_LOCK = 32                 # advisory
     PIN_LOAD = 64
     PIN_UNKNOWN = 128             # the probe failed
+    PIN_UNNAMED = 256             # an unnamed statement that has been parsed and not been used yet
+    PIN_STATEMENT = 512           # a named statement that is too long to be kept
 
     SERVER_ADOPT = 1              # notes to the worker of a server, one bit each
     SERVER_CLOSE = 2
@@ -148,7 +156,12 @@ cdef struct ClientConn:
     uint64_t request_us
     uint32_t secret               # of its cancel key
     uint32_t pins                 # PIN_*: why it keeps its server between transactions
+    Names *names                  # owned: its named statements; NULL until the first
+    uint8_t unnamed_fresh         # an unnamed statement of its own is at its server, not bound yet
+    uint8_t unnamed_here          # one has been parsed since it got this server
+    uint8_t awaiting              # its next message waits for answers to those before
     uint32_t unnamed_flags        # SQL_* of its last unnamed Parse, where they matter
+    uint32_t parse_flags          # of its last Parse
     uint64_t pinned_us            # since when
     uint64_t pin_cause            # fingerprint of the text that did it
     uint32_t scanned              # bytes of `held` known to hold no message that asks for an answer
@@ -193,12 +206,15 @@ cdef struct ServerConn:
     uint8_t swallowing            # the rest of the current message is not the client's
     uint8_t error_last            # the last message forwarded was an ErrorResponse
     uint8_t was_reset
+    Prepared prepared             # named statements that it has
+    Owed owed                     # answers to Parse and Close that it owes
+    uint64_t retag                # group whose CommandComplete is to say DEALLOCATE; 0 = none
     uint8_t dirty                 # a client has left state that nothing but DISCARD ALL takes away
     uint8_t probed_parts          # PROBE_* of the question under way
     uint32_t suspect              # SQL_*: what texts since the last probe may have left
     uint32_t probing              # the same of the texts before it, while it is under way
     uint64_t cause                # fingerprint of the first of them
-    Names *names                  # owned; NULL until a text names a setting
+    SettingNames *named           # owned; NULL until a text names a setting
     Buf answer                    # to the probe, as it comes
     uint8_t canceling             # its orphaned query is to be cancelled
 
@@ -242,6 +258,10 @@ cdef struct Worker:
     uint32_t stop                 # atomic
     uint64_t now_us
     uint8_t *buf                  # HEADROOM + RECV_SIZE
+    SqlScan scan                  # of the text looked at last
+    Outgoing outgoing             # for the message being renamed
+    uint8_t *mix                  # SCRATCH_SIZE: what goes to a server in one send, made of several pieces
+    uint32_t mixed                # bytes of it in use; none outside `forward`
     uint8_t *scratch              # SCRATCH_SIZE, for messages being built
     Slots clients
     Conn *again_head
@@ -268,6 +288,7 @@ cdef struct Plane:
     Credentials *credentials
     Routes *routes
     Settings *settings
+    Texts *texts                  # of named statements
     Mailbox outbox
     int control_fd
     uint32_t signalled            # atomic: control_fd has been written

@@ -3,14 +3,16 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
+from pgpool_core.engine.asked cimport answered, copy_begins
 from pgpool_core.engine.buf cimport buf_add
 from pgpool_core.engine.chore cimport chore_done, server_settle
-from pgpool_core.engine.client cimport client_granted, client_released
+from pgpool_core.engine.client cimport client_go_on, client_granted, client_released
 from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not_again, conn_resume, conn_send,
                                       counters_of, worker_wake)
 from pgpool_core.engine.counters cimport Counters, hist_add
 from pgpool_core.engine.ledger cimport MAX_ANSWER, ledger_keeps, ledger_part
+from pgpool_core.engine.named cimport named_answer, named_error, named_retag, named_tag
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server_end cimport server_close, server_quit
 from pgpool_core.pool.client cimport Client
@@ -19,10 +21,11 @@ from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, PO
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, SV_TESTED
 from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_get, block_unref, block_with,
                                            setting_tracked)
+from pgpool_core.statements.owed cimport ANSWER_AS_PARSE, ANSWER_BROKEN, ANSWER_SWALLOW
 from pgpool_core.sync.atomic cimport pgpool_cas_ptr, pgpool_load32, pgpool_load_ptr
 from pgpool_core.wire.build cimport build_error
 from pgpool_core.wire.codes cimport *
-from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_NONE, expect_copy_begins, expect_head, expect_ready
+from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_NONE, expect_head
 from pgpool_core.wire.scan cimport (EVERY_SERVER_MARKS, HEADER_LEN, SCAN_FOUND, SERVER_MARKS, Frame, scan_past, scan_to,
                                     scan_whole)
 from pgpool_core.wire.span cimport Span
@@ -39,6 +42,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     cdef int r
     cdef bint swallow
     cdef uint8_t kind
+    cdef int verdict
+    cdef size_t length
     cdef Counters *k
     if data == NULL:
         if c != NULL and c.conn.paused and not c.holding and not c.leaving:
@@ -62,8 +67,9 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         r = scan_to(&s.cur, EVERY_SERVER_MARKS if swallow else SERVER_MARKS, MAX_SERVER_BODY, data, n, &pos, &f)
         if r != SCAN_FOUND:
             break
-        if (f.type == BE_READY or ((f.type == BE_PARAMETER_STATUS or (swallow and f.type == BE_ERROR))
-                                   and f.body_len <= HOLD_MAX)) and not scan_whole(&f, n, pos):
+        if (f.type == BE_READY or f.body_len <= HOLD_MAX and (
+                f.type == BE_PARAMETER_STATUS or f.type == BE_COMMAND_COMPLETE
+                or (f.type == BE_ERROR and (swallow or s.owed.len)))) and not scan_whole(&f, n, pos):
             if f.type == BE_READY and f.body_len != 1:
                 r = -1
             break                                 # held back until it is whole
@@ -75,7 +81,9 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if s.tx_status != TX_IDLE and s.tx_status != TX_BLOCK and s.tx_status != TX_FAILED:
                 r = -1
                 break
-            kind = expect_ready(&s.expect)
+            kind = answered(s)
+            if s.retag <= s.owed.answered:
+                s.retag = 0                       # that group is over
             if kind == EXPECT_NONE and c == NULL:
                 r = -1                            # nobody has asked for anything
                 break
@@ -113,13 +121,37 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         elif f.type == BE_ERROR:
             s.expect.copying = 0
             s.error_last = 1
+            if not swallow and s.owed.len and scan_whole(&f, n, pos):
+                length = named_error(w, s, data + pos + HEADER_LEN, f.body_len)
+                if length:                        # the client gets another text, with its own name in it
+                    forwarded(w, s, c, k, data + start, pos - start)
+                    forwarded(w, s, c, k, w.scratch, length)
+                    start = pos + HEADER_LEN + f.body_len
             if swallow:
                 failed(w, s, c, data + pos + HEADER_LEN, f.body_len if scan_whole(&f, n, pos) else 0)
-        elif f.type == BE_COPY_IN or f.type == BE_COPY_BOTH:
-            expect_copy_begins(&s.expect)
         elif swallow and c == NULL and s.expect.owed == 0 and f.type != BE_NOTICE and f.type != BE_NOTIFICATION:
             r = -1                                # a server that nobody has asked anything has nothing else to say
             break
+        elif f.type == BE_PARSE_COMPLETE or f.type == BE_CLOSE_COMPLETE:
+            verdict = named_answer(s, f.type) if f.body_len == 0 else ANSWER_BROKEN
+            if verdict == ANSWER_BROKEN:
+                r = -1
+                break
+            if verdict == ANSWER_AS_PARSE:
+                data[pos] = BE_PARSE_COMPLETE
+            elif verdict == ANSWER_SWALLOW and not swallow:
+                forwarded(w, s, c, k, data + start, pos - start)
+                start = pos + HEADER_LEN
+        elif f.type == BE_COMMAND_COMPLETE:
+            length = named_retag(w, s) if s.retag and not swallow else 0
+            if length:
+                forwarded(w, s, c, k, data + start, pos - start)
+                forwarded(w, s, c, k, w.scratch, length)
+                start = pos + HEADER_LEN + f.body_len
+            if 0 < f.body_len <= HOLD_MAX and data[pos + HEADER_LEN] == 0x44:    # 'D'
+                named_tag(s, c, data + pos + HEADER_LEN, f.body_len)
+        elif f.type == BE_COPY_IN or f.type == BE_COPY_BOTH:
+            copy_begins(s)
         scan_past(&s.cur, &f, n, &pos)
         if swallow:
             if s.chore == CHORE_PROBE and not keep(s, data + start, pos - start):
@@ -135,6 +167,11 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         return 1
     if c == NULL:
         return s.seat.state == SV_BEING_CANCELED and server_settle(w, s)
+    if c.awaiting:
+        c.awaiting = 0
+        client_go_on(w, c)
+        if c.seat.server != &s.seat:
+            return 1
     if s.expect.owed == 0 and s.tx_status == TX_IDLE and not s.open_group and not s.expect.copying \
             and s.cur.remain == 0 and c.cur.remain == 0 and not c.holding and s.query_start_us == 0 \
             and c.seat.server == &s.seat and c.state == CL_ACTIVE:
@@ -166,7 +203,7 @@ cdef bint done(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
 
     False when the client keeps the server. Not at once: a send to the next server between the sends to clients would let the kernel switch tasks more often.
     """
-    if s.suspect | c.pins:
+    if s.suspect | c.pins | c.unnamed_fresh:
         if c.leaving:
             ledger_part(w, s, c)
         elif ledger_keeps(w, s, c):

@@ -9,6 +9,7 @@ from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport conn_again, conn_close, conn_doom, conn_send, plane_post, plane_want
 from pgpool_core.engine.ledger cimport ledger_free
 from pgpool_core.engine.mailbox cimport MAIL_SERVER_CLOSED, Mail
+from pgpool_core.engine.named cimport named_free
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport client_of
 from pgpool_core.engine.slots cimport slot_release
@@ -92,6 +93,7 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     free(s.host)
     s.host = NULL
     ledger_free(s)
+    named_free(s)
     plan_gone(w.plane.set, &s.seat, w.now_us)
     pthread_mutex_lock(&w.plane.server_lock)
     slot_release(&w.plane.servers, &s.conn.head)

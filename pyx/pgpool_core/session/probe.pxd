@@ -41,14 +41,14 @@ cdef struct Found:                # borrowed from the answer
     Span value
 
 
-cdef struct Names:                # names of custom settings that a text mentions; zero, name, zero, ...: owns nothing
+cdef struct SettingNames:                # names of custom settings that a text mentions; zero, name, zero, ...: owns nothing
     uint32_t len
     uint32_t count
     uint8_t overflow              # there were more: what is left cannot be known
     uint8_t data[2048]
 
 
-cdef void names_find(Names *names, const uint8_t *text, size_t n) noexcept nogil
-cdef void names_add(Names *names, Span name) noexcept nogil
-cdef size_t probe_write(uint8_t parts, const Block *have, const Names *names, uint8_t *out, size_t cap) noexcept nogil
+cdef void names_find(SettingNames *names, const uint8_t *text, size_t n) noexcept nogil
+cdef void names_add(SettingNames *names, Span name) noexcept nogil
+cdef size_t probe_write(uint8_t parts, const Block *have, const SettingNames *names, uint8_t *out, size_t cap) noexcept nogil
 cdef int probe_next(const uint8_t *answer, size_t n, size_t *at, Found *out) noexcept nogil

@@ -48,7 +48,7 @@ cdef inline bint in_name(uint8_t b) noexcept nogil:
     return begins_name(b) or 0x30 <= b <= 0x39 or b == 0x24
 
 
-cdef void names_add(Names *names, Span name) noexcept nogil:
+cdef void names_add(SettingNames *names, Span name) noexcept nogil:
     """Remember `name`, as blocks spell it; what cannot be a setting's name is left out."""
     cdef uint8_t[MAX_NAME_LEN] spelled
     cdef Span canonical
@@ -69,7 +69,7 @@ cdef void names_add(Names *names, Span name) noexcept nogil:
     names.count += 1
 
 
-cdef void names_find(Names *names, const uint8_t *text, size_t n) noexcept nogil:
+cdef void names_find(SettingNames *names, const uint8_t *text, size_t n) noexcept nogil:
     """Remember every `word.word` of a text or a Bind message, quoted or not: one of them may be a custom setting.
 
     Most are a table and its schema; asking for a setting that does not exist costs nothing.
@@ -114,7 +114,7 @@ cdef void names_find(Names *names, const uint8_t *text, size_t n) noexcept nogil
             i += 1
 
 
-cdef size_t probe_write(uint8_t parts, const Block *have, const Names *names, uint8_t *out, size_t cap) noexcept nogil:
+cdef size_t probe_write(uint8_t parts, const Block *have, const SettingNames *names, uint8_t *out, size_t cap) noexcept nogil:
     """Write the query that asks for `parts`; 0 when it does not fit, or when `names` is not the whole truth.
 
     Args:

@@ -11,7 +11,7 @@ from pgpool_core.statements.names cimport Names
 from pgpool_core.statements.owed cimport Owed
 from pgpool_core.statements.prepared cimport Prepared
 from pgpool_core.statements.rewrite cimport PARSE_HEAD_LEN, RENAMED_MAX, SHORT_LEN
-from pgpool_core.statements.text cimport Texts
+from pgpool_core.statements.text cimport Statement, Texts
 from pgpool_core.wire.scan cimport Frame
 from pgpool_core.wire.span cimport Span
 
@@ -35,6 +35,7 @@ cdef struct Ends:                 # who speaks with whom; borrows everything
     Owed *owed                    # the server's
     uint32_t limit                # max_prepared_statements, at least 1
     uint32_t encoding             # the client's client_encoding by any number: texts beyond ASCII depend on it
+    uint8_t no_unnamed            # the server's unnamed statement is not this client's
     uint8_t failed                # the server's last ReadyForQuery said TX_FAILED
 
 
@@ -42,6 +43,8 @@ cdef struct Outgoing:             # borrows a statement's text until the next me
     size_t skip                   # bytes of the client's message, header included, that the pieces stand for
     Span pieces[3]
     uint32_t n_pieces
+    Statement *statement          # that the message is about; NULL for none of ours
+    uint8_t unnamed               # it is about the unnamed statement
     uint32_t parses               # Parses that the server gets, for the counters
     uint8_t head[OUT_HEAD_MAX]
 

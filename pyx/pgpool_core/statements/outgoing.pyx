@@ -13,7 +13,7 @@ from pgpool_core.statements.rewrite cimport (NAME_BROKEN, NAME_FOUND, NAME_NEED_
                                              name_like_ours, name_place, parse_text_ok, put_close, put_parse_head,
                                              put_renamed)
 from pgpool_core.statements.text cimport (MAX_TEXT_LEN, NOWHERE, Statement, text_intern, text_unref)
-from pgpool_core.wire.codes cimport FE_CLOSE, FE_PARSE
+from pgpool_core.wire.codes cimport FE_BIND, FE_CLOSE, FE_DESCRIBE, FE_PARSE
 from pgpool_core.wire.scan cimport HEADER_LEN, Frame
 
 cdef enum:
@@ -133,6 +133,7 @@ cdef int plan_use(Planning *p, Statement *statement) noexcept nogil:
         return OUT_WAIT
     have_ready(p, planted)
     rename(p, statement.id)
+    p.out.statement = statement
     owed_use(p.ends.owed, statement.id, p.name)
     return OUT_SEND
 
@@ -175,6 +176,7 @@ cdef int plan_first(Planning *p, Statement *fresh) noexcept nogil:
             prepared_settle(p.ends.prepared, planted)
             return OUT_FULL
     name_plan(name, fresh, q.sent)
+    p.out.statement = fresh
     prepared_touch(p.ends.prepared, planted)
     if ready(planted) and not p.ends.failed:
         p.used += put_close(p.out.head + p.used, NOWHERE)
@@ -257,9 +259,17 @@ cdef int outgoing_plan(const Ends *ends, const Frame *frame, const uint8_t *mess
     p.out = out
     p.used = p.shown = 0
     out.n_pieces = out.parses = 0
+    out.statement = NULL
+    out.unnamed = 0
     r = name_place(frame.type, p.body, p.have, frame.body_len, &p.place)
     if r == NAME_NEED_MORE:
         return OUT_NEED_MORE
+    if r == NAME_NONE and (frame.type == FE_PARSE or frame.type == FE_BIND
+                           or (frame.type == FE_DESCRIBE and p.body[0] == 0x53)):
+        out.unnamed = 1
+        if ends.no_unnamed and frame.type != FE_PARSE:
+            rename(&p, NOWHERE)                   # PostgreSQL says that there is none
+            return OUT_SEND
     if r == NAME_NONE or r == NAME_BROKEN:
         return outgoing_pass(ends, frame)
     if r != NAME_FOUND:

@@ -34,7 +34,7 @@ cdef int name_place(uint8_t fe_type, const uint8_t *body, uint32_t have, uint32_
                     NamePlace *out) noexcept nogil:
     """The statement's name in a Parse, Bind, Describe or Close, of whose body `have` bytes are there.
 
-    `out` is written only on NAME_FOUND.
+    `out` is written on NAME_FOUND, and for the unnamed statement, whose name is empty.
     """
     cdef uint32_t at = 0, end = 0
     cdef int r
@@ -56,15 +56,13 @@ cdef int name_place(uint8_t fe_type, const uint8_t *body, uint32_t have, uint32_
     r = string_end(body, at, have, body_len, &end)
     if r != NAME_FOUND:
         return r
-    if end == at:
-        return NAME_NONE
     if fe_type != FE_BIND and fe_type != FE_PARSE and end + 1 != body_len:
         return NAME_BROKEN                        # something behind the name
     out.name.at = body + at
     out.name.len = end - at
     out.at = at
     out.end = end + 1
-    return NAME_FOUND
+    return NAME_FOUND if end > at else NAME_NONE
 
 
 cdef bint parse_text_ok(const uint8_t *text, uint32_t n) noexcept nogil:

@@ -26,6 +26,7 @@ cdef struct Statement:            # owned by its table
     uint64_t epoch                # atomic; grows when plans made before have become useless
     uint32_t refs                 # atomic; reaches 0 only under the shard's lock
     uint32_t salt                 # what else its meaning depends on
+    uint32_t flags                # atomic: what running it may leave in a session; the engine's to say
     uint32_t len                  # bytes in `data`
     uint8_t data[1]
 

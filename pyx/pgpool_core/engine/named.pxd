@@ -1,0 +1,33 @@
+"""Named prepared statements in transaction and statement mode: the engine's side of `statements`."""
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from pgpool_core.engine.counters cimport Counters
+from pgpool_core.engine.records cimport ClientConn, ServerConn, Worker
+from pgpool_core.pool.pool cimport MODE_SESSION
+from pgpool_core.wire.scan cimport Frame
+
+
+cdef enum:
+    NAMED_GO_ON = 0               # the message is dealt with up to `*sent`; what is behind goes as it is
+    NAMED_HOLD = 1                # it has to wait: for more of itself, or for the server (c.awaiting)
+    NAMED_FULL = -1
+
+
+cdef const char *DEALLOCATES       # a query that does nothing, sent in the place of a DEALLOCATE of a name of ours
+
+
+cdef inline bint named_tracked(ClientConn *c) noexcept nogil:
+    """Whether the statements of `c` follow it."""
+    return c.pool.max_prepared != 0 and c.pool.pool.settings.mode != MODE_SESSION
+
+
+cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, const Frame *f, const uint8_t *data, size_t n,
+                       size_t pos, size_t *sent) noexcept nogil
+cdef int named_answer(ServerConn *s, uint8_t be_type) noexcept nogil
+cdef size_t named_error(Worker *w, ServerConn *s, const uint8_t *body, uint32_t n) noexcept nogil
+cdef void named_tag(ServerConn *s, ClientConn *c, const uint8_t *tag, uint32_t n) noexcept nogil
+cdef bint named_deallocates(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
+cdef size_t named_retag(Worker *w, ServerConn *s) noexcept nogil
+cdef void named_part(ServerConn *s) noexcept nogil
+cdef void named_free(ServerConn *s) noexcept nogil

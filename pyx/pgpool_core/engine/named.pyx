@@ -1,0 +1,158 @@
+"""Named prepared statements; see named.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcmp, memcpy
+
+from pgpool_core.engine.conn cimport conn_mix
+from pgpool_core.engine.counters cimport Counters
+from pgpool_core.engine.ledger cimport ledger_bind, ledger_pin
+from pgpool_core.engine.records cimport *
+from pgpool_core.session.settings cimport block_get
+from pgpool_core.session.sqltoken cimport name_fold
+from pgpool_core.statements.failure cimport FAILURE_RENAMED, failure_read
+from pgpool_core.statements.names cimport Name, name_plan, name_settle, name_stands, names_clear, names_find
+from pgpool_core.statements.outgoing cimport *
+from pgpool_core.statements.owed cimport owed_answer, owed_free, owed_orphan
+from pgpool_core.statements.prepared cimport prepared_clear, prepared_free
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32
+from pgpool_core.wire.codes cimport FE_BIND, FE_DESCRIBE, FE_PARSE, TX_FAILED
+from pgpool_core.wire.scan cimport HEADER_LEN, Frame
+from pgpool_core.wire.span cimport Span, text_span
+
+
+cdef const char *DEALLOCATES = "UNLISTEN pgpool_no_channel"
+
+
+cdef uint32_t encoding_of(ClientConn *c) noexcept nogil:
+    """The client's client_encoding as a number: FNV-1a of its name."""
+    cdef Span value
+    cdef uint32_t h = <uint32_t>2166136261
+    cdef uint32_t i
+    if block_get(c.settings, text_span("client_encoding"), &value):
+        for i in range(value.len):
+            h = (h ^ value.at[i]) * <uint32_t>16777619
+    return h
+
+
+cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, const Frame *f, const uint8_t *data, size_t n,
+                       size_t pos, size_t *sent) noexcept nogil:
+    """A Parse, Bind, Describe or Close at `data + pos`: send what the server needs in its place.
+
+    `*sent` is how much of `data` has been sent: on a renamed message everything in front of it and its own head.
+    """
+    cdef Ends ends
+    cdef Outgoing *out = &w.outgoing
+    cdef uint32_t i, flags
+    cdef int verdict
+    ends.texts = w.plane.texts
+    ends.names = &c.names
+    ends.prepared = &s.prepared
+    ends.owed = &s.owed
+    ends.limit = c.pool.max_prepared
+    ends.encoding = encoding_of(c) if f.type == FE_PARSE and n - pos > HEADER_LEN and data[pos + HEADER_LEN] else 0
+    ends.no_unnamed = not c.unnamed_here
+    ends.failed = s.tx_status == TX_FAILED
+    verdict = outgoing_plan(&ends, f, data + pos, n - pos, out)
+    if verdict == OUT_TOO_LONG:
+        ledger_pin(w, c, PIN_STATEMENT)
+        verdict = outgoing_pass(&ends, f)
+    if verdict == OUT_NEED_MORE:
+        return NAMED_HOLD
+    if verdict == OUT_WAIT:
+        c.awaiting = 1
+        return NAMED_HOLD
+    if verdict == OUT_FULL:
+        return NAMED_FULL
+    if f.type == FE_PARSE:
+        k.client_parses += 1
+        k.server_parses += out.parses if verdict == OUT_SEND else 1
+    elif f.type == FE_BIND:
+        k.binds += 1
+        k.server_parses += out.parses if verdict == OUT_SEND else 0
+    if out.unnamed:
+        if f.type == FE_PARSE:
+            c.unnamed_here = 1
+            c.unnamed_flags = c.parse_flags
+        elif f.type == FE_BIND and c.unnamed_flags:
+            ledger_bind(c, s, c.unnamed_flags, data + pos + HEADER_LEN, f.body_len, n - pos - HEADER_LEN)
+        c.unnamed_fresh = f.type == FE_PARSE or (f.type == FE_DESCRIBE and c.unnamed_fresh)
+    elif out.statement != NULL:
+        if f.type == FE_PARSE:
+            if c.parse_flags:
+                pgpool_store32(&out.statement.flags, c.parse_flags)
+        elif f.type == FE_BIND:
+            flags = pgpool_load32(&out.statement.flags)
+            if flags:
+                ledger_bind(c, s, flags, data + pos + HEADER_LEN, f.body_len, n - pos - HEADER_LEN)
+    if verdict == OUT_SEND:
+        conn_mix(w, &s.conn, data + sent[0], pos - sent[0])
+        for i in range(out.n_pieces):
+            conn_mix(w, &s.conn, out.pieces[i].at, out.pieces[i].len)
+        sent[0] = pos + out.skip
+    return NAMED_GO_ON
+
+
+cdef int named_answer(ServerConn *s, uint8_t be_type) noexcept nogil:
+    """ParseComplete or CloseComplete: ANSWER_*."""
+    return owed_answer(&s.owed, &s.prepared, be_type)
+
+
+cdef size_t named_error(Worker *w, ServerConn *s, const uint8_t *body, uint32_t n) noexcept nogil:
+    """Look at an ErrorResponse; nonzero: the client is to get so many bytes of the worker's scratch in its place."""
+    cdef size_t length = 0
+    if s.owed.len == 0 or failure_read(&s.owed, &s.prepared, body, n, w.scratch, SCRATCH_SIZE, &length) != FAILURE_RENAMED:
+        return 0
+    return length
+
+
+cdef void named_tag(ServerConn *s, ClientConn *c, const uint8_t *tag, uint32_t n) noexcept nogil:
+    """CommandComplete that begins with D: DEALLOCATE ALL and DISCARD ALL end every prepared statement."""
+    if (n == 15 and memcmp(tag, b"DEALLOCATE ALL", 15) == 0) or (n == 12 and memcmp(tag, b"DISCARD ALL", 12) == 0):
+        prepared_clear(&s.prepared)
+        if c != NULL and c.names != NULL:
+            names_clear(c.names)
+
+
+cdef bint named_deallocates(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
+    """The text looked at last, a Query, is DEALLOCATE of a statement that the client has prepared by messages.
+
+    True: the client has it no more, and the answer to this Query is to say DEALLOCATE.
+    """
+    cdef uint8_t[63] folded
+    cdef int n = name_fold(w.scan.name, folded)
+    cdef Span span
+    cdef Name *name
+    if n <= 0 or c.names == NULL or s.retag or s.tx_status == TX_FAILED:
+        return False
+    span.at = folded
+    span.len = <uint32_t>n
+    name = names_find(c.names, span)
+    if name == NULL or name.stands == NULL or name.flights:
+        return False
+    name_plan(name, NULL, s.owed.sent)
+    name.flights -= 1
+    name_stands(name, NULL)
+    name_settle(name)
+    s.retag = s.owed.sent + 1
+    return True
+
+
+cdef size_t named_retag(Worker *w, ServerConn *s) noexcept nogil:
+    """CommandComplete: nonzero, the client is to get so many bytes of the worker's scratch in its place."""
+    if s.retag == 0 or s.owed.answered + 1 != s.retag:
+        return 0
+    s.retag = 0
+    memcpy(w.scratch, b"C\0\0\0\x0fDEALLOCATE\0", 16)
+    return 16
+
+
+cdef void named_part(ServerConn *s) noexcept nogil:
+    """The client leaves, `s` goes on answering."""
+    s.retag = 0
+    owed_orphan(&s.owed)
+
+
+cdef void named_free(ServerConn *s) noexcept nogil:
+    """The end of `s`."""
+    owed_free(&s.owed, &s.prepared)
+    prepared_free(&s.prepared)
