@@ -121,6 +121,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         elif f.type == BE_ERROR:
             s.expect.copying = 0
             s.error_last = 1
+            if c != NULL:
+                c.unnamed_fresh = 0               # not parsed, or skipped
             if not swallow and s.owed.len and scan_whole(&f, n, pos):
                 length = named_error(w, s, data + pos + HEADER_LEN, f.body_len)
                 if length:                        # the client gets another text, with its own name in it
