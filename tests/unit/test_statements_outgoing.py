@@ -162,6 +162,17 @@ def test_a_group_that_is_unsure_of_an_earlier_one_waits() -> None:
     assert pair.verdict(bind(b"a")) == SEND
 
 
+def test_a_close_in_an_earlier_group_may_still_be_skipped() -> None:
+    pair = Pair()
+    pair.prepare(b"a", b"select 1")
+    pair.sends(close(b"a"))
+    assert pair.verdict(bind(b"a")) == PASS, "in the same group it is gone, or nothing happens at all"
+    pair.server.request()
+    assert pair.verdict(bind(b"a")) == WAIT
+    pair.server.ready()
+    assert pair.sends(bind(b"a")) == [bind(name_of(1))]
+
+
 def test_a_swallowed_sync_ends_no_group() -> None:
     """COPY FROM STDIN: the server ignores a Sync that comes before the copy has ended."""
     pair = Pair()
@@ -202,6 +213,36 @@ def test_a_name_in_use_is_refused_by_postgresql_itself() -> None:
     assert pair.server.failure(said[5:]) == (RENAMED, own)
     pair.sync()
     assert pair.client.stands() == {b"it's": text_of(b"select 1")}
+
+
+def test_of_two_names_for_one_text_the_error_says_the_right_one() -> None:
+    pair = Pair()
+    pair.prepare(b"a", b"select 1")
+    pair.prepare(b"b", b"select 1")
+    pair.sends(bind(b"b"))
+    pair.sends(parse(b"a", b"select 2"))
+    said = error(b"42P05", b'prepared statement "%s" already exists' % name_of(1))
+    assert b'"a" already' in pair.server.failure(said[5:])[1]
+    pair.sync()
+    pair.sends(bind(b"a"))
+    pair.sends(parse(b"c", b"select 3"))
+    pair.server.answer(PARSED)
+    pair.sends(bind(b"b"))
+    pair.sends(bind(b"a"))
+    said = error(b"26000", b'prepared statement "%s" does not exist' % name_of(1))
+    assert b'"b" does not' in pair.server.failure(said[5:])[1]
+
+
+def test_a_mark_lasts_until_the_next_answer() -> None:
+    pair = Pair()
+    pair.prepare(b"a", b"select 1")
+    pair.sends(bind(b"a"))
+    pair.sends(parse(b"b", b"select 2"))
+    pair.sends(bind(b"a"))
+    assert pair.server.owed_len == 3
+    pair.server.answer(PARSED)
+    said = error(b"26000", b'prepared statement "%s" does not exist' % name_of(1))
+    assert b'"a" does not' in pair.server.failure(said[5:])[1]
 
 
 def test_a_name_that_was_free_after_all_stands_for_the_new_text() -> None:

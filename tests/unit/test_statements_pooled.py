@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from random import Random
+from typing import Any, TypeAlias
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,28 +28,42 @@ from tests.unit.statements_model import (
 # The last two are names that statements have at the server.
 NAMES = [b"a", b"b", b"c", b"", statements_probe.name_of(1), statements_probe.name_of(2)]
 QUERIES = [b"select 1", b"select 2", b"select 3", b"bad", b"fail", b"select '\xe9'"]
-SOME_NAME = st.sampled_from([*NAMES[:3] * 3, *NAMES])
-SOME_QUERY = st.sampled_from([*QUERIES[:3] * 2, *QUERIES])
+Step: TypeAlias = tuple[int, str, Any]  # client, action, what
 
-MESSAGES = st.one_of(
-    st.builds(parse, SOME_NAME, SOME_QUERY),
-    st.builds(bind, SOME_NAME, st.sampled_from([b"", b"p" * 70])),
-    st.builds(describe, SOME_NAME),
-    st.builds(close, SOME_NAME),
-    st.sampled_from([EXECUTE, EXECUTE, FLUSH, close_portal(), SYNC, SYNC, SYNC]),
-    st.builds(query, st.sampled_from([b"select", b"BEGIN", b"ROLLBACK", b"fail", b"DEALLOCATE ALL"])),
-    st.just(message(b"P", b"a\0select\0\0\1")),
-)
-# Who does what: a message whose first bytes come alone; some work of its server; going away in the middle.
-STEP = st.tuples(
-    st.integers(0, 2),
-    st.one_of(
-        *[st.tuples(st.just("say"), st.builds(lambda data, cut: (data, cut), MESSAGES, st.integers(5, 60)))] * 5,
-        st.tuples(st.just("work"), st.integers(1, 8)),
-        st.tuples(st.just("pause"), st.integers(0, 3)),
-        st.tuples(st.just("leave"), st.none()),
-    ),
-)
+
+def random_message(random: Random) -> bytes:
+    name = random.choice([*NAMES[:3] * 3, *NAMES])
+    match random.choices(range(8), (22, 20, 8, 8, 16, 16, 9, 1))[0]:
+        case 0:
+            return parse(name, random.choice([*QUERIES[:3] * 2, *QUERIES]))
+        case 1:
+            return bind(name, random.choice([b"", b"p" * 70]))
+        case 2:
+            return describe(name)
+        case 3:
+            return close(name)
+        case 4:
+            return SYNC
+        case 5:
+            return random.choice([EXECUTE, EXECUTE, FLUSH, close_portal()])
+        case 6:
+            return query(random.choice([b"select", b"BEGIN", b"ROLLBACK", b"fail", b"DEALLOCATE ALL"]))
+        case _:
+            return message(b"P", b"a\0select\0\0\1")
+
+
+def random_step(random: Random) -> Step:
+    """Who does what: a message, whose first bytes come alone; some work of its server, or all of it; leaving."""
+    index = random.randrange(3)
+    match random.choices(range(4), (750, 120, 115, 15))[0]:
+        case 0:
+            return index, "say", (random_message(random), random.randint(5, 60))
+        case 1:
+            return index, "work", random.randint(1, 8)
+        case 2:
+            return index, "pause", random.randint(0, 3)
+        case _:
+            return index, "leave", None
 
 
 class Pooler:
@@ -126,15 +142,49 @@ class Pooler:
             client.say(data, limit=self.limit, encoding=1, cut=cut)
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.integers(1, 4), st.lists(STEP, max_size=80))
-def test_every_client_reads_what_a_postgresql_of_its_own_would_say(limit: int, steps: list[tuple[int, Any]]) -> None:
+def session(random: Random) -> tuple[int, list[Step]]:
+    return random.randint(1, 4), [random_step(random) for _ in range(random.randint(5, 150))]
+
+
+def play(limit: int, steps: list[Step]) -> None:
     pooler = Pooler(limit)
-    for index, (action, what) in steps:
-        pooler.step(index, action, what)
+    for step in steps:
+        pooler.step(*step)
     pooler.finish()
     held = [text for text, _ in pooler.texts.all()]
     assert sorted(held) == sorted(pooler.used()), "a text that nobody uses is kept, or one is there twice"
     pooler.clients.clear()
     pooler.servers.clear()
     assert len(pooler.texts) == 0
+
+
+def shrunk(limit: int, steps: list[Step]) -> list[Step]:
+    """The steps of a failing session that it takes to fail."""
+    at = len(steps)
+    while at > 0:
+        at -= 1
+        fewer = steps[:at] + steps[at + 1 :]
+        try:
+            play(limit, fewer)
+        except AssertionError:
+            steps, at = fewer, len(fewer)
+    return steps
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_client_reads_what_a_postgresql_of_its_own_would_say(seed: int) -> None:
+    """Long histories are what goes wrong; 500 of them for each seed, and the few steps that matter when one does."""
+    for number in range(500):
+        limit, steps = session(Random(f"{seed}/{number}"))
+        try:
+            play(limit, steps)
+        except AssertionError as error:
+            for step in shrunk(limit, steps):
+                print(step)
+            raise AssertionError(f"session {seed}/{number} with a limit of {limit}; its steps are printed") from error
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 4), st.lists(st.randoms(use_true_random=False).map(random_step), max_size=25))
+def test_short_sessions_that_a_machine_chooses(limit: int, steps: list[Step]) -> None:
+    play(limit, steps)

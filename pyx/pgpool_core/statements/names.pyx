@@ -1,7 +1,7 @@
 """A client's names for its statements; see names.pxd."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
 from pgpool_core.statements.hash cimport hash_bytes
