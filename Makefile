@@ -26,6 +26,7 @@ help:
 	@echo 'make bench      direct, PgBouncer and us, in turn              make fuzz      sanitizers, saved corpus'
 	@echo 'make lint       ruff and mypy            make format           make build     sdist and wheel in dist/'
 	@echo 'make test-debug tests with bounds and invariant checks         make clean     forget what was built'
+	@echo 'make test-asan  tests with AddressSanitizer and UBSan          make test-tsan with ThreadSanitizer, two workers'
 
 .PHONY: run
 run: $(BUILT)
@@ -46,15 +47,28 @@ test-all: lint need-servers
 test-debug: need-servers build/debug/.built
 	cd build/debug && PYTHONPATH=. ../../$(PY) -m pytest -m 'not slow and not pgbouncer' --ignore=tests/unit/test_style.py $(ARGS)
 
+# Everything runs in an interpreter with the sanitizer preloaded; tests/sanitized says how, and what is no leak.
+SANITIZED = PYTHONPATH=.:$$PWD/tests/sanitized PGPOOL_SANITIZED_PYTHON=$$PWD/python PYTHONMALLOC=malloc \
+	UBSAN_OPTIONS=print_stacktrace=1 LSAN_OPTIONS=suppressions=$$PWD/tests/sanitized/lsan.supp:print_suppressions=0
+
+.PHONY: test-asan
+test-asan: need-servers build/asan/.built
+	cd build/asan && $(SANITIZED) ASAN_OPTIONS=detect_leaks=0 ./python \
+		-m pytest -m 'not slow and not pgbouncer' --ignore=tests/unit/test_style.py $(ARGS)
+
+# The pooler and what shares its memory: the unit tests have no threads.
+.PHONY: test-tsan
+test-tsan: need-servers build/tsan/.built
+	cd build/tsan && $(SANITIZED) PGPOOL_TEST_WORKERS=2 TSAN_OPTIONS=suppressions=$$PWD/tests/sanitized/tsan.supp:history_size=4 ./python \
+		-m pytest -m 'not slow and not pgbouncer' $(or $(ARGS),tests/integration tests/chaos tests/unit/test_proxy.py)
+
 .PHONY: bench
 bench: .venv/.test need-servers
 	$(PY) -m benchmarks.macro $(ARGS)
 
 .PHONY: fuzz
-fuzz: build/fuzz/.built
-	cd build/fuzz && PYTHONPATH=. PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so)" \
-		../../$(PY) -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
+fuzz: build/asan/.built
+	cd build/asan && $(SANITIZED) ASAN_OPTIONS=detect_leaks=0 ./python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
 
 .PHONY: lint
 lint: .venv/.test
@@ -119,16 +133,18 @@ endef
 COPY = mkdir -p $(@D) && tar -c --exclude='*.so' --exclude='*.c' --exclude=__pycache__ \
 	setup.py pyproject.toml LICENSE README.md pyx pgpool_core tests docs | tar -x -C $(@D) && mkdir -p $(@D)/pgpool_core_probes
 
-build/debug/.built: export PGPOOL_CORE_PROBES = 1
-build/debug/.built: export PGPOOL_CORE_DEBUG = 1
-build/fuzz/.built: export PGPOOL_CORE_PROBES = 1
-build/fuzz/.built: export PGPOOL_CORE_DEBUG = 1
-build/fuzz/.built: export PGPOOL_CORE_SANITIZE = 1
+# In the recipe's environment only: an exported variable of a target would reach .venv/.test, which it needs, as well.
+FLAVOUR_debug = PGPOOL_CORE_DEBUG=1
+FLAVOUR_asan = PGPOOL_CORE_DEBUG=1 PGPOOL_CORE_SANITIZE=address
+FLAVOUR_tsan = PGPOOL_CORE_DEBUG=1 PGPOOL_CORE_SANITIZE=thread
 
-build/debug/.built build/fuzz/.built: .venv/.test $(SOURCES) FORCE
-	@tools/need asan
+build/debug/.built build/asan/.built build/tsan/.built: .venv/.test $(SOURCES) FORCE
+	@[ $(@D) = build/debug ] || tools/need $(notdir $(@D))
 	@$(COPY)
-	@cd $(@D) && ../../$(PY) setup.py --quiet build_ext --inplace
+	@cd $(@D) && PGPOOL_CORE_PROBES=1 $(FLAVOUR_$(notdir $(@D))) ../../$(PY) setup.py --quiet build_ext --inplace
+	@[ $(@D) = build/debug ] || { \
+		echo '#!/bin/sh' && echo "LD_PRELOAD=$$($${CC:-cc} -print-file-name=lib$(notdir $(@D)).so) exec $$PWD/$(PY) \"\$$@\""; \
+		} > $(@D)/python && chmod 755 $(@D)/python
 	@touch $@
 
 .PHONY: FORCE

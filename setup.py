@@ -5,7 +5,7 @@ Every `pyx/pgpool_core/**/*.pyx` becomes the compiled module of the same dotted 
 Environment:
     PGPOOL_CORE_DEBUG=1    bounds checks, invariant checks at each unlock of a pool, no optimisation
     PGPOOL_CORE_PROBES=1   also build the doors of tests/probes/*.pyx (modules `pgpool_core_probes.*`)
-    PGPOOL_CORE_SANITIZE=1 compile with AddressSanitizer and UndefinedBehaviorSanitizer
+    PGPOOL_CORE_SANITIZE=  address: with AddressSanitizer and UndefinedBehaviorSanitizer; thread: with ThreadSanitizer
     PGPOOL_CORE_JOBS=N     compile N modules at once (default: the number of processors)
 """
 
@@ -21,13 +21,14 @@ ROOT = Path(__file__).parent
 PYX = Path("pyx")
 DEBUG = os.environ.get("PGPOOL_CORE_DEBUG") == "1"
 PROBES = os.environ.get("PGPOOL_CORE_PROBES") == "1"
-SANITIZE = os.environ.get("PGPOOL_CORE_SANITIZE") == "1"
+SANITIZERS = {"address": "address,undefined", "thread": "thread"}
+SANITIZE = SANITIZERS[os.environ["PGPOOL_CORE_SANITIZE"]] if os.environ.get("PGPOOL_CORE_SANITIZE") else None
 JOBS = int(os.environ.get("PGPOOL_CORE_JOBS") or os.cpu_count() or 1)
 
 compile_args = ["-O0", "-g"] if DEBUG else ["-O3", "-g1"]
 link_args: list[str] = []
 if SANITIZE:
-    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"]
+    flags = [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
     compile_args, link_args = flags, flags[:1]
 
 

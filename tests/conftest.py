@@ -141,10 +141,15 @@ def pooler(request: pytest.FixtureRequest) -> Iterator[PoolerFactory]:
     bad = []
     for process in made:
         running = process.running
-        log = process.log if running else ""
         if (status := process.close()) != 0 and running:
-            bad.append(f"exit status {status} at SIGTERM; it said:\n{log[-4000:]}")
+            bad.append(f"exit status {status} at SIGTERM; it said:\n{_end_of(process.log)}")
     assert not bad, "\n".join(bad)
+
+
+def _end_of(log: str) -> str:
+    """The end of a log, and with it the first report of a sanitizer, which may be far above."""
+    report = log.find("Sanitizer: ")
+    return (log[max(0, report - 100) : report + 6000] + "\n...\n" if report >= 0 else "") + log[-4000:]
 
 
 @pytest.fixture
@@ -197,10 +202,9 @@ def _running_targets() -> Iterator[_Running]:
     yield running
     bad = []
     for (kind, _), process in running.items():
-        log = process.log
         status = process.close()
         if kind == "pgpool_core" and status != 0:
-            bad.append(f"exit status {status} at SIGTERM; it said:\n{log[-4000:]}")
+            bad.append(f"exit status {status} at SIGTERM; it said:\n{_end_of(process.log)}")
     assert not bad, "\n".join(bad)
 
 

@@ -41,7 +41,7 @@ class Case:
 
     `script` None is pgbench's built-in select-only script (`-S`). `unix` is about the client side; poolers reach
     PostgreSQL by TCP always. `reconnect` (`-C`) wants a thread per client, because libpq's login blocks the thread. `megabytes` per transaction turns the rate into MB/s. `sampling` is the share of
-    transactions whose latency is logged. `direct` is False where PostgreSQL alone has no such case.
+    transactions whose latency is logged. `at_once`: idle clients log in together rather than in turn. `direct` is False where PostgreSQL alone has no such case.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Case:
     session: bool = False
     scram: bool = False
     idle_clients: int = 0
+    at_once: bool = False
     megabytes: float | None = None
     sampling: float = 1.0
     direct: bool = True
@@ -181,6 +182,15 @@ CASES: Final[Sequence[Case]] = (
         name="idle-memory",
         title="memory per idle, logged-in client, TCP, trust",
         idle_clients=2000,
+        direct=False,
+        goals=(Goal(figure="memory_kb", bound=1.0, is_absolute=True),),
+    ),
+    Case(
+        name="idle-memory-scram",
+        title="memory per idle, logged-in client, TCP, SCRAM-SHA-256, all of them logged in at once",
+        scram=True,
+        idle_clients=2000,
+        at_once=True,
         direct=False,
         goals=(Goal(figure="memory_kb", bound=1.0, is_absolute=True),),
     ),

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import struct
 from typing import Final
 
 from benchmarks.macro.cases import Case
+from benchmarks.macro.database import SCRAM_PASSWORD
 from benchmarks.macro.errors import BenchError
 from benchmarks.macro.figures import Sample
 from benchmarks.macro.procfs import read_rss_bytes
 from benchmarks.macro.targets import Target
+from pgpool_core.control.scram_exchange import SCRAM_SHA_256, ScramExchange
+from pgpool_core.policy.scram import derive_keys, new_nonce
 
 PROTOCOL_3_0: Final = 3 << 16
 ANSWER_TIMEOUT_S: Final = 20.0
 FIRST_CLIENTS: Final = 16
 """Clients that come, query and go before the first reading, so that fixed costs are not counted as theirs."""
 
+AUTH_OK: Final = 0
+AUTH_SASL: Final = 10
+AUTH_SASL_CONTINUE: Final = 11
+AUTH_SASL_FINAL: Final = 12
+
+scram_keys = functools.lru_cache(derive_keys)
+
 
 def run_idle(case: Case, target: Target) -> Sample:
-    """Log `case.idle_clients` clients in one after another, then let each run one query; memory before and after both.
+    """Log `case.idle_clients` clients in, then let each run one query; memory before and after both.
+
+    They log in one after another, or with `case.at_once` in step: all have their challenge before the first proves
+    anything, so that what a login needs is there as many times.
 
     `target` must be fresh: memory that an earlier run has touched would hide the growth.
     Raises:
@@ -31,13 +45,22 @@ def run_idle(case: Case, target: Target) -> Sample:
         raise BenchError(f"{target.name} is no pooler, so it has no memory per client")
     with contextlib.ExitStack() as first:
         for _ in range(FIRST_CLIENTS):
-            ask(log_in(target, case, first), target)
+            client = Client(target, case, first)
+            client.log_in()
+            client.ask()
     with contextlib.ExitStack() as open_clients:
         before = read_rss_bytes(pid)
-        clients = [log_in(target, case, open_clients) for _ in range(case.idle_clients)]
+        clients = []
+        for _ in range(case.idle_clients):
+            clients.append(Client(target, case, open_clients))
+            if not case.at_once:
+                clients[-1].log_in()
+        waiting = clients if case.at_once else []
+        while waiting:
+            waiting = [client for client in waiting if not client.step()]
         logged_in = read_rss_bytes(pid)
         for client in clients:
-            ask(client, target)
+            client.ask()
         queried = read_rss_bytes(pid)
     return {
         "rss_mb": before / 1e6,
@@ -46,46 +69,74 @@ def run_idle(case: Case, target: Target) -> Sample:
     }
 
 
-def log_in(target: Target, case: Case, owner: contextlib.ExitStack) -> socket.socket:
-    """A TCP connection past its login without a password, up to the first ReadyForQuery; `owner` closes it.
+class Client:
+    """A TCP connection that has sent its startup packet; `owner` closes it.
 
-    Source: PostgreSQL docs, "Message Formats", StartupMessage.
+    Source: PostgreSQL docs, "Message Formats", StartupMessage, Authentication*; "SASL Authentication".
     """
-    client = owner.enter_context(socket.create_connection((target.host, target.port), timeout=ANSWER_TIMEOUT_S))
-    options = ["user", target.user(case), "database", target.database(case), "application_name", "idle", ""]
-    body = struct.pack("!i", PROTOCOL_3_0) + b"".join(word.encode() + b"\0" for word in options)
-    client.sendall(struct.pack("!i", len(body) + 4) + body)
-    read_until_ready(client, target)
-    return client
 
+    def __init__(self, target: Target, case: Case, owner: contextlib.ExitStack) -> None:
+        self._target = target
+        self._socket = owner.enter_context(socket.create_connection((target.host, target.port), ANSWER_TIMEOUT_S))
+        self._unread = b""
+        self._scram: ScramExchange | None = None
+        options = ["user", target.user(case), "database", target.database(case), "application_name", "idle", ""]
+        body = struct.pack("!i", PROTOCOL_3_0) + b"".join(word.encode() + b"\0" for word in options)
+        self._socket.sendall(struct.pack("!i", len(body) + 4) + body)
 
-def ask(client: socket.socket, target: Target) -> None:
-    """Run `SELECT 1` and read its answer to the end."""
-    text = b"SELECT 1\0"
-    client.sendall(b"Q" + struct.pack("!i", len(text) + 4) + text)
-    read_until_ready(client, target)
+    def log_in(self) -> None:
+        """The whole login, up to the first ReadyForQuery."""
+        while not self.step():
+            pass
 
+    def step(self) -> bool:
+        """Take what the pooler has to say next and answer it; True once it is ready for queries."""
+        kind, body = self._read()
+        while kind != b"R":
+            if kind == b"Z":
+                return True
+            kind, body = self._read()
+        code, data = int.from_bytes(body[:4]), body[4:]
+        if code == AUTH_SASL:
+            self._scram = ScramExchange(new_nonce())
+            first = self._scram.client_first()
+            self._send(b"p", SCRAM_SHA_256 + b"\0" + struct.pack("!i", len(first)) + first)
+        elif code == AUTH_SASL_CONTINUE and self._scram is not None:
+            salt, iterations = self._scram.take_server_first(data)
+            self._send(b"p", self._scram.client_final(scram_keys(SCRAM_PASSWORD.encode(), salt, iterations)))
+        elif code == AUTH_SASL_FINAL and self._scram is not None:
+            self._scram.check_server_final(data)
+        elif code != AUTH_OK:
+            raise BenchError(f"{self._target.name} asks for authentication {code}")
+        return False
 
-def read_until_ready(client: socket.socket, target: Target) -> None:
-    """Read messages up to ReadyForQuery.
+    def ask(self) -> None:
+        """Run `SELECT 1` and read its answer to the end."""
+        self._send(b"Q", b"SELECT 1\0")
+        while self._read()[0] != b"Z":
+            pass
 
-    Raises:
-        BenchError: ErrorResponse, end of stream or no answer in time.
-    """
-    unread = b""
-    while True:
-        while len(unread) < 5 or len(unread) < 1 + int.from_bytes(unread[1:5]):
+    def _send(self, kind: bytes, body: bytes) -> None:
+        self._socket.sendall(kind + struct.pack("!i", len(body) + 4) + body)
+
+    def _read(self) -> tuple[bytes, bytes]:
+        """One message: its type and its body.
+
+        Raises:
+            BenchError: ErrorResponse, end of stream or no answer in time.
+        """
+        target = self._target
+        while len(self._unread) < 5 or len(self._unread) < 1 + int.from_bytes(self._unread[1:5]):
             try:
-                part = client.recv(65536)
+                part = self._socket.recv(65536)
             except TimeoutError as late:
                 raise BenchError(f"{target.name} left a client without answer for {ANSWER_TIMEOUT_S:g} s") from late
             if not part:
                 raise BenchError(f"{target.name} closed a client's connection\n{target.log_tail()}")
-            unread += part
-        kind, end = unread[:1], 1 + int.from_bytes(unread[1:5])
+            self._unread += part
+        kind, end = self._unread[:1], 1 + int.from_bytes(self._unread[1:5])
+        body, self._unread = self._unread[5:end], self._unread[end:]
         if kind == b"E":
-            text = unread[5:end].replace(b"\0", b" ").decode(errors="replace")
+            text = body.replace(b"\0", b" ").decode(errors="replace")
             raise BenchError(f"{target.name} refused a client: {text}\n{target.log_tail()}")
-        if kind == b"Z":
-            return
-        unread = unread[end:]
+        return kind, body

@@ -79,7 +79,8 @@ def case_section(result: CaseResult) -> str:
         rows.append([name, *cells])
     text = f"### {case.name}: {case.title}\n\n"
     if case.idle_clients:
-        text += f"{case.idle_clients} raw connections, logged in one after another; a fresh pooler in each round.\n\n"
+        how = "in step" if case.at_once else "one after another"
+        text += f"{case.idle_clients} raw connections, logged in {how}; a fresh pooler in each round.\n\n"
     else:
         text += f"    {command_line(case, result.seconds)}\n\n"
     text += table(head, rows)

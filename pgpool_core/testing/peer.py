@@ -281,13 +281,18 @@ class ScriptedPeer:
 
 
 class ScriptedServer:
-    """A listening socket whose connections are `ScriptedPeer`s, taken in order with `accept`."""
+    """A listening socket whose connections are `ScriptedPeer`s, taken in order with `accept`.
+
+    Attributes:
+        accepted: all that were taken; whoever wants them closed with the script closes them.
+    """
 
     def __init__(self, listener: trio.SocketListener, path: Path | None) -> None:
         self._listener = listener
         self.path = path
         self.host = "127.0.0.1"
         self.port: int = 0 if path else listener.socket.getsockname()[1]
+        self.accepted: list[ScriptedPeer] = []
 
     async def accept(self, *, patience_s: float = 10.0) -> ScriptedPeer:
         """The next connection.
@@ -296,7 +301,8 @@ class ScriptedServer:
             PeerMismatch: nobody connects for `patience_s` seconds.
         """
         with trio.move_on_after(patience_s):
-            return ScriptedPeer(await self._listener.accept(), patience_s=patience_s)
+            self.accepted.append(ScriptedPeer(await self._listener.accept(), patience_s=patience_s))
+            return self.accepted[-1]
         raise PeerMismatch(f"nobody connected for {patience_s:g} s")
 
     async def stop_listening(self) -> None:

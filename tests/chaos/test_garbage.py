@@ -114,7 +114,11 @@ async def in_front_of_a_script(pooler: PoolerFactory) -> AsyncGenerator[tuple[Po
     """A pooler of one server, which is a script of the test."""
     async with open_scripted_server() as fake:
         databases = {"app": f"host={fake.host} port={fake.port} user=app"}
-        yield pooler(auth_type="trust", databases=databases, default_pool_size=1, server_login_retry=0), fake
+        try:
+            yield pooler(auth_type="trust", databases=databases, default_pool_size=1, server_login_retry=0), fake
+        finally:
+            for server in fake.accepted:
+                server.stream.socket.close()
 
 
 @pytest.mark.parametrize("garbage", SERVER_GARBAGE.values(), ids=SERVER_GARBAGE)
@@ -171,6 +175,27 @@ async def test_a_server_that_ends_inside_a_message_has_no_error_put_into_it(pool
                 ("TE", b""),
                 ("T", backend.data_row("y" * 100)[: len(said.rest)]),
             )
+
+
+async def test_a_server_that_ends_while_it_takes_the_client_s_settings_is_not_blamed_on_them(
+    pooler: PoolerFactory,
+) -> None:
+    async with in_front_of_a_script(pooler) as (place, fake), trio.open_nursery() as nursery:
+
+        async def serve() -> None:
+            server = await fake.accept()
+            await server.accept_login()
+            assert b"mine" in (await server.expect("Q")).body
+            await server.send(
+                backend.error("57P01", "terminating connection due to administrator command", "FATAL"),
+            )
+            await server.aclose()
+
+        nursery.start_soon(serve)
+        async with logged_in(place, application_name="mine") as client:
+            await client.send(frontend.query("select 1"))
+            told = await client.until("E")
+            assert told[-1].fields["C"] == "08006"
 
 
 UNASKED = {

@@ -14,6 +14,12 @@ def any_pooler(request: pytest.FixtureRequest) -> PoolerFactory:
     return factory
 
 
+@pytest.fixture
+def pgbouncers_way(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Settings for `any_pooler` with which ours does as PgBouncer does: nothing about session state."""
+    return {} if request.node.callspec.params["any_pooler"] == "pgbouncer" else {"session_state": "off"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fixtures asked for by name are not seen by the markers of the main conftest."""
     for item in items:

@@ -217,14 +217,18 @@ async def test_a_tracked_startup_parameter_is_in_force(target: Target, name: str
                 assert values(await other.query(f"show {name}")) != [[value.encode()]]
 
 
-async def test_an_unsupported_startup_parameter_is_named(any_pooler: PoolerFactory) -> None:
-    place = any_pooler()
+async def test_an_unsupported_startup_parameter_is_named(
+    any_pooler: PoolerFactory, pgbouncers_way: dict[str, str]
+) -> None:
+    place = any_pooler(**pgbouncers_way)
     told = await refusal(place, "app", "app", "app-secret", extra_float_digits="3")
     assert "unsupported startup parameter: extra_float_digits" in told
 
 
-async def test_an_ignored_startup_parameter_is_ignored(any_pooler: PoolerFactory) -> None:
-    place = any_pooler(ignore_startup_parameters="extra_float_digits, work_mem")
+async def test_an_ignored_startup_parameter_is_ignored(
+    any_pooler: PoolerFactory, pgbouncers_way: dict[str, str]
+) -> None:
+    place = any_pooler(**pgbouncers_way, ignore_startup_parameters="extra_float_digits, work_mem")
     async with logged_in(place, extra_float_digits="3", work_mem="77MB") as peer:
         assert values(await peer.query("show work_mem")) != [[b"77MB"]]
     assert "unsupported startup parameter: search_path" in await refusal(

@@ -92,12 +92,11 @@ async def test_without_a_reset_query_a_session_leaves_what_it_set(any_pooler: Po
 
 
 async def test_the_reset_query_may_be_asked_for_in_transaction_mode(
-    any_pooler: PoolerFactory, request: pytest.FixtureRequest
+    any_pooler: PoolerFactory, pgbouncers_way: dict[str, str]
 ) -> None:
-    ours = {} if request.node.callspec.params["any_pooler"] == "pgbouncer" else {"session_state": "off"}
     for always, expected in ((False, b"77MB"), (True, b"4MB")):
         place = any_pooler(
-            **ours,
+            **pgbouncers_way,
             pool_mode="transaction",
             default_pool_size=1,
             server_reset_query="reset work_mem",

@@ -48,7 +48,9 @@ async def test_two_clients_use_one_name_for_different_statements(target: Target)
 async def test_the_same_statement_of_two_clients_is_described_and_closed_by_each(target: Target) -> None:
     async with logged_in(target) as one, logged_in(target) as two:
         for client in (one, two):
-            assert letters(await ask(client, frontend.parse("select $1::int + 1", "s"), frontend.describe("s"))) == "1tTZ"
+            assert (
+                letters(await ask(client, frontend.parse("select $1::int + 1", "s"), frontend.describe("s"))) == "1tTZ"
+            )
         assert letters(await ask(one, frontend.close("s"))) == "3Z"
         assert codes(await ask(one, use("s", "1"))) == ["26000"]
         assert values(await ask(two, use("s", "1"))) == [[b"2"]]
@@ -198,14 +200,20 @@ async def test_prepared_set_config_follows_every_execution(target: Target) -> No
             assert values(await one.query("select current_setting('app.tenant')")) == [[str(round_).encode()]]
 
 
-async def test_a_client_that_vanishes_in_a_pipeline_leaves_the_server_knowing_what_it_has(pooler: PoolerFactory) -> None:
+async def test_a_client_that_vanishes_in_a_pipeline_leaves_the_server_knowing_what_it_has(
+    pooler: PoolerFactory,
+) -> None:
     place = pooler(default_pool_size=1)
     for _ in range(5):
         async with logged_in(place) as one:
-            await one.send(frontend.parse("select 1", "a"), frontend.parse("select pg_sleep(20)", "b"), use("b"), frontend.sync())
+            await one.send(
+                frontend.parse("select 1", "a"), frontend.parse("select pg_sleep(20)", "b"), use("b"), frontend.sync()
+            )
             await one.cut()
         async with logged_in(place) as two:
-            answer = await ask(two, frontend.parse("select 1", "x"), use("x"), frontend.parse("select pg_sleep(0)", "y"), use("y"))
+            answer = await ask(
+                two, frontend.parse("select 1", "x"), use("x"), frontend.parse("select pg_sleep(0)", "y"), use("y")
+            )
             assert letters(answer) == "12DC12DCZ"
 
 

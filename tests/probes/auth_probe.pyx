@@ -176,6 +176,9 @@ cdef class Login:
     """One ClientLogin; each call returns the status and the bytes to send."""
     cdef ClientLogin login
 
+    def __dealloc__(self):
+        login_wipe(&self.login)
+
     def begin(self, int auth_type, bytes user, Secret secret=None, *, bint known=True, size_t cap=MAX_LOGIN_REPLY):
         cdef Span name = span_of(user)
         cdef const Credential *credential = NULL if secret is None else &secret.credential

@@ -14,7 +14,7 @@ from pgpool_core.pool.pool cimport (
     pool_release, pool_request, pool_take_idle, pool_unlink, pool_unlist_one, poolset_add_group, poolset_add_pool,
     poolset_free, poolset_new,
 )
-from pgpool_core.pool.server cimport MAX_WORKERS, SV_FREE, SV_STATES, Server
+from pgpool_core.pool.server cimport MAX_WORKERS, SV_FREE, SV_STATES, Server, server_move
 
 from pgpool_core.pool.server import SV_NAMES
 
@@ -147,6 +147,10 @@ cdef class Set:
     def move(self, number, uint8_t to, uint64_t now_us):
         cdef Server *server = self.server(number)
         return pool_move(<Pool *>server.pool, server, to, now_us)
+
+    def move_alone(self, number, uint8_t to, uint64_t now_us):
+        """The table's move by itself: lists do not follow, so nothing of the pool may be asked for after it."""
+        return server_move(self.server(number), to, now_us)
 
     def unlink(self, number, uint8_t to, uint64_t now_us):
         cdef Server *server = self.server(number)

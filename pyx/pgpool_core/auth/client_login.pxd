@@ -31,7 +31,7 @@ cdef enum:
     MAX_PASSWORD_LEN = 65535      # bytes, PostgreSQL's bound
 
 
-cdef struct ClientLogin:          # owns nothing; secret until login_wipe
+cdef struct ClientLogin:          # owns what `scram` owns; secret until login_wipe, which also frees
     uint8_t step
     uint8_t method                # AUTH_*: what is asked of the client, also after the end
     uint8_t doomed                # fails at the end, whatever comes

@@ -14,7 +14,7 @@ from pgpool_core.auth.digest cimport DIGEST_OK, SHA256_LEN, hmac_sha256, pbkdf2_
 from pgpool_core.auth.md5 cimport MD5_ANSWER_LEN, MD5_SALT_LEN, md5_answer, md5_secret
 from pgpool_core.auth.scram cimport (
     MAX_SASL_LEN, SCRAM_FAILED, SCRAM_MALFORMED, SCRAM_OK, SERVER_FINAL_LEN, scram_client_final, scram_client_first,
-    scram_server_first, scram_server_first_len,
+    scram_free, scram_server_first, scram_server_first_len,
 )
 from pgpool_core.auth.startup cimport MAX_USER_LEN
 from pgpool_core.wire.be cimport load_be32, store_be32
@@ -101,6 +101,7 @@ cdef int login_password(ClientLogin *l, const uint8_t *body, uint32_t body_len,
 
 
 cdef void login_wipe(ClientLogin *l) noexcept nogil:
+    scram_free(&l.scram)
     OPENSSL_cleanse(l, sizeof(ClientLogin))
 
 
@@ -115,6 +116,7 @@ cdef int imitate(ClientLogin *l, Span user) noexcept nogil:
 cdef int finish(ClientLogin *l, int status) noexcept nogil:
     """End the login with `status`, the secrets go first."""
     credential_wipe(&l.credential)
+    scram_free(&l.scram)
     l.step = STEP_NONE
     return status
 

@@ -1,7 +1,7 @@
 """The server's half of SCRAM-SHA-256, from stored keys: no password, no PBKDF2, no channel binding.
 
 One `ScramServer` sees one exchange: scram_client_first, scram_server_first, scram_client_final,
-in this order. Statuses tell a client that breaks the protocol from one that does not know the password.
+in this order, and scram_free at its end, wherever that is. Statuses tell a client that breaks the protocol from one that does not know the password.
 Source: RFC 5802 and RFC 7677; where they leave room, PostgreSQL's server: the user name is ignored, an authorization
 identity is refused, attributes come in their order.
 """
@@ -15,7 +15,7 @@ cdef enum:
     SCRAM_OK = 0
     SCRAM_MALFORMED = -1          # the peer broke the protocol
     SCRAM_WRONG_PROOF = -2        # well-formed, and not made with the password
-    SCRAM_FAILED = -3             # libcrypto failed
+    SCRAM_FAILED = -3             # libcrypto failed, or no memory
 
     MAX_SASL_LEN = 1024           # bytes of one message of the client: PostgreSQL's bound
     SERVER_NONCE_LEN = 24         # base64 of 18 random bytes, as many as PostgreSQL takes
@@ -23,12 +23,12 @@ cdef enum:
     SERVER_FINAL_LEN = 46         # "v=" and base64 of 32 bytes
 
 
-cdef struct ScramServer:          # owns nothing; not secret by itself
+cdef struct ScramServer:          # owns `bare`; begins as all zero; not secret by itself
     uint8_t gs2_flag              # 'n' or 'y', to be seen again in the client's last message
     uint16_t bare_len
     uint16_t nonce_at             # the client's nonce inside `bare`
     uint16_t nonce_len
-    uint8_t bare[1024]            # client-first-message-bare
+    uint8_t *bare                 # client-first-message-bare: some 40 bytes, though the protocol allows 1021
     uint8_t server_nonce[24]
 
 
@@ -37,3 +37,4 @@ cdef uint32_t scram_server_first_len(const ScramServer *s, uint32_t iterations, 
 cdef uint32_t scram_server_first(const ScramServer *s, uint32_t iterations, Span salt, uint8_t *out) noexcept nogil
 cdef int scram_client_final(ScramServer *s, Span message, uint32_t iterations, Span salt,
                             const uint8_t *stored_key, const uint8_t *server_key, uint8_t *final_out) noexcept nogil
+cdef void scram_free(ScramServer *s) noexcept nogil                    # twice does no harm

@@ -7,6 +7,7 @@ Server:  v=SIGNATURE
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 
 from pgpool_core.auth.crypto cimport CRYPTO_memcmp, EVP_EncodeBlock, OPENSSL_cleanse, RAND_bytes
@@ -37,6 +38,10 @@ cdef int scram_client_first(ScramServer *s, Span message) noexcept nogil:
     if message.at[1] != c',' or message.at[2] != c',':       # an authorization identity would stand between them
         return SCRAM_MALFORMED
     rest.at, rest.len = message.at + 3, message.len - 3
+    scram_free(s)
+    s.bare = <uint8_t *>malloc(rest.len + 1)                 # it may be empty, and malloc(0) NULL
+    if s.bare is NULL:
+        return SCRAM_FAILED
     memcpy(s.bare, rest.at, rest.len)
     s.bare_len = <uint16_t>rest.len
     if take_attribute(&rest, &name, &value) == 0 or name != c'n':
@@ -120,6 +125,11 @@ cdef int scram_client_final(ScramServer *s, Span message, uint32_t iterations, S
     OPENSSL_cleanse(client_key, SHA256_LEN)                  # enough to log in with, as the password is
     OPENSSL_cleanse(server_signature, SHA256_LEN)
     return status
+
+
+cdef void scram_free(ScramServer *s) noexcept nogil:
+    free(s.bare)
+    s.bare, s.bare_len = NULL, 0
 
 
 cdef int read_client_final(const ScramServer *s, Span message, uint8_t *proof, Span *without_proof) noexcept nogil:

@@ -9,7 +9,7 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.slots cimport slot_new, slot_release
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_set
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_next64
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_next64
 
 cdef extern from "<openssl/rand.h>" nogil:
     int RAND_bytes(unsigned char *, int)
@@ -25,7 +25,7 @@ cdef void up_accept(Worker *w, uint32_t index) noexcept nogil:
     cdef uint32_t j, best
     cdef Mail mail
     for i in range(ACCEPTS_A_TURN):
-        if not listener.live:
+        if not pgpool_load8(&listener.live):
             return
         fd = pgpool_accept(listener.fd)
         if fd < 0:

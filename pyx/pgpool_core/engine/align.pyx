@@ -10,6 +10,7 @@ from pgpool_core.engine.conn cimport conn_flush
 from pgpool_core.engine.records cimport *
 from pgpool_core.session.replay cimport REPLAY_OK, replay_bound, replay_write
 from pgpool_core.session.settings cimport Block, block_entry, block_ref, block_unref, put_setting, setting_tracked
+from pgpool_core.sync.atomic cimport pgpool_load8, pgpool_store8
 from pgpool_core.wire.be cimport store_be32
 from pgpool_core.wire.codes cimport FE_QUERY
 from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
@@ -47,7 +48,7 @@ cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
     s.chore_failed = 0
     block_unref(w.plane.settings, s.wanted)
     s.wanted = block_ref(w.plane.settings, c.settings)
-    if must_wait or not c.settings.verified:
+    if must_wait or not pgpool_load8(&c.settings.verified):
         c.holding = 1
         conn_flush(w, &s.conn)
 
@@ -64,7 +65,7 @@ cdef void settings_aligned(Worker *w, ServerConn *s) noexcept nogil:
     while at < s.settings.len:
         at = block_entry(s.settings, at, &name, &value)
         if setting_tracked(name, &canonical) and not put_setting(w.plane.settings, &now, canonical, value):
-            s.seat.close_needed = 1               # we no longer know how it stands
-    now.verified = 1
+            pgpool_store8(&s.seat.close_needed, 1)               # we no longer know how it stands
+    pgpool_store8(&now.verified, 1)
     block_unref(w.plane.settings, s.settings)
     s.settings = now

@@ -6,6 +6,8 @@ from libc.string cimport memcpy, memmove
 
 
 cdef enum:
+    BUF_FIRST = 64                # capacity at first: a startup packet fits, and thousands may log in at once
+    BUF_NEXT = 512                # what outgrows that is likely to grow on
     BUF_MAX = 1 << 26             # never near in practice: what fills a Buf is stopped long before
 
 
@@ -30,6 +32,7 @@ cdef inline bint buf_add(Buf *b, const uint8_t *data, size_t n) noexcept nogil:
     """Append a copy of `data`; False, and nothing changed, when memory is short."""
     cdef uint8_t *fresh
     cdef size_t need = <size_t>b.len + n
+    cdef size_t cap
     if need > BUF_MAX:
         return False
     if b.off + need > b.cap:
@@ -37,7 +40,8 @@ cdef inline bint buf_add(Buf *b, const uint8_t *data, size_t n) noexcept nogil:
             memmove(b.at, b.at + b.off, b.len)
             b.off = 0
         else:
-            fresh = <uint8_t *>malloc(need if need > 512 else 512)
+            cap = BUF_FIRST if b.at == NULL and need <= BUF_FIRST else need if need > BUF_NEXT else BUF_NEXT
+            fresh = <uint8_t *>malloc(cap)
             if fresh == NULL:
                 return False
             if b.len:
@@ -45,7 +49,7 @@ cdef inline bint buf_add(Buf *b, const uint8_t *data, size_t n) noexcept nogil:
             free(b.at)
             b.at = fresh
             b.off = 0
-            b.cap = <uint32_t>(need if need > 512 else 512)
+            b.cap = <uint32_t>cap
     if n:
         memcpy(b.at + b.off + b.len, data, n)
     b.len += <uint32_t>n

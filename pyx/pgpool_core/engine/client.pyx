@@ -16,7 +16,7 @@ from pgpool_core.engine.client_end cimport client_end, client_fatal, protocol_er
 from pgpool_core.engine.conn cimport (conn_doom, conn_hold, conn_mix, conn_mixed, conn_resume, conn_send, counters_of,
                                       plane_want)
 from pgpool_core.engine.console cimport console
-from pgpool_core.engine.counters cimport Counters, hist_add
+from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.ledger cimport ledger_refusal, ledger_text, ledger_unseen, ledger_watches
 from pgpool_core.engine.login cimport login_bytes
 from pgpool_core.engine.named cimport DEALLOCATES, NAMED_GO_ON, named_deallocates, named_message, named_tracked
@@ -27,10 +27,10 @@ from pgpool_core.engine.sys cimport SHUT_WR, shutdown
 from pgpool_core.engine.timers cimport TIMER_NONE, TIMER_QUERY_WAIT, TIMER_STALL, timer_clear, timer_set
 from pgpool_core.pool.client cimport WAIT_NONE, Client
 from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSED, POOL_GOT, Pool, pool_request
-from pgpool_core.pool.server cimport SV_LOGIN, SV_TESTED, Server
+from pgpool_core.pool.server cimport Server
 from pgpool_core.session.sqlscan cimport PROVED_DEALLOCATE
 from pgpool_core.statements.text cimport MAX_TEXT_LEN
-from pgpool_core.sync.atomic cimport pgpool_swap32
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_store64, pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.build cimport build_error, build_query, build_ready
@@ -155,7 +155,7 @@ cdef bint refused(Worker *w, ClientConn *c) noexcept nogil:
     """While no server can be had, clients that come are told why instead of waiting."""
     cdef PoolRecord *pool = c.pool
     cdef size_t n = 0
-    if pool.pool.total != 0 or pool.error_until_us <= w.now_us:
+    if pgpool_load32(&pool.pool.total) != 0 or pgpool_load64(&pool.error_until_us) <= w.now_us:
         return False
     pthread_mutex_lock(&pool.lock)
     if pool.error.len and pool.error.len <= SCRATCH_SIZE and pool.error_until_us > w.now_us:
@@ -185,7 +185,7 @@ cdef int request(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         s = <ServerConn *>seat.owner
         w.io.remove(&w.plane.workers[before], &s.conn)
         w.io.add(w, &s.conn)
-        counters_of(w, c.pool).steals += 1
+        count_add(&counters_of(w, c.pool).steals, 1)
     if verdict == POOL_GOT:
         linked(w, c, <ServerConn *>seat.owner)
         if c.state != CL_ACTIVE or c.conn.doomed:
@@ -203,10 +203,8 @@ cdef int request(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         timer_set(&w.timers, &c.conn.timer, TIMER_QUERY_WAIT, w.now_us + pool.settings.query_wait_timeout_us)
     if verdict == POOL_CHECK:
         server_chore(w, <ServerConn *>seat.owner, CHORE_CHECK)
-    elif pool.waiters.len > pool.count[SV_LOGIN] + pool.count[SV_TESTED] and (
-            pool.settings.pool_size == 0 or pool.total < pool.settings.pool_size + pool.settings.reserve_pool_size):
-        if pgpool_swap32(&pool.want, 1) == 0:
-            plane_want(w.plane)
+    elif c.seat.unserved and pgpool_swap32(&pool.want, 1) == 0:
+        plane_want(w.plane)
     return 1
 
 
@@ -217,10 +215,10 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     c.state = CL_ACTIVE
     c.awaiting = c.unnamed_here = c.unnamed_fresh = 0
     timer_clear(&w.timers, &c.conn.timer)
-    k.server_assignments += 1
-    k.wait_us += waited_us
+    count_add(&k.server_assignments, 1)
+    count_add(&k.wait_us, waited_us)
     hist_add(&k.wait, waited_us)
-    s.request_us = w.now_us
+    pgpool_store64(&s.request_us, w.now_us)
     s.was_reset = s.error_last = s.canceling = 0
     s.xact_start_us = 0
     if c.settings != s.settings:
@@ -230,7 +228,7 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
 cdef inline void query_begins(Worker *w, ServerConn *s, Counters *k) noexcept nogil:
     if s.query_start_us == 0:
         s.query_start_us = w.now_us
-        k.queries += 1
+        count_add(&k.queries, 1)
         if s.xact_start_us == 0:
             s.xact_start_us = w.now_us
 
@@ -323,14 +321,14 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             if tracked:
                 pass                              # counted where it was renamed
             elif f.type == FE_PARSE:
-                k.client_parses += 1
-                k.server_parses += 1
+                count_add(&k.client_parses, 1)
+                count_add(&k.server_parses, 1)
             elif f.type == FE_BIND:
-                k.binds += 1
+                count_add(&k.binds, 1)
         if pushed != EXPECT_OK:
             break
         scan_past(&c.cur, &f, n, &pos)
-    k.received += pos
+    count_add(&k.received, pos)
     if w.mixed:
         if pos > sent:
             conn_mix(w, &s.conn, data + sent, pos - sent)

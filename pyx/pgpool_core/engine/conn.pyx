@@ -9,7 +9,7 @@ from pgpool_core.engine.mailbox cimport Mail, mailbox_post
 from pgpool_core.engine.records cimport KIND_SERVER, SCRATCH_SIZE, Conn, Plane, PoolRecord, Worker
 from pgpool_core.engine.sys cimport (EAGAIN, EINTR, close, pgpool_errno, pgpool_send, pgpool_send2, ssize_t, write)
 from pgpool_core.engine.timers cimport timer_clear
-from pgpool_core.sync.atomic cimport pgpool_swap32
+from pgpool_core.sync.atomic cimport pgpool_store_ptr, pgpool_swap32
 
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t, size_t)
@@ -210,5 +210,5 @@ cdef Counters *counters_of(Worker *w, PoolRecord *pool) noexcept nogil:
     if counters == NULL:
         return <Counters *>w.scratch
     memset(counters, 0, size)
-    w.counters[pool.pool.id] = counters
+    pgpool_store_ptr(<void *>&w.counters[pool.pool.id], counters)
     return counters

@@ -1,4 +1,8 @@
-"""What one worker has counted for one pool. Only that worker writes; control reads and adds up."""
+"""What one worker has counted for one pool. Only that worker writes; control reads and adds up.
+
+Written with count_add and hist_add, read with counters_copy: relaxed atomics, so that a reader sees whole numbers. They
+cost what plain ones do.
+"""
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -47,8 +51,26 @@ cdef inline uint32_t hist_bucket(uint64_t us) noexcept nogil:
 
 
 cdef inline void hist_add(Histogram *h, uint64_t us) noexcept nogil:
-    h.count[hist_bucket(us)] += 1
+    pgpool_count32(&h.count[hist_bucket(us)])
+
+
+cdef inline void counters_copy(const Counters *seen, Counters *copy) noexcept nogil:
+    cdef size_t i
+    for i in range(sizeof(Counters) // 8):
+        (<uint64_t *>copy)[i] = pgpool_counted64(<uint64_t *>seen + i)
+
+
+cdef inline void count_add(uint64_t *counter, uint64_t n) noexcept nogil:
+    pgpool_count64(counter, n)
 
 
 cdef extern from * nogil:
+    """
+    #define pgpool_counted64(p)      __atomic_load_n((p), __ATOMIC_RELAXED)
+    #define pgpool_count32(p)        __atomic_store_n((p), *(p) + 1, __ATOMIC_RELAXED)
+    #define pgpool_count64(p, n)     __atomic_store_n((p), *(p) + (n), __ATOMIC_RELAXED)
+    """
+    uint64_t pgpool_counted64(uint64_t *)
+    void pgpool_count32(uint32_t *)
+    void pgpool_count64(uint64_t *, uint64_t)
     int __builtin_clzll(unsigned long long)

@@ -9,7 +9,7 @@ from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.client_end cimport client_fatal
 from pgpool_core.engine.conn cimport conn_hold, conn_send, counters_of, plane_post
-from pgpool_core.engine.counters cimport Counters, hist_add
+from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.login cimport login_end
 from pgpool_core.engine.mailbox cimport MAIL_LOG, Mail
 from pgpool_core.engine.parameters cimport choose_settings
@@ -53,7 +53,7 @@ cdef void greet(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     n += build_ready(out + n, SCRATCH_SIZE - n, TX_IDLE)
     conn_send(w, &c.conn, out, n)
     k = counters_of(w, pool)
-    k.client_logins += 1
+    count_add(&k.client_logins, 1)
     hist_add(&k.login, w.now_us - l.started_us)
     c.seat.pool = pool.pool
     c.seat.owner = c

@@ -9,6 +9,7 @@ from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.client_end cimport client_fatal
 from pgpool_core.engine.conn cimport conn_send, counters_of
+from pgpool_core.engine.counters cimport count_add
 from pgpool_core.engine.records cimport *
 from pgpool_core.session.probe cimport *
 from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, block_entry, block_get, block_ref,
@@ -17,7 +18,7 @@ from pgpool_core.session.sqlscan cimport *
 from pgpool_core.session.sqltoken cimport READ_TRAILING, READ_UNKNOWN
 from pgpool_core.statements.owed cimport owed_barrier
 from pgpool_core.statements.prepared cimport prepared_clear
-from pgpool_core.sync.atomic cimport pgpool_add32
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_store8
 from pgpool_core.wire.bind cimport bind_next
 from pgpool_core.wire.be cimport store_be32
 from pgpool_core.wire.build cimport build_query
@@ -82,7 +83,7 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     if not flags & LEAVES and not (flags & TAKES and c.pins):
         return True
     if c.pool.session_state == SESSION_REFUSE and flags & REFUSED:
-        counters_of(w, c.pool).state_refusals += 1
+        count_add(&counters_of(w, c.pool).state_refusals, 1)
         return False
     if only_reported(scan) and c.pool.session_state != SESSION_PIN:
         return True
@@ -177,7 +178,7 @@ cdef void pin(Worker *w, ClientConn *c, uint32_t pins) noexcept nogil:
     c.pins = pins
     if pins and not before:
         c.pinned_us = w.now_us
-        counters_of(w, pool).pins += 1
+        count_add(&counters_of(w, pool).pins, 1)
         others = pgpool_add32(&pool.pinned, 1)
         if pool.max_pinned and others > pool.max_pinned:
             client_fatal(w, c, "53400", "too many clients keep a server for their session state (max_pinned_connections)")
@@ -228,7 +229,7 @@ cdef void probe(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept
     if n == 0 or ask(s, EXPECT_CHORE) != EXPECT_OK:
         unknown(w, s, c)
         return
-    counters_of(w, c.pool).probes += 1
+    count_add(&counters_of(w, c.pool).probes, 1)
     s.chore = CHORE_PROBE
     conn_send(w, &s.conn, w.scratch, n)
 
@@ -359,7 +360,8 @@ cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept n
         if not said and not put_setting(w.plane.settings, &own, name, value):
             block_unref(w.plane.settings, own)
             return False
-    now.verified = own.verified = 1
+    pgpool_store8(&now.verified, 1)
+    pgpool_store8(&own.verified, 1)
     block_unref(w.plane.settings, s.settings)
     s.settings = block_ref(w.plane.settings, now)
     block_unref(w.plane.settings, c.settings)
@@ -372,7 +374,7 @@ cdef void ledger_part(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     if s.suspect or s.probing or c.pins & ~<uint32_t>PIN_UNNAMED:
         s.dirty = 1
     if c.pins & (PIN_LOAD | PIN_UNKNOWN) or s.suspect & SQL_LOADS:
-        s.seat.close_needed = 1                   # nothing unloads a library
+        pgpool_store8(&s.seat.close_needed, 1)                   # nothing unloads a library
     s.suspect = s.probing = 0
     s.cause = 0
     ledger_unpin(w, c)
@@ -390,7 +392,7 @@ cdef void ledger_cleaned(Worker *w, ServerConn *s) noexcept nogil:
     prepared_clear(&s.prepared)
     s.dirty = 0
     if part == NULL:
-        s.seat.close_needed = 1
+        pgpool_store8(&s.seat.close_needed, 1)
         return
     block_unref(w.plane.settings, s.settings)
     s.settings = part

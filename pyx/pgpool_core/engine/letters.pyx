@@ -5,12 +5,11 @@ from libc.stdlib cimport free
 
 from pgpool_core.auth.startup cimport STARTUP_OK, Startup, startup_next_param, startup_parse
 from pgpool_core.engine.buf cimport Buf, buf_bytes
-from pgpool_core.engine.counters cimport HIST_BUCKETS, Counters, Histogram
+from pgpool_core.engine.counters cimport HIST_BUCKETS, Counters, Histogram, counters_copy
 from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CONSOLE, MAIL_LOG, MAIL_POLICY, MAIL_SERVER_CLOSED, Mail,
                                          mailbox_take)
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.rows cimport ClientRow
-from pgpool_core.engine.slots cimport slot_of
+from pgpool_core.engine.rows cimport CancelTarget, ClientRow, fill_cancel_target
 from pgpool_core.engine.sys cimport pgpool_peer, pgpool_print_peer, read
 from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_swap32
 from pgpool_core.wire.span cimport Span
@@ -36,7 +35,10 @@ cdef list histogram(Histogram *h):
     return [h.count[i] for i in range(HIST_BUCKETS)]
 
 
-cdef dict count(Counters *k):
+cdef dict count(Counters *counted):
+    cdef Counters seen
+    cdef Counters *k = &seen
+    counters_copy(counted, k)
     return {
         "server_assignments": k.server_assignments, "xacts": k.xacts, "queries": k.queries, "received": k.received,
         "sent": k.sent, "xact_us": k.xact_us, "query_us": k.query_us, "wait_us": k.wait_us,
@@ -120,17 +122,16 @@ cdef list client_rows(ClientRow *rows, uint32_t n):
 
 
 cdef object letter_of(Plane *plane, Mail *mail):
-    cdef ServerConn *s
+    cdef CancelTarget target
     if mail.kind == MAIL_POLICY:
         return policy_letter(mail)
     if mail.kind == MAIL_CONSOLE:
         return ("console", mail.client, (<char *>mail.data)[:mail.len].rstrip(b"\0"), bool(mail.a))
     if mail.kind == MAIL_CANCEL:
-        s = <ServerConn *>slot_of(&plane.servers, mail.server)
-        if s == NULL or s.host == NULL:
+        if not fill_cancel_target(plane, mail.server, &target):
             return None
-        return ("cancel", mail.server, s.pool.pool.id, s.backend_pid, s.backend_key[:s.key_len], <bytes>s.host,
-                s.port)
+        return ("cancel", mail.server, target.pool, target.backend_pid, target.backend_key[:target.key_len],
+                <bytes>target.host, target.port)
     if mail.kind == MAIL_SERVER_CLOSED:
         return ("server_closed", mail.server, mail.a, (<bytes>(<const char *>mail.client)).decode(), mail.b)
     if mail.kind == MAIL_LOG:

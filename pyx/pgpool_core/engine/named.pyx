@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from pgpool_core.engine.conn cimport conn_mix
-from pgpool_core.engine.counters cimport Counters
+from pgpool_core.engine.counters cimport Counters, count_add
 from pgpool_core.engine.ledger cimport ledger_bind, ledger_pin
 from pgpool_core.engine.records cimport *
 from pgpool_core.session.settings cimport block_get
@@ -64,18 +64,18 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
     if verdict == OUT_FULL:
         return NAMED_FULL
     if f.type == FE_PARSE:
-        k.client_parses += 1
-        k.server_parses += out.parses if verdict == OUT_SEND else 1
+        count_add(&k.client_parses, 1)
+        count_add(&k.server_parses, out.parses if verdict == OUT_SEND else 1)
     elif f.type == FE_BIND:
-        k.binds += 1
-        k.server_parses += out.parses if verdict == OUT_SEND else 0
+        count_add(&k.binds, 1)
+        count_add(&k.server_parses, out.parses if verdict == OUT_SEND else 0)
     if out.unnamed:
         if f.type == FE_PARSE:
             c.unnamed_here = 1
             c.unnamed_flags = c.parse_flags
         elif f.type == FE_BIND and c.unnamed_flags:
             ledger_bind(c, s, c.unnamed_flags, data + pos + HEADER_LEN, f.body_len, n - pos - HEADER_LEN)
-        c.unnamed_fresh = f.type == FE_PARSE or (f.type == FE_DESCRIBE and c.unnamed_fresh)
+        c.unnamed_fresh = (f.type == FE_PARSE and not s.error_last) or (f.type == FE_DESCRIBE and c.unnamed_fresh)
     elif out.statement != NULL:
         if f.type == FE_PARSE:
             if c.parse_flags:

@@ -8,6 +8,7 @@ from pgpool_core.engine.conn cimport conn_again, conn_send, plane_post
 from pgpool_core.engine.ledger cimport ledger_part
 from pgpool_core.engine.mailbox cimport MAIL_CANCEL, Mail
 from pgpool_core.engine.named cimport named_part
+from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport client_of
 from pgpool_core.engine.server_end cimport server_quit
@@ -15,7 +16,7 @@ from pgpool_core.engine.slots cimport handle_of
 from pgpool_core.engine.timers cimport TIMER_DRAIN, TIMER_NONE, timer_set
 from pgpool_core.pool.pool cimport pool_unlink
 from pgpool_core.pool.server cimport SV_BEING_CANCELED
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8
 from pgpool_core.wire.build cimport build_copy_fail, build_empty
 from pgpool_core.wire.codes cimport FE_SYNC
 from pgpool_core.wire.expect cimport EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends, expect_head
@@ -94,6 +95,13 @@ cdef void server_ask_cancel(Worker *w, ServerConn *s) noexcept nogil:
 
 
 cdef void server_cancel_done(Worker *w, ServerConn *s) noexcept nogil:
-    """No more cancel requests are under way to `s`: if it waited for that, it goes on."""
-    if s.seat.client == NULL and s.seat.state == SV_BEING_CANCELED:
+    """No more cancel requests are under way to `s`: if it waited for that, it goes on.
+
+    It may have gone on by itself and live elsewhere by now. One that is in SV_BEING_CANCELED stays with its worker.
+    """
+    if pgpool_load8(&s.seat.state) != SV_BEING_CANCELED:
+        return
+    if pgpool_load32(&s.seat.worker) != w.index:
+        note(w.plane, s, SERVER_CANCEL_DONE)
+    elif not s.conn.doomed:
         server_settle(w, s)

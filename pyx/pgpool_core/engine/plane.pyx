@@ -25,7 +25,7 @@ from pgpool_core.engine.texts cimport set_text, span
 from pgpool_core.engine.worker cimport worker_close, worker_run
 from pgpool_core.pool.pool cimport Pool, PoolSettings
 from pgpool_core.pool.server cimport MAX_WORKERS
-from pgpool_core.sync.atomic cimport pgpool_store32
+from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 
 VERDICT_RETRY = POLICY_RETRY
@@ -158,14 +158,14 @@ cdef class Engine:
         listener.port = port
         listener.is_unix = is_unix
         listener.live = 1
-        self.plane.n_listeners += 1
+        pgpool_store32(&self.plane.n_listeners, self.plane.n_listeners + 1)     # workers see what stands above
         tell_all(self.plane, MAIL_LISTENERS, 0, b"")
 
     def drop_listeners(self):
         """Accept from nobody any more; the caller closes the sockets."""
         cdef uint32_t i
         for i in range(self.plane.n_listeners):
-            self.plane.listeners[i].live = 0
+            pgpool_store8(&self.plane.listeners[i].live, 0)
 
     # -- pools, routes, secrets ------------------------------------------------------------------------------------
 

@@ -5,16 +5,16 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from pgpool_core.engine.buf cimport buf_add, buf_free
-from pgpool_core.engine.post cimport note
+from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.slots cimport CHUNK_SLOTS, handle_of, slot_at, slot_new, slot_of, slot_release
+from pgpool_core.engine.slots cimport CHUNK_SLOTS, handle_of, slot_at, slot_live, slot_new, slot_of, slot_release
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.engine.texts cimport add_settings
 from pgpool_core.pool.plan cimport PLAN_EVICT, PLAN_OPEN, plan_gone, plan_next
 from pgpool_core.pool.pool cimport Pool
 from pgpool_core.pool.server cimport NO_WORKER, SV_LOGIN, Server
 from pgpool_core.session.settings cimport block_unref
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_next64
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_next64, pgpool_store32, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.codes cimport TX_IDLE
 from pgpool_core.statements.prepared cimport prepared_init
@@ -78,7 +78,7 @@ cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backe
     memcpy(s.host, <const char *>host, len(host) + 1)
     add_settings(plane.settings, &s.settings, parameters)
     if s.settings != NULL:
-        s.settings.verified = 1
+        pgpool_store8(&s.settings.verified, 1)
     s.backend_pid = backend_pid
     s.key_len = <uint8_t>len(backend_key)
     memcpy(s.backend_key, <const char *>backend_key, len(backend_key))
@@ -91,7 +91,7 @@ cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backe
         if owned(plane, i) < owned(plane, best):
             best = i
     s.conn.fd = fd
-    s.seat.worker = best
+    pgpool_store32(&s.seat.worker, best)
     identity = s.id                               # `s` is the worker's once the note is there
     note(plane, s, SERVER_ADOPT)
     return identity
@@ -103,7 +103,7 @@ cdef uint32_t owned(Plane *plane, uint32_t worker) noexcept nogil:
     cdef ServerConn *s
     for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
         s = <ServerConn *>slot_at(&plane.servers, slot)
-        if s.conn.head.live and s.seat.worker == worker:
+        if slot_live(&s.conn.head) and pgpool_load32(&s.seat.worker) == worker:
             n += 1
     return n
 
@@ -123,11 +123,14 @@ cdef int server_abandon(Plane *plane, uint64_t server) except -1:
 
 
 cdef void server_cancelled(Plane *plane, uint64_t server) noexcept nogil:
-    cdef ServerConn *s = <ServerConn *>slot_of(&plane.servers, server)
-    if s == NULL:
-        return
-    pgpool_add32(&s.cancels, -1)
-    note(plane, s, SERVER_CANCEL_DONE)
+    cdef ServerConn *s
+    pthread_mutex_lock(&plane.server_lock)
+    s = <ServerConn *>slot_of(&plane.servers, server)
+    if s != NULL:
+        pgpool_add32(&s.cancels, -1)
+    pthread_mutex_unlock(&plane.server_lock)
+    if s != NULL:
+        note(plane, s, SERVER_CANCEL_DONE)
 
 
 cdef void servers_retire(Plane *plane, int pool) noexcept nogil:
@@ -135,5 +138,5 @@ cdef void servers_retire(Plane *plane, int pool) noexcept nogil:
     cdef ServerConn *s
     for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
         s = <ServerConn *>slot_at(&plane.servers, slot)
-        if s.conn.head.live and s.pool != NULL and (pool < 0 or s.pool.pool.id == <uint32_t>pool):
-            s.seat.close_needed = 1
+        if slot_live(&s.conn.head) and s.pool != NULL and (pool < 0 or s.pool.pool.id == <uint32_t>pool):
+            pgpool_store8(&s.seat.close_needed, 1)

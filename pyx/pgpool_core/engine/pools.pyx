@@ -6,7 +6,8 @@ from libc.stdlib cimport calloc, free
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.conn cimport plane_want
 from pgpool_core.engine.mailbox cimport MAIL_KICK_POOL, MAIL_WELCOME
-from pgpool_core.engine.post cimport note, tell_all
+from pgpool_core.engine.notes cimport note
+from pgpool_core.engine.post cimport tell_all
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport push_grant
 from pgpool_core.engine.sys cimport pgpool_now_us
@@ -17,6 +18,7 @@ from pgpool_core.pool.plan cimport sweep_pool
 from pgpool_core.pool.pool cimport Pool, PoolSet, pool_pop_waiter, poolset_add_group, poolset_add_pool
 from pgpool_core.pool.server cimport SV_CLOSING, SV_LOGIN, Server
 from pgpool_core.session.settings cimport Block, block_unref
+from pgpool_core.sync.atomic cimport pgpool_store64
 from pgpool_core.sync.mutex cimport pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 
 
@@ -78,7 +80,7 @@ cdef int pool_welcome(Plane *plane, uint32_t pool, parameters) except -1:
     old = record.defaults
     record.defaults = defaults
     buf_free(&record.error)
-    record.error_until_us = 0
+    pgpool_store64(&record.error_until_us, 0)
     pthread_mutex_unlock(&record.lock)
     block_unref(plane.settings, old)
     tell_all(plane, MAIL_WELCOME, pool, b"")
@@ -95,7 +97,7 @@ cdef int pool_fail(Plane *plane, uint32_t pool, bytes error, uint64_t until_us) 
     pthread_mutex_unlock(&record.pool.lock)
     pthread_mutex_lock(&record.lock)
     set_text(&record.error, error)
-    record.error_until_us = until_us
+    pgpool_store64(&record.error_until_us, until_us)
     pthread_mutex_unlock(&record.lock)
     if not none or not error:
         return 0

@@ -1,4 +1,4 @@
-"""Mail and notes from control; see post.pxd."""
+"""Mail from control; see post.pxd."""
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -7,7 +7,6 @@ from libc.string cimport memcpy, memset
 from pgpool_core.engine.conn cimport worker_wake
 from pgpool_core.engine.mailbox cimport Mail, mailbox_post
 from pgpool_core.engine.records cimport *
-from pgpool_core.sync.atomic cimport pgpool_cas_ptr, pgpool_load_ptr, pgpool_or32
 
 
 cdef bint tell(Plane *plane, uint32_t worker, uint32_t kind, uint64_t client, uint64_t a, bytes data):
@@ -34,17 +33,3 @@ cdef void tell_all(Plane *plane, uint32_t kind, uint64_t a, bytes data):
     cdef uint32_t i
     for i in range(plane.n_workers):
         tell(plane, i, kind, 0, a, data)
-
-
-cdef void note(Plane *plane, ServerConn *s, uint32_t what) noexcept nogil:
-    """Leave a note for the worker of `s`."""
-    cdef Worker *w = &plane.workers[s.seat.worker]
-    cdef void *head
-    if pgpool_or32(&s.notes, what) != 0:
-        return                                    # on the stack already
-    while True:
-        head = pgpool_load_ptr(&w.notes)
-        s.note_next = <ServerConn *>head
-        if pgpool_cas_ptr(<void **>&w.notes, head, s):
-            break
-    worker_wake(w)

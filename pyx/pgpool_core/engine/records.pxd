@@ -185,7 +185,7 @@ cdef struct ServerConn:
     Block *wanted                 # held: how it stands when the replay under way has been answered
     ServerConn *note_next
     ServerConn *freed_next
-    uint32_t notes                # SERVER_*, atomic
+    uint32_t notes                # SERVER_*, atomic; not 0: it is on a worker's stack of notes. Changes under server_lock
     uint32_t cancels              # cancel requests under way; atomic
     uint64_t id
     uint64_t adopted_us
@@ -217,6 +217,7 @@ cdef struct ServerConn:
     SettingNames *named           # owned; NULL until a text names a setting
     Buf answer                    # to the probe, as it comes
     uint8_t canceling             # its orphaned query is to be cancelled
+    uint8_t gone                  # closed and uncounted; its slot waits for a note to be read. Under server_lock
 
 
 cdef struct Upcalls:              # what an I/O back end tells the engine

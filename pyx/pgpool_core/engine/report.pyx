@@ -10,6 +10,7 @@ from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.pool.pool cimport Pool
 from pgpool_core.pool.server cimport *
+from pgpool_core.sync.atomic cimport pgpool_load_ptr
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 
 SERVER_STATES = {SV_FREE: "new", SV_LOGIN: "new", SV_IDLE: "idle", SV_USED: "used", SV_TESTED: "tested",
@@ -72,7 +73,7 @@ cdef dict count_all(Plane *plane):
     for i in range(plane.set.n_pools):
         row = None
         for j in range(plane.n_workers):
-            k = plane.workers[j].counters[i]
+            k = <Counters *>pgpool_load_ptr(<void *>&plane.workers[j].counters[i])
             if k == NULL:
                 continue
             if row is None:

@@ -6,7 +6,7 @@ copied with the pool's lock held and no Python in between, so that a busy interp
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from pgpool_core.engine.records cimport ClientConn, PoolRecord, ServerConn, Worker
+from pgpool_core.engine.records cimport ClientConn, Plane, PoolRecord, ServerConn, Worker
 from pgpool_core.engine.sys cimport pgpool_peer
 from pgpool_core.pool.pool cimport PoolSettings
 from pgpool_core.pool.server cimport SV_STATES
@@ -48,6 +48,15 @@ cdef struct ServerRow:
     char host[256]
 
 
+cdef struct CancelTarget:         # where a cancel request for a server goes, and its key
+    uint32_t pool
+    uint32_t backend_pid
+    uint16_t port
+    uint8_t key_len
+    uint8_t backend_key[256]
+    char host[256]
+
+
 cdef struct PoolRow:
     PoolSettings settings
     uint32_t count[SV_STATES]
@@ -61,4 +70,5 @@ cdef struct PoolRow:
 
 cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nogil
 cdef bint fill_server_row(ServerConn *s, ServerRow *row) noexcept nogil
+cdef bint fill_cancel_target(Plane *plane, uint64_t server, CancelTarget *out) noexcept nogil
 cdef void fill_pool_row(PoolRecord *record, uint64_t now_us, PoolRow *row) noexcept nogil

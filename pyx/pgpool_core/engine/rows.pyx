@@ -4,11 +4,13 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 
 from pgpool_core.engine.records cimport *
+from pgpool_core.engine.slots cimport slot_live, slot_of
 from pgpool_core.engine.sys cimport pgpool_peer_of
+from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport Pool
 from pgpool_core.pool.server cimport SV_CLOSING, SV_FREE, SV_LOGIN, Server
 from pgpool_core.session.settings cimport Block, block_get
-from pgpool_core.sync.atomic cimport pgpool_load32
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_load8, pgpool_load_ptr
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.span cimport Span
 
@@ -46,13 +48,19 @@ cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nog
         memcpy(row.user, c.user, strlen(c.user))
 
 
+cdef void copy_host(ServerConn *s, char *out) noexcept nogil:
+    """To 256 zero bytes."""
+    cdef size_t n = strlen(s.host)
+    memcpy(out, s.host, n if n < 256 else 255)
+
+
 cdef bint fill_server_row(ServerConn *s, ServerRow *row) noexcept nogil:
     """What SHOW SERVERS tells about `s`; False for one that is not open. Its worker frees nothing while it is."""
     cdef PoolRecord *record = s.pool
-    cdef size_t n
+    cdef Client *seat
     cdef bint found = False
     memset(row, 0, sizeof(ServerRow))
-    if not s.conn.head.live or record == NULL:
+    if not slot_live(&s.conn.head) or record == NULL:
         return False
     pthread_mutex_lock(&record.pool.lock)
     if s.seat.pool == record.pool and s.seat.state != SV_FREE and s.seat.state != SV_LOGIN \
@@ -62,19 +70,38 @@ cdef bint fill_server_row(ServerConn *s, ServerRow *row) noexcept nogil:
         row.pool = record.pool.id
         row.state = s.seat.state
         row.worker = s.seat.worker
-        row.close_needed = s.seat.close_needed
+        row.close_needed = pgpool_load8(&s.seat.close_needed)
         row.adopted_us = s.adopted_us
-        row.request_us = s.request_us
+        row.request_us = pgpool_load64(&s.request_us)
         row.backend_pid = s.backend_pid
         row.cancels = pgpool_load32(&s.cancels)
         row.port = s.port
         row.family_unix = s.family_unix
-        if s.seat.client != NULL:
-            row.link = (<ClientConn *>s.seat.client.owner).id
+        seat = <Client *>pgpool_load_ptr(<void *>&s.seat.client)
+        if seat != NULL:                          # its slot outlives our look: a client leaves its pool under this lock
+            row.link = (<ClientConn *>seat.owner).id
         pgpool_peer_of(s.conn.fd, &row.local, 1)
-        n = strlen(s.host)
-        memcpy(row.host, s.host, n if n < sizeof(row.host) else sizeof(row.host) - 1)
+        copy_host(s, row.host)
     pthread_mutex_unlock(&record.pool.lock)
+    return found
+
+
+cdef bint fill_cancel_target(Plane *plane, uint64_t server, CancelTarget *out) noexcept nogil:
+    """Where a cancel request for the server with this handle goes; False when it has gone."""
+    cdef ServerConn *s
+    cdef bint found = False
+    memset(out, 0, sizeof(CancelTarget))
+    pthread_mutex_lock(&plane.server_lock)        # it may be closing, but is not forgotten while this is held
+    s = <ServerConn *>slot_of(&plane.servers, server)
+    if s != NULL and not s.gone and s.host != NULL:
+        found = True
+        out.pool = s.pool.pool.id
+        out.backend_pid = s.backend_pid
+        out.port = s.port
+        out.key_len = s.key_len
+        memcpy(out.backend_key, s.backend_key, s.key_len)
+        copy_host(s, out.host)
+    pthread_mutex_unlock(&plane.server_lock)
     return found
 
 

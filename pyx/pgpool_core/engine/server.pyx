@@ -10,7 +10,7 @@ from pgpool_core.engine.client cimport client_go_on, client_granted, client_rele
 from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not_again, conn_resume, conn_send,
                                       counters_of, worker_wake)
-from pgpool_core.engine.counters cimport Counters, hist_add
+from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.ledger cimport MAX_ANSWER, ledger_keeps, ledger_part
 from pgpool_core.engine.named cimport named_answer, named_error, named_retag, named_tag
 from pgpool_core.engine.records cimport *
@@ -22,7 +22,8 @@ from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, S
 from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_get, block_unref, block_with,
                                            setting_tracked)
 from pgpool_core.statements.owed cimport ANSWER_AS_PARSE, ANSWER_BROKEN, ANSWER_SWALLOW
-from pgpool_core.sync.atomic cimport pgpool_cas_ptr, pgpool_load32, pgpool_load_ptr
+from pgpool_core.sync.atomic cimport (pgpool_cas_ptr, pgpool_load32, pgpool_load8, pgpool_load_ptr, pgpool_store8,
+                                      pgpool_store_ptr)
 from pgpool_core.wire.build cimport build_error
 from pgpool_core.wire.codes cimport *
 from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_NONE, expect_head
@@ -99,13 +100,13 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 continue
             if s.expect.owed == 0:
                 if s.query_start_us:
-                    k.query_us += w.now_us - s.query_start_us
+                    count_add(&k.query_us, w.now_us - s.query_start_us)
                     hist_add(&k.query, w.now_us - s.query_start_us)
                     s.query_start_us = 0
             if s.tx_status == TX_IDLE:
-                k.xacts += 1
+                count_add(&k.xacts, 1)
                 if s.xact_start_us:
-                    k.xact_us += w.now_us - s.xact_start_us
+                    count_add(&k.xact_us, w.now_us - s.xact_start_us)
                     hist_add(&k.xact, w.now_us - s.xact_start_us)
                     s.xact_start_us = s.query_start_us
             elif c.pool.pool.settings.mode == MODE_STATEMENT:
@@ -117,7 +118,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if scan_whole(&f, n, pos):
                 parameter(w, s, c, data + pos + HEADER_LEN, f.body_len, swallow)
             else:
-                s.seat.close_needed = 1           # too long to be followed
+                pgpool_store8(&s.seat.close_needed, 1)    # too long to be followed
         elif f.type == BE_ERROR:
             s.expect.copying = 0
             s.error_last = 1
@@ -195,7 +196,7 @@ cdef inline bint keep(ServerConn *s, const uint8_t *data, size_t n) noexcept nog
 
 cdef void forwarded(Worker *w, ServerConn *s, ClientConn *c, Counters *k, const uint8_t *data, size_t n) noexcept nogil:
     """Send to the client; one that takes no more stops its server from being read."""
-    k.sent += n
+    count_add(&k.sent, n)
     if n and conn_send(w, &c.conn, data, n) == SEND_LATER:
         s.conn.paused = 1
 
@@ -215,7 +216,7 @@ cdef bint done(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
         client_released(w, c)
         server_settle(w, s)
         return True
-    s.seat.client = NULL
+    pgpool_store_ptr(<void *>&s.seat.client, NULL)              # the console may be looking
     c.seat.server = NULL
     s.conn.paused = 1
     s.freed_next = w.freed
@@ -255,9 +256,9 @@ cdef void parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body
     if memchr(value.at, 0, value.len) != NULL or not setting_tracked(name, &canonical):
         return
     if block_with(w.plane.settings, s.settings, canonical, value, &fresh) != SETTINGS_OK:
-        s.seat.close_needed = 1                   # we no longer know how it stands
+        pgpool_store8(&s.seat.close_needed, 1)    # we no longer know how it stands
         return
-    fresh.verified = 1
+    pgpool_store8(&fresh.verified, 1)
     block_unref(w.plane.settings, s.settings)
     s.settings = fresh
     if c == NULL:
@@ -268,13 +269,17 @@ cdef void parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body
             conn_send(w, &c.conn, body - HEADER_LEN, n + HEADER_LEN)
         return
     if block_with(w.plane.settings, c.settings, canonical, value, &fresh) == SETTINGS_OK:
-        fresh.verified |= c.settings.verified
+        if pgpool_load8(&c.settings.verified):
+            pgpool_store8(&fresh.verified, 1)
         block_unref(w.plane.settings, c.settings)
         c.settings = fresh
 
 
 cdef void failed(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n) noexcept nogil:
-    """ErrorResponse in the answer to a chore of ours, or to nobody."""
+    """ErrorResponse in the answer to a chore of ours, or to nobody.
+
+    57P..: the server ends for reasons of its own. That says nothing about the values, and the client hears of the end.
+    """
     cdef uint32_t at = 0
     cdef Span message
     cdef const uint8_t *end
@@ -288,6 +293,9 @@ cdef void failed(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, u
         end = <const uint8_t *>memchr(body + at, 0, n - at)
         if end == NULL:
             break
+        if body[at] == 0x43 and memcmp(body + at + 1, b"57P", 3) == 0:         # 'C'
+            s.error_last = 0
+            return
         if body[at] == 0x4D:                      # 'M'
             message.at = body + at + 1
             message.len = <uint32_t>(end - message.at)
@@ -322,7 +330,7 @@ cdef void server_free(Worker *w, ServerConn *s) noexcept nogil:
             if unread and s.seat.worker == w.index and s.seat.state == SV_ACTIVE:
                 w.io.rearm(w, &s.conn)
         else:
-            counters_of(w, s.pool).handoffs += 1
+            count_add(&counters_of(w, s.pool).handoffs, 1)
             w.io.remove(w, &s.conn)
             push_grant(&w.plane.workers[seat.worker], seat)
     elif verdict == POOL_CLOSE:

@@ -1,7 +1,6 @@
 """Ends of servers; see server_end.pxd."""
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport free
 
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.chore cimport server_chore
@@ -10,17 +9,16 @@ from pgpool_core.engine.conn cimport conn_again, conn_close, conn_doom, conn_sen
 from pgpool_core.engine.ledger cimport ledger_free
 from pgpool_core.engine.mailbox cimport MAIL_SERVER_CLOSED, Mail
 from pgpool_core.engine.named cimport named_free
+from pgpool_core.engine.notes cimport slot_forget
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport client_of
-from pgpool_core.engine.slots cimport slot_release
 from pgpool_core.engine.sys cimport SHUT_WR, shutdown
 from pgpool_core.engine.timers cimport TIMER_CLOSE, timer_set
 from pgpool_core.pool.plan cimport plan_gone
-from pgpool_core.pool.pool cimport Pool, pool_next_check, pool_unlink
+from pgpool_core.pool.pool cimport Pool, pool_next_check, pool_unlink, pool_waiting
 from pgpool_core.pool.server cimport SV_CLOSING, Server
 from pgpool_core.session.settings cimport block_unref
 from pgpool_core.sync.atomic cimport pgpool_load32
-from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.build cimport build_empty
 from pgpool_core.wire.codes cimport FE_TERMINATE
 from pgpool_core.wire.expect cimport expect_free
@@ -90,17 +88,13 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     block_unref(w.plane.settings, s.settings)
     block_unref(w.plane.settings, s.wanted)
     s.settings = s.wanted = NULL
-    free(s.host)
-    s.host = NULL
     ledger_free(s)
     named_free(s)
     plan_gone(w.plane.set, &s.seat, w.now_us)
-    pthread_mutex_lock(&w.plane.server_lock)
-    slot_release(&w.plane.servers, &s.conn.head)
-    pthread_mutex_unlock(&w.plane.server_lock)
-    if pool.waiters.len:
+    slot_forget(w.plane, s)
+    if pool_waiting(pool):
         check_another(w, pool)
-    if pool.waiters.len or pgpool_load32(&w.plane.set.starving):
+    if pool_waiting(pool) or pgpool_load32(&w.plane.set.starving):
         plane_want(w.plane)
 
 

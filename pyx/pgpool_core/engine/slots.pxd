@@ -2,6 +2,8 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from pgpool_core.sync.atomic cimport pgpool_load8
+
 
 cdef enum:
     CHUNK_SLOTS = 256
@@ -36,6 +38,11 @@ cdef inline SlotHead *slot_at(Slots *slots, uint32_t slot) noexcept nogil:
     if chunk >= slots.n_chunks:
         return NULL
     return <SlotHead *>(slots.chunks[chunk] + <size_t>(slot % CHUNK_SLOTS) * slots.record_size)
+
+
+cdef inline bint slot_live(SlotHead *record) noexcept nogil:
+    """For those who look through all slots beside the thread that allocates."""
+    return pgpool_load8(&record.live) != 0
 
 
 cdef inline uint64_t handle_of(const SlotHead *record, uint8_t tag) noexcept nogil:

@@ -4,6 +4,8 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from pgpool_core.sync.atomic cimport pgpool_store8
+
 
 cdef bint slots_init(Slots *slots, uint32_t record_size) noexcept nogil:
     """An empty array for records of `record_size` bytes; False when memory is short."""
@@ -53,14 +55,14 @@ cdef SlotHead *slot_new(Slots *slots) noexcept nogil:
     record = slot_at(slots, slots.free_head - 1)
     slots.free_head = record.next_free
     memset(<uint8_t *>record + sizeof(SlotHead), 0, slots.record_size - sizeof(SlotHead))
-    record.live = 1
+    pgpool_store8(&record.live, 1)
     slots.live += 1
     return record
 
 
 cdef void slot_release(Slots *slots, SlotHead *record) noexcept nogil:
     """Give the slot back; every handle to it is void from now on."""
-    record.live = 0
+    pgpool_store8(&record.live, 0)
     record.gen += 1
     if (record.gen & 0xFFFFFF) == 0:
         record.gen += 1

@@ -12,6 +12,7 @@ from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.io_epoll cimport IO_EPOLL
 from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
 from pgpool_core.engine.mailbox cimport *
+from pgpool_core.engine.notes cimport notes_taken
 from pgpool_core.engine.orphan cimport server_cancel_done, server_drains
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, fill_client_row
@@ -26,7 +27,7 @@ from pgpool_core.pool.pool cimport MAX_POOLS
 from pgpool_core.pool.server cimport SV_CLOSING, SV_IDLE, SV_USED, Server
 from pgpool_core.session.settings cimport block_unref
 from pgpool_core.statements.names cimport names_free
-from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_swap32, pgpool_swap_ptr
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_swap_ptr
 
 
 cdef int up_bytes(Worker *w, Conn *c, uint8_t *data, size_t n) noexcept nogil:
@@ -74,12 +75,12 @@ cdef void read_notes(Worker *w) noexcept nogil:
     cdef uint32_t notes
     while s != NULL:
         next = s.note_next
-        notes = pgpool_swap32(&s.notes, 0)
+        notes = notes_taken(w.plane, s)
         if notes & SERVER_ADOPT:
             adopt(w, s)
         if notes & SERVER_CLOSE and s.seat.state == SV_CLOSING and not s.conn.doomed:
             server_close(w, s, "closed by the pooler: idle, too old or no longer wanted")
-        if notes & SERVER_CANCEL_DONE and not s.conn.doomed:
+        if notes & SERVER_CANCEL_DONE:
             server_cancel_done(w, s)
         s = next
 
@@ -126,7 +127,7 @@ cdef void read_mail(Worker *w) noexcept nogil:
             if c != NULL and c.conn.head.live and c.secret == mail.a and not c.conn.doomed:
                 client_cancel(w, c)
         elif mail.kind == MAIL_LISTENERS:
-            while w.listening < w.plane.n_listeners:
+            while w.listening < pgpool_load32(&w.plane.n_listeners):
                 w.io.listen(w, w.plane.listeners[w.listening].fd, w.listening)
                 w.listening += 1
         elif mail.kind == MAIL_WELCOME or mail.kind == MAIL_KICK or mail.kind == MAIL_KICK_POOL \

@@ -19,6 +19,7 @@ cdef struct Client:               # part of its owner's slot; list pointers are 
     uint64_t since_us             # waiting since
     uint32_t worker
     uint8_t waiting               # WAIT_*
+    uint8_t unserved              # queued while fewer servers were on their way than clients waiting, and one more fits
 
 
 cdef struct ClientList:

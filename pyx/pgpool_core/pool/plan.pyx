@@ -6,7 +6,7 @@ from pgpool_core.pool.limits cimport Group, group_full, group_give, group_take
 from pgpool_core.pool.pool cimport Pool, PoolSet, PoolSettings, elapsed_us, pool_wants, too_old
 from pgpool_core.pool.server cimport (MAX_WORKERS, SV_CLOSING, SV_FREE, SV_LOGIN, SV_TESTED, SV_USED, Server,
                                       ServerList, server_may, server_move, servers_insert, servers_remove)
-from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_store64
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_store64
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 
 
@@ -135,7 +135,7 @@ cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Serv
             slot.close_needed = 0
             slot.created_us = now_us
             best.count[SV_FREE] += 1                # server_move takes it off again
-            best.total += 1
+            pgpool_add32(&best.total, 1)
             server_move(slot, SV_LOGIN, now_us)
             pthread_mutex_unlock(&best.lock)
             group_take(best.database)
@@ -167,7 +167,7 @@ cdef void plan_gone(PoolSet *set, Server *server, uint64_t now_us) noexcept nogi
         return
     server_move(server, SV_FREE, now_us)
     pool.count[SV_FREE] -= 1
-    pool.total -= 1
+    pgpool_add32(&pool.total, -1)
     pthread_mutex_unlock(&pool.lock)
     group_give(pool.database)
     group_give(pool.user)
@@ -184,7 +184,7 @@ cdef uint32_t sweep_list(Pool *pool, ServerList *list, uint64_t now_us, Server *
     while server != NULL and n < room:
         next = server.next
         idle_us = elapsed_us(now_us, server.since_us)
-        if server.close_needed or pool.closed or too_old(pool, server, now_us) or (
+        if pgpool_load8(&server.close_needed) or pool.closed or too_old(pool, server, now_us) or (
                 s.server_idle_timeout_us and idle_us >= s.server_idle_timeout_us
                 and pool.total - pool.count[SV_CLOSING] > s.min_pool_size):
             servers_remove(list, server)

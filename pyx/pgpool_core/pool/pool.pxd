@@ -55,7 +55,7 @@ cdef struct Pool:                 # owned by its PoolSet, at a fixed address unt
     ServerList used
     ClientList waiters            # first come, first served
     uint32_t count[SV_STATES]     # agrees with the states of its servers
-    uint32_t total                # slots taken: everything but SV_FREE
+    uint32_t total                # slots taken: everything but SV_FREE; written atomically
     uint32_t clients              # logged in
     uint32_t logins_waiting       # clients that need the first server's greeting
     uint64_t retry_us             # no opening before then: the last one failed
@@ -95,5 +95,6 @@ cdef int pool_unlink(Pool *pool, Server *server, uint8_t to, uint64_t now_us) no
 cdef bint pool_take_idle(Pool *pool, Server *server, uint32_t worker, uint8_t to, uint64_t now_us) noexcept nogil
 cdef bint pool_wants(Pool *pool, uint64_t now_us) noexcept nogil
 cdef bint too_old(Pool *pool, Server *server, uint64_t now_us) noexcept nogil
+cdef uint32_t pool_waiting(Pool *pool) noexcept nogil
 cdef Client *pool_pop_waiter(Pool *pool) noexcept nogil
 cdef Server *pool_unlist_one(Pool *pool, uint64_t now_us) noexcept nogil

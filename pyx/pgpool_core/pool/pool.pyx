@@ -8,7 +8,8 @@ from pgpool_core.pool.limits cimport Group
 from pgpool_core.pool.server cimport (MAX_WORKERS, SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_MOVED, SV_STATES,
                                       SV_TESTED, SV_USED, Server, ServerList, server_may, server_move, servers_push,
                                       servers_remove)
-from pgpool_core.sync.atomic cimport pgpool_load64, pgpool_store64
+from pgpool_core.sync.atomic cimport (pgpool_load64, pgpool_load8, pgpool_store32, pgpool_store64, pgpool_store8,
+                                      pgpool_store_ptr)
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 
 
@@ -120,8 +121,8 @@ cdef Pool *poolset_add_pool(PoolSet *set, Group *database, Group *user) noexcept
 
 
 cdef inline void link(Server *server, Client *client, uint32_t worker, uint64_t now_us) noexcept nogil:
-    server.worker = worker
-    server.client = client
+    pgpool_store32(&server.worker, worker)
+    pgpool_store_ptr(<void *>&server.client, client)
     client.server = server
     server_move(server, SV_ACTIVE, now_us)
 
@@ -164,7 +165,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     if server != NULL:
         servers_remove(&pool.used, server)
         owner_before[0] = server.worker
-        server.worker = worker
+        pgpool_store32(&server.worker, worker)
         server_move(server, SV_TESTED, now_us)
         out[0] = server
         verdict = POOL_CHECK
@@ -172,6 +173,8 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     client.worker = worker
     client.waiting = WAIT_QUEUED
     clients_push(&pool.waiters, client)
+    client.unserved = verdict == POOL_QUEUED and pool.waiters.len > pool.count[SV_LOGIN] + pool.count[SV_TESTED] and (
+        pool.settings.pool_size == 0 or pool.total < pool.settings.pool_size + pool.settings.reserve_pool_size)
     unlock(pool)
     return verdict
 
@@ -188,7 +191,7 @@ cdef Server *pool_next_check(Pool *pool, uint32_t worker, uint64_t now_us, uint3
         server = pool.used.tail
         servers_remove(&pool.used, server)
         owner_before[0] = server.worker
-        server.worker = worker
+        pgpool_store32(&server.worker, worker)
         server_move(server, SV_TESTED, now_us)
     unlock(pool)
     return server
@@ -204,6 +207,15 @@ cdef bint pool_leave_queue(Pool *pool, Client *client) noexcept nogil:
         left = True
     unlock(pool)
     return left
+
+
+cdef uint32_t pool_waiting(Pool *pool) noexcept nogil:
+    """How many clients are in the queue."""
+    cdef uint32_t n
+    pthread_mutex_lock(&pool.lock)
+    n = pool.waiters.len
+    pthread_mutex_unlock(&pool.lock)
+    return n
 
 
 cdef Client *pool_pop_waiter(Pool *pool) noexcept nogil:
@@ -255,12 +267,12 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
     if server.client != NULL:
         server.client.server = NULL
         server.client = NULL
-    server.worker = worker
+    pgpool_store32(&server.worker, worker)
     client = pool.waiters.head
-    if server.close_needed or pool.closed or too_old(pool, server, now_us) \
+    if pgpool_load8(&server.close_needed) or pool.closed or too_old(pool, server, now_us) \
             or claimed(pool.database, client.since_us if client != NULL else 0) \
             or claimed(pool.user, client.since_us if client != NULL else 0):
-        server.close_needed = 1
+        pgpool_store8(&server.close_needed, 1)
         server_move(server, SV_CLOSING, now_us)
         unlock(pool)
         return POOL_CLOSE

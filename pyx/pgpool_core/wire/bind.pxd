@@ -1,6 +1,6 @@
 """The values in a Bind message. Source: PostgreSQL docs, "Message Formats", Bind."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr
 
 from pgpool_core.wire.be cimport load_be16, load_be32
