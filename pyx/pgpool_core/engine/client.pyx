@@ -23,8 +23,8 @@ from pgpool_core.engine.slots cimport slot_release
 from pgpool_core.engine.sys cimport SHUT_WR, shutdown
 from pgpool_core.engine.timers cimport TIMER_NONE, TIMER_QUERY_WAIT, TIMER_STALL, timer_clear, timer_set
 from pgpool_core.pool.client cimport WAIT_NONE, Client
-from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSED, POOL_GOT, Pool, pool_request
-from pgpool_core.pool.server cimport SV_LOGIN, SV_TESTED, Server
+from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSED, POOL_GOT, Pool, pool_coming, pool_request
+from pgpool_core.pool.server cimport Server
 from pgpool_core.sync.atomic cimport pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32
@@ -46,7 +46,7 @@ cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcep
     if data == NULL:
         if c.state == CL_LINGER:
             shutdown(c.conn.fd, SHUT_WR)
-        elif c.seat.server != NULL:
+        elif c.state == CL_ACTIVE and c.seat.server != NULL:
             s = <ServerConn *>(<Server *>c.seat.server).owner
             if s.conn.paused:
                 conn_resume(w, &s.conn)
@@ -150,7 +150,7 @@ cdef bint refused(Worker *w, ClientConn *c) noexcept nogil:
     """While no server can be had, clients that come are told why instead of waiting."""
     cdef PoolRecord *pool = c.pool
     cdef size_t n = 0
-    if pool.pool.total != 0 or pool.error_until_us <= w.now_us:
+    if pool.pool.total != pool.pool.dedicated_total or pool.error_until_us <= w.now_us:
         return False
     pthread_mutex_lock(&pool.lock)
     if pool.error.len and pool.error.len <= SCRATCH_SIZE and pool.error_until_us > w.now_us:
@@ -198,7 +198,7 @@ cdef int request(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         timer_set(&w.timers, &c.conn.timer, TIMER_QUERY_WAIT, w.now_us + pool.settings.query_wait_timeout_us)
     if verdict == POOL_CHECK:
         server_chore(w, <ServerConn *>seat.owner, CHORE_CHECK)
-    elif pool.waiters.len > pool.count[SV_LOGIN] + pool.count[SV_TESTED] and (
+    elif pool.waiters.len > pool_coming(pool) and (
             pool.settings.pool_size == 0 or pool.total < pool.settings.pool_size + pool.settings.reserve_pool_size):
         if pgpool_swap32(&pool.want, 1) == 0:
             plane_want(w.plane)
@@ -311,14 +311,14 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         return 1
     if c.leaving:
         c.conn.paused = 1
-        if s.expect.owed == 0:
+        if s.expect.owed == 0 or (s.seat.dedicated and s.expect.copying):    # a stream that need not ever end
             conn_doom(w, &c.conn, "client close request")
         return 1
     if not conn_hold(w, &c.conn, data + pos, n - pos):
         return 1
     this_one = c.cur.type == FE_QUERY or c.cur.type == FE_FUNCTION_CALL     # written down when its header came
     if c.cur.remain and s.expect.owed == this_one and s.tx_status == TX_IDLE and not s.expect.copying \
-            and c.pool.pool.settings.mode != MODE_SESSION:
+            and c.pool.pool.settings.mode != MODE_SESSION and not s.seat.dedicated:
         timer_set(&w.timers, &c.conn.timer, TIMER_STALL, w.now_us + w.plane.message_stall_timeout_us)
     elif c.conn.timer.kind == TIMER_STALL:
         timer_clear(&w.timers, &c.conn.timer)

@@ -44,6 +44,13 @@ cdef void server_quit(Worker *w, ServerConn *s, const char *reason) noexcept nog
     if s.seat.state == SV_CLOSING or s.conn.doomed:
         return
     pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
+    server_drop(w, s, reason)
+    if c != NULL:
+        client_fatal(w, c, "08P01", reason)
+
+
+cdef void server_drop(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
+    """End our side of a server in SV_CLOSING that cannot be told Terminate; it counts until it has ended its own."""
     s.conn.reason = reason
     s.conn.paused = 0
     s.cur.remain = 0
@@ -53,8 +60,6 @@ cdef void server_quit(Worker *w, ServerConn *s, const char *reason) noexcept nog
         shutdown(s.conn.fd, SHUT_WR)
     timer_set(&w.timers, &s.conn.timer, TIMER_CLOSE, w.now_us + CLOSE_US)
     conn_again(w, &s.conn)
-    if c != NULL:
-        client_fatal(w, c, "08P01", reason)
 
 
 cdef void server_lost(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
@@ -91,6 +96,7 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     s.settings = s.wanted = NULL
     free(s.host)
     s.host = NULL
+    buf_free(&s.greeting)
     ledger_free(s)
     plan_gone(w.plane.set, &s.seat, w.now_us)
     pthread_mutex_lock(&w.plane.server_lock)
@@ -98,7 +104,7 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     pthread_mutex_unlock(&w.plane.server_lock)
     if pool.waiters.len:
         check_another(w, pool)
-    if pool.waiters.len or pgpool_load32(&w.plane.set.starving):
+    if pool.waiters.len or pool.dedicated.len or pgpool_load32(&w.plane.set.starving):
         plane_want(w.plane)
 
 
