@@ -91,12 +91,12 @@ def _pointer(connection_id: int) -> str:
 
 
 def _socket(snapshot: Snapshot, kind: str, row: ClientRow | ServerRow, user: str, database: str, wait_us: int) -> Cells:
-    """Return one row of SHOW CLIENTS or SHOW SERVERS. No TLS, replication or named statements in this version."""
+    """Return one row of SHOW CLIENTS or SHOW SERVERS. No TLS or named statements in this version."""
     return [
         kind,
         user,
         database,
-        "none",
+        row.replication,
         row.state,
         row.addr,
         row.port,

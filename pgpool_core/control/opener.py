@@ -3,6 +3,7 @@
 A refused login (wrong password, no such database, too many connections) is repeated after server_login_retry. A server that cannot be
 reached or is starting up is tried again after a quarter of a second, then after twice that, up to server_login_retry: refused
 connects cost nothing, and a restarted server is found soon. While a pool holds back, its clients fail at once with the cached error.
+Replication clients have a server each, opened once for each of them: what it failed of, that client is told, and nobody else.
 Source: PgBouncer docs, server_login_retry; its texts.
 """
 
@@ -11,21 +12,23 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from pgpool_core import logs
 from pgpool_core.control.connect import LoggedInServer, ServerTarget
-from pgpool_core.control.pools import PoolRecord, PoolRegistry
+from pgpool_core.control.pools import DATABASE_REMOVED, PoolRecord, PoolRegistry
+from pgpool_core.control.replication import replication_target
 from pgpool_core.control.routing import connect_timeout_s, microseconds
-from pgpool_core.errors import PgPoolError, ServerLoginRefused, error_response
+from pgpool_core.errors import InternalError, PgPoolError, ServerLoginRefused, error_response
 
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
 
 FIRST_RETRY_S: Final = 0.25  # after a server could not be reached; doubles with every further failure
+INTERNAL_ERROR: Final = error_response(InternalError("internal error"))
 SHORTEST_RETRY_S: Final = 0.05  # also with server_login_retry = 0: a pool with min_pool_size would try without a pause
 
 
@@ -61,9 +64,14 @@ class Opener:
     def poke(self) -> None:
         """Open whatever is wanted now; cheap when nothing is."""
         now_us = self._now_us()
-        for server, pool in self._engine.plan(now_us):
+        for server, pool, startup in self._engine.plan(now_us):
             record = self._pools.get(pool)
-            if record is None or now_us < record.retry_us:
+            if record is None:
+                self._engine.abandon_server(server, DATABASE_REMOVED)
+            elif startup is not None:
+                name = f"open replication server for {record.key}"
+                self._nursery.start_soon(self._open_dedicated, server, record, startup, name=name)
+            elif now_us < record.retry_us:
                 self._engine.abandon_server(server)
             else:
                 self._nursery.start_soon(self._open, server, record, name=f"open server for {record.key}")
@@ -84,14 +92,39 @@ class Opener:
             self._adopt(server, record, target, opened, started_us)
         self.poke()
 
+    async def _open_dedicated(self, server: int, record: PoolRecord, startup: Sequence[tuple[bytes, bytes]]) -> None:
+        """Open a server for one client, which alone hears of a failure: its right to replicate is its own affair."""
+        started_us, target = self._now_us(), record.target
+        try:
+            asked = replication_target(target, startup)
+            opened = await self._open_server(asked, timeout_s=connect_timeout_s(self._pools.config))
+        except Exception as error:
+            self._log(record, error, None, again=False)
+            raw = error.raw if isinstance(error, ServerLoginRefused) else None
+            self._engine.abandon_server(server, raw or error_response(error))
+        except BaseException:  # cancelled: the pooler stops
+            self._engine.abandon_server(server)
+            raise
+        else:
+            self._adopt(server, record, target, opened, started_us, dedicated=True)
+        self.poke()
+
     def _adopt(
-        self, server: int, record: PoolRecord, target: ServerTarget, opened: LoggedInServer, started_us: int
+        self,
+        server: int,
+        record: PoolRecord,
+        target: ServerTarget,
+        opened: LoggedInServer,
+        started_us: int,
+        *,
+        dedicated: bool = False,
     ) -> None:
         if target is not record.target:  # a reload came in between; what was right for the old target may be wrong now
             opened.close()
             self._engine.abandon_server(server)
             return
-        record.failures = record.retry_us = 0
+        if not dedicated:
+            record.failures = record.retry_us = 0
         parameters = tuple(opened.parameters)
         fd = opened.detach()
         try:
@@ -108,11 +141,11 @@ class Opener:
             )
         except Exception:
             os.close(fd)
-            self._engine.abandon_server(server)
+            self._engine.abandon_server(server, INTERNAL_ERROR)
             logs.LOGGER.exception("%s", logs.line(str(record.key), "a server connection cannot be adopted"))
             return
         tag = logs.server_tag(server_id, record.key.database, record.key.user, opened.host, opened.port)
-        if parameters != record.welcome:
+        if parameters != record.welcome and not dedicated:  # else they are those of one client
             record.welcome = parameters
             self._engine.set_welcome(record.id, parameters)
         if self._pools.config.log_connections:
@@ -145,11 +178,12 @@ class Opener:
             return max(SHORTEST_RETRY_S, longest_s)
         return max(SHORTEST_RETRY_S, min(longest_s, FIRST_RETRY_S * 2.0 ** min(failures - 1, 30)))
 
-    def _log(self, record: PoolRecord, error: Exception, pause_s: float, *, again: bool) -> None:
-        fields: dict[str, object] = {"retry_in_s": pause_s}
+    def _log(self, record: PoolRecord, error: Exception, pause_s: float | None, *, again: bool) -> None:
+        """Say what went wrong; `pause_s` None where there will be no further attempt."""
+        fields: dict[str, object] = {"for": "replication"} if pause_s is None else {"retry_in_s": pause_s}
         if not isinstance(error, PgPoolError):
             text = logs.line(str(record.key), "internal error while opening a server connection", fields)
             logs.LOGGER.error("%s", text, exc_info=error)
             return
-        level = logging.DEBUG if again else logging.WARNING if record.failures > 1 else logging.ERROR
+        level = logging.DEBUG if again else logging.WARNING if record.failures > 1 or pause_s is None else logging.ERROR
         logs.LOGGER.log(level, "%s", logs.line(str(record.key), str(error), {"sqlstate": error.sqlstate, **fields}))

@@ -30,6 +30,8 @@ from pgpool_core.errors import ConfigError, ConfigProblem, error_response
 from pgpool_core.policy.secrets import Secret
 
 EMPTY_QUERY: Final = "<empty>"  # server_check_query: an empty query, not no query
+NAMELESS_REPLICATION: Final = "replication"  # what pg_basebackup and pg_receivewal call the database they do not name
+NAMELESS_HINT: Final = "pg_basebackup and pg_receivewal need a database entry named replication, or *."
 TRUSTED_USER: Final = "pgbouncer"  # may use the console over the unix socket from our own uid without a password
 
 T = TypeVar("T")
@@ -154,7 +156,8 @@ def route(
     if (stranger := _stranger(config, secret)) is not None:
         return stranger
     if entry is None:
-        return Refusal("3D000", f"no such database: {database.decode(errors='replace')}", late=True)
+        hint = NAMELESS_HINT if name == NAMELESS_REPLICATION else ""
+        return Refusal("3D000", f"no such database: {database.decode(errors='replace')}", late=True, hint=hint)
     if config.auth_type == "any" and entry.user is None:
         return Refusal("F0000", "bouncer config error", hint="auth_type any needs a database entry with user=.")
     auto = name not in config.databases or name == FALLBACK_DATABASE

@@ -80,6 +80,7 @@ class ClientRow:
     close_needed: bool = attrs.field(converter=bool)
     worker: int
     remote_pid: int
+    replication: str  # "none", "physical" or "logical"
     pins: tuple[str, ...] = attrs.field(converter=tuple)
     """Why it keeps its server between transactions."""
     pinned_us: int
@@ -105,6 +106,7 @@ class ServerRow:
     close_needed: bool = attrs.field(converter=bool)
     application_name: str = attrs.field(converter=as_text)
     worker: int
+    replication: str  # "none", "physical" or "logical"
 
 
 @attrs.frozen

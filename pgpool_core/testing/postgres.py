@@ -288,7 +288,8 @@ class PostgresServer:
         hba = [f"local all {SUPERUSER} trust\n"]
         for user in self.users:
             name = '"' + user.name.replace('"', '""') + '"'
-            hba += [f"local all {name} {user.method}\n", f"host all {name} all {user.method}\n"]
+            for database in ("all", "replication"):  # physical replication is not among `all`
+                hba += [f"local {database} {name} {user.method}\n", f"host {database} {name} all {user.method}\n"]
         self._write_for_server(
             data_dir / "pg_hba.conf", "".join([*hba, "local all all reject\nhost all all all reject\n"])
         )

@@ -20,6 +20,7 @@ from pgpool_core.auth.digest cimport (
 )
 from pgpool_core.auth.startup cimport (
     STARTUP_NEED_MORE, STARTUP_OK, Startup, build_negotiate, startup_next_param, startup_parse,
+    startup_replication,
 )
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.span cimport Span
@@ -70,6 +71,7 @@ def startup_feed(bytes data, chunks=()):
                 found.update(user=text_of(parsed.user), database=text_of(parsed.database),
                              replication=text_of(parsed.replication), options=text_of(parsed.options),
                              application_name=text_of(parsed.application_name),
+                             replication_kind=startup_replication(&parsed),
                              protocol_options=parsed.protocol_options)
                 at = parsed.first_param
                 found["params"] = params = []

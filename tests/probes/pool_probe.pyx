@@ -8,6 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from pgpool_core.pool.client cimport WAIT_GRANTED, WAIT_NONE, Client
+from pgpool_core.pool.dedicated cimport dedicated_ask, dedicated_leave, dedicated_link, dedicated_part
 from pgpool_core.pool.plan cimport PLAN_EVICT, PLAN_OPEN, plan_gone, plan_next, sweep_pool
 from pgpool_core.pool.pool cimport (
     POOL_CHECK, POOL_GOT, POOL_GRANTED, Pool, PoolSet, pool_leave_queue, pool_move, pool_next_check, pool_pop_waiter,
@@ -133,6 +134,21 @@ cdef class Set:
     def leave_queue(self, uint32_t pool, number):
         return bool(pool_leave_queue(self.pool(pool), self.client(number)))
 
+    def ask_dedicated(self, uint32_t pool, number, uint32_t worker, uint64_t now_us):
+        return bool(dedicated_ask(self.pool(pool), self.client(number), worker, now_us))
+
+    def leave_dedicated(self, uint32_t pool, number):
+        dedicated_leave(self.pool(pool), self.client(number))
+
+    def link_dedicated(self, number, uint64_t now_us):
+        """The client that the server was opened for; None when that has left."""
+        cdef Server *server = self.server(number)
+        return self.client_number(dedicated_link(<Pool *>server.pool, server, now_us))
+
+    def part_dedicated(self, number, bint again):
+        cdef Server *server = self.server(number)
+        dedicated_part(<Pool *>server.pool, server, again)
+
     def take_grant(self, number):
         """What the client's worker does with a grant: the linked server, or None where it was refused."""
         cdef Client *client = self.client(number)
@@ -225,6 +241,8 @@ cdef class Set:
                      for i in range(MAX_WORKERS) if pool.idle[i].head is not NULL or pool.idle[i].len},
             "used": self.listed(pool.used.head, pool.used.tail, pool.used.len),
             "waiters": waiters,
+            "dedicated": {"waiting": pool.dedicated.len, "total": pool.dedicated_total,
+                          "opening": pool.dedicated_opening},
             "count": {SV_NAMES[i]: pool.count[i] for i in range(SV_STATES)},
             "total": pool.total,
             "database": pool.database.id,

@@ -25,6 +25,7 @@ class FakePool:
     user: bytes
     settings: dict[str, Any] = attrs.field(factory=dict)
     wants: int = 0
+    startup: list[tuple[bytes, bytes]] | None = None  # of a replication client that every server is for
     opening: int = 0
     adopted: list[dict[str, Any]] = attrs.field(factory=list)
     waiting_told: list[bytes] = attrs.field(factory=list)
@@ -54,6 +55,7 @@ class FakeEngine:
         self.replies: dict[int, bytes] = {}
         self.cancels_done: list[int] = []
         self.abandoned: list[int] = []
+        self.abandoned_with: list[bytes] = []
         self.disconnected: dict[int, bytes] = {}
         self.client_rows: dict[int, list[dict[str, Any]]] = {}
         self.silent_workers: set[int] = set()
@@ -139,15 +141,15 @@ class FakeEngine:
         self._called()
         return True
 
-    def plan(self, now_us: int) -> list[tuple[int, int]]:
-        planned: list[tuple[int, int]] = []
+    def plan(self, now_us: int) -> list[tuple[int, int, list[tuple[bytes, bytes]] | None]]:
+        planned: list[tuple[int, int, list[tuple[bytes, bytes]] | None]] = []
         for pool in self.pool_list:
             limit = self.settings.get("max_opening", 4)
             while now_us >= pool.until_us and pool.opening < limit and pool.opening + len(pool.adopted) < pool.wants:
                 pool.opening += 1
                 handle = 1000 + len(self._handles)
                 self._handles[handle] = pool
-                planned.append((handle, pool.id))
+                planned.append((handle, pool.id, pool.startup))
         return planned
 
     def adopt_server(self, server: int, fd: int, **facts: Any) -> int:
@@ -157,9 +159,10 @@ class FakeEngine:
         os.close(fd)
         return server
 
-    def abandon_server(self, server: int) -> None:
+    def abandon_server(self, server: int, error: bytes = b"") -> None:
         self._handles[server].opening -= 1
         self.abandoned.append(server)
+        self.abandoned_with.append(error)
 
     def set_welcome(self, pool: int, parameters: Sequence[tuple[bytes, bytes]]) -> None:
         self.pool_list[pool].welcome = parameters

@@ -77,7 +77,7 @@ def link(number: int, pool_id: int, state: str, **values: Any) -> dict[str, Any]
     row |= {"addr": "10.0.0.8", "port": 50000, "local_addr": "10.0.0.1", "local_port": 6432, "worker": 0}
     row |= {"connect_us": NOW_US - 100 * SECOND, "request_us": NOW_US - 2 * SECOND, "wait_us": 0, "link": 0}
     row |= {"application_name": "", "close_needed": False, "remote_pid": 0, "pins": [], "pinned_us": 0, "pin_cause": 0}
-    return row | values
+    return row | {"replication": "none"} | values
 
 
 def counted(**values: Any) -> dict[str, Any]:
@@ -112,7 +112,16 @@ def sample() -> Snapshot:
         ],
         clients=[
             link(30, 1, "waiting", wait_us=1_250_000),
-            link(17, 1, "active", link=18, application_name="psql", close_needed=True, remote_pid=77),
+            link(
+                17,
+                1,
+                "active",
+                link=18,
+                application_name="psql",
+                close_needed=True,
+                remote_pid=77,
+                replication="logical",
+            ),
             link(40, -2, "idle", user="root", database="pgbouncer"),
             link(41, -1, "login", user="", database=None),
             link(29, 1, "idle", request_us=0),
@@ -294,7 +303,7 @@ def test_clients_are_those_logged_in_and_name_their_server() -> None:
         ("30", "waiting"),
     ]
     assert rows[1] == {
-        **{"type": "C", "user": "ann", "database": "app", "replication": "none", "state": "active"},
+        **{"type": "C", "user": "ann", "database": "app", "replication": "logical", "state": "active"},
         **{"addr": "10.0.0.8", "port": "50000", "local_addr": "10.0.0.1", "local_port": "6432"},
         **{"connect_time": "2023-11-14 22:11:40 UTC", "request_time": "2023-11-14 22:13:18 UTC"},
         **{"wait": "0", "wait_us": "0", "close_needed": "1", "ptr": "0x11", "link": "0x12", "remote_pid": "77"},

@@ -68,6 +68,25 @@ def test_the_last_of_a_repeated_name_counts_as_in_postgresql() -> None:
     assert (found["user"], found["replication"]) == (b"b", b"database")
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        *((word, 0) for word in (b"false", b"f", b"FALSE", b"no", b"n", b"off", b"of", b"0")),
+        *((word, 1) for word in (b"true", b"T", b"tru", b"yes", b"y", b"on", b"ON", b"1")),
+        (b"database", 2),
+        *((word, -1) for word in (b"", b"o", b"Database", b"databas", b"2", b"01", b"truer", b"maybe", b"true ")),
+    ],
+)
+def test_replication_is_read_as_postgresql_reads_it(value: bytes, kind: int) -> None:
+    """A boolean in any of its spellings, or "database" to the letter."""
+    found = auth_probe.startup_feed(startup((b"user", b"a"), (b"replication", value)))
+    assert found["replication_kind"] == kind
+
+
+def test_replication_that_is_not_named_is_none() -> None:
+    assert auth_probe.startup_feed(startup((b"user", b"a")))["replication_kind"] == 0
+
+
 def test_names_are_compared_whole() -> None:
     found = auth_probe.startup_feed(startup((b"user", b"a"), (b"username", b"b"), (b"use", b"c"), (b"databas", b"d")))
     assert (found["user"], found["database"]) == (b"a", b"a")

@@ -192,6 +192,41 @@ async def test_clients_stay_queued_while_the_server_starts_up(folder: Path, auto
         assert len(it.engine.pool_list[0].adopted) == 1
 
 
+async def test_a_replication_client_has_its_server_opened_with_its_own_parameters(
+    folder: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    """What that server reports is no greeting for others."""
+    targets: list[ServerTarget] = []
+
+    async def noted(target: ServerTarget) -> LoggedInServer:
+        targets.append(target)
+        return logged_in(target)
+
+    async with running(folder, noted) as it:
+        it.engine.pool_list[0].startup = [(b"replication", b"true"), (b"application_name", b"standby1")]
+        it.engine.want(0, 1)
+        await wait_all_tasks_blocked()
+        assert targets[0].parameters == tuple(it.engine.pool_list[0].startup)
+        assert len(it.engine.pool_list[0].adopted) == 1
+        assert it.engine.pool_list[0].welcome == ()
+
+
+async def test_a_replication_client_alone_hears_why_it_has_no_server(
+    folder: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    async with running(
+        folder, failing(ServerLoginRefused("not a replication role", sqlstate="42501")), succeeding
+    ) as it:
+        pool = it.engine.pool_list[0]
+        pool.startup = [(b"replication", b"true")]
+        it.engine.want(0, 1)
+        await wait_all_tasks_blocked()
+        told = sql_error(it.engine.abandoned_with[0])
+        assert (told.sqlstate, told.message) == ("42501", "not a replication role")
+        assert pool.waiting_told == []
+        assert pool.until_us == 0
+
+
 async def test_a_bug_while_opening_costs_one_attempt_and_is_told_as_internal(
     folder: Path, autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -288,7 +323,7 @@ async def test_the_console_answers_with_the_clients_of_all_workers(folder: Path)
     row = {
         **{"pool": -2, "user": "admin", "database": "pgbouncer", "state": "active", "addr": "unix", "port": 6432},
         **{"local_addr": "", "local_port": 0, "connect_us": 0, "request_us": 0, "wait_us": 0, "link": 0},
-        **{"application_name": "", "close_needed": False, "remote_pid": 0},
+        **{"application_name": "", "close_needed": False, "remote_pid": 0, "replication": "none"},
         **{"pins": [], "pinned_us": 0, "pin_cause": 0},
     }
     async with running(folder, workers=2) as it:

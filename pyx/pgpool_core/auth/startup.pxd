@@ -29,6 +29,11 @@ cdef enum:
     MAX_DATABASE_LEN = 63         # bytes, PgBouncer's bound and PostgreSQL's
     MAX_CANCEL_KEY_LEN = 256      # protocol 3.2; it is 4 bytes in 3.0
 
+    REPLICATION_NONE = 0
+    REPLICATION_PHYSICAL = 1      # a walsender that streams WAL and base backups
+    REPLICATION_LOGICAL = 2       # a walsender of one database, which takes SQL too
+    REPLICATION_BAD = -1          # neither "database" nor a boolean
+
 
 cdef struct Startup:              # every Span borrows from the parsed buffer
     uint32_t packet_len           # bytes of the packet with its length word
@@ -47,6 +52,9 @@ cdef struct Startup:              # every Span borrows from the parsed buffer
 
 # Writes `out` on a result of 0 or above other than STARTUP_NEED_MORE; its fields mean nothing otherwise.
 cdef int startup_parse(const uint8_t *buf, size_t avail, Startup *out) noexcept nogil
+
+# What `replication` asks for: REPLICATION_*.
+cdef int startup_replication(const Startup *s) noexcept nogil
 
 # Every parameter in the order of the packet, user and "_pq_." names too. Begin with `at[0] = s.first_param` (or 0);
 # 1 = one more, 0 = no more. `buf` is the parsed buffer, or a copy of its first packet_len bytes.

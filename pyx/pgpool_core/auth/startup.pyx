@@ -11,6 +11,9 @@ from pgpool_core.wire.be cimport load_be32, store_be32
 from pgpool_core.wire.codes cimport BE_NEGOTIATE
 from pgpool_core.wire.span cimport Span
 
+cdef extern from "<strings.h>" nogil:
+    int strncasecmp(const char *, const char *, size_t)
+
 
 cdef enum:
     HEAD_LEN = 8                  # Int32 length, counting itself, and Int32 code
@@ -123,6 +126,27 @@ cdef int take_text(const uint8_t *buf, uint32_t packet_len, uint32_t *at, Span *
     out.at, out.len = buf + at[0], <uint32_t>(end - (buf + at[0]))
     at[0] += out.len + 1
     return 1
+
+
+cdef bint begins(const char *word, Span text, uint32_t least) noexcept nogil:
+    """`text` is `word` or the beginning of it, at least `least` letters, in any case."""
+    return least <= text.len <= strlen(word) and strncasecmp(word, <const char *>text.at, text.len) == 0
+
+
+cdef int startup_replication(const Startup *s) noexcept nogil:
+    """Read `replication` as PostgreSQL does: "database", or a boolean, which may be shortened.
+
+    Source: PostgreSQL docs, "Streaming Replication Protocol" and "Setting Parameters" (boolean).
+    """
+    cdef Span text = s.replication
+    if text.at == NULL or begins("false", text, 1) or begins("no", text, 1) or begins("off", text, 2) \
+            or begins("0", text, 1):
+        return REPLICATION_NONE
+    if is_named(text, "database"):
+        return REPLICATION_LOGICAL
+    if begins("true", text, 1) or begins("yes", text, 1) or begins("on", text, 2) or begins("1", text, 1):
+        return REPLICATION_PHYSICAL
+    return REPLICATION_BAD
 
 
 cdef bint is_named(Span name, const char *word) noexcept nogil:

@@ -51,7 +51,7 @@ cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcep
     if data == NULL:
         if c.state == CL_LINGER:
             shutdown(c.conn.fd, SHUT_WR)
-        elif c.seat.server != NULL:
+        elif c.state == CL_ACTIVE and c.seat.server != NULL:
             s = <ServerConn *>(<Server *>c.seat.server).owner
             if s.conn.paused:
                 conn_resume(w, &s.conn)
@@ -155,7 +155,8 @@ cdef bint refused(Worker *w, ClientConn *c) noexcept nogil:
     """While no server can be had, clients that come are told why instead of waiting."""
     cdef PoolRecord *pool = c.pool
     cdef size_t n = 0
-    if pgpool_load32(&pool.pool.total) != 0 or pgpool_load64(&pool.error_until_us) <= w.now_us:
+    if pgpool_load32(&pool.pool.total) != pgpool_load32(&pool.pool.dedicated_total) \
+            or pgpool_load64(&pool.error_until_us) <= w.now_us:
         return False
     pthread_mutex_lock(&pool.lock)
     if pool.error.len and pool.error.len <= SCRATCH_SIZE and pool.error_until_us > w.now_us:
@@ -345,14 +346,14 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         return 1
     if c.leaving:
         c.conn.paused = 1
-        if s.expect.owed == 0:
+        if s.expect.owed == 0 or (s.seat.dedicated and s.expect.copying):    # a stream that need not ever end
             conn_doom(w, &c.conn, "client close request")
         return 1
     if not conn_hold(w, &c.conn, data + pos, n - pos):
         return 1
     this_one = c.cur.type == FE_QUERY or c.cur.type == FE_FUNCTION_CALL     # written down when its header came
-    if (c.cur.remain or n > pos) and not c.awaiting and s.expect.owed == this_one and s.tx_status == TX_IDLE and not s.expect.copying \
-            and c.pool.pool.settings.mode != MODE_SESSION:
+    if (c.cur.remain or n > pos) and not c.awaiting and s.expect.owed == this_one and s.tx_status == TX_IDLE \
+            and not s.expect.copying and c.pool.pool.settings.mode != MODE_SESSION and not s.seat.dedicated:
         timer_set(&w.timers, &c.conn.timer, TIMER_STALL, w.now_us + w.plane.message_stall_timeout_us)
     elif c.conn.timer.kind == TIMER_STALL:
         timer_clear(&w.timers, &c.conn.timer)

@@ -5,9 +5,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from pgpool_core.auth.startup cimport Startup, startup_parse
-from pgpool_core.engine.buf cimport buf_bytes
+from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free
 from pgpool_core.engine.client cimport client_go_on
-from pgpool_core.engine.client_end cimport client_fatal
+from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport conn_hold, conn_send, counters_of, plane_post
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.login cimport login_end
@@ -15,53 +15,75 @@ from pgpool_core.engine.mailbox cimport MAIL_LOG, Mail
 from pgpool_core.engine.parameters cimport choose_settings
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.timers cimport timer_clear
-from pgpool_core.session.settings cimport block_get
+from pgpool_core.session.settings cimport block_get, block_ref, block_unref
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
-from pgpool_core.wire.build cimport build_auth_ok, build_key, build_parameter, build_ready
+from pgpool_core.wire.build cimport build_auth_ok, build_error, build_key, build_parameter, build_ready
 from pgpool_core.wire.codes cimport TX_IDLE
 from pgpool_core.wire.span cimport Span, text_span
 
 
-cdef void greet(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
-    """AuthenticationOk, what the client is told about the server, its cancel key, ReadyForQuery: one send."""
+cdef size_t greeting(Worker *w, ClientConn *c, Buf *parameters) noexcept nogil:
+    """Write AuthenticationOk, what the client is told about its server, its cancel key, ReadyForQuery; 0: too long."""
     cdef uint8_t *out = w.scratch
-    cdef size_t n
+    cdef size_t n = build_auth_ok(out, SCRATCH_SIZE)
     cdef uint32_t at = 0
     cdef Span name, value, own
-    cdef PoolRecord *pool = c.pool
-    cdef Counters *k
-    cdef bint fits = True
-    if choose_settings(w, c, l) != 0:
-        return
-    n = build_auth_ok(out, SCRATCH_SIZE)
-    pthread_mutex_lock(&pool.lock)
-    while at < pool.welcome.len:
-        name = text_span(<const char *>buf_bytes(&pool.welcome) + at)
+    while at < parameters.len:
+        name = text_span(<const char *>buf_bytes(parameters) + at)
         value = text_span(<const char *>name.at + name.len + 1)
         at += name.len + value.len + 2
         if block_get(c.settings, name, &own):
             value = own
         if build_parameter(out + n, SCRATCH_SIZE - n - 32, name, value) == 0:
-            fits = False
-            break
+            return 0
         n += 5 + name.len + value.len + 2
-    pthread_mutex_unlock(&pool.lock)
-    if not fits:
-        client_fatal(w, c, "54000", "the server's parameters are too long")
-        return
     n += build_key(out + n, SCRATCH_SIZE - n, (w.index + 1) << 24 | c.conn.head.slot, c.secret)
     n += build_ready(out + n, SCRATCH_SIZE - n, TX_IDLE)
-    conn_send(w, &c.conn, out, n)
-    k = counters_of(w, pool)
+    return n
+
+
+cdef void greeted(Worker *w, ClientConn *c, size_t n, uint8_t state) noexcept nogil:
+    """Send the greeting, `n` bytes of scratch, and count `c` as logged in."""
+    cdef Counters *k = counters_of(w, c.pool)
+    conn_send(w, &c.conn, w.scratch, n)
     count_add(&k.client_logins, 1)
-    hist_add(&k.login, w.now_us - l.started_us)
-    c.seat.pool = pool.pool
+    hist_add(&k.login, w.now_us - c.login.started_us)
+    pthread_mutex_lock(&c.pool.pool.lock)
+    c.pool.pool.clients += 1
+    pthread_mutex_unlock(&c.pool.pool.lock)
+    enter(w, c, c.login, state)
+
+
+cdef void greet(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """One send: what the pool's servers have reported, with what the client has asked for."""
+    cdef size_t n
+    if choose_settings(w, c, l) != 0:
+        return
+    pthread_mutex_lock(&c.pool.lock)
+    n = greeting(w, c, &c.pool.welcome)
+    pthread_mutex_unlock(&c.pool.lock)
+    if n == 0:
+        client_fatal(w, c, "54000", "the server's parameters are too long")
+        return
+    c.seat.pool = c.pool.pool
     c.seat.owner = c
     c.seat.worker = w.index
-    pthread_mutex_lock(&pool.pool.lock)
-    pool.pool.clients += 1
-    pthread_mutex_unlock(&pool.pool.lock)
-    enter(w, c, l, CL_IDLE)
+    greeted(w, c, n, CL_IDLE)
+
+
+cdef void greet_dedicated(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
+    """`s`, which `c` waited for, is linked to it: greet with what that server has reported."""
+    cdef size_t n
+    block_unref(w.plane.settings, c.settings)
+    c.settings = block_ref(w.plane.settings, s.settings)
+    n = greeting(w, c, &s.greeting)
+    buf_free(&s.greeting)
+    if n != 0:
+        greeted(w, c, n, CL_ACTIVE)
+        return
+    n = build_error(w.scratch, SCRATCH_SIZE, "FATAL", "54000", "the server's parameters are too long", NULL)
+    greeted(w, c, n, CL_ACTIVE)
+    client_end(w, c, NULL, 0, "the server's parameters are too long")
 
 
 cdef void greet_console(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
@@ -112,6 +134,7 @@ cdef void log_login(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     line.peer = c.peer
     line.pool = c.pool
     line.method = l.method
+    line.replication = c.replication
     line.took_us = w.now_us - l.started_us + 1
     mail.kind = MAIL_LOG
     mail.client = mail.server = mail.a = mail.b = 0

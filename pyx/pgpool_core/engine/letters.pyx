@@ -3,14 +3,17 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
-from pgpool_core.auth.startup cimport STARTUP_OK, Startup, startup_next_param, startup_parse
+from pgpool_core.auth.startup cimport (REPLICATION_LOGICAL, REPLICATION_NONE, STARTUP_OK, Startup, startup_next_param,
+                                       startup_parse)
 from pgpool_core.engine.buf cimport Buf, buf_bytes
 from pgpool_core.engine.counters cimport HIST_BUCKETS, Counters, Histogram, counters_copy
 from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CONSOLE, MAIL_LOG, MAIL_POLICY, MAIL_SERVER_CLOSED, Mail,
                                          mailbox_take)
+from pgpool_core.engine.parameters cimport ignored
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport CancelTarget, ClientRow, fill_cancel_target
 from pgpool_core.engine.sys cimport pgpool_peer, pgpool_print_peer, read
+from pgpool_core.session.settings cimport setting_tracked
 from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_swap32
 from pgpool_core.wire.span cimport Span
 
@@ -28,6 +31,12 @@ cdef str address(const pgpool_peer *peer):
     cdef char[64] text
     pgpool_print_peer(peer, text, sizeof(text))
     return text.decode()
+
+
+cdef str replication_word(uint8_t kind):
+    if kind == REPLICATION_NONE:
+        return "none"
+    return "logical" if kind == REPLICATION_LOGICAL else "physical"
 
 
 cdef list histogram(Histogram *h):
@@ -66,6 +75,23 @@ cdef tuple policy_letter(Mail *mail):
             peer.uid if peer.uid >= 0 else None, address(peer), peer.port, startup)
 
 
+cdef list server_parameters(Plane *plane, Buf *startup):
+    cdef Startup s
+    cdef Span name, value, canonical
+    cdef uint32_t at
+    cdef list found = []
+    if startup_parse(buf_bytes(startup), startup.len, &s) != STARTUP_OK:
+        return found
+    at = s.first_param
+    while startup_next_param(buf_bytes(startup), &s, &at, &name, &value):
+        key = name.at[:name.len]
+        if key == b"user" or key == b"database" or key.startswith(b"_pq_."):
+            continue
+        if key == b"replication" or key == b"options" or setting_tracked(name, &canonical) or not ignored(plane, name):
+            found.append((key, value.at[:value.len]))
+    return found
+
+
 cdef tuple log_letter(LogRecord *line):
     cdef str database, where
     cdef str user = line.user.decode("utf-8", "replace") or "(nouser)"
@@ -81,6 +107,8 @@ cdef tuple log_letter(LogRecord *line):
     fields = {}
     if line.method:
         fields["method"] = METHODS[line.method - 1]
+    if line.replication:
+        fields["replication"] = replication_word(line.replication)
     if line.took_us:
         fields["took_ms"] = line.took_us // 1000
     if line.age_us:
@@ -115,7 +143,8 @@ cdef list client_rows(ClientRow *rows, uint32_t n):
             "addr": address(&r.peer), "port": r.peer.port, "local_addr": address(&r.local), "local_port": r.local.port,
             "connect_us": r.connect_us, "request_us": r.request_us, "wait_us": r.wait_us, "link": r.link,
             "application_name": r.application_name.decode("utf-8", "replace"), "close_needed": False,
-            "worker": r.worker, "remote_pid": r.peer.pid, "pins": [name for bit, name in PINS if r.pins & bit],
+            "worker": r.worker, "remote_pid": r.peer.pid, "replication": replication_word(r.replication),
+            "pins": [name for bit, name in PINS if r.pins & bit],
             "pinned_us": r.pinned_us, "pin_cause": r.pin_cause,
         })
     return found

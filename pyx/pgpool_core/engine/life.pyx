@@ -85,6 +85,7 @@ cdef void plane_close_servers(Plane *plane) noexcept nogil:
             s.conn.fd = -1
         buf_free(&s.conn.out)
         buf_free(&s.conn.held)
+        buf_free(&s.greeting)
         expect_free(&s.expect)
         ledger_free(s)
         named_free(s)

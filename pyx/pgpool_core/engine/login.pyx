@@ -15,12 +15,15 @@ from pgpool_core.auth.startup cimport *
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
 from pgpool_core.engine.client_end cimport client_end, client_fatal, with_name
 from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post, plane_want, worker_wake
+from pgpool_core.engine.dedicated cimport dedicated_request
 from pgpool_core.engine.greeting cimport greet, greet_console
 from pgpool_core.engine.mailbox cimport MAIL_FIND_CANCEL, MAIL_POLICY, Mail, mailbox_post
+from pgpool_core.engine.parameters cimport choose_settings
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_get
 from pgpool_core.engine.slots cimport handle_of
 from pgpool_core.engine.sys cimport pgpool_peer
+from pgpool_core.pool.dedicated cimport dedicated_leave
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32
@@ -113,17 +116,21 @@ cdef bint startup(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
             client_fatal(w, c, "08P01", "too many protocol options")
             return False
         conn_send(w, &c.conn, w.scratch, n)
-    if s.replication.at != NULL and not same(s.replication, text_span("false")) \
-            and not same(s.replication, text_span("0")) and not same(s.replication, text_span("off")) \
-            and not same(s.replication, text_span("no")):
-        client_fatal(w, c, "0A000", "replication connections are not supported by this version of pgpool_core")
+    r = startup_replication(&s)
+    if r == REPLICATION_BAD:
+        with_name(w, c, "22023", "invalid value for parameter \"replication\": \"", s.replication, "\"")
         return False
+    c.replication = <uint8_t>r
     c.user = <char *>calloc(1, s.user.len + 1)
     if c.user == NULL:
         conn_doom(w, &c.conn, "out of memory")
         return False
     memcpy(c.user, s.user.at, s.user.len)
-    if not same(s.database, text_span("pgbouncer")):
+    if same(s.database, text_span("pgbouncer")):
+        if c.replication != REPLICATION_NONE:
+            client_fatal(w, c, "0A000", "the console takes no replication connections")
+            return False
+    else:
         c.counted = 1
         if pgpool_add32(&w.plane.n_clients, 1) > w.plane.max_client_conn:
             client_fatal(w, c, "53300", "no more connections allowed (max_client_conn)")
@@ -257,6 +264,10 @@ cdef void passed(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     if pool == NULL:
         client_fatal(w, c, "XX000", "internal error: login without a route")
         return
+    if c.replication != REPLICATION_NONE:
+        if choose_settings(w, c, l) == 0:         # only looked at: its server is started with them
+            dedicated_request(w, c)
+        return
     l.phase = LG_WELCOME
     pthread_mutex_lock(&pool.lock)
     known = pool.welcome.len != 0
@@ -320,6 +331,8 @@ cdef void login_end(Worker *w, ClientConn *c) noexcept nogil:
         pthread_mutex_lock(&c.pool.pool.lock)
         c.pool.pool.logins_waiting -= 1
         pthread_mutex_unlock(&c.pool.pool.lock)
+    if l.phase == LG_DEDICATED:
+        dedicated_leave(c.pool.pool, &c.seat)     # before the startup packet goes, which control reads
     login_wipe(&l.auth)
     buf_free(&l.input)
     buf_free(&l.startup)

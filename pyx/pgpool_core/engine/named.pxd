@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
+from pgpool_core.auth.startup cimport REPLICATION_NONE
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.records cimport ClientConn, ServerConn, Worker
 from pgpool_core.pool.pool cimport MODE_SESSION
@@ -19,7 +20,7 @@ cdef const char *DEALLOCATES       # a query that does nothing, sent in the plac
 
 cdef inline bint named_tracked(ClientConn *c) noexcept nogil:
     """Whether the statements of `c` follow it."""
-    return c.pool.max_prepared != 0 and c.pool.pool.settings.mode != MODE_SESSION
+    return c.replication == REPLICATION_NONE and c.pool.max_prepared != 0 and c.pool.pool.settings.mode != MODE_SESSION
 
 
 cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, const Frame *f, const uint8_t *data, size_t n,

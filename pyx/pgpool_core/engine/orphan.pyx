@@ -5,6 +5,7 @@ from libc.stdint cimport uint64_t
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.chore cimport server_settle
 from pgpool_core.engine.conn cimport conn_again, conn_send, plane_post
+from pgpool_core.engine.dedicated cimport dedicated_end
 from pgpool_core.engine.ledger cimport ledger_part
 from pgpool_core.engine.mailbox cimport MAIL_CANCEL, Mail
 from pgpool_core.engine.named cimport named_part
@@ -31,6 +32,9 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
     A message of which the server has only a part can never be ended: that server is closed.
     """
     cdef size_t n = 0
+    if s.seat.dedicated:
+        dedicated_end(w, s, mid_message, orderly)
+        return
     ledger_part(w, s, client_of(s))
     named_part(s)
     pool_unlink(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)

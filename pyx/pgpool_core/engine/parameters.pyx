@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, strlen
 
-from pgpool_core.auth.startup cimport Startup, startup_next_param, startup_parse
+from pgpool_core.auth.startup cimport REPLICATION_NONE, Startup, startup_next_param, startup_parse
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client_end cimport client_fatal, with_name
 from pgpool_core.engine.records cimport *
@@ -30,6 +30,8 @@ cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogi
         if same(name, text_span("user")) or same(name, text_span("database")) \
                 or same(name, text_span("replication")) or (name.len > 5 and memcmp(name.at, b"_pq_.", 5) == 0):
             continue
+        if c.replication != REPLICATION_NONE and same(name, text_span("options")):
+            continue                              # its server gets them as they are
         if ignored(w.plane, name) and not setting_tracked(name, &canonical):
             continue
         if same(name, text_span("options")):

@@ -274,7 +274,10 @@ cdef class Engine:
     # -- servers ---------------------------------------------------------------------------------------------------
 
     def plan(self, uint64_t now_us):
-        """Server connections to be opened now: (server, pool) pairs. Their slots are counted from here on."""
+        """Server connections to be opened now, (server, pool, startup) each. Their slots are counted from here on.
+
+        `startup`: the parameters that a server for one client alone is to be started with; None for all others.
+        """
         return [] if self.stopped else plan_servers(self.plane, now_us)
 
     def adopt_server(self, uint64_t server, int fd, *, uint32_t backend_pid, bytes backend_key, parameters,
@@ -285,9 +288,12 @@ cdef class Engine:
         return server_adopt(self.plane, server, fd, backend_pid, backend_key, parameters, unread, family_unix, host,
                             port)
 
-    def abandon_server(self, uint64_t server):
-        """A planned server could not be opened: its slot is given back."""
-        server_abandon(self.plane, server)
+    def abandon_server(self, uint64_t server, bytes error=b""):
+        """A planned server could not be opened: its slot is given back.
+
+        The client that it was for, if it was for one alone, is sent `error` and closed; with b"" it goes on waiting.
+        """
+        server_abandon(self.plane, server, error)
 
     def cancel_done(self, uint64_t server):
         """The connection that carried a cancel request to this server has closed."""

@@ -8,6 +8,6 @@ from pgpool_core.engine.records cimport Plane
 cdef list plan_servers(Plane *plane, uint64_t now_us)
 cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backend_pid, bytes backend_key, parameters,
                            bytes unread, bint family_unix, bytes host, uint16_t port) except 0
-cdef int server_abandon(Plane *plane, uint64_t server) except -1
+cdef int server_abandon(Plane *plane, uint64_t server, bytes error) except -1
 cdef void server_cancelled(Plane *plane, uint64_t server) noexcept nogil
 cdef void servers_retire(Plane *plane, int pool) noexcept nogil

@@ -2,22 +2,26 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
-from pgpool_core.engine.buf cimport buf_add, buf_free
+from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free
+from pgpool_core.engine.letters cimport server_parameters
+from pgpool_core.engine.mailbox cimport MAIL_KICK
 from pgpool_core.engine.notes cimport note
+from pgpool_core.engine.post cimport tell
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.slots cimport CHUNK_SLOTS, handle_of, slot_at, slot_live, slot_new, slot_of, slot_release
 from pgpool_core.engine.sys cimport pgpool_now_us
-from pgpool_core.engine.texts cimport add_settings
+from pgpool_core.engine.texts cimport add_settings, set_pairs
+from pgpool_core.pool.dedicated cimport dedicated_part
 from pgpool_core.pool.plan cimport PLAN_EVICT, PLAN_OPEN, plan_gone, plan_next
 from pgpool_core.pool.pool cimport Pool
-from pgpool_core.pool.server cimport NO_WORKER, SV_LOGIN, Server
+from pgpool_core.pool.server cimport NO_WORKER, SV_ACTIVE, SV_LOGIN, Server
 from pgpool_core.session.settings cimport block_unref
+from pgpool_core.statements.prepared cimport prepared_init
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_next64, pgpool_store32, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.codes cimport TX_IDLE
-from pgpool_core.statements.prepared cimport prepared_init
 from pgpool_core.wire.expect cimport expect_init
 
 
@@ -45,7 +49,11 @@ cdef list plan_servers(Plane *plane, uint64_t now_us):
         what = plan_next(plane.set, now_us, &slot.seat, &pool, &evicted)
         if what == PLAN_OPEN:
             slot.pool = <PoolRecord *>pool.owner
-            found.append((handle_of(&slot.conn.head, KIND_SERVER), pool.id))
+            startup = startup_for(plane, slot) if slot.seat.dedicated else None
+            if startup is None and slot.seat.dedicated:      # its client has just left
+                plan_gone(plane.set, &slot.seat, now_us)
+                continue
+            found.append((handle_of(&slot.conn.head, KIND_SERVER), pool.id, startup))
             slot = NULL
         elif what == PLAN_EVICT:
             note(plane, <ServerConn *>evicted.owner, SERVER_CLOSE)
@@ -55,6 +63,23 @@ cdef list plan_servers(Plane *plane, uint64_t now_us):
         pthread_mutex_lock(&plane.server_lock)
         slot_release(&plane.servers, &slot.conn.head)
         pthread_mutex_unlock(&plane.server_lock)
+    return found
+
+
+cdef list startup_for(Plane *plane, ServerConn *s):
+    """The startup parameters of the client that `s` is being opened for; None when it has left."""
+    cdef Buf packet
+    cdef ClientConn *c
+    cdef bint there = False
+    memset(&packet, 0, sizeof(Buf))
+    pthread_mutex_lock(&s.pool.pool.lock)          # a client frees nothing before it has left its place, under this lock
+    if s.seat.client != NULL:
+        c = <ClientConn *>s.seat.client.owner
+        s.replication = c.replication
+        there = buf_add(&packet, buf_bytes(&c.login.startup), c.login.startup.len)
+    pthread_mutex_unlock(&s.pool.pool.lock)
+    found = server_parameters(plane, &packet) if there else None
+    buf_free(&packet)
     return found
 
 
@@ -90,6 +115,12 @@ cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backe
     for i in range(1, plane.n_workers):
         if owned(plane, i) < owned(plane, best):
             best = i
+    if s.seat.dedicated:
+        set_pairs(&s.greeting, parameters)
+        pthread_mutex_lock(&s.pool.pool.lock)
+        if s.seat.client != NULL:
+            best = s.seat.client.worker
+        pthread_mutex_unlock(&s.pool.pool.lock)
     s.conn.fd = fd
     pgpool_store32(&s.seat.worker, best)
     identity = s.id                               # `s` is the worker's once the note is there
@@ -108,8 +139,18 @@ cdef uint32_t owned(Plane *plane, uint32_t worker) noexcept nogil:
     return n
 
 
-cdef int server_abandon(Plane *plane, uint64_t server) except -1:
+cdef int server_abandon(Plane *plane, uint64_t server, bytes error) except -1:
     cdef ServerConn *s = opening(plane, server)
+    cdef uint64_t client = 0
+    cdef uint32_t worker = 0
+    if s.seat.dedicated:
+        pthread_mutex_lock(&s.pool.pool.lock)
+        if s.seat.client != NULL:
+            client = (<ClientConn *>s.seat.client.owner).id
+            worker = s.seat.client.worker
+        pthread_mutex_unlock(&s.pool.pool.lock)
+        dedicated_part(s.pool.pool, &s.seat, not (error and client and tell(plane, worker, MAIL_KICK, 0, client, error)))
+        buf_free(&s.greeting)
     plan_gone(plane.set, &s.seat, pgpool_now_us())
     buf_free(&s.conn.held)
     block_unref(plane.settings, s.settings)
@@ -140,3 +181,5 @@ cdef void servers_retire(Plane *plane, int pool) noexcept nogil:
         s = <ServerConn *>slot_at(&plane.servers, slot)
         if slot_live(&s.conn.head) and s.pool != NULL and (pool < 0 or s.pool.pool.id == <uint32_t>pool):
             pgpool_store8(&s.seat.close_needed, 1)
+            if s.seat.dedicated and s.seat.state == SV_ACTIVE:
+                note(plane, s, SERVER_RETIRE)

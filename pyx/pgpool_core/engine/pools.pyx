@@ -10,13 +10,14 @@ from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.post cimport tell_all
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport push_grant
+from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at
 from pgpool_core.engine.sys cimport pgpool_now_us
-from pgpool_core.engine.texts cimport add_settings, set_text
+from pgpool_core.engine.texts cimport add_settings, set_pairs, set_text
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.limits cimport Group
 from pgpool_core.pool.plan cimport sweep_pool
 from pgpool_core.pool.pool cimport Pool, PoolSet, pool_pop_waiter, poolset_add_group, poolset_add_pool
-from pgpool_core.pool.server cimport SV_CLOSING, SV_LOGIN, Server
+from pgpool_core.pool.server cimport SV_CLOSING, SV_FREE, SV_LOGIN, Server
 from pgpool_core.session.settings cimport Block, block_unref
 from pgpool_core.sync.atomic cimport pgpool_store64
 from pgpool_core.sync.mutex cimport pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
@@ -76,7 +77,7 @@ cdef int pool_welcome(Plane *plane, uint32_t pool, parameters) except -1:
     cdef Block *old
     add_settings(plane.settings, &defaults, parameters)
     pthread_mutex_lock(&record.lock)
-    set_text(&record.welcome, b"".join(key + b"\0" + value + b"\0" for key, value in parameters))
+    set_pairs(&record.welcome, parameters)
     old = record.defaults
     record.defaults = defaults
     buf_free(&record.error)
@@ -93,8 +94,8 @@ cdef int pool_fail(Plane *plane, uint32_t pool, bytes error, uint64_t until_us) 
     cdef bint none
     pthread_mutex_lock(&record.pool.lock)
     record.pool.retry_us = until_us
-    none = record.pool.total == record.pool.count[SV_LOGIN] + record.pool.count[SV_CLOSING]
     pthread_mutex_unlock(&record.pool.lock)
+    none = not has_servers(plane, record.pool)
     pthread_mutex_lock(&record.lock)
     set_text(&record.error, error)
     pgpool_store64(&record.error_until_us, until_us)
@@ -108,6 +109,18 @@ cdef int pool_fail(Plane *plane, uint32_t pool, bytes error, uint64_t until_us) 
         push_grant(&plane.workers[seat.worker], seat)
     tell_all(plane, MAIL_WELCOME, pool, b"")
     return 0
+
+
+cdef bint has_servers(Plane *plane, Pool *pool) noexcept nogil:
+    """Whether `pool` has a server that its clients may share."""
+    cdef uint32_t slot
+    cdef ServerConn *s
+    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+        s = <ServerConn *>slot_at(&plane.servers, slot)
+        if s.conn.head.live and s.seat.pool == pool and not s.seat.dedicated and s.seat.state != SV_FREE \
+                and s.seat.state != SV_LOGIN and s.seat.state != SV_CLOSING:
+            return True
+    return False
 
 
 cdef int pool_close(Plane *plane, uint32_t pool, bytes error) except -1:

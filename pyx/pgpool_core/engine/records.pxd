@@ -53,6 +53,7 @@ cdef enum:
     LG_POLICY = 1                 # control has been asked
     LG_AUTH = 2
     LG_WELCOME = 3                # authenticated; waits for the greeting of the pool's first server
+    LG_DEDICATED = 4              # authenticated; waits for a server of its own (replication)
 
     CHORE_NONE = 0
     CHORE_SETTINGS = 1            # replays the client's settings in front of its query
@@ -81,6 +82,7 @@ cdef enum:
     SERVER_ADOPT = 1              # notes to the worker of a server, one bit each
     SERVER_CLOSE = 2
     SERVER_CANCEL_DONE = 4
+    SERVER_RETIRE = 8             # a dedicated one: its client is sent away
 
     POLICY_RETRY = 0
     POLICY_CONSOLE_ADMIN = 1
@@ -173,6 +175,7 @@ cdef struct ClientConn:
     uint8_t is_admin
     uint8_t busy                  # console: a command is with control
     uint8_t counted               # among n_clients of the plane
+    uint8_t replication           # REPLICATION_*: it has, or waits for, a server of its own
 
 
 cdef struct ServerConn:
@@ -218,6 +221,8 @@ cdef struct ServerConn:
     Buf answer                    # to the probe, as it comes
     uint8_t canceling             # its orphaned query is to be cancelled
     uint8_t gone                  # closed and uncounted; its slot waits for a note to be read. Under server_lock
+    uint8_t replication           # REPLICATION_*: opened as such, for one client
+    Buf greeting                  # of a dedicated one, until its client is greeted: name, zero, value, zero ...
 
 
 cdef struct Upcalls:              # what an I/O back end tells the engine
@@ -320,6 +325,7 @@ cdef struct LogRecord:            # data of MAIL_LOG; owned by the mail
     uint8_t level                 # 0 debug, 1 info, 2 warning, 3 error
     uint8_t is_server
     uint8_t method                # of a login: AUTH_* + 1, 0 = none
+    uint8_t replication           # of a login: REPLICATION_*
     uint32_t worker
     uint64_t id
     uint64_t age_us               # 0 = not said

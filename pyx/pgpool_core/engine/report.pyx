@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from pgpool_core.engine.counters cimport Counters
-from pgpool_core.engine.letters cimport address, bytes_of, count
+from pgpool_core.engine.letters cimport address, bytes_of, count, replication_word
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport PoolRow, ServerRow, fill_pool_row, fill_server_row
 from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at
@@ -29,8 +29,8 @@ cdef list server_rows(Plane *plane):
             "addr": "unix" if row.family_unix else row.host.decode("utf-8", "replace"), "port": row.port,
             "local_addr": address(&row.local), "local_port": row.local.port, "connect_us": row.adopted_us,
             "request_us": row.request_us, "link": row.link, "remote_pid": row.backend_pid,
-            "close_needed": bool(row.close_needed), "application_name": "",
-            "worker": row.worker,
+            "close_needed": bool(row.close_needed), "application_name": "", "worker": row.worker,
+            "replication": replication_word(row.replication),
         })
     return rows
 

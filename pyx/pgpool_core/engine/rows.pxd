@@ -25,6 +25,7 @@ cdef struct ClientRow:            # plain bytes; goes to control by mail
     uint32_t worker
     uint8_t state                 # CL_*
     uint8_t in_login
+    uint8_t replication           # REPLICATION_*
     pgpool_peer peer
     pgpool_peer local
     char application_name[64]
@@ -44,6 +45,7 @@ cdef struct ServerRow:
     uint8_t state                 # SV_*
     uint8_t family_unix
     uint8_t close_needed
+    uint8_t replication           # REPLICATION_*
     pgpool_peer local
     char host[256]
 

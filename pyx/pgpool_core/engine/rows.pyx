@@ -7,7 +7,7 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.slots cimport slot_live, slot_of
 from pgpool_core.engine.sys cimport pgpool_peer_of
 from pgpool_core.pool.client cimport Client
-from pgpool_core.pool.pool cimport Pool
+from pgpool_core.pool.pool cimport Pool, elapsed_us, pool_first_us
 from pgpool_core.pool.server cimport SV_CLOSING, SV_FREE, SV_LOGIN, Server
 from pgpool_core.session.settings cimport Block, block_get
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_load8, pgpool_load_ptr
@@ -33,7 +33,8 @@ cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nog
     row.worker = w.index
     row.state = c.state
     row.peer = c.peer
-    row.in_login = c.login != NULL and c.login.phase != LG_WELCOME
+    row.in_login = c.login != NULL and c.login.phase != LG_WELCOME and c.login.phase != LG_DEDICATED
+    row.replication = c.replication
     pgpool_peer_of(c.conn.fd, &row.local, 1)
     if c.state == CL_WAITING and w.now_us > c.request_us:
         row.wait_us = w.now_us - c.request_us
@@ -71,6 +72,7 @@ cdef bint fill_server_row(ServerConn *s, ServerRow *row) noexcept nogil:
         row.state = s.seat.state
         row.worker = s.seat.worker
         row.close_needed = pgpool_load8(&s.seat.close_needed)
+        row.replication = s.replication
         row.adopted_us = s.adopted_us
         row.request_us = pgpool_load64(&s.request_us)
         row.backend_pid = s.backend_pid
@@ -115,8 +117,7 @@ cdef void fill_pool_row(PoolRecord *record, uint64_t now_us, PoolRow *row) noexc
     row.total = p.total
     row.clients = p.clients
     row.waiting = p.waiters.len
-    row.logins_waiting = p.logins_waiting
+    row.logins_waiting = p.logins_waiting + p.dedicated.len + p.dedicated_opening
     row.closed = p.closed
-    if p.waiters.head != NULL and now_us > p.waiters.head.since_us:
-        row.maxwait_us = now_us - p.waiters.head.since_us
+    row.maxwait_us = elapsed_us(now_us, pool_first_us(p, now_us))
     pthread_mutex_unlock(&p.lock)

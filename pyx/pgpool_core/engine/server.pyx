@@ -109,7 +109,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                     count_add(&k.xact_us, w.now_us - s.xact_start_us)
                     hist_add(&k.xact, w.now_us - s.xact_start_us)
                     s.xact_start_us = s.query_start_us
-            elif c.pool.pool.settings.mode == MODE_STATEMENT:
+            elif c.pool.pool.settings.mode == MODE_STATEMENT and not s.seat.dedicated:
                 forwarded(w, s, c, k, data + start, pos - start)
                 client_fatal(w, c, "08P01", "transaction blocks not allowed in statement pooling mode")
                 return 1
@@ -178,7 +178,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     if s.expect.owed == 0 and s.tx_status == TX_IDLE and not s.open_group and not s.expect.copying \
             and s.cur.remain == 0 and c.cur.remain == 0 and not c.holding and s.query_start_us == 0 \
             and c.seat.server == &s.seat and c.state == CL_ACTIVE:
-        if c.pool.pool.settings.mode == MODE_SESSION:
+        if c.pool.pool.settings.mode == MODE_SESSION or s.seat.dedicated:
             if c.leaving:
                 conn_doom(w, &c.conn, "client close request")
         else:

@@ -5,5 +5,6 @@ from pgpool_core.engine.records cimport ServerConn, Worker
 
 cdef void server_close(Worker *w, ServerConn *s, const char *reason) noexcept nogil
 cdef void server_quit(Worker *w, ServerConn *s, const char *reason) noexcept nogil
+cdef void server_drop(Worker *w, ServerConn *s, const char *reason) noexcept nogil
 cdef void server_lost(Worker *w, ServerConn *s, const char *reason) noexcept nogil
 cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil

@@ -43,6 +43,13 @@ cdef void server_quit(Worker *w, ServerConn *s, const char *reason) noexcept nog
     if s.seat.state == SV_CLOSING or s.conn.doomed:
         return
     pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
+    server_drop(w, s, reason)
+    if c != NULL:
+        client_fatal(w, c, "08P01", reason)
+
+
+cdef void server_drop(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
+    """End our side of a server in SV_CLOSING that cannot be told Terminate; it counts until it has ended its own."""
     s.conn.reason = reason
     s.conn.paused = 0
     s.cur.remain = 0
@@ -52,8 +59,6 @@ cdef void server_quit(Worker *w, ServerConn *s, const char *reason) noexcept nog
         shutdown(s.conn.fd, SHUT_WR)
     timer_set(&w.timers, &s.conn.timer, TIMER_CLOSE, w.now_us + CLOSE_US)
     conn_again(w, &s.conn)
-    if c != NULL:
-        client_fatal(w, c, "08P01", reason)
 
 
 cdef void server_lost(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
@@ -88,13 +93,14 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     block_unref(w.plane.settings, s.settings)
     block_unref(w.plane.settings, s.wanted)
     s.settings = s.wanted = NULL
+    buf_free(&s.greeting)
     ledger_free(s)
     named_free(s)
     plan_gone(w.plane.set, &s.seat, w.now_us)
     slot_forget(w.plane, s)
     if pool_waiting(pool):
         check_another(w, pool)
-    if pool_waiting(pool) or pgpool_load32(&w.plane.set.starving):
+    if pool_waiting(pool) or pool.dedicated.len or pgpool_load32(&w.plane.set.starving):
         plane_want(w.plane)
 
 

@@ -7,4 +7,5 @@ from pgpool_core.wire.span cimport Span
 
 cdef Span span(bytes text)
 cdef int set_text(Buf *b, bytes text) except -1
+cdef int set_pairs(Buf *b, parameters) except -1      # name, zero, value, zero ...
 cdef int add_settings(Settings *settings, Block **block, parameters) except -1

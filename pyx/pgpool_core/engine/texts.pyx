@@ -21,6 +21,10 @@ cdef int set_text(Buf *b, bytes text) except -1:
     return 0
 
 
+cdef int set_pairs(Buf *b, parameters) except -1:
+    return set_text(b, b"".join(key + b"\0" + value + b"\0" for key, value in parameters))
+
+
 cdef int add_settings(Settings *settings, Block **block, parameters) except -1:
     """Put the tracked settings among `parameters` into `block`, a reference that is the caller's."""
     cdef Span name, canonical

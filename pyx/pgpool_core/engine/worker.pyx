@@ -9,6 +9,7 @@ from pgpool_core.engine.client cimport client_bytes, client_go_on, client_grante
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_leave
 from pgpool_core.engine.conn cimport conn_close, conn_doom, conn_send, plane_post
 from pgpool_core.engine.counters cimport Counters
+from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
 from pgpool_core.engine.io_epoll cimport IO_EPOLL
 from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
 from pgpool_core.engine.mailbox cimport *
@@ -65,7 +66,10 @@ cdef void adopt(Worker *w, ServerConn *s) noexcept nogil:
     if not w.io.add(w, &s.conn):
         server_lost(w, s, "cannot be watched")
         return
-    server_free(w, s)
+    if s.seat.dedicated:
+        dedicated_adopt(w, s)
+    else:
+        server_free(w, s)
 
 
 cdef void read_notes(Worker *w) noexcept nogil:
@@ -80,6 +84,8 @@ cdef void read_notes(Worker *w) noexcept nogil:
             adopt(w, s)
         if notes & SERVER_CLOSE and s.seat.state == SV_CLOSING and not s.conn.doomed:
             server_close(w, s, "closed by the pooler: idle, too old or no longer wanted")
+        if notes & SERVER_RETIRE and not s.conn.doomed:
+            dedicated_retire(w, s)
         if notes & SERVER_CANCEL_DONE:
             server_cancel_done(w, s)
         s = next
@@ -154,7 +160,9 @@ cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
             if c.pool != NULL and c.pool.pool.id == mail.a:
                 login_welcome(w, c)
         elif mail.kind == MAIL_KICK:
-            if c.id == mail.a:
+            if c.id == mail.a and c.login != NULL and c.login.phase == LG_DEDICATED:
+                client_end(w, c, <uint8_t *>mail.data, mail.len, "server login failed")
+            elif c.id == mail.a:
                 client_end(w, c, <uint8_t *>mail.data, mail.len, "closed by the pooler")
         elif mail.kind == MAIL_KICK_POOL:
             if c.pool != NULL and c.pool.pool.id == mail.a:
@@ -191,7 +199,7 @@ cdef void timer_fired(Worker *w, Timer *timer) noexcept nogil:
         return
     if kind == TIMER_LOGIN:
         c = <ClientConn *>conn
-        if c.login != NULL and c.login.phase == LG_WELCOME:
+        if c.login != NULL and (c.login.phase == LG_WELCOME or c.login.phase == LG_DEDICATED):
             client_fatal(w, c, "08P01", "client_login_timeout (server down)")
         else:
             client_fatal(w, c, "08P01", "client_login_timeout")

@@ -7,6 +7,8 @@ cdef enum:
     WAIT_NONE = 0
     WAIT_QUEUED = 1               # in its pool's queue
     WAIT_GRANTED = 2              # a server is linked to it, its worker has not seen that yet
+    WAIT_DEDICATED = 3            # in its pool's queue for servers of one's own
+    WAIT_COMING = 4               # a server of its own, `server`, is being opened for it
 
 
 cdef struct Client:               # part of its owner's slot; list pointers are guarded by the pool's lock
@@ -14,7 +16,7 @@ cdef struct Client:               # part of its owner's slot; list pointers are 
     Client *next
     Client *granted_next          # on its worker's stack of grants
     void *pool                    # Pool *, borrowed
-    void *server                  # Server *, linked to it, or NULL
+    void *server                  # Server *, linked to it or coming, or NULL
     void *owner                   # the engine's record that this is part of
     uint64_t since_us             # waiting since
     uint32_t worker
@@ -36,6 +38,17 @@ cdef inline void clients_push(ClientList *list, Client *client) noexcept nogil:
     else:
         list.head = client
     list.tail = client
+    list.len += 1
+
+
+cdef inline void clients_push_first(ClientList *list, Client *client) noexcept nogil:
+    client.prev = NULL
+    client.next = list.head
+    if list.head != NULL:
+        list.head.prev = client
+    else:
+        list.tail = client
+    list.head = client
     list.len += 1
 
 

@@ -3,8 +3,11 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from pgpool_core.pool.limits cimport Group, group_full, group_give, group_take
-from pgpool_core.pool.pool cimport Pool, PoolSet, PoolSettings, elapsed_us, pool_wants, too_old
-from pgpool_core.pool.server cimport (MAX_WORKERS, SV_CLOSING, SV_FREE, SV_LOGIN, SV_TESTED, SV_USED, Server,
+from pgpool_core.pool.client cimport Client
+from pgpool_core.pool.dedicated cimport dedicated_bind, dedicated_wanted
+from pgpool_core.pool.pool cimport (Pool, PoolSet, PoolSettings, below_size, elapsed_us, pool_coming, pool_first_us,
+                                    pool_wants, too_old)
+from pgpool_core.pool.server cimport (MAX_WORKERS, SV_CLOSING, SV_FREE, SV_LOGIN, SV_USED, Server,
                                       ServerList, server_may, server_move, servers_insert, servers_remove)
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_store64
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -14,10 +17,8 @@ cdef uint64_t urgency(Pool *pool, uint64_t now_us) noexcept nogil:
     """Since when somebody has been waiting for the pool to open a server; 0 when it wants none."""
     cdef uint64_t since_us = 0
     pthread_mutex_lock(&pool.lock)
-    if pool_wants(pool, now_us):
-        since_us = now_us
-        if pool.waiters.head != NULL and pool.waiters.head.since_us < now_us:
-            since_us = pool.waiters.head.since_us
+    if pool_wants(pool, now_us) or dedicated_wanted(pool, now_us):
+        since_us = pool_first_us(pool, now_us)
     else:
         pgpool_store32(&pool.want, 0)
     pthread_mutex_unlock(&pool.lock)
@@ -77,13 +78,33 @@ cdef uint32_t unserved(Pool *pool) noexcept nogil:
     """Clients for which no server is being opened or checked; one login that needs a first server counts too."""
     cdef uint32_t coming, n = 0
     pthread_mutex_lock(&pool.lock)
-    coming = pool.count[SV_LOGIN] + pool.count[SV_TESTED]
+    coming = pool_coming(pool)
     if pool.waiters.len > coming:
         n = pool.waiters.len - coming
-    elif pool.logins_waiting and pool.total == 0:
+    elif pool.logins_waiting and pool.total == pool.dedicated_total:
         n = 1
+    n += pool.dedicated.len
     pthread_mutex_unlock(&pool.lock)
     return n
+
+
+cdef bint dedicated_turn(Pool *pool, uint64_t now_us, Server **evicted) noexcept nogil:
+    """The next server of `pool` is for one client alone. Where the pool is full, an idle one goes first: `evicted`."""
+    cdef Server *idle
+    cdef Client *first
+    cdef ServerList *list
+    cdef bint turn
+    pthread_mutex_lock(&pool.lock)
+    first = pool.waiters.head
+    turn = dedicated_wanted(pool, now_us) and not (
+        pool_wants(pool, now_us) and first != NULL and first.since_us < pool.dedicated.head.since_us)
+    if turn and not below_size(pool, now_us):
+        idle = longest_idle(pool, &list)
+        servers_remove(list, idle)
+        server_move(idle, SV_CLOSING, now_us)
+        evicted[0] = idle
+    pthread_mutex_unlock(&pool.lock)
+    return turn
 
 
 cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Server **evicted) noexcept nogil:
@@ -100,7 +121,7 @@ cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Serv
     cdef uint64_t since_us, best_us = 0
     cdef uint64_t last_us = 0
     cdef uint32_t i, last_id = 0
-    cdef bint first = True
+    cdef bint first = True, dedicated
     pthread_mutex_lock(&set.lock)
     pgpool_store32(&set.starving, 0)
     while True:
@@ -118,6 +139,12 @@ cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Serv
         first = False
         last_us = best_us
         last_id = best.id
+        evicted[0] = NULL
+        dedicated = dedicated_turn(best, now_us, evicted)
+        if evicted[0] != NULL:
+            pthread_mutex_unlock(&set.lock)
+            out[0] = best
+            return PLAN_EVICT
         full = NULL
         if best.database != NULL and group_full(best.database):
             full = best.database
@@ -127,16 +154,21 @@ cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Serv
             if slot == NULL:
                 break
             pthread_mutex_lock(&best.lock)
+            if (dedicated and best.dedicated.len == 0) or (not dedicated and not pool_wants(best, now_us)):
+                pthread_mutex_unlock(&best.lock)        # whoever waited has just left
+                continue
             if best.settings.pool_size and best.total >= best.settings.pool_size:
                 best.reserve_used += 1
             slot.pool = best
             slot.count = best.count
             slot.client = NULL
-            slot.close_needed = 0
+            slot.close_needed = slot.dedicated = 0
             slot.created_us = now_us
             best.count[SV_FREE] += 1                # server_move takes it off again
             pgpool_add32(&best.total, 1)
             server_move(slot, SV_LOGIN, now_us)
+            if dedicated:
+                dedicated_bind(best, slot)
             pthread_mutex_unlock(&best.lock)
             group_take(best.database)
             group_take(best.user)
@@ -145,12 +177,12 @@ cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Serv
             return PLAN_OPEN
         pgpool_store32(&set.starving, 1)
         if full.claim_us == 0 and unserved(best) > closing_in(set, full):
-            evicted[0] = oldest_idle(set, best, full, now_us)
+            evicted[0] = oldest_idle(set, NULL if dedicated else best, full, now_us)
             if evicted[0] != NULL:
                 pthread_mutex_unlock(&set.lock)
                 out[0] = best
                 return PLAN_EVICT
-            if best.waiters.len:
+            if best.waiters.len or best.dedicated.len:
                 pgpool_store64(&full.claim_us, best_us)
     pthread_mutex_unlock(&set.lock)
     return PLAN_NOTHING
@@ -165,6 +197,9 @@ cdef void plan_gone(PoolSet *set, Server *server, uint64_t now_us) noexcept nogi
         pthread_mutex_unlock(&pool.lock)            # somebody holds or lists it: a lost slot harms less than its memory
         pthread_mutex_unlock(&set.lock)
         return
+    if server.dedicated:
+        pool.dedicated_total -= 1
+        pool.dedicated_opening -= server.state == SV_LOGIN
     server_move(server, SV_FREE, now_us)
     pool.count[SV_FREE] -= 1
     pgpool_add32(&pool.total, -1)

@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pgpool_core.pool.client cimport Client, ClientList
 from pgpool_core.pool.limits cimport Group
-from pgpool_core.pool.server cimport MAX_WORKERS, SV_STATES, Server, ServerList
+from pgpool_core.pool.server cimport MAX_WORKERS, SV_LOGIN, SV_STATES, SV_TESTED, Server, ServerList
 from pgpool_core.sync.mutex cimport pthread_mutex_t
 
 
@@ -54,8 +54,11 @@ cdef struct Pool:                 # owned by its PoolSet, at a fixed address unt
     ServerList[MAX_WORKERS] idle  # one stack a worker; the tail is the one used last
     ServerList used
     ClientList waiters            # first come, first served
+    ClientList dedicated          # those who need a server of their own, see dedicated.pxd
     uint32_t count[SV_STATES]     # agrees with the states of its servers
     uint32_t total                # slots taken: everything but SV_FREE; written atomically
+    uint32_t dedicated_total      # those among them that belong to one client each
+    uint32_t dedicated_opening    # and of these, the ones in SV_LOGIN
     uint32_t clients              # logged in
     uint32_t logins_waiting       # clients that need the first server's greeting
     uint64_t retry_us             # no opening before then: the last one failed
@@ -85,6 +88,11 @@ cdef inline uint64_t elapsed_us(uint64_t now_us, uint64_t since_us) noexcept nog
     return now_us - since_us if now_us > since_us else 0
 
 
+cdef inline uint32_t pool_coming(const Pool *pool) noexcept nogil:
+    """Servers that will soon be there for whoever waits first."""
+    return pool.count[SV_LOGIN] - pool.dedicated_opening + pool.count[SV_TESTED]
+
+
 cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_us, Server **out,
                       uint32_t *owner_before) noexcept nogil
 cdef Server *pool_next_check(Pool *pool, uint32_t worker, uint64_t now_us, uint32_t *owner_before) noexcept nogil
@@ -94,6 +102,8 @@ cdef int pool_move(Pool *pool, Server *server, uint8_t to, uint64_t now_us) noex
 cdef int pool_unlink(Pool *pool, Server *server, uint8_t to, uint64_t now_us) noexcept nogil
 cdef bint pool_take_idle(Pool *pool, Server *server, uint32_t worker, uint8_t to, uint64_t now_us) noexcept nogil
 cdef bint pool_wants(Pool *pool, uint64_t now_us) noexcept nogil
+cdef uint64_t pool_first_us(Pool *pool, uint64_t now_us) noexcept nogil
+cdef bint below_size(Pool *pool, uint64_t now_us) noexcept nogil
 cdef bint too_old(Pool *pool, Server *server, uint64_t now_us) noexcept nogil
 cdef uint32_t pool_waiting(Pool *pool) noexcept nogil
 cdef Client *pool_pop_waiter(Pool *pool) noexcept nogil

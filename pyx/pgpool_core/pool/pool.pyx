@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from pgpool_core.pool.client cimport (WAIT_GRANTED, WAIT_NONE, WAIT_QUEUED, Client, clients_push, clients_remove)
+from pgpool_core.pool.dedicated cimport dedicated_claims
 from pgpool_core.pool.limits cimport Group
 from pgpool_core.pool.server cimport (MAX_WORKERS, SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_MOVED, SV_STATES,
                                       SV_TESTED, SV_USED, Server, ServerList, server_may, server_move, servers_push,
@@ -173,7 +174,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     client.worker = worker
     client.waiting = WAIT_QUEUED
     clients_push(&pool.waiters, client)
-    client.unserved = verdict == POOL_QUEUED and pool.waiters.len > pool.count[SV_LOGIN] + pool.count[SV_TESTED] and (
+    client.unserved = verdict == POOL_QUEUED and pool.waiters.len > pool_coming(pool) and (
         pool.settings.pool_size == 0 or pool.total < pool.settings.pool_size + pool.settings.reserve_pool_size)
     unlock(pool)
     return verdict
@@ -187,7 +188,7 @@ cdef Server *pool_next_check(Pool *pool, uint32_t worker, uint64_t now_us, uint3
     """
     cdef Server *server = NULL
     pthread_mutex_lock(&pool.lock)
-    if pool.waiters.len > pool.count[SV_LOGIN] + pool.count[SV_TESTED] and pool.used.tail != NULL:
+    if pool.waiters.len > pool_coming(pool) and pool.used.tail != NULL:
         server = pool.used.tail
         servers_remove(&pool.used, server)
         owner_before[0] = server.worker
@@ -269,7 +270,8 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
         server.client = NULL
     pgpool_store32(&server.worker, worker)
     client = pool.waiters.head
-    if pgpool_load8(&server.close_needed) or pool.closed or too_old(pool, server, now_us) \
+    if pgpool_load8(&server.close_needed) or server.dedicated or pool.closed or too_old(pool, server, now_us) \
+            or dedicated_claims(pool, client.since_us if client != NULL else 0) \
             or claimed(pool.database, client.since_us if client != NULL else 0) \
             or claimed(pool.user, client.since_us if client != NULL else 0):
         pgpool_store8(&server.close_needed, 1)
@@ -348,24 +350,33 @@ cdef Server *pool_unlist_one(Pool *pool, uint64_t now_us) noexcept nogil:
     return server
 
 
+cdef uint64_t pool_first_us(Pool *pool, uint64_t now_us) noexcept nogil:
+    """Since when the first of all who wait does so; `now_us` when nobody waits."""
+    cdef uint64_t since_us = now_us
+    if pool.waiters.head != NULL and pool.waiters.head.since_us < since_us:
+        since_us = pool.waiters.head.since_us
+    if pool.dedicated.head != NULL and pool.dedicated.head.since_us < since_us:
+        since_us = pool.dedicated.head.since_us
+    return since_us
+
+
 cdef bint below_size(Pool *pool, uint64_t now_us) noexcept nogil:
     """One more server fits into pool_size, or into the reserve when the first waiter has waited for long."""
     cdef PoolSettings *s = &pool.settings
     if s.pool_size == 0 or pool.total < s.pool_size:
         return True
     return (s.reserve_pool_timeout_us != 0 and pool.total < s.pool_size + s.reserve_pool_size
-            and pool.waiters.head != NULL and elapsed_us(now_us, pool.waiters.head.since_us) >= s.reserve_pool_timeout_us)
+            and elapsed_us(now_us, pool_first_us(pool, now_us)) >= s.reserve_pool_timeout_us)
 
 
 cdef bint pool_wants(Pool *pool, uint64_t now_us) noexcept nogil:
-    """The pool, its lock held, would open one more server if the shared limits let it."""
-    cdef uint32_t coming = pool.count[SV_LOGIN] + pool.count[SV_TESTED]
+    """The pool, its lock held, would open one more server for anybody if the shared limits let it."""
     cdef uint32_t floor = pool.settings.min_pool_size
     if pool.closed or now_us < pool.retry_us or pool.count[SV_LOGIN] >= pool.settings.max_opening:
         return False
-    if pool.waiters.len > coming and below_size(pool, now_us):
+    if pool.waiters.len > pool_coming(pool) and below_size(pool, now_us):
         return True
-    if pool.logins_waiting and pool.total == 0:
+    if pool.logins_waiting and pool.total == pool.dedicated_total and below_size(pool, now_us):
         return True
     if pool.settings.pool_size and floor > pool.settings.pool_size:
         floor = pool.settings.pool_size

@@ -28,13 +28,14 @@ cdef struct Server:               # part of its owner's slot; list pointers are 
     Server *next
     void *pool                    # Pool *, borrowed: pools live as long as their set
     uint32_t *count               # its pool's counts by state, borrowed
-    Client *client                # the linked client, or NULL
+    Client *client                # the linked client; in SV_LOGIN the one that it is opened for; or NULL
     void *owner                   # the engine's record that this is part of
     uint64_t since_us             # when it came into `state`
     uint64_t created_us
     uint32_t worker               # in whose poll set its socket is; written under the pool's lock
     uint8_t state                 # SV_*; written only by server_move
     uint8_t close_needed          # close as soon as nobody is linked
+    uint8_t dedicated             # opened for one client, closed when that leaves
 
 
 cdef struct ServerList:
