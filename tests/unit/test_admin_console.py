@@ -121,6 +121,9 @@ def sample() -> Snapshot:
                 close_needed=True,
                 remote_pid=77,
                 replication="logical",
+                pins=["listen", "advisory lock"],
+                pinned_us=NOW_US - 3 * SECOND,
+                pin_cause=0xABC,
             ),
             link(40, -2, "idle", user="root", database="pgbouncer"),
             link(41, -1, "login", user="", database=None),
@@ -250,6 +253,12 @@ def test_a_table_has_exactly_the_columns_and_types_that_tools_know(what: str) ->
     assert found.codes == b"T" + b"D" * len(found.rows) + b"CZ"
     assert found.rows
     assert found.tag == "SHOW"
+
+
+def test_pins_are_the_clients_that_keep_a_server_and_why() -> None:
+    (row,) = ask("SHOW PINS", is_admin=False).table()
+    assert (row["reasons"], row["fingerprint"], row["age_s"]) == ("listen, advisory lock", "0000000000000abc", "3")
+    assert (row["client_id"], row["server_id"], row["server_pid"]) == ("17", "18", "4242")
 
 
 def test_stats_has_a_row_for_each_database_with_a_pool_sorted_by_name() -> None:
