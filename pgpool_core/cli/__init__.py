@@ -11,6 +11,7 @@ from pgpool_core import __version__
 
 COMMANDS: Final = {
     "serve": "run the pooler that a pgbouncer.ini describes",
+    "audit": "find out which session state a pooler keeps, loses or leaks",
     "demo": "try it: a PostgreSQL and a pooler in front of it, until Ctrl-C",
 }
 """Sub-commands, each in the module of its name with `main(argv) -> exit status`."""
