@@ -85,11 +85,11 @@ KINDS: Final = (
     ),
     _setting(
         "setting in a function",
-        "temp_buffers",
+        "cursor_tuple_fraction",
         "SELECT {name}()",
-        "4200kB",
+        "0.4242",
         setup="CREATE FUNCTION {name}() RETURNS text LANGUAGE sql AS"
-        " $$SELECT set_config('temp_buffers', '4200kB', false)$$",
+        " $$SELECT set_config('cursor_tuple_fraction', '0.4242', false)$$",
         teardown="DROP FUNCTION IF EXISTS {name}()",
     ),
     Kind(

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, cast
 
 import attrs
 
+from pgpool_core.config.leak_check import LeakCheck
 from pgpool_core.config.problems import Place, bad_name, invalid_value, not_supported_value, quoted
 from pgpool_core.config.units import (
     Choice,
@@ -103,6 +104,7 @@ class DatabaseConfig:
     session_state: SessionState | None = _setting(None, _STATE, "ours: instead of the global one")
     max_prepared_statements: int | None = _setting(None, Integer(), "ours here: instead of the global one")
     max_pinned_connections: int | None = _setting(None, Integer(), "ours: instead of the global one")
+    leak_check: int | None = _setting(None, LeakCheck(), "ours: instead of the global one")
     connect_query: str | None = _setting(
         None, Text(filled=True, secret=True), "SQL run on each new server connection before it is used"
     )
@@ -221,6 +223,12 @@ class Config:
     )
     max_pinned_connections: int = _setting(
         0, Integer(), "ours: servers of a pool that clients may keep for their session state; 0 = all but one"
+    )
+    leak_check: int = _setting(
+        0,
+        LeakCheck(),
+        "ours: ask a server that a client gives back whether session state is left on it: off, always,"
+        " sample:N (at every N-th return); what is found is logged, and the server closed",
     )
     max_client_conn: int = _setting(
         100, Integer(), "clients at one time, those logging in included; cancel requests and the console are free"

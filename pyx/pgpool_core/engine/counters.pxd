@@ -33,6 +33,8 @@ cdef struct Counters:             # allocated on its own, so that no cache line 
     uint64_t probes               # questions about session state
     uint64_t pins                 # times that a client began to keep its server
     uint64_t state_refusals       # statements refused by session_state = refuse
+    uint64_t leak_checks          # questions of leak_check
+    uint64_t leaks                # servers that had something left
     Histogram wait
     Histogram query
     Histogram xact
