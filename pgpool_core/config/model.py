@@ -256,6 +256,9 @@ class Config:
     server_check_query: str = _setting(
         "<empty>", Text(), "SQL that tests a server before reuse; `<empty>` = an empty query, empty = no test"
     )
+    server_round_robin: bool = _setting(
+        False, Flag(), "of idle servers take the one that has been idle for longest, not the one used last"
+    )
     server_check_delay: float = _setting(30.0, Seconds(), "a server idle for longer is tested before reuse; 0 = always")
     server_lifetime: float = _setting(
         3600.0, Seconds(), "a server older than this is closed when unused; 0 = after one use"

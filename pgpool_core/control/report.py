@@ -17,6 +17,7 @@ from pgpool_core.config.model import Config
 from pgpool_core.control import routing
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.metrics.counters import Averages, StatsPeriods
+from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import DatabaseRow, LeakRow, Snapshot, UserRow
 from pgpool_core.policy.userlist import Userlist
 
@@ -109,6 +110,10 @@ class Report:
     async def snapshot(self, config: Config, userlist: Userlist, port: int) -> Snapshot:
         """The pooler as it is now, clients included; `port` is the one that it listens on."""
         return self.build(await self.clients(), config, userlist, port)
+
+    def features(self) -> SessionFeatures:
+        """Which session features have been used, over all pools."""
+        return SessionFeatures.of(self._engine.counters().values())
 
     def build(self, clients: Iterable[dict[str, Any]], config: Config, userlist: Userlist, port: int) -> Snapshot:
         """The pooler as it is now, with these clients."""

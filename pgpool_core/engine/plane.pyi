@@ -66,6 +66,7 @@ class Engine:
         max_prepared_statements: int,
         max_pinned: int,
         prewarm: bool,
+        round_robin: bool,
         leak_every: int,
         connect_query: bytes,
     ) -> None: ...

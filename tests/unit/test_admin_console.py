@@ -129,6 +129,7 @@ def sample() -> Snapshot:
                 close_needed=True,
                 remote_pid=77,
                 replication="logical",
+                pins=["listen"],
             ),
             link(40, -2, "idle", user="root", database="pgbouncer"),
             link(41, -1, "login", user="", database=None),

@@ -9,7 +9,7 @@ from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.client_end cimport client_fatal
 from pgpool_core.engine.conn cimport conn_send, counters_of
-from pgpool_core.engine.counters cimport count_add
+from pgpool_core.engine.counters cimport PIN_KINDS, count_add
 from pgpool_core.engine.leak cimport leak_free, leak_text
 from pgpool_core.engine.records cimport *
 from pgpool_core.session.probe cimport *
@@ -188,8 +188,12 @@ cdef void pin(Worker *w, ClientConn *c, uint32_t pins) noexcept nogil:
     """`c` keeps its server for these reasons; none lets it go."""
     cdef PoolRecord *pool = c.pool
     cdef uint32_t before = c.pins
-    cdef uint32_t others
+    cdef uint32_t others, bit
+    cdef uint32_t fresh = pins & ~before
     c.pins = pins
+    for bit in range(PIN_KINDS):
+        if fresh >> bit & 1:
+            count_add(&counters_of(w, pool).pinned_for[bit], 1)
     if pins and not before:
         c.pinned_us = w.now_us
         count_add(&counters_of(w, pool).pins, 1)
@@ -378,6 +382,8 @@ cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept n
     pgpool_store8(&own.verified, 1)
     block_unref(w.plane.settings, s.settings)
     s.settings = block_ref(w.plane.settings, now)
+    if own != c.settings:
+        count_add(&counters_of(w, c.pool).settings_kept, 1)
     block_unref(w.plane.settings, c.settings)
     c.settings = own
     return True

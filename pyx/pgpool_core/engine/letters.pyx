@@ -6,7 +6,7 @@ from libc.stdlib cimport free
 from pgpool_core.auth.startup cimport (REPLICATION_LOGICAL, REPLICATION_NONE, STARTUP_OK, Startup, startup_next_param,
                                        startup_parse)
 from pgpool_core.engine.buf cimport Buf, buf_bytes
-from pgpool_core.engine.counters cimport HIST_BUCKETS, Counters, Histogram, counters_copy
+from pgpool_core.engine.counters cimport HIST_BUCKETS, PIN_KINDS, Counters, Histogram, counters_copy
 from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CONSOLE, MAIL_LEAK, MAIL_LOG, MAIL_POLICY, MAIL_SERVER_CLOSED,
                                          Mail, mailbox_take)
 from pgpool_core.engine.parameters cimport ignored
@@ -56,7 +56,8 @@ cdef dict count(Counters *counted):
         "client_parses": k.client_parses, "server_parses": k.server_parses, "binds": k.binds,
         "client_logins": k.client_logins, "steals": k.steals, "handoffs": k.handoffs,
         "probes": k.probes, "pins": k.pins, "state_refusals": k.state_refusals,
-        "leak_checks": k.leak_checks, "leaks": k.leaks,
+        "leak_checks": k.leak_checks, "leaks": k.leaks, "settings_kept": k.settings_kept,
+        "named_parses": k.named_parses, "pinned_for": [k.pinned_for[i] for i in range(PIN_KINDS)],
         "wait": histogram(&k.wait), "query": histogram(&k.query), "xact": histogram(&k.xact),
         "login": histogram(&k.login),
     }
