@@ -144,6 +144,23 @@ def _pins(snapshot: Snapshot) -> Iterable[Cells]:
             ]
 
 
+def _leaks(snapshot: Snapshot) -> Iterable[Cells]:
+    """Return what leak_check has found, the latest first."""
+    for leak in reversed(snapshot.leaks):
+        yield [
+            leak.database,
+            leak.user,
+            leak.kind,
+            leak.name or None,
+            leak.application_name,
+            f"{leak.fingerprint:016x}" if leak.fingerprint else None,
+            max(snapshot.now_us - leak.at_us, 0) // 1_000_000,
+            leak.server_pid,
+            leak.client_id,
+            leak.server_id,
+        ]
+
+
 def _servers(snapshot: Snapshot) -> Iterable[Cells]:
     pools = {pool.id: pool for pool in snapshot.pools}
     for server in snapshot.servers:
@@ -283,6 +300,13 @@ TABLES: Mapping[str, Table] = {
             *columns(INT4, "age_s server_pid client_id server_id"),
         ),
         _pins,
+    ),
+    "LEAKS": Table(
+        (
+            *columns(TEXT, "database user kind name application_name fingerprint"),
+            *columns(INT4, "age_s server_pid client_id server_id"),
+        ),
+        _leaks,
     ),
     "SERVERS": Table(_SOCKET_COLUMNS, _servers),
     "DATABASES": Table(

@@ -11,6 +11,8 @@ from pgpool_core import __version__
 
 COMMANDS: Final = {
     "serve": "run the pooler that a pgbouncer.ini describes",
+    "audit": "find out which session state a pooler keeps, loses or leaks",
+    "check-app": "run a program through a pool that changes servers, and see what it needs",
     "demo": "try it: a PostgreSQL and a pooler in front of it, until Ctrl-C",
 }
 """Sub-commands, each in the module of its name with `main(argv) -> exit status`."""
@@ -21,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     word = words[0] if words else ""
     if word in COMMANDS:
-        command = cast("Callable[[Sequence[str]], int]", import_module(f"{__name__}.{word}").main)
+        command = cast("Callable[[Sequence[str]], int]", import_module(f"{__name__}.{word.replace('-', '_')}").main)
         return command(words[1:])
     if word in ("-V", "--version"):
         print(f"pgpool-core {__version__}")
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def usage() -> str:
     """What `--help` prints."""
-    commands = "\n".join(f"  {name:8} {about}" for name, about in COMMANDS.items())
+    commands = "\n".join(f"  {name:9} {about}" for name, about in COMMANDS.items())
     return (
         "usage: pgpool-core COMMAND [...]\n\n"
         f"A PostgreSQL connection pooler, version {__version__}.\n\n"

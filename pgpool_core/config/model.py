@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, cast
 
 import attrs
 
+from pgpool_core.config.leak_check import LeakCheck
 from pgpool_core.config.problems import Place, bad_name, invalid_value, not_supported_value, quoted
 from pgpool_core.config.units import (
     Choice,
@@ -103,6 +104,7 @@ class DatabaseConfig:
     session_state: SessionState | None = _setting(None, _STATE, "ours: instead of the global one")
     max_prepared_statements: int | None = _setting(None, Integer(), "ours here: instead of the global one")
     max_pinned_connections: int | None = _setting(None, Integer(), "ours: instead of the global one")
+    leak_check: int | None = _setting(None, LeakCheck(), "ours: instead of the global one")
     connect_query: str | None = _setting(
         None, Text(filled=True, secret=True), "SQL run on each new server connection before it is used"
     )
@@ -222,6 +224,12 @@ class Config:
     max_pinned_connections: int = _setting(
         0, Integer(), "ours: servers of a pool that clients may keep for their session state; 0 = all but one"
     )
+    leak_check: int = _setting(
+        0,
+        LeakCheck(),
+        "ours: ask a server that a client gives back whether session state is left on it: off, always,"
+        " sample:N (at every N-th return); what is found is logged, and the server closed",
+    )
     max_client_conn: int = _setting(
         100, Integer(), "clients at one time, those logging in included; cancel requests and the console are free"
     )
@@ -247,6 +255,9 @@ class Config:
     server_reset_query_always: bool = _setting(False, Flag(), "run it in transaction and statement mode too")
     server_check_query: str = _setting(
         "<empty>", Text(), "SQL that tests a server before reuse; `<empty>` = an empty query, empty = no test"
+    )
+    server_round_robin: bool = _setting(
+        False, Flag(), "of idle servers take the one that has been idle for longest, not the one used last"
     )
     server_check_delay: float = _setting(30.0, Seconds(), "a server idle for longer is tested before reuse; 0 = always")
     server_lifetime: float = _setting(

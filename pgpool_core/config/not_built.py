@@ -105,7 +105,6 @@ NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
         "login_notify_message": _text(),
         "max_db_client_connections": _number("0"),
         "max_user_client_connections": _number("0"),
-        "server_round_robin": _flag("0"),
         "track_extra_parameters": NotBuiltSetting(_IgnoringCase(), ("IntervalStyle",)),
         "pool_idle_timeout": _seconds("0"),
         "autodb_idle_timeout": _seconds("3600"),

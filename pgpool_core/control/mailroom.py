@@ -92,7 +92,7 @@ class Mailroom:
     def last_words(self) -> None:
         """After the workers have ended: write the log lines that they left."""
         for letter in self._engine.take_mail():
-            if letter[0] == "log":
+            if letter[0] in ("log", "leak"):
                 self._safely(letter)
 
     def _safely(self, letter: tuple[Any, ...]) -> None:
@@ -116,6 +116,8 @@ class Mailroom:
                 self._report.clients_told(token, worker, rows)
             case ("server_closed", server_id, pool, reason, age_us):
                 self._server_closed(server_id, pool, reason, age_us)
+            case ("leak", *about):
+                self._report.leak_found(*about)
             case ("log", level, who, what, fields):
                 logs.LOGGER.log(_level(level), "%s", logs.line(_text(who), _text(what), fields))
             case _:

@@ -26,6 +26,7 @@ from pgpool_core.control.reload import plan_pools
 from pgpool_core.control.report import Report
 from pgpool_core.control.routing import microseconds
 from pgpool_core.errors import PgPoolError, PoolClosed, error_response
+from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import ConfigRow, Snapshot
 from pgpool_core.policy.userlist import Userlist, load_userlist
 
@@ -181,6 +182,14 @@ class Pooler:
             PoolClosed: it does not run.
         """
         return self._running_report().build((), self.config, self._userlist, self.port)
+
+    def features(self) -> SessionFeatures:
+        """Which session features the clients have used since the start.
+
+        Raises:
+            PoolClosed: it does not run.
+        """
+        return self._running_report().features()
 
     def _running_report(self) -> Report:
         if self._engine is None:

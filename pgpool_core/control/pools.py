@@ -115,6 +115,8 @@ class PoolRegistry:
             record = self._by_key[key]
             if change.settings != record.settings:
                 engine.configure_pool(record.id, **attrs.asdict(change.settings))
+            if change.settings.leak_every and not record.settings.leak_every:
+                engine.retire_servers(record.id)  # nobody has looked at what they began with
             if change.reconnect:
                 record.welcome = ()  # another server may greet differently: the next one says how
                 engine.retire_servers(record.id)

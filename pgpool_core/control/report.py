@@ -6,6 +6,7 @@ Clients are known to their workers only, so they are asked by mail; everything e
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,12 +17,14 @@ from pgpool_core.config.model import Config
 from pgpool_core.control import routing
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.metrics.counters import Averages, StatsPeriods
-from pgpool_core.metrics.snapshot import DatabaseRow, Snapshot, UserRow
+from pgpool_core.metrics.features import SessionFeatures
+from pgpool_core.metrics.snapshot import DatabaseRow, LeakRow, Snapshot, UserRow
 from pgpool_core.policy.userlist import Userlist
 
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
 
+LEAKS_KEPT: Final = 100
 CLIENTS_WAIT_S: Final = 1.0  # for all workers to tell their clients; a worker answers between two turns of its loop
 
 Rows = list[dict[str, Any]]
@@ -37,6 +40,7 @@ class Report:
         self._pools = pools
         self._now_us = now_us
         self._asked: dict[int, tuple[dict[int, Rows], trio.Event]] = {}
+        self._leaks: deque[LeakRow] = deque(maxlen=LEAKS_KEPT)
 
     def clients_told(self, token: int, worker: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """A worker has told its clients; too late an answer is dropped."""
@@ -46,6 +50,40 @@ class Report:
         told[worker] = [dict(row) for row in rows]
         if len(told) == self._engine.workers:
             complete.set()
+
+    def leak_found(
+        self,
+        pool: int,
+        kind: str,
+        name: str,
+        application_name: str,
+        fingerprint: int,
+        client: int,
+        server: int,
+        pid: int,
+    ) -> None:
+        """leak_check has found something: it is logged, and kept for SHOW LEAKS."""
+        record = self._pools.get(pool)
+        if record is None:
+            return
+        leak = LeakRow(
+            at_us=self._now_us(),
+            database=record.key.database,
+            user=record.key.user,
+            kind=kind,
+            name=name,
+            application_name=application_name,
+            fingerprint=fingerprint,
+            client_id=client,
+            server_id=server,
+            server_pid=pid,
+        )
+        self._leaks.append(leak)
+        fields = {"client": f"C-{client:x}", "application_name": application_name}
+        if fingerprint:
+            fields["fingerprint"] = f"{fingerprint:016x}"
+        what = f"left behind in the session: {kind} {name}".rstrip() + "; closing (leak_check)"
+        logs.LOGGER.warning("%s", logs.line(f"S-{server:x} {record.key}", what, fields))
 
     async def clients(self) -> Rows:
         """The clients of all workers; those of a worker that does not answer in time are missing, and the log says so."""
@@ -73,6 +111,10 @@ class Report:
         """The pooler as it is now, clients included; `port` is the one that it listens on."""
         return self.build(await self.clients(), config, userlist, port)
 
+    def features(self) -> SessionFeatures:
+        """Which session features have been used, over all pools."""
+        return SessionFeatures.of(self._engine.counters().values())
+
     def build(self, clients: Iterable[dict[str, Any]], config: Config, userlist: Userlist, port: int) -> Snapshot:
         """The pooler as it is now, with these clients."""
         engine = self._engine
@@ -87,6 +129,7 @@ class Report:
             periods=self.periods,
             databases=self._databases(config),
             users=_users(config, userlist),
+            leaks=self._leaks,
         )
 
     def _databases(self, config: Config) -> Iterable[DatabaseRow]:

@@ -22,6 +22,7 @@ from pgpool_core.embedded.address import ProxyAddress
 from pgpool_core.embedded.fork import close_in_children
 from pgpool_core.embedded.source import Prepared, Source, is_connection_string, prepare
 from pgpool_core.errors import PoolClosed
+from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import Snapshot
 from pgpool_core.policy.userlist import Userlist
 
@@ -83,6 +84,14 @@ class Proxy:
             PoolClosed: the proxy has stopped.
         """
         return self._running().statistics()
+
+    def features(self) -> SessionFeatures:
+        """Which session features the clients have used since the start: settings, named statements, pins by reason.
+
+        Raises:
+            PoolClosed: the proxy has stopped.
+        """
+        return self._running().features()
 
     async def snapshot(self) -> Snapshot:
         """As `statistics`, with a row for each client.

@@ -21,6 +21,7 @@ from pgpool_core.embedded.address import ProxyAddress
 from pgpool_core.embedded.proxy import FORKED, Proxy, open_proxy
 from pgpool_core.embedded.source import Source
 from pgpool_core.errors import PoolClosed
+from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import Snapshot
 
 EXIT_WAIT_S: Final = 3.0  # for a proxy that is still open when the interpreter ends
@@ -84,6 +85,18 @@ class ThreadedProxy:
         proxy, token = self._running()
         try:
             return trio.from_thread.run_sync(proxy.statistics, trio_token=token)
+        except trio.RunFinishedError:
+            raise PoolClosed("this proxy has stopped") from None
+
+    def features(self) -> SessionFeatures:
+        """Which session features the clients have used since the start.
+
+        Raises:
+            PoolClosed: the proxy has stopped.
+        """
+        proxy, token = self._running()
+        try:
+            return trio.from_thread.run_sync(proxy.features, trio_token=token)
         except trio.RunFinishedError:
             raise PoolClosed("this proxy has stopped") from None
 

@@ -66,6 +66,9 @@ class Engine:
         max_prepared_statements: int,
         max_pinned: int,
         prewarm: bool,
+        round_robin: bool,
+        leak_every: int,
+        connect_query: bytes,
     ) -> None: ...
     def add_route(self, database: bytes, user: bytes, pool: int) -> None: ...
     def clear_routes(self) -> None: ...

@@ -36,6 +36,7 @@ __all__ = [
     "CounterRow",
     "DatabaseRow",
     "DatabaseStats",
+    "LeakRow",
     "PoolRow",
     "ServerRow",
     "Snapshot",
@@ -138,6 +139,26 @@ class PoolRow:
     servers_total: int
 
 
+@attrs.frozen(kw_only=True)
+class LeakRow:
+    """Session state that was found on a server after a client had given it back (leak_check).
+
+    `name` is that of a setting, else empty; `client_id` who sent the last text that may have left something, or who had
+    the server last; `fingerprint` that of the text, 0 where there was none.
+    """
+
+    at_us: int
+    database: str
+    user: str
+    kind: str
+    name: str
+    application_name: str
+    fingerprint: int
+    client_id: int
+    server_id: int
+    server_pid: int
+
+
 _read_client, _read_server, _read_pool = reader(ClientRow), reader(ServerRow), reader(PoolRow)
 
 
@@ -202,6 +223,8 @@ class Snapshot:
     users: tuple[UserRow, ...]
     stats: tuple[DatabaseStats, ...]
     overall: DatabaseStats
+    leaks: tuple[LeakRow, ...] = ()
+    """The last ones, oldest first."""
 
     @classmethod
     def build(
@@ -217,6 +240,7 @@ class Snapshot:
         periods: StatsPeriods,
         databases: Iterable[DatabaseRow],
         users: Iterable[UserRow],
+        leaks: Iterable[LeakRow] = (),
     ) -> Snapshot:
         """Return the engine's answers as rows; console database and console user are added where they are missing.
 
@@ -257,6 +281,7 @@ class Snapshot:
             users=tuple(known[name] for name in sorted(known)),
             stats=stats,
             overall=overall,
+            leaks=tuple(leaks),
         )
 
     def time_text(self, at_us: int) -> str:

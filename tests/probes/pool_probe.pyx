@@ -95,6 +95,8 @@ cdef class Set:
                 pool.settings.server_idle_timeout_us = value
             elif name == "prewarm":
                 pool.settings.prewarm = value
+            elif name == "round_robin":
+                pool.settings.round_robin = value
             elif name == "clients":
                 pool.clients = value
             elif name == "logins_waiting":

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pgpool_core.admin import reply
 from pgpool_core.admin.commands import Console
 from pgpool_core.errors import ConfigError, PgPoolError
-from pgpool_core.metrics.snapshot import ConfigRow, DatabaseRow, Snapshot, StatsPeriods, UserRow
+from pgpool_core.metrics.snapshot import ConfigRow, DatabaseRow, LeakRow, Snapshot, StatsPeriods, UserRow
 
 SECOND = 1_000_000
 NOW_US = 5_000 * SECOND
@@ -51,6 +51,8 @@ COLUMNS = {
     "SERVERS": SOCKET_COLUMNS,
     "PINS": """database t, user t, addr t, port i, application_name t, reasons t, fingerprint t, age_s i, server_pid i,
         client_id i, server_id i""",
+    "LEAKS": """database t, user t, kind t, name t, application_name t, fingerprint t, age_s i, server_pid i, client_id i,
+        server_id i""",
     "DATABASES": """name t, host t, port i, database t, force_user t, pool_size i, min_pool_size i, reserve_pool_size i,
         server_lifetime i, pool_mode t, load_balance_hosts t, max_connections i, current_connections i,
         max_client_connections i, current_client_connections i, paused i, disabled i""",
@@ -78,6 +80,12 @@ def link(number: int, pool_id: int, state: str, **values: Any) -> dict[str, Any]
     row |= {"connect_us": NOW_US - 100 * SECOND, "request_us": NOW_US - 2 * SECOND, "wait_us": 0, "link": 0}
     row |= {"application_name": "", "close_needed": False, "remote_pid": 0, "pins": [], "pinned_us": 0, "pin_cause": 0}
     return row | {"replication": "none"} | values
+
+
+def leak(**values: Any) -> LeakRow:
+    common: dict[str, Any] = {"database": "app", "user": "ann", "kind": "setting", "name": "work_mem"}
+    common |= {"application_name": "shop", "fingerprint": 0xAB, "client_id": 7, "server_id": 8, "server_pid": 9}
+    return LeakRow(**(common | values))
 
 
 def counted(**values: Any) -> dict[str, Any]:
@@ -152,6 +160,7 @@ def sample() -> Snapshot:
             ),
         ],
         users=[UserRow(name="zed", pool_size=7, pool_mode="session", max_user_connections=4), UserRow(name="ann")],
+        leaks=[leak(at_us=NOW_US - 3 * SECOND), leak(kind="listen", name="", fingerprint=0, at_us=NOW_US - SECOND)],
     )
 
 
@@ -377,6 +386,14 @@ def test_config_is_sorted_and_unset_values_are_null() -> None:
 def test_version_reads_as_the_compatible_pgbouncer_and_names_us() -> None:
     assert ask("SHOW VERSION").rows == [["PgBouncer 1.25.2 (pgpool_core 9.8.7)"]]
     assert ask("SHOW STATE").rows == [["active", "yes"], ["paused", "no"], ["suspended", "no"]]
+
+
+def test_leaks_are_told_latest_first() -> None:
+    ends = ["9", "7", "8"]
+    assert ask("SHOW LEAKS").rows == [
+        ["app", "ann", "listen", None, "shop", None, "1", *ends],
+        ["app", "ann", "setting", "work_mem", "shop", "00000000000000ab", "3", *ends],
+    ]
 
 
 def test_help_is_a_notice() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pgpool_core.config import Config, ConfigError, DatabaseConfig, UserConfig, load_config, parse_config
 from pgpool_core.config.ini import MAX_INCLUDE_DEPTH, IniValue, read_ini_text
+from pgpool_core.config.leak_check import MAX_SAMPLE, LeakCheck
 from pgpool_core.config.settings import DATABASE_KEYS, SETTINGS, USER_KEYS
 from pgpool_core.config.units import Choice, FileMode, Flag, Hosts, Integer, Names, Seconds
 
@@ -233,6 +234,8 @@ def values(setting) -> st.SearchStrategy[object]:
             return st.booleans()
         case Integer(low=low, high=high):
             return st.integers(low, high)
+        case LeakCheck():
+            return st.integers(0, MAX_SAMPLE)
         case FileMode():
             return st.integers(0, 0o777)
         case Seconds(positive=positive):

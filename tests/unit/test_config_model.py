@@ -123,6 +123,23 @@ def test_of_tells_every_problem_at_once():
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "every"),
+    [("off", 0), ("always", 1), ("sample:1", 1), ("Sample:20", 20), ("sample:1000000", 1000000), (7, 7)],
+)
+def test_leak_check_is_a_number_of_returns(said, every):
+    assert Config.of(leak_check=said).leak_check == every
+    assert DatabaseConfig(leak_check=said).leak_check == every
+
+
+@pytest.mark.parametrize(
+    "said", ["", "on", "sample", "sample:0", "sample:", "sample:-1", "sample:1000001", "2", -1, True]
+)
+def test_leak_check_refuses_anything_else(said):
+    with pytest.raises(ConfigError, match="off, always, or sample:N"):
+        Config.of(leak_check=said)
+
+
 @pytest.mark.parametrize("name", ["", "a\0b", "\ud800", 5, None])
 def test_a_name_that_postgresql_cannot_have_is_refused(name):
     with pytest.raises(ConfigError, match="non-empty text"):

@@ -41,6 +41,14 @@ class OnePool:
         return client, self.room.request(self.pool, client, worker, now_us)
 
 
+def test_round_robin_takes_the_server_that_has_been_idle_for_longest() -> None:
+    pool = OnePool(0, 0, 1, round_robin=1)
+    a, b, c = pool.servers
+    assert pool.request(worker=1)[1] == (GOT, a, 0), "another worker's too"
+    pool.room.release(a, 1, NOW_US + 20)
+    assert [pool.request(worker=0)[1] for _ in range(3)] == [(GOT, b, 0), (GOT, c, 1), (GOT, a, 1)]
+
+
 def test_a_worker_takes_its_own_last_used_server_first() -> None:
     pool = OnePool(0, 0, 1)
     a, b, c = pool.servers

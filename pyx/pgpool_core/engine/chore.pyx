@@ -7,6 +7,7 @@ from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.conn cimport conn_send
+from pgpool_core.engine.leak cimport leak_answered, leak_ask
 from pgpool_core.engine.ledger cimport ledger_answered, ledger_cleaned
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport client_of, server_free
@@ -30,6 +31,8 @@ cdef void server_chore(Worker *w, ServerConn *s, uint8_t chore) noexcept nogil:
         n = build_query(w.scratch, SCRATCH_SIZE, <const uint8_t *>"ROLLBACK", 8)
     elif chore == CHORE_CLEAN:
         n = build_query(w.scratch, SCRATCH_SIZE, <const uint8_t *>"DISCARD ALL", 11)
+    elif chore == CHORE_LEAK:
+        n = leak_ask(w, s)
     else:
         pthread_mutex_lock(&pool.lock)
         if chore == CHORE_RESET:
@@ -77,10 +80,14 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
             server_quit(w, s, "server_reset_query failed")
         elif chore == CHORE_CLEAN:
             server_quit(w, s, "DISCARD ALL failed")
+        elif chore == CHORE_LEAK:
+            server_quit(w, s, "leak_check failed")
         else:
             server_quit(w, s, "ROLLBACK failed")
         return True
-    if chore == CHORE_CLEAN or (chore == CHORE_RESET and s.pool.reset_is_discard):
+    if chore == CHORE_LEAK:
+        leak_answered(w, s)
+    elif chore == CHORE_CLEAN or (chore == CHORE_RESET and s.pool.reset_is_discard):
         ledger_cleaned(w, s)
     return server_settle(w, s)
 
@@ -110,6 +117,9 @@ cdef bint server_settle(Worker *w, ServerConn *s) noexcept nogil:
         return False
     if s.dirty:
         server_chore(w, s, CHORE_CLEAN)
+        return False
+    if s.leak != NULL and s.leak.due:
+        server_chore(w, s, CHORE_LEAK)
         return False
     timer_clear(&w.timers, &s.conn.timer)
     server_free(w, s)

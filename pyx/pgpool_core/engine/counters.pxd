@@ -8,6 +8,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 
 cdef enum:
+    PIN_KINDS = 16
     HIST_BUCKETS = 256            # log-linear: 8 buckets an octave; see hist_bucket
 
 
@@ -33,6 +34,11 @@ cdef struct Counters:             # allocated on its own, so that no cache line 
     uint64_t probes               # questions about session state
     uint64_t pins                 # times that a client began to keep its server
     uint64_t state_refusals       # statements refused by session_state = refuse
+    uint64_t settings_kept        # times that a client's own settings have changed, reported ones left out
+    uint64_t named_parses         # Parse of a named statement that follows its client
+    uint64_t[PIN_KINDS] pinned_for   # by the number of the bit PIN_*: times that this was a new reason
+    uint64_t leak_checks          # questions of leak_check
+    uint64_t leaks                # servers that had something left
     Histogram wait
     Histogram query
     Histogram xact

@@ -18,7 +18,8 @@ cdef enum:
 
 cdef inline bint ledger_watches(ClientConn *c) noexcept nogil:
     """Whether texts of `c` are looked at: it shares its server with others."""
-    return c.replication == REPLICATION_NONE and c.pool.session_state != SESSION_OFF and c.pool.pool.settings.mode != MODE_SESSION
+    return c.replication == REPLICATION_NONE and (c.pool.session_state != SESSION_OFF or c.pool.leak_every) \
+        and c.pool.pool.settings.mode != MODE_SESSION
 
 
 cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *text, size_t n, bint is_parse) noexcept nogil

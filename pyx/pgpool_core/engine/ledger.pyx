@@ -9,7 +9,8 @@ from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.client_end cimport client_fatal
 from pgpool_core.engine.conn cimport conn_send, counters_of
-from pgpool_core.engine.counters cimport count_add
+from pgpool_core.engine.counters cimport PIN_KINDS, count_add
+from pgpool_core.engine.leak cimport leak_free, leak_text
 from pgpool_core.engine.records cimport *
 from pgpool_core.session.probe cimport *
 from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, block_entry, block_get, block_ref,
@@ -80,6 +81,12 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     if c.pins & PIN_TEMPORARY and scan.verb != VERB_SELECT and scan.verb != VERB_INSERT and scan.verb != VERB_UPDATE \
             and scan.verb != VERB_DELETE and scan.verb != VERB_BEGIN and scan.verb != VERB_COMMIT:
         flags |= SQL_TEMPS                        # DROP TABLE looks the same for every table
+    if s.leak != NULL and flags & LEAVES:
+        leak_text(s, c, fingerprint(text, n), text, n)
+    if c.pool.session_state == SESSION_OFF:       # looked at for leak_check only
+        if is_parse and flags & LEAVES:
+            c.parse_flags = flags
+        return True
     if not flags & LEAVES and not (flags & TAKES and c.pins):
         return True
     if c.pool.session_state == SESSION_REFUSE and flags & REFUSED:
@@ -125,6 +132,8 @@ cdef void names_lost(ServerConn *s) noexcept nogil:
 
 cdef void ledger_unseen(ClientConn *c, ServerConn *s) noexcept nogil:
     """A text that is too long to be looked at goes to `s`."""
+    if c.pool.session_state == SESSION_OFF:
+        return
     c.parse_flags = SQL_OPAQUE
     suspect(s, SQL_OPAQUE, NULL, 0)
 
@@ -134,14 +143,19 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const uint8_
     """Values for a text that may leave something: `set_config($1, $2, false)` has the name of the setting here."""
     cdef Span value
     cdef uint32_t at = 0
-    suspect(s, flags, NULL, 0)
+    cdef bint followed = c.pool.session_state != SESSION_OFF
+    if followed:
+        suspect(s, flags, NULL, 0)
     if not flags & NAMING:
         return
     if n > have:
-        names_lost(s)                             # there may be one in what has not come yet
+        if followed:
+            names_lost(s)                         # there may be one in what has not come yet
         return
     while bind_next(body, <uint32_t>n, &at, &value):
-        names_in(s, value.at, value.len)
+        if followed:
+            names_in(s, value.at, value.len)
+        leak_text(s, c, 0, value.at, value.len)
 
 
 cdef void ledger_pin(Worker *w, ClientConn *c, uint32_t reason) noexcept nogil:
@@ -174,8 +188,12 @@ cdef void pin(Worker *w, ClientConn *c, uint32_t pins) noexcept nogil:
     """`c` keeps its server for these reasons; none lets it go."""
     cdef PoolRecord *pool = c.pool
     cdef uint32_t before = c.pins
-    cdef uint32_t others
+    cdef uint32_t others, bit
+    cdef uint32_t fresh = pins & ~before
     c.pins = pins
+    for bit in range(PIN_KINDS):
+        if fresh >> bit & 1:
+            count_add(&counters_of(w, pool).pinned_for[bit], 1)
     if pins and not before:
         c.pinned_us = w.now_us
         count_add(&counters_of(w, pool).pins, 1)
@@ -364,6 +382,8 @@ cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept n
     pgpool_store8(&own.verified, 1)
     block_unref(w.plane.settings, s.settings)
     s.settings = block_ref(w.plane.settings, now)
+    if own != c.settings:
+        count_add(&counters_of(w, c.pool).settings_kept, 1)
     block_unref(w.plane.settings, c.settings)
     c.settings = own
     return True
@@ -403,6 +423,7 @@ cdef void ledger_free(ServerConn *s) noexcept nogil:
     free(s.named)
     s.named = NULL
     buf_free(&s.answer)
+    leak_free(s)
 
 
 cdef size_t ledger_refusal(uint8_t *out, size_t cap, const uint8_t *name, size_t name_len, bint is_parse) noexcept nogil:

@@ -6,13 +6,15 @@ from libc.stdlib cimport free
 from pgpool_core.auth.startup cimport (REPLICATION_LOGICAL, REPLICATION_NONE, STARTUP_OK, Startup, startup_next_param,
                                        startup_parse)
 from pgpool_core.engine.buf cimport Buf, buf_bytes
-from pgpool_core.engine.counters cimport HIST_BUCKETS, Counters, Histogram, counters_copy
-from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CONSOLE, MAIL_LOG, MAIL_POLICY, MAIL_SERVER_CLOSED, Mail,
-                                         mailbox_take)
+from pgpool_core.engine.counters cimport HIST_BUCKETS, PIN_KINDS, Counters, Histogram, counters_copy
+from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CONSOLE, MAIL_LEAK, MAIL_LOG, MAIL_POLICY, MAIL_SERVER_CLOSED,
+                                         Mail, mailbox_take)
 from pgpool_core.engine.parameters cimport ignored
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport CancelTarget, ClientRow, fill_cancel_target
 from pgpool_core.engine.sys cimport pgpool_peer, pgpool_print_peer, read
+from pgpool_core.session.probe cimport (FOUND_CURSOR, FOUND_LISTEN, FOUND_LOCK, FOUND_NAMED, FOUND_PREPARED, FOUND_PROTOCOL,
+                                        FOUND_SETTING, FOUND_TEMPORARY)
 from pgpool_core.session.settings cimport setting_tracked
 from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_swap32
 from pgpool_core.wire.span cimport Span
@@ -54,6 +56,8 @@ cdef dict count(Counters *counted):
         "client_parses": k.client_parses, "server_parses": k.server_parses, "binds": k.binds,
         "client_logins": k.client_logins, "steals": k.steals, "handoffs": k.handoffs,
         "probes": k.probes, "pins": k.pins, "state_refusals": k.state_refusals,
+        "leak_checks": k.leak_checks, "leaks": k.leaks, "settings_kept": k.settings_kept,
+        "named_parses": k.named_parses, "pinned_for": [k.pinned_for[i] for i in range(PIN_KINDS)],
         "wait": histogram(&k.wait), "query": histogram(&k.query), "xact": histogram(&k.xact),
         "login": histogram(&k.login),
     }
@@ -124,6 +128,18 @@ PINS = (
 )
 
 
+LEAKS = {
+    FOUND_SETTING: "setting", FOUND_NAMED: "setting", FOUND_PREPARED: "prepared statement", FOUND_CURSOR: "cursor with hold",
+    FOUND_LISTEN: "listen", FOUND_TEMPORARY: "temporary object", FOUND_LOCK: "advisory lock",
+    FOUND_PROTOCOL: "named statement",
+}
+
+
+cdef tuple leak_letter(LeakRecord *leak):
+    return ("leak", leak.pool.pool.id, LEAKS.get(leak.kind, "unknown"), leak.name.decode("utf-8", "replace"),
+            leak.application_name.decode("utf-8", "replace"), leak.cause, leak.client, leak.server, leak.backend_pid)
+
+
 cdef list client_rows(ClientRow *rows, uint32_t n):
     cdef uint32_t i
     cdef ClientRow *r
@@ -165,6 +181,8 @@ cdef object letter_of(Plane *plane, Mail *mail):
         return ("server_closed", mail.server, mail.a, (<bytes>(<const char *>mail.client)).decode(), mail.b)
     if mail.kind == MAIL_LOG:
         return log_letter(<LogRecord *>mail.data)
+    if mail.kind == MAIL_LEAK:
+        return leak_letter(<LeakRecord *>mail.data)
     return ("clients", mail.a, mail.worker, client_rows(<ClientRow *>mail.data, <uint32_t>mail.b))
 
 

@@ -118,6 +118,7 @@ cdef void free_record(PoolRecord *record) noexcept nogil:
     buf_free(&record.database)
     buf_free(&record.user)
     buf_free(&record.reset_query)
+    buf_free(&record.connect_query)
     buf_free(&record.check_query)
     buf_free(&record.welcome)
     buf_free(&record.error)

@@ -17,6 +17,7 @@ cdef enum:
     MAIL_SERVER_CLOSED = 4        # server = its id, a = pool, b = age_us, client = address of the reason (static)
     MAIL_LOG = 5                  # data = LogRecord
     MAIL_CLIENTS = 6              # a = token, data = array of ClientRow
+    MAIL_LEAK = 7                 # data = LeakRecord
     # control or worker -> worker
     MAIL_ACCEPTED = 16            # a = fd, b = 1 for a unix socket: a client that another worker accepted
     MAIL_VERDICT = 17             # client, a = verdict, data = error

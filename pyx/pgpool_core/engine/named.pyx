@@ -78,6 +78,7 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
         c.unnamed_fresh = (f.type == FE_PARSE and not s.error_last) or (f.type == FE_DESCRIBE and c.unnamed_fresh)
     elif out.statement != NULL:
         if f.type == FE_PARSE:
+            count_add(&k.named_parses, 1)
             if c.parse_flags:
                 pgpool_store32(&out.statement.flags, c.parse_flags)
         elif f.type == FE_BIND:

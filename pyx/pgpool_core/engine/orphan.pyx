@@ -6,6 +6,7 @@ from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.chore cimport server_settle
 from pgpool_core.engine.conn cimport conn_again, conn_send, plane_post
 from pgpool_core.engine.dedicated cimport dedicated_end
+from pgpool_core.engine.leak cimport leak_released
 from pgpool_core.engine.ledger cimport ledger_part
 from pgpool_core.engine.mailbox cimport MAIL_CANCEL, Mail
 from pgpool_core.engine.named cimport named_part
@@ -37,6 +38,7 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
         return
     ledger_part(w, s, client_of(s))
     named_part(s)
+    leak_released(s, client_of(s))
     pool_unlink(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)
     s.conn.paused = 0
     s.query_start_us = 0

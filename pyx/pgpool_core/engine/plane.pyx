@@ -188,7 +188,8 @@ cdef class Engine:
                        uint32_t reserve_pool_size, uint64_t reserve_pool_timeout_us, uint64_t query_wait_timeout_us,
                        uint64_t server_check_delay_us, uint64_t server_lifetime_us, uint64_t server_idle_timeout_us,
                        bytes reset_query, bint reset_always, bytes check_query, uint8_t session_state,
-                       uint32_t max_prepared_statements, uint32_t max_pinned, bint prewarm):
+                       uint32_t max_prepared_statements, uint32_t max_pinned, bint prewarm, bint round_robin,
+                       uint32_t leak_every, bytes connect_query):
         """Set or change what holds for one pool."""
         cdef PoolRecord *record = record_of(self.plane, pool)
         cdef PoolSettings *s = &record.pool.settings
@@ -203,6 +204,7 @@ cdef class Engine:
         s.server_lifetime_us = server_lifetime_us
         s.server_idle_timeout_us = server_idle_timeout_us
         s.prewarm = prewarm
+        s.round_robin = round_robin
         pthread_mutex_unlock(&record.pool.lock)
         pthread_mutex_lock(&record.lock)
         set_text(&record.reset_query, reset_query)
@@ -212,6 +214,8 @@ cdef class Engine:
         record.session_state = session_state
         record.max_prepared = max_prepared_statements
         record.max_pinned = max_pinned
+        record.leak_every = leak_every
+        set_text(&record.connect_query, connect_query)
         pthread_mutex_unlock(&record.lock)
         plane_want(self.plane)
 

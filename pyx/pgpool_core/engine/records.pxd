@@ -62,6 +62,7 @@ cdef enum:
     CHORE_RESET = 4               # server_reset_query
     CHORE_PROBE = 5               # asks what a client has left in the session
     CHORE_CLEAN = 6               # DISCARD ALL, behind a client whose session state was not replayed
+    CHORE_LEAK = 7                # asks whether anything is left that ought not to be (leak_check)
 
     SESSION_OFF = 0               # session_state
     SESSION_AUTO = 1
@@ -142,6 +143,8 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     uint32_t max_prepared         # named statements kept on a server; 0 = they are not tracked
     uint32_t max_pinned           # 0 = any number
     uint32_t pinned               # clients that keep their server; atomic
+    uint32_t leak_every           # leak_check: servers are asked at every so-manieth return; 0 = never
+    Buf connect_query             # what servers begin with, for leak_check; under `lock`
 
 
 cdef struct ClientConn:
@@ -176,6 +179,28 @@ cdef struct ClientConn:
     uint8_t busy                  # console: a command is with control
     uint8_t counted               # among n_clients of the plane
     uint8_t replication           # REPLICATION_*: it has, or waits for, a server of its own
+
+
+cdef struct LeakWatch:            # of a server whose pool has leak_check
+    uint32_t releases             # since it was asked last
+    uint8_t due                   # it is to be asked before it goes to anybody else
+    uint8_t begun                 # `began` is known
+    uint64_t client               # who had it last, or who last sent a text that may leave something
+    uint64_t cause                # fingerprint of that text; 0 = there was none
+    char application_name[64]     # of that client
+    SettingNames names            # settings that the texts since have mentioned
+    Buf began                     # the answer to the same question before any client; owned
+
+
+cdef struct LeakRecord:           # data of MAIL_LEAK; owned by the mail
+    PoolRecord *pool
+    uint64_t server               # ids
+    uint64_t client
+    uint64_t cause
+    uint32_t backend_pid
+    uint8_t kind                  # FOUND_*
+    char name[64]                 # of a setting; else empty
+    char application_name[64]
 
 
 cdef struct ServerConn:
@@ -219,6 +244,7 @@ cdef struct ServerConn:
     uint64_t cause                # fingerprint of the first of them
     SettingNames *named           # owned; NULL until a text names a setting
     Buf answer                    # to the probe, as it comes
+    LeakWatch *leak               # owned; NULL without leak_check
     uint8_t canceling             # its orphaned query is to be cancelled
     uint8_t gone                  # closed and uncounted; its slot waits for a note to be read. Under server_lock
     uint8_t replication           # REPLICATION_*: opened as such, for one client

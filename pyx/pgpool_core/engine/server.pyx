@@ -11,6 +11,7 @@ from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not_again, conn_resume, conn_send,
                                       counters_of, worker_wake)
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
+from pgpool_core.engine.leak cimport leak_released
 from pgpool_core.engine.ledger cimport MAX_ANSWER, ledger_keeps, ledger_part
 from pgpool_core.engine.named cimport named_answer, named_error, named_retag, named_tag
 from pgpool_core.engine.records cimport *
@@ -56,7 +57,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     if s.cur.remain and s.swallowing:
         pos = start = s.cur.remain if s.cur.remain < n else n
         s.cur.remain -= <uint32_t>pos
-        if s.chore == CHORE_PROBE and not keep(s, data, pos):
+        if is_question(s) and not keep(s, data, pos):
             server_quit(w, s, "out of memory")
             return 1
         if s.cur.remain:
@@ -157,7 +158,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             copy_begins(s)
         scan_past(&s.cur, &f, n, &pos)
         if swallow:
-            if s.chore == CHORE_PROBE and not keep(s, data + start, pos - start):
+            if is_question(s) and not keep(s, data + start, pos - start):
                 server_quit(w, s, "out of memory")
                 return 1
             start = pos
@@ -189,6 +190,11 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     return s.conn.paused
 
 
+cdef inline bint is_question(const ServerConn *s) noexcept nogil:
+    """Whether the answer that comes in is one to be read."""
+    return s.chore == CHORE_PROBE or s.chore == CHORE_LEAK
+
+
 cdef inline bint keep(ServerConn *s, const uint8_t *data, size_t n) noexcept nogil:
     """Keep a stretch of the answer to a probe; what is beyond MAX_ANSWER only counts as too much."""
     return s.answer.len > MAX_ANSWER or buf_add(&s.answer, data, n)
@@ -211,7 +217,7 @@ cdef bint done(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
             ledger_part(w, s, c)
         elif ledger_keeps(w, s, c):
             return False
-    if pgpool_load32(&s.cancels) or s.pool.reset_always or s.dirty:
+    if leak_released(s, c) or pgpool_load32(&s.cancels) or s.pool.reset_always or s.dirty:
         pool_unlink(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)
         client_released(w, c)
         server_settle(w, s)

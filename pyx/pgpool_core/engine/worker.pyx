@@ -5,12 +5,14 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from pgpool_core.engine.accept cimport new_client, up_accept
+from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.client cimport client_bytes, client_go_on, client_granted
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_leave
 from pgpool_core.engine.conn cimport conn_close, conn_doom, conn_send, plane_post
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
 from pgpool_core.engine.io_epoll cimport IO_EPOLL
+from pgpool_core.engine.leak cimport leak_begin
 from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
 from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.notes cimport notes_taken
@@ -24,8 +26,8 @@ from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.timers cimport *
 from pgpool_core.engine.waiter cimport client_cancel, client_hangup
 from pgpool_core.pool.client cimport Client
-from pgpool_core.pool.pool cimport MAX_POOLS
-from pgpool_core.pool.server cimport SV_CLOSING, SV_IDLE, SV_USED, Server
+from pgpool_core.pool.pool cimport MAX_POOLS, pool_move
+from pgpool_core.pool.server cimport SV_CLOSING, SV_IDLE, SV_TESTED, SV_USED, Server
 from pgpool_core.session.settings cimport block_unref
 from pgpool_core.statements.names cimport names_free
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_swap_ptr
@@ -68,6 +70,10 @@ cdef void adopt(Worker *w, ServerConn *s) noexcept nogil:
         return
     if s.seat.dedicated:
         dedicated_adopt(w, s)
+    elif leak_begin(s):
+        s.was_reset = 1                           # a new one needs none
+        pool_move(s.pool.pool, &s.seat, SV_TESTED, w.now_us)
+        server_chore(w, s, CHORE_LEAK)
     else:
         server_free(w, s)
 

@@ -41,6 +41,7 @@ cdef struct PoolSettings:         # plain numbers, changed under the pool's lock
     uint64_t server_lifetime_us
     uint64_t server_idle_timeout_us  # 0 = never
     uint8_t mode                  # MODE_*
+    uint8_t round_robin           # server_round_robin: the server that has been idle for longest goes first
     uint8_t prewarm               # keep min_pool_size even without clients
 
 

@@ -140,6 +140,16 @@ cdef Server *last_idle(Pool *pool, uint32_t worker) noexcept nogil:
     return best
 
 
+cdef Server *first_idle(Pool *pool) noexcept nogil:
+    """The server that has been idle for longest, whoever's it is."""
+    cdef Server *best = NULL
+    cdef uint32_t i
+    for i in range(MAX_WORKERS):
+        if pool.idle[i].head != NULL and (best == NULL or pool.idle[i].head.since_us < best.since_us):
+            best = pool.idle[i].head
+    return best
+
+
 cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_us, Server **out,
                       uint32_t *owner_before) noexcept nogil:
     """Link `client` to an idle server, or put it into the queue.
@@ -154,7 +164,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     if pool.closed:
         unlock(pool)
         return POOL_CLOSED
-    server = last_idle(pool, worker)
+    server = first_idle(pool) if pool.settings.round_robin else last_idle(pool, worker)
     if server != NULL:
         servers_remove(&pool.idle[server.worker], server)
         owner_before[0] = server.worker

@@ -18,6 +18,7 @@ cdef enum:
     PROBE_TEMPORARY = 16
     PROBE_LOCKS = 32
     PROBE_ALL = 63
+    PROBE_PROTOCOL = 64           # not part of ALL: named statements of the protocol may be the pooler's own
 
     FOUND_SETTING = 0x73          # 's': a setting that differs from what the connection began with
     FOUND_NAMED = 0x6E            # 'n': the value of a setting that PostgreSQL does not list
@@ -26,6 +27,7 @@ cdef enum:
     FOUND_LISTEN = 0x6C           # 'l': a channel
     FOUND_TEMPORARY = 0x74        # 't': something in the temporary schema
     FOUND_LOCK = 0x6B             # 'k': a session-level advisory lock
+    FOUND_PROTOCOL = 0x50         # 'P': a named statement of the extended protocol
 
     PROBE_END = 0
     PROBE_ROW = 1

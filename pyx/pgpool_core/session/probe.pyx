@@ -29,15 +29,16 @@ cdef extern from * nogil:
              " AND s OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()"},
         {32, "SELECT 'k', '', '' FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
              " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"},
+        {64, "SELECT 'P', name, '' FROM pg_catalog.pg_prepared_statements WHERE NOT from_sql"},
     };
     """
     cdef struct pgpool_probe_part:
         unsigned int part
         const char *sql
-    pgpool_probe_part pgpool_probe_parts[5]
+    pgpool_probe_part pgpool_probe_parts[6]
 
 cdef enum:
-    N_PARTS = 5
+    N_PARTS = 6
 
 
 cdef inline bint begins_name(uint8_t b) noexcept nogil:
