@@ -12,6 +12,7 @@ from pgpool_core.engine.conn cimport conn_send, counters_of
 from pgpool_core.engine.counters cimport PIN_KINDS, count_add
 from pgpool_core.engine.leak cimport leak_free, leak_text
 from pgpool_core.engine.records cimport *
+from pgpool_core.session.outcome cimport outcome_find, outcome_learn, outcome_sure
 from pgpool_core.session.probe cimport *
 from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, block_entry, block_get, block_ref,
                                            block_unref, put_setting, setting_name, setting_tracked)
@@ -23,7 +24,7 @@ from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_store8
 from pgpool_core.wire.bind cimport bind_next
 from pgpool_core.wire.be cimport store_be32
 from pgpool_core.wire.build cimport build_query
-from pgpool_core.wire.codes cimport FE_PARSE
+from pgpool_core.wire.codes cimport FE_PARSE, TX_IDLE
 from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
 from pgpool_core.wire.span cimport Span, same, text_span
 
@@ -98,9 +99,43 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         c.parse_flags = flags
     if flags & (SQL_DEALLOCATES | SQL_DISCARDS | SQL_OPAQUE):
         owed_barrier(&s.owed)
+    say(s, c, flags, text, n, is_parse)
     suspect(s, flags, text, n)
     if c.pool.session_state == SESSION_PIN:
         pin(w, c, c.pins | PIN_SAID)
+    return True
+
+
+cdef void say(ServerConn *s, ClientConn *c, uint32_t flags, const uint8_t *text, size_t n, bint is_parse) noexcept nogil:
+    """Remember a suspicious text that is alone in its transaction and whose outcome is sure, if it succeeds."""
+    if s.suspect or s.sayings or is_parse or s.tx_status != TX_IDLE or s.expect.owed > (s.chore == CHORE_PROBE) \
+            or s.open_group or c.pins \
+            or flags & LEAVES != SQL_SETS or flags & SQL_CALLS or not outcome_sure(text, n):
+        s.sayings = 2
+        return
+    s.sayings = 1
+    s.erred = 0
+    s.said_len = <uint8_t>n
+    memcpy(s.said, text, n)
+
+
+cdef bint remembered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
+    """Nobody needs to be asked: the same text has been seen to work on the same settings."""
+    cdef Block *after
+    if s.sayings != 1 or s.erred or c.settings != s.settings:
+        return False
+    after = outcome_find(w.outcomes, s.settings, s.said, s.said_len)
+    if after == NULL:
+        return False
+    block_ref(w.plane.settings, after)
+    block_ref(w.plane.settings, after)
+    block_unref(w.plane.settings, s.settings)
+    block_unref(w.plane.settings, c.settings)
+    s.settings = c.settings = after
+    s.suspect = s.sayings = 0
+    s.cause = 0
+    if s.named != NULL:
+        s.named.len = s.named.count = s.named.overflow = 0
     return True
 
 
@@ -212,9 +247,9 @@ cdef bint ledger_keeps(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
         return True
     if c.pins & PIN_UNNAMED:
         pin(w, c, c.pins & ~<uint32_t>PIN_UNNAMED)
-    if s.suspect:
+    if s.suspect and not remembered(w, s, c):
         if c.pool.session_state == SESSION_PIN:
-            s.suspect = 0
+            s.suspect = s.sayings = 0
             return True
         parts = parts_of(s, c)
         if s.suspect & SQL_LOADS:
@@ -222,7 +257,7 @@ cdef bint ledger_keeps(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
         if parts:
             probe(w, s, c, parts)
             return True
-        s.suspect = 0
+        s.suspect = s.sayings = 0
     if c.pins and c.settings != s.settings:
         settings_align(w, c, s)
         conn_send(w, &s.conn, w.scratch, 0)
@@ -238,6 +273,10 @@ cdef void probe(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept
                     SCRATCH_SIZE // 2)
     if s.named != NULL:
         s.named.len = s.named.count = s.named.overflow = 0
+    s.learns = s.sayings == 1 and not s.erred and c.settings == s.settings
+    s.sayings = s.erred = 0
+    if s.learns:
+        s.base = block_ref(w.plane.settings, s.settings)
     s.probing = s.suspect
     s.probed_parts = parts
     s.suspect = 0
@@ -281,6 +320,9 @@ cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogi
     if fine and now != NULL:
         fine = stands(w, s, c, now)
     block_unref(w.plane.settings, now)
+    if s.learns and fine and c.settings == s.settings:
+        outcome_learn(w.outcomes, w.plane.settings, s.base, s.said, s.said_len, s.settings)
+    forget_saying(w, s)
     buf_free(&s.answer)
     if not fine:
         unknown(w, s, c)
@@ -290,6 +332,13 @@ cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogi
     s.cause = 0
     s.probing = 0
     pin(w, c, pins | (c.pins & ~asked_pins(s.probed_parts)))
+
+
+cdef void forget_saying(Worker *w, ServerConn *s) noexcept nogil:
+    if s.learns:
+        block_unref(w.plane.settings, s.base)
+        s.base = NULL
+        s.learns = 0
 
 
 cdef uint32_t pin_of(uint8_t kind) noexcept nogil:
@@ -396,7 +445,9 @@ cdef void ledger_part(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     if c.pins & (PIN_LOAD | PIN_UNKNOWN) or s.suspect & SQL_LOADS:
         pgpool_store8(&s.seat.close_needed, 1)                   # nothing unloads a library
     s.suspect = s.probing = 0
+    s.sayings = s.erred = 0
     s.cause = 0
+    forget_saying(w, s)
     ledger_unpin(w, c)
 
 

@@ -14,6 +14,7 @@ from pgpool_core.engine.timers cimport Timer, Timers
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport Pool, PoolSet
 from pgpool_core.pool.server cimport Server
+from pgpool_core.session.outcome cimport OUTCOME_TEXT_MAX, Outcome
 from pgpool_core.session.probe cimport SettingNames
 from pgpool_core.session.settings cimport Block, Settings
 from pgpool_core.session.sqlscan cimport SqlScan
@@ -241,6 +242,12 @@ cdef struct ServerConn:
     uint8_t probed_parts          # PROBE_* of the question under way
     uint32_t suspect              # SQL_*: what texts since the last probe may have left
     uint32_t probing              # the same of the texts before it, while it is under way
+    uint8_t erred                 # an ErrorResponse has come since the last probe, or since its client got it
+    uint8_t sayings               # 0: nothing suspicious has been said; 1: `said`, alone; 2: more, or something else
+    uint8_t learns                # the probe under way tells what `said` has done to `base`
+    uint8_t said_len
+    uint8_t said[OUTCOME_TEXT_MAX]
+    Block *base                   # held while `learns`
     uint64_t cause                # fingerprint of the first of them
     SettingNames *named           # owned; NULL until a text names a setting
     Buf answer                    # to the probe, as it comes
@@ -290,6 +297,7 @@ cdef struct Worker:
     uint32_t stop                 # atomic
     uint64_t now_us
     uint8_t *buf                  # HEADROOM + RECV_SIZE
+    Outcome *outcomes             # what short texts have done to settings
     SqlScan scan                  # of the text looked at last
     Outgoing outgoing             # for the message being renamed
     uint8_t *mix                  # SCRATCH_SIZE: what goes to a server in one send, made of several pieces

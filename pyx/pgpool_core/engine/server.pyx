@@ -122,7 +122,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 pgpool_store8(&s.seat.close_needed, 1)    # too long to be followed
         elif f.type == BE_ERROR:
             s.expect.copying = 0
-            s.error_last = 1
+            s.error_last = s.erred = 1
             if c != NULL:
                 c.unnamed_fresh = 0               # not parsed, or skipped
             if not swallow and s.owed.len and scan_whole(&f, n, pos):

@@ -28,6 +28,7 @@ from pgpool_core.engine.waiter cimport client_cancel, client_hangup
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport MAX_POOLS, pool_move
 from pgpool_core.pool.server cimport SV_CLOSING, SV_IDLE, SV_TESTED, SV_USED, Server
+from pgpool_core.session.outcome cimport OUTCOMES, Outcome
 from pgpool_core.session.settings cimport block_unref
 from pgpool_core.statements.names cimport names_free
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_swap_ptr
@@ -254,10 +255,11 @@ cdef bint worker_init(Worker *w, Plane *plane, unsigned int index) noexcept nogi
     w.buf = <uint8_t *>malloc(HEADROOM + RECV_SIZE)
     w.scratch = <uint8_t *>malloc(SCRATCH_SIZE)
     w.mix = <uint8_t *>malloc(SCRATCH_SIZE)
+    w.outcomes = <Outcome *>calloc(OUTCOMES, sizeof(Outcome))
     w.counters = <Counters **>calloc(MAX_POOLS, sizeof(Counters *))
     w.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     w.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC)
-    return (w.buf != NULL and w.scratch != NULL and w.mix != NULL and w.counters != NULL and w.wake_fd >= 0
+    return (w.buf != NULL and w.scratch != NULL and w.mix != NULL and w.outcomes != NULL and w.counters != NULL and w.wake_fd >= 0
             and slots_init(&w.clients, sizeof(ClientConn)) and mailbox_init(&w.inbox) and w.io.start(w))
 
 
@@ -327,6 +329,7 @@ cdef void worker_free(Worker *w) noexcept nogil:
     free(w.buf)
     free(w.scratch)
     free(w.mix)
+    free(w.outcomes)
 
 
 cdef Upcalls upcalls

@@ -1,0 +1,90 @@
+"""A text whose outcome is sure is asked about once; then its outcome is known, and the settings are right all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+import pgpool_core
+from pgpool_core.testing import Message, PostgresServer
+from tests.conftest import PASSWORDS
+from tests.peers import logged_in, values
+
+
+class Place:
+    """Where to connect, from a URL's parts."""
+
+    def __init__(self, proxy: pgpool_core.Proxy) -> None:
+        self.host, self.port = proxy.host, proxy.port
+        self._engine = proxy._pooler.engine
+
+    @property
+    def probes(self) -> int:
+        return sum(row["probes"] for row in self._engine.counters().values())
+
+
+def pooler(postgres: PostgresServer) -> pgpool_core.Config:
+    server = f"host={postgres.host} port={postgres.port} user=app password={PASSWORDS['app']}"
+    return pgpool_core.Config.of(
+        databases={"app": server},
+        listen_addr="127.0.0.1",
+        listen_port=0,
+        unix_socket_dir="",
+        auth_type="any",
+        pool_mode="transaction",
+        default_pool_size=1,
+    )
+
+
+def shown(messages: Sequence[Message]) -> bytes | None:
+    return values(messages)[0][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "ask", "value", "back"),
+    [
+        ("SET search_path TO one, two", "show search_path", b"one, two", b'"$user", public'),
+        ("set app.tenant = '7'", "select current_setting('app.tenant', true)", b"7", b""),
+        ("SET work_mem = '9MB'; SET lock_timeout = 7", "show work_mem", b"9MB", b"4MB"),
+    ],
+)
+async def test_the_same_text_is_asked_about_once(
+    postgres: PostgresServer, text: str, ask: str, value: bytes, back: bytes
+) -> None:
+    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+        place = Place(proxy)
+        for round_ in range(4):
+            async with logged_in(place) as one, logged_in(place) as two:
+                await one.query(text)
+                assert shown(await two.query(ask)) in (back, None)
+                assert shown(await one.query(ask)) == value
+                assert shown(await two.query(ask)) in (back, None)
+            assert place.probes == 1, round_
+
+
+async def test_the_reset_of_a_drivers_pool_is_known_after_once(postgres: PostgresServer) -> None:
+    text = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
+    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one:
+            for _ in range(5):
+                await one.query(text)
+            assert place.probes == 1
+
+
+async def test_a_text_that_fails_or_depends_on_data_is_asked_about_each_time(postgres: PostgresServer) -> None:
+    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            await one.query("set work_mem = '9MB'")
+            await two.query("set work_mem = 'no number'")
+            assert shown(await two.query("show work_mem")) == b"4MB"
+            for number in range(3):
+                before = place.probes
+                await one.query(f"select set_config('app.n', pg_backend_pid()::text, false), {number}")
+                await one.query("select 1")
+                assert place.probes == before + 1
+            await two.query("set work_mem = 'no number'")
+            assert shown(await two.query("show work_mem")) == b"4MB"
+            assert shown(await one.query("show work_mem")) == b"9MB"
