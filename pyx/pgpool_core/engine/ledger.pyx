@@ -102,7 +102,7 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     say(s, c, flags, text, n, is_parse)
     suspect(s, flags, text, n)
     if c.pool.session_state == SESSION_PIN:
-        pin(w, c, c.pins | PIN_SAID)
+        pin(w, c, c.pins | PIN_SAID | (PIN_LOAD if flags & SQL_LOADS else 0))
     return True
 
 
