@@ -283,3 +283,25 @@ async def test_pin_keeps_the_client_where_it_is(pooler: PoolerFactory) -> None:
         await three.query("begin")
         await four.query("begin")
         assert [await one_value(who, "show work_mem") for who in (three, four)] == [b"4MB", b"4MB"]
+
+
+async def test_a_sequence_never_tells_another_clients_value(pooler: PoolerFactory) -> None:
+    """Within a transaction currval is one's own; across transactions it is refused rather than somebody else's."""
+    place = pooler(default_pool_size=1)
+    async with logged_in(place) as one, logged_in(place) as two:
+        await one.query("drop table if exists numbered; create table numbered (id serial, who text)")
+        try:
+            await one.query("insert into numbered (who) values ('one')")
+            for ask in ("select currval('numbered_id_seq')", "select LastVal()"):
+                assert codes(await two.query(ask)) == ["55000"]
+            await one.query("begin")
+            await one.query("insert into numbered (who) values ('one')")
+            assert await one_value(one, "select lastval()") == b"2"
+            assert await one_value(one, "select currval('numbered_id_seq')") == b"2"
+            await one.query("commit")
+            assert codes(await two.query("select lastval()")) == ["55000"]
+            assert await one_value(two, "select nextval('numbered_id_seq')") == b"3"
+            await one.query("insert into numbered (who) values ('one')")
+            assert codes(await two.query("begin; select lastval(); commit")) == ["55000"]
+        finally:
+            await two.query("rollback; drop table numbered")

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport strlen
 
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_add
@@ -18,13 +19,18 @@ from pgpool_core.wire.scan cimport HEADER_LEN
 from pgpool_core.wire.span cimport Span
 
 
+cdef const char *FORGET = "DISCARD SEQUENCES;"
+
+
 cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     """Put the replay of the client's settings into the server's `out`: it goes with the client's bytes, in front of them.
+
+    So does DISCARD SEQUENCES where somebody else's currval would be seen.
 
     Values that no server has accepted yet, and roles, are tried alone first, so that no query runs under wrong ones.
     """
     cdef size_t bound = replay_bound(s.settings, c.settings)
-    cdef size_t n = 0
+    cdef size_t n = 0, before = strlen(FORGET) if s.sequences_due else 0
     cdef bint must_wait = False
     cdef bint fits
     cdef uint8_t[HEADER_LEN] head
@@ -32,13 +38,16 @@ cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
     if bound > SCRATCH_SIZE:
         sql = <uint8_t *>malloc(bound)
     fits = sql != NULL and replay_write(s.settings, c.settings, sql, bound, &n, &must_wait) == REPLAY_OK
-    if fits and n:
+    s.sequences_due = 0
+    if fits and n + before:
         head[0] = FE_QUERY
-        store_be32(head + 1, <uint32_t>(4 + n + 1))
-        fits = (buf_add(&s.conn.out, head, HEADER_LEN) and buf_add(&s.conn.out, sql, n)
+        store_be32(head + 1, <uint32_t>(4 + before + n + 1))
+        fits = (buf_add(&s.conn.out, head, HEADER_LEN) and buf_add(&s.conn.out, <const uint8_t *>FORGET, before)
+                and buf_add(&s.conn.out, sql, n)
                 and buf_add(&s.conn.out, <const uint8_t *>b"\0", 1))
     if bound > SCRATCH_SIZE:
         free(sql)
+    n += before
     if not fits or (n and ask(s, EXPECT_CHORE) != EXPECT_OK):
         client_fatal(w, c, "53200", "out of memory")
         return

@@ -30,7 +30,7 @@ from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSED, POOL_G
 from pgpool_core.pool.server cimport Server
 from pgpool_core.session.sqlscan cimport PROVED_DEALLOCATE
 from pgpool_core.statements.text cimport MAX_TEXT_LEN
-from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_store64, pgpool_swap32
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_load8, pgpool_store64, pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.build cimport build_error, build_query, build_ready
@@ -178,6 +178,7 @@ cdef int request(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     if refused(w, c):
         return 1
     c.request_us = w.now_us
+    c.seat.mark = c.settings
     verdict = pool_request(pool, &c.seat, w.index, w.now_us, &seat, &before)
     if verdict == POOL_CLOSED:
         client_fatal(w, c, "57P01", "database removed")
@@ -222,7 +223,11 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     pgpool_store64(&s.request_us, w.now_us)
     s.was_reset = s.error_last = s.canceling = 0
     s.xact_start_us = 0
-    if c.settings != s.settings:
+    s.foreign = s.last_client != c.id
+    s.last_client = c.id
+    if s.foreign and pgpool_load8(&c.pool.reads_sequences):
+        s.sequences_due = 1
+    if c.settings != s.settings or s.sequences_due:
         settings_align(w, c, s)
 
 

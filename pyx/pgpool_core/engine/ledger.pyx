@@ -28,6 +28,9 @@ from pgpool_core.wire.codes cimport FE_PARSE, TX_IDLE
 from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
 from pgpool_core.wire.span cimport Span, same, text_span
 
+cdef extern from "<strings.h>" nogil:
+    int strncasecmp(const char *, const char *, size_t)
+
 cdef enum:
     # What may leave something behind, what may take it away again, and what is refused by session_state = refuse.
     LEAVES = (SQL_SETS | SQL_LISTENS | SQL_PREPARES | SQL_EXECUTES | SQL_TEMPS | SQL_HOLDS | SQL_ADVISORY | SQL_LOADS
@@ -88,6 +91,8 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         if is_parse and flags & LEAVES:
             c.parse_flags = flags
         return True
+    if flags & SQL_SEQUENCES and c.pool.session_state == SESSION_AUTO and reads_sequence(text, n):
+        sequence_read(w, c, s)
     if not flags & LEAVES and not (flags & TAKES and c.pins):
         return True
     if c.pool.session_state == SESSION_REFUSE and flags & REFUSED:
@@ -104,6 +109,27 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     if c.pool.session_state == SESSION_PIN:
         pin(w, c, c.pins | PIN_SAID | (PIN_LOAD if flags & SQL_LOADS else 0))
     return True
+
+
+cdef bint reads_sequence(const uint8_t *text, size_t n) noexcept nogil:
+    """`currval` or `lastval`, in any case."""
+    cdef size_t i
+    for i in range(n - 6 if n > 6 else 0):
+        if strncasecmp(<const char *>text + i, "currval", 7) == 0 or strncasecmp(<const char *>text + i, "lastval", 7) == 0:
+            return True
+    return False
+
+
+cdef void sequence_read(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
+    """From now on no client of the pool finds what another has left for currval and lastval.
+
+    Nor does this one, where its transaction has not begun yet.
+    """
+    pgpool_store8(&c.pool.reads_sequences, 1)
+    if s.foreign and s.tx_status == TX_IDLE and s.expect.owed == 0 and not s.open_group:
+        s.sequences_due = 1
+        settings_align(w, c, s)
+    s.foreign = 0
 
 
 cdef void say(ServerConn *s, ClientConn *c, uint32_t flags, const uint8_t *text, size_t n, bint is_parse) noexcept nogil:

@@ -143,6 +143,7 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     uint8_t session_state         # SESSION_*
     uint32_t max_prepared         # named statements kept on a server; 0 = they are not tracked
     uint32_t max_pinned           # 0 = any number
+    uint8_t reads_sequences       # some client has used currval or lastval; atomic
     uint32_t pinned               # clients that keep their server; atomic
     uint32_t leak_every           # leak_check: servers are asked at every so-manieth return; 0 = never
     Buf connect_query             # what servers begin with, for leak_check; under `lock`
@@ -237,6 +238,9 @@ cdef struct ServerConn:
     uint8_t was_reset
     Prepared prepared             # named statements that it has
     Owed owed                     # answers to Parse and Close that it owes
+    uint64_t last_client          # id of who has, or had, it last
+    uint8_t foreign               # somebody else had it before
+    uint8_t sequences_due         # what others have left for currval and lastval is to be forgotten
     uint64_t retag                # group whose CommandComplete is to say DEALLOCATE; 0 = none
     uint8_t dirty                 # a client has left state that nothing but DISCARD ALL takes away
     uint8_t probed_parts          # PROBE_* of the question under way

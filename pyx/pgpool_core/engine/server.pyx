@@ -329,6 +329,7 @@ cdef void server_free(Worker *w, ServerConn *s) noexcept nogil:
     s.conn.paused = 0
     s.canceling = 0
     conn_not_again(w, &s.conn)
+    s.seat.mark = s.settings
     verdict = pool_release(s.pool.pool, &s.seat, w.index, w.now_us, &seat)
     if verdict == POOL_GRANTED:
         if seat.worker == w.index:

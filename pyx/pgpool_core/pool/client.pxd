@@ -18,6 +18,7 @@ cdef struct Client:               # part of its owner's slot; list pointers are 
     void *pool                    # Pool *, borrowed
     void *server                  # Server *, linked to it or coming, or NULL
     void *owner                   # the engine's record that this is part of
+    const void *mark              # what it wants a server to be like; compared, never used
     uint64_t since_us             # waiting since
     uint32_t worker
     uint8_t waiting               # WAIT_*

@@ -42,6 +42,10 @@ cdef void check(Pool *pool) noexcept nogil:
         pgpool_broken(pool.id, "somebody waits beside an idle server")
 
 
+cdef enum:
+    MARKS_LOOKED_AT = 8
+
+
 cdef inline void unlock(Pool *pool) noexcept nogil:
     if PGPOOL_CORE_DEBUG:
         check(pool)
@@ -128,10 +132,19 @@ cdef inline void link(Server *server, Client *client, uint32_t worker, uint64_t 
     server_move(server, SV_ACTIVE, now_us)
 
 
-cdef Server *last_idle(Pool *pool, uint32_t worker) noexcept nogil:
-    """The idle server to use next: the worker's own last used one, else the last used of all."""
+cdef Server *last_idle(Pool *pool, uint32_t worker, const void *mark) noexcept nogil:
+    """The idle server to use next: the worker's own last used one, else the last used of all.
+
+    Among the last few of its own, one with the client's mark goes first.
+    """
     cdef Server *best = pool.idle[worker].tail
-    cdef uint32_t i
+    cdef Server *at = best
+    cdef uint32_t i = 0
+    while at != NULL and i < MARKS_LOOKED_AT:
+        if at.mark == mark:
+            return at
+        at = at.prev
+        i += 1
     if best != NULL or pool.count[SV_IDLE] == 0:
         return best
     for i in range(MAX_WORKERS):
@@ -164,7 +177,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     if pool.closed:
         unlock(pool)
         return POOL_CLOSED
-    server = first_idle(pool) if pool.settings.round_robin else last_idle(pool, worker)
+    server = first_idle(pool) if pool.settings.round_robin else last_idle(pool, worker, client.mark)
     if server != NULL:
         servers_remove(&pool.idle[server.worker], server)
         owner_before[0] = server.worker
