@@ -305,3 +305,72 @@ async def test_a_sequence_never_tells_another_clients_value(pooler: PoolerFactor
             assert codes(await two.query("begin; select lastval(); commit")) == ["55000"]
         finally:
             await two.query("rollback; drop table numbered")
+
+
+async def test_whoever_is_sent_away_for_too_many_pins_leaves_a_server_that_others_can_use(
+    pooler: PoolerFactory,
+) -> None:
+    for mode in ("auto", "pin"):
+        place = pooler(default_pool_size=2, max_pinned_connections=1, session_state=mode)
+        async with logged_in(place) as one, logged_in(place) as two, logged_in(place) as three:
+            assert not codes(await one.query("listen a"))
+            await two.send(frontend.query("listen b"))
+            while (message := await two.receive()) is not None:
+                assert message.type != b"E" or message.fields["C"] == "53400"
+            assert await one_value(three, "select 1") == b"1"
+            assert await one_value(one, "select 1") == b"1"
+
+
+async def test_notifications_come_through_while_the_pooler_asks(pooler: PoolerFactory) -> None:
+    place = pooler(default_pool_size=2)
+    async with logged_in(place) as one, logged_in(place) as two:
+        await one.query("begin; listen news; commit")
+        heard = 0
+        for number in range(60):
+            await two.query(f"notify news, '{number}'")
+            heard += letters(await one.query(f"select set_config('app.n', '{number}', false), pg_backend_pid()")).count(
+                "A"
+            )
+        while heard < 60:
+            heard += letters(await one.query("select 1")).count("A")
+        assert heard == 60
+
+
+async def test_in_pin_mode_a_text_too_long_to_be_looked_at_pins_too(pooler: PoolerFactory) -> None:
+    place = pooler(default_pool_size=1, session_state="pin")
+    async with logged_in(place) as one:
+        await one.query("/*" + " " * 100_000 + "*/ set work_mem = '77MB'")
+    async with logged_in(place) as two:
+        assert await one_value(two, "show work_mem") == b"4MB"
+
+
+async def test_an_unnamed_statement_parsed_ahead_is_no_lasting_pin(pooler: PoolerFactory) -> None:
+    place = pooler(default_pool_size=2, admin_users="app")
+    async with logged_in(place) as one, logged_in(place) as two, logged_in(place, database="pgbouncer") as console:
+        for client in (one, two):
+            await client.send(frontend.parse("select 'mine'"), frontend.sync())
+            assert letters(await client.until("Z")) == "1Z"
+        assert {row[5] for row in values(await console.query("show pins"))} == {b"unnamed statement"}
+        for client in (one, two):
+            await client.send(frontend.bind(), frontend.execute(), frontend.sync())
+            assert values(await client.until("Z")) == [[b"mine"]]
+        assert values(await console.query("show pins")) == []
+
+
+@SAME
+@ONE_SERVER
+async def test_a_query_right_behind_a_reset_sees_what_the_client_began_with(target: Target) -> None:
+    async with logged_in(target, parameters={"work_mem": "7MB"}) as one, logged_in(target):
+        for text in ("reset work_mem", "reset all", "discard all"):
+            await one.query("set work_mem = '8MB'")
+            await one.query(text)
+            assert await one_value(one, "show work_mem") == b"7MB", text
+
+
+async def test_refuse_lets_functions_be_made(pooler: PoolerFactory) -> None:
+    place = pooler(default_pool_size=1, session_state="refuse")
+    async with logged_in(place) as one:
+        made = await one.query(
+            "begin; create function f() returns void language plpgsql as $$begin update t set x = 1; end$$; rollback"
+        )
+        assert not codes(made)

@@ -276,7 +276,7 @@ class PooledClient:
         self.expected: list[bytes] = []
         self.waits = 0
 
-    def say(self, data: bytes, *, limit: int, encoding: int = 0, cut: int = 1 << 30) -> None:
+    def say(self, data: bytes, *, limit: int, salt: int = 0, cut: int = 1 << 30) -> None:
         """Send one message, of which `cut` bytes come first, through the linked server."""
         s = self.server
         assert s is not None
@@ -290,18 +290,14 @@ class PooledClient:
         if data[:1] == b"P" and s.in_block:
             s.work()  # whether the transaction has failed is to be known: the one thing that a pipeline is not told
         failed = s.status == b"E"
-        verdict, pieces, skip, _ = s.known.plan(
-            self.names, data[: max(cut, 5)], limit=limit, encoding=encoding, failed=failed
-        )
+        verdict, pieces, skip, _ = s.known.plan(self.names, data[: max(cut, 5)], limit=limit, salt=salt, failed=failed)
         if verdict == NEED_MORE:
             assert cut < len(data)
-            verdict, pieces, skip, _ = s.known.plan(self.names, data, limit=limit, encoding=encoding, failed=failed)
+            verdict, pieces, skip, _ = s.known.plan(self.names, data, limit=limit, salt=salt, failed=failed)
         if verdict == WAIT:
             self.waits += 1
             s.work()
-            verdict, pieces, skip, _ = s.known.plan(
-                self.names, data, limit=limit, encoding=encoding, failed=s.status == b"E"
-            )
+            verdict, pieces, skip, _ = s.known.plan(self.names, data, limit=limit, salt=salt, failed=s.status == b"E")
             assert verdict != WAIT, "all that was sent has been answered"
         assert verdict in (PASS, SEND)
         s.send(pieces + data[skip:])

@@ -139,7 +139,7 @@ class Pooler:
             data, cut = what
             if data[:1] == b"Q" and client.server.open_group:
                 client.say(SYNC, limit=self.limit)
-            client.say(data, limit=self.limit, encoding=1, cut=cut)
+            client.say(data, limit=self.limit, salt=1, cut=cut)
 
 
 def session(random: Random) -> tuple[int, list[Step]]:

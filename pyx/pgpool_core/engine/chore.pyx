@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t
 
-from pgpool_core.engine.align cimport settings_aligned
+from pgpool_core.engine.align cimport settings_align, settings_aligned
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client cimport client_go_on
@@ -69,6 +69,7 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
     if chore == CHORE_PROBE:
         if c != NULL:
             ledger_answered(w, s, c)
+            go_on(w, s, c)
         elif s.seat.state == SV_BEING_CANCELED:
             return server_settle(w, s)
         return False
@@ -90,6 +91,17 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
     elif chore == CHORE_CLEAN or (chore == CHORE_RESET and s.pool.reset_is_discard):
         ledger_cleaned(w, s)
     return server_settle(w, s)
+
+
+cdef void go_on(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
+    """A client that was held while the probe was under way goes on, with the settings that are its own."""
+    if not c.holding or c.state != CL_ACTIVE:
+        return
+    c.holding = 0
+    if c.conn.held.len and c.settings != s.settings:
+        settings_align(w, c, s)
+    if not c.holding:
+        client_go_on(w, c)
 
 
 cdef bint server_settle(Worker *w, ServerConn *s) noexcept nogil:

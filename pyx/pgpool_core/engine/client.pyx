@@ -243,7 +243,7 @@ cdef bint look(Worker *w, ClientConn *c, ServerConn *s, const Frame *f, const ui
     """Have the text of a Query or Parse looked at; False when it must not reach the server."""
     cdef const uint8_t *text = body
     if f.body_len > have:
-        ledger_unseen(c, s)                       # longer than what is kept to be looked at
+        ledger_unseen(w, c, s)                       # longer than what is kept to be looked at
         return True
     if f.type == FE_PARSE:
         text = <const uint8_t *>memchr(body, 0, f.body_len)
@@ -280,6 +280,7 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     cdef int r, pushed = EXPECT_OK
     cdef uint32_t this_one
     cdef bint watched = ledger_watches(c)
+    cdef bint allowed
     cdef bint tracked = named_tracked(c)
     w.mixed = 0
     while True:
@@ -289,9 +290,10 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         if watched and (f.type == FE_QUERY or f.type == FE_PARSE):
             if not scan_whole(&f, n, pos) and f.body_len <= (MAX_TEXT_LEN if f.type == FE_PARSE else STASH_MAX):
                 break                             # held back until its text is whole
-            if not look(w, c, s, &f, data + pos + HEADER_LEN, n - pos - HEADER_LEN):
-                if c.state != CL_ACTIVE:
-                    return 1
+            allowed = look(w, c, s, &f, data + pos + HEADER_LEN, n - pos - HEADER_LEN)
+            if c.state != CL_ACTIVE:
+                return 1
+            if not allowed:
                 conn_mix(w, &s.conn, data + sent, pos - sent)
                 pushed = refuse(w, c, s, k, &f, data + pos + HEADER_LEN)
                 sent = pos + HEADER_LEN + f.body_len

@@ -36,6 +36,7 @@ cdef enum:
     LEAVES = (SQL_SETS | SQL_LISTENS | SQL_PREPARES | SQL_EXECUTES | SQL_TEMPS | SQL_HOLDS | SQL_ADVISORY | SQL_LOADS
               | SQL_DISCARDS | SQL_OPAQUE)
     TAKES = SQL_UNLISTENS | SQL_CLOSES | SQL_UNLOCKS | SQL_DEALLOCATES | SQL_DISCARDS
+    LASTING = ~PIN_UNNAMED        # pins that count against max_pinned_connections
     NAMING = SQL_SETS | SQL_OPAQUE | SQL_EXECUTES      # a setting's name may be in the text
     REFUSED = SQL_SETS | SQL_LISTENS | SQL_PREPARES | SQL_TEMPS | SQL_HOLDS | SQL_ADVISORY | SQL_LOADS
 
@@ -95,7 +96,7 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         sequence_read(w, c, s)
     if not flags & LEAVES and not (flags & TAKES and c.pins):
         return True
-    if c.pool.session_state == SESSION_REFUSE and flags & REFUSED:
+    if c.pool.session_state == SESSION_REFUSE and flags & REFUSED and not flags & (SQL_FUNCTION_DDL | SQL_OPAQUE):
         count_add(&counters_of(w, c.pool).state_refusals, 1)
         return False
     if only_reported(scan) and c.pool.session_state != SESSION_PIN:
@@ -191,11 +192,13 @@ cdef void names_lost(ServerConn *s) noexcept nogil:
         s.named.overflow = 1
 
 
-cdef void ledger_unseen(ClientConn *c, ServerConn *s) noexcept nogil:
+cdef void ledger_unseen(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     """A text that is too long to be looked at goes to `s`."""
     if c.pool.session_state == SESSION_OFF:
         return
     c.parse_flags = SQL_OPAQUE
+    if c.pool.session_state == SESSION_PIN:
+        pin(w, c, c.pins | PIN_SAID)
     suspect(s, SQL_OPAQUE, NULL, 0)
 
 
@@ -257,11 +260,12 @@ cdef void pin(Worker *w, ClientConn *c, uint32_t pins) noexcept nogil:
             count_add(&counters_of(w, pool).pinned_for[bit], 1)
     if pins and not before:
         c.pinned_us = w.now_us
+    if pins & LASTING and not before & LASTING:
         count_add(&counters_of(w, pool).pins, 1)
         others = pgpool_add32(&pool.pinned, 1)
         if pool.max_pinned and others > pool.max_pinned:
             client_fatal(w, c, "53400", "too many clients keep a server for their session state (max_pinned_connections)")
-    elif before and not pins:
+    elif before & LASTING and not pins & LASTING:
         pgpool_add32(&pool.pinned, -1)
 
 
@@ -280,6 +284,8 @@ cdef bint ledger_keeps(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
         parts = parts_of(s, c)
         if s.suspect & SQL_LOADS:
             pin(w, c, c.pins | PIN_LOAD)
+            if c.state != CL_ACTIVE:
+                return True                       # it has been sent away
         if parts:
             probe(w, s, c, parts)
             return True
@@ -314,6 +320,8 @@ cdef void probe(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept
         return
     count_add(&counters_of(w, c.pool).probes, 1)
     s.chore = CHORE_PROBE
+    if c.start != c.pool.defaults:
+        c.holding = 1                             # what it has reset goes back to its own start before it goes on
     conn_send(w, &s.conn, w.scratch, n)
 
 

@@ -124,7 +124,7 @@ cdef tuple log_letter(LogRecord *line):
 PINS = (
     (PIN_SAID, "session_state = pin"), (PIN_PREPARED, "prepared statement"), (PIN_CURSOR, "cursor with hold"),
     (PIN_LISTEN, "listen"), (PIN_TEMPORARY, "temporary object"), (PIN_LOCK, "advisory lock"), (PIN_LOAD, "load"),
-    (PIN_UNKNOWN, "state not known"),
+    (PIN_UNKNOWN, "state not known"), (PIN_UNNAMED, "unnamed statement"), (PIN_STATEMENT, "very long named statement"),
 )
 
 

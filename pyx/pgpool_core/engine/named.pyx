@@ -23,15 +23,18 @@ from pgpool_core.wire.span cimport Span, text_span
 cdef const char *DEALLOCATES = "UNLISTEN pgpool_no_channel"
 
 
-cdef uint32_t encoding_of(ClientConn *c) noexcept nogil:
-    """The client's client_encoding as a number: FNV-1a of its name."""
+cdef uint32_t mixed(uint32_t h, ClientConn *c, const char *name) noexcept nogil:
     cdef Span value
-    cdef uint32_t h = <uint32_t>2166136261
     cdef uint32_t i
-    if block_get(c.settings, text_span("client_encoding"), &value):
+    if block_get(c.settings, text_span(name), &value):
         for i in range(value.len):
             h = (h ^ value.at[i]) * <uint32_t>16777619
-    return h
+    return h * <uint32_t>16777619
+
+
+cdef uint32_t salt_of(ClientConn *c) noexcept nogil:
+    """The settings on which the meaning of a text depends, as a number: FNV-1a of client_encoding and search_path."""
+    return mixed(mixed(<uint32_t>2166136261, c, "client_encoding"), c, "search_path")
 
 
 cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, const Frame *f, const uint8_t *data, size_t n,
@@ -49,12 +52,14 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
     ends.prepared = &s.prepared
     ends.owed = &s.owed
     ends.limit = c.pool.max_prepared
-    ends.encoding = encoding_of(c) if f.type == FE_PARSE and n - pos > HEADER_LEN and data[pos + HEADER_LEN] else 0
+    ends.salt = salt_of(c) if f.type == FE_PARSE and n - pos > HEADER_LEN and data[pos + HEADER_LEN] else 0
     ends.no_unnamed = not c.unnamed_here
     ends.failed = s.tx_status == TX_FAILED
     verdict = outgoing_plan(&ends, f, data + pos, n - pos, out)
     if verdict == OUT_TOO_LONG:
         ledger_pin(w, c, PIN_STATEMENT)
+        if c.state != CL_ACTIVE:
+            return NAMED_GO_ON                    # too many are pinned: it has been sent away
         verdict = outgoing_pass(&ends, f)
     if verdict == OUT_NEED_MORE:
         return NAMED_HOLD

@@ -33,6 +33,7 @@ from pgpool_core.wire.scan cimport (EVERY_SERVER_MARKS, HEADER_LEN, SCAN_FOUND, 
 from pgpool_core.wire.span cimport Span
 
 cdef enum:
+    NOTE_MAX = HEADROOM - HEADER_LEN                       # longer than any NotificationResponse of PostgreSQL
     MAX_SERVER_BODY = 0x7FFFFFFB  # what an Int32 length can say; PostgreSQL stops at 1 GiB
 
 
@@ -71,7 +72,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             break
         if (f.type == BE_READY or f.body_len <= HOLD_MAX and (
                 f.type == BE_PARAMETER_STATUS or f.type == BE_COMMAND_COMPLETE
-                or (f.type == BE_ERROR and (swallow or s.owed.len)))) and not scan_whole(&f, n, pos):
+                or (f.type == BE_ERROR and (swallow or s.owed.len))) or (
+                    f.type == BE_NOTIFICATION and swallow and f.body_len < NOTE_MAX)) and not scan_whole(&f, n, pos):
             if f.type == BE_READY and f.body_len != 1:
                 r = -1
             break                                 # held back until it is whole
@@ -154,6 +156,9 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 start = pos + HEADER_LEN + f.body_len
             if 0 < f.body_len <= HOLD_MAX and data[pos + HEADER_LEN] == 0x44:    # 'D'
                 named_tag(s, c, data + pos + HEADER_LEN, f.body_len)
+        elif f.type == BE_NOTIFICATION and c != NULL:
+            if scan_whole(&f, n, pos):            # between the answers of a chore, but meant for the client
+                forwarded(w, s, c, k, data + pos, HEADER_LEN + f.body_len)
         elif f.type == BE_COPY_IN or f.type == BE_COPY_BOTH:
             copy_begins(s)
         scan_past(&s.cur, &f, n, &pos)

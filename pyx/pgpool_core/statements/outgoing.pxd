@@ -34,7 +34,7 @@ cdef struct Ends:                 # who speaks with whom; borrows everything
     Prepared *prepared            # the server's
     Owed *owed                    # the server's
     uint32_t limit                # max_prepared_statements, at least 1
-    uint32_t encoding             # the client's client_encoding by any number: texts beyond ASCII depend on it
+    uint32_t salt                 # what else the meaning of a text depends on, as a number
     uint8_t no_unnamed            # the server's unnamed statement is not this client's
     uint8_t failed                # the server's last ReadyForQuery said TX_FAILED
 

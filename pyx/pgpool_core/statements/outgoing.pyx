@@ -188,14 +188,6 @@ cdef int plan_first(Planning *p, Statement *fresh) noexcept nogil:
     return OUT_SEND
 
 
-cdef inline bint ascii(const uint8_t *data, uint32_t n) noexcept nogil:
-    cdef uint8_t seen = 0
-    cdef uint32_t i
-    for i in range(n):
-        seen |= data[i]
-    return seen < 0x80
-
-
 cdef int plan_parse(Planning *p) noexcept nogil:
     cdef const uint8_t *text = p.body + p.place.end
     cdef uint32_t n = p.frame.body_len - p.place.end
@@ -207,7 +199,7 @@ cdef int plan_parse(Planning *p) noexcept nogil:
         return OUT_NEED_MORE
     if not parse_text_ok(text, n):
         return outgoing_pass(p.ends, p.frame)
-    fresh = text_intern(p.ends.texts, text, n, 0 if ascii(text, n) else p.ends.encoding)
+    fresh = text_intern(p.ends.texts, text, n, p.ends.salt)
     if fresh == NULL:
         return OUT_FULL
     if p.name != NULL and p.name.planned != NULL:
