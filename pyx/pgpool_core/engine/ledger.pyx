@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strlen
 
-from pgpool_core.engine.align cimport settings_align
+from pgpool_core.engine.align cimport settings_align, settings_tell
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.client_end cimport client_fatal
@@ -455,6 +455,7 @@ cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept n
             return False
     pgpool_store8(&now.verified, 1)
     pgpool_store8(&own.verified, 1)
+    settings_tell(w, c, own)
     block_unref(w.plane.settings, s.settings)
     s.settings = block_ref(w.plane.settings, now)
     if own != c.settings:
