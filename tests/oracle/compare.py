@@ -4,6 +4,7 @@ Left out, for every message:
 
 - process ids and cancel keys; where in PostgreSQL's source an error was raised (fields F, L and R), and the context (W),
   which counts lines of functions;
+- the name of a prepared statement that does not exist (26000): the pooler has its own for the unnamed one;
 - table oids in RowDescription: the two databases have tables of their own;
 - ParameterStatus as messages: a pooler knows changes earlier or later, so the last known values are compared instead,
   behind every answer;
@@ -12,6 +13,7 @@ Left out, for every message:
 
 from __future__ import annotations
 
+import re
 import struct
 
 import attrs
@@ -21,6 +23,7 @@ from pgpool_core.testing import Message
 __all__ = ["Answer", "Line", "said"]
 
 _NOT_COMPARED = "FLRW"
+_NO_STATEMENT = re.compile('unnamed prepared statement|prepared statement "[^"]*"')
 # Told once at login, by the pooler's own knowledge of the server.
 _PARAMETERS = (
     "DateStyle",
@@ -41,6 +44,8 @@ def said(message: Message) -> Line:
     kind = message.type.decode("latin-1")
     if kind in "EN":
         fields = {key: value for key, value in message.fields.items() if key not in _NOT_COMPARED}
+        if fields.get("C") == "26000" and "M" in fields:
+            fields["M"] = _NO_STATEMENT.sub("prepared statement", fields["M"])
         return f"{kind} {fields}"
     if kind == "D":
         return f"D {message.values}"

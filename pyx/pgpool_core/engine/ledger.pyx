@@ -295,6 +295,7 @@ cdef void probe(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept
     cdef SettingNames none
     cdef size_t n
     none.len = none.count = none.overflow = 0
+    buf_free(&s.answer)                           # of a probe whose client has left before it was answered
     n = probe_write(parts, s.settings, s.named if s.named != NULL else &none, w.scratch + SCRATCH_SIZE // 2,
                     SCRATCH_SIZE // 2)
     if s.named != NULL:

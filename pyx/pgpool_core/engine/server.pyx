@@ -1,7 +1,7 @@
 """The way of a server's bytes to its client, and its way back to the pool; see server.pxd."""
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memchr
+from libc.string cimport memchr, memcmp
 
 from pgpool_core.engine.asked cimport answered, copy_begins
 from pgpool_core.engine.buf cimport buf_add
