@@ -4,7 +4,8 @@ Left out, for every message:
 
 - process ids and cancel keys; where in PostgreSQL's source an error was raised (fields F, L and R), and the context (W),
   which counts lines of functions;
-- the name of a prepared statement that does not exist (26000): the pooler has its own for the unnamed one;
+- the name of a prepared statement in an error (26000, 08P01): the pooler has names of its own, and writes back only
+  those that it finds at the place where PostgreSQL has them;
 - table oids in RowDescription: the two databases have tables of their own;
 - ParameterStatus as messages: a pooler knows changes earlier or later, so the last known values are compared instead,
   behind every answer;
@@ -44,7 +45,7 @@ def said(message: Message) -> Line:
     kind = message.type.decode("latin-1")
     if kind in "EN":
         fields = {key: value for key, value in message.fields.items() if key not in _NOT_COMPARED}
-        if fields.get("C") == "26000" and "M" in fields:
+        if fields.get("C") in ("26000", "08P01", "42P05") and "M" in fields:
             fields["M"] = _NO_STATEMENT.sub("prepared statement", fields["M"])
         return f"{kind} {fields}"
     if kind == "D":

@@ -16,7 +16,7 @@ from tests.oracle.stage import Address
 
 __all__ = ["Difference", "compare", "play_in_turn", "play_straight"]
 
-PATIENCE_S = 4.0
+PATIENCE_S = 10.0
 
 
 class Difference(AssertionError):
@@ -46,6 +46,7 @@ class Client:
                 await self._leave(item)
             self._peer = None
             self._beginning = item.beginning
+            self.in_transaction = self.keeps = self.ended = False
 
     async def end(self) -> None:
         if self._peer is not None:
@@ -174,9 +175,7 @@ async def compare(script: Script, straight: Address, pooled: Address) -> None:
         for item, right, was in zip(script.of(who), wanted[who], got[who], strict=True):
             if right != was:
                 raise Difference(f"C{who}: {_text(item)}\n{_both(right, was)}")
-        asked, came = (
-            [line for answer in side[who] for line in answer.asynchronous] for side in (wanted, got)
-        )
+        asked, came = ([line for answer in side[who] for line in answer.asynchronous] for side in (wanted, got))
         if asked != came:
             raise Difference(f"C{who} was notified of {came}, not of {asked}")
 

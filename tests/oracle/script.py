@@ -67,7 +67,9 @@ class Script:
             if isinstance(item, Talk):
                 lines.append(f"  C{who}: {item.text}")
             else:
-                lines.append(f"  C{who}: {item.text + ', ' if item.text else ''}{item.how}, again as {_begins(item.beginning)}")
+                lines.append(
+                    f"  C{who}: {item.text + ', ' if item.text else ''}{item.how}, again as {_begins(item.beginning)}"
+                )
         return "\n".join(lines)
 
 

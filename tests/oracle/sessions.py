@@ -71,7 +71,9 @@ class _Makers:
     def again(self, client: int) -> Again:
         rng = self._rng
         how = rng.choice(("terminate", "cut", "cut"))
-        text = rng.choice(("", "begin; set work_mem = '66MB'; select pg_sleep(60)", "set work_mem = '66MB'", "listen gone", "begin"))
+        text = rng.choice(
+            ("", "begin; set work_mem = '66MB'; select pg_sleep(60)", "set work_mem = '66MB'", "listen gone", "begin")
+        )
         if how == "terminate" and "sleep" in text:
             text = "begin"
         self._lives[client] = self._lives.get(client, 0) + 1
@@ -93,7 +95,12 @@ class _Makers:
         if rng.random() < 0.7:
             joined = "; ".join(text.sql for text in texts)
             return Talk(frontend.query(joined), 1, joined, keeps)
-        return Talk(b"".join(frontend.query(text.sql) for text in texts), len(texts), " | ".join(text.sql for text in texts), keeps)
+        return Talk(
+            b"".join(frontend.query(text.sql) for text in texts),
+            len(texts),
+            " | ".join(text.sql for text in texts),
+            keeps,
+        )
 
     def _extended(self, texts: list[Text]) -> tuple[bytes, int, str]:
         """Unnamed statements, with a Sync behind each or behind all; sometimes described, sometimes with a Flush."""

@@ -37,7 +37,10 @@ INVENTORY = (
 
 SETTINGS = (
     ("work_mem", ("'5MB'", "'77MB'", "4096", "default")),
-    ("search_path", ("s1", "s1, public", '"S 2", s1', '"$user", public', "''", "'s1, public'", "default", "pg_catalog, s1")),
+    (
+        "search_path",
+        ("s1", "s1, public", '"S 2", s1', '"$user", public', "''", "'s1, public'", "default", "pg_catalog, s1"),
+    ),
     ("DateStyle", ("'German'", "'ISO, DMY'", "'SQL, MDY'", "iso", "default")),
     ("TimeZone", ("'Europe/Oslo'", "'UTC'", "-7", "default", "'Asia/Tokyo'")),
     ("IntervalStyle", ("iso_8601", "'postgres'", "default")),
@@ -147,7 +150,16 @@ def _special(rng: random.Random, who: Who) -> Text:
 
 def _discard(rng: random.Random, who: Who) -> Text:
     text = rng.choice(
-        ("discard all", "discard all", "discard plans", "discard temp", "discard sequences", "deallocate all", "close all", "unlisten *")
+        (
+            "discard all",
+            "discard all",
+            "discard plans",
+            "discard temp",
+            "discard sequences",
+            "deallocate all",
+            "close all",
+            "unlisten *",
+        )
     )
     return Text(text, alone=rng.random() < 0.9)
 
@@ -179,7 +191,9 @@ def _transaction(rng: random.Random, who: Who) -> Text:
 
 
 def _error(rng: random.Random, who: Who) -> Text:
-    return Text(rng.choice(("select 1/0", "selec 1", "select * from no_such_table", "select 'a'::int", "table spot, (")))
+    return Text(
+        rng.choice(("select 1/0", "selec 1", "select * from no_such_table", "select 'a'::int", "table spot, ("))
+    )
 
 
 def _temp(rng: random.Random, who: Who) -> Text:

@@ -5,18 +5,14 @@ A failure prints the shortest script that fails and its seed; `PGPOOL_ORACLE_SEE
 
 from __future__ import annotations
 
-import os
-import secrets
-
 import pytest
 
 from tests.oracle.conftest import Places
 from tests.oracle.player import Difference, compare
 from tests.oracle.script import Script
+from tests.oracle.seeds import SEED, seeds
 from tests.oracle.sessions import script_of
 from tests.oracle.shrink import shrink
-
-SEED = "PGPOOL_ORACLE_SEED"
 
 
 async def hold_up(script: Script, places: Places) -> None:
@@ -40,16 +36,8 @@ async def hold_up(script: Script, places: Places) -> None:
     pytest.fail(f"{shortest}\n{again or 'not every time: ' + found}\nagain: {SEED}={script.seed}", pytrace=False)
 
 
-def seeds(count: int) -> list[int]:
-    """The one of the environment, or `count` new ones."""
-    if given := os.environ.get(SEED):
-        return [int(given)]
-    first = secrets.randbelow(2**31)
-    return list(range(first, first + count))
-
-
 async def test_sessions_are_as_on_servers_of_their_own(places: Places) -> None:
-    for seed in seeds(120):
+    for seed in seeds(80):
         await hold_up(script_of(seed), places)
 
 

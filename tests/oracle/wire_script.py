@@ -7,6 +7,7 @@ has been answered.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -91,7 +92,7 @@ class Burst:
     def sends(self) -> list[bytes]:
         data = b"".join(part.data for part in self.parts) + TAIL
         at = [0, *sorted({cut % len(data) for cut in self.cuts}), len(data)]
-        return [data[begin:end] for begin, end in zip(at, at[1:], strict=False) if end > begin]
+        return [data[begin:end] for begin, end in itertools.pairwise(at) if end > begin]
 
 
 @attrs.frozen
