@@ -7,16 +7,18 @@ from libc.string cimport strlen
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_add
 from pgpool_core.engine.client_end cimport client_fatal
-from pgpool_core.engine.conn cimport conn_flush
+from pgpool_core.engine.conn cimport conn_flush, conn_send
 from pgpool_core.engine.records cimport *
 from pgpool_core.session.replay cimport REPLAY_OK, replay_bound, replay_write
-from pgpool_core.session.settings cimport Block, block_entry, block_ref, block_unref, put_setting, setting_tracked
+from pgpool_core.session.settings cimport (Block, block_entry, block_get, block_ref, block_unref, put_setting,
+                                           setting_tracked)
 from pgpool_core.sync.atomic cimport pgpool_load8, pgpool_store8
 from pgpool_core.wire.be cimport store_be32
+from pgpool_core.wire.build cimport build_parameter
 from pgpool_core.wire.codes cimport FE_QUERY
 from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
 from pgpool_core.wire.scan cimport HEADER_LEN
-from pgpool_core.wire.span cimport Span
+from pgpool_core.wire.span cimport Span, same
 
 
 cdef const char *FORGET = "DISCARD SEQUENCES;"
@@ -78,3 +80,13 @@ cdef void settings_aligned(Worker *w, ServerConn *s) noexcept nogil:
     pgpool_store8(&now.verified, 1)
     block_unref(w.plane.settings, s.settings)
     s.settings = now
+
+
+cdef void settings_tell(Worker *w, ClientConn *c, const Block *now) noexcept nogil:
+    """Tell `c` what of `now` PostgreSQL reports and `c` believes to be otherwise; what it was told last is in its block."""
+    cdef Span name, value, canonical, told
+    cdef uint32_t at = 0
+    while now != NULL and at < now.len:
+        at = block_entry(now, at, &name, &value)
+        if setting_tracked(name, &canonical) and not (block_get(c.settings, name, &told) and same(told, value)):
+            conn_send(w, &c.conn, w.scratch, build_parameter(w.scratch, SCRATCH_SIZE, name, value))

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t
 
-from pgpool_core.engine.align cimport settings_aligned
+from pgpool_core.engine.align cimport settings_aligned, settings_tell
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client cimport client_go_on
@@ -58,6 +58,10 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
     if chore == CHORE_SETTINGS:
         settings_aligned(w, s)
         if c != NULL and not s.chore_failed:
+            settings_tell(w, c, s.settings)
+            if c.start == c.settings:             # what it began with, in PostgreSQL's spelling
+                block_unref(w.plane.settings, c.start)
+                c.start = block_ref(w.plane.settings, s.settings)
             block_unref(w.plane.settings, c.settings)
             c.settings = block_ref(w.plane.settings, s.settings)
             if c.holding:

@@ -144,6 +144,8 @@ cdef int idle(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
         scan_past(&cur, &f, n, &pos)
     if not wants and n - start < STASH_MAX:
         c.scanned = <uint32_t>(pos - start)
+        if cur.remain:
+            c.scanned = 0                         # inside a CopyData, whose end this call alone knows
         conn_hold(w, &c.conn, data + start, n - start)
         return 0
     c.scanned = 0

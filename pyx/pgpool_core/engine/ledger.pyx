@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strlen
 
-from pgpool_core.engine.align cimport settings_align
+from pgpool_core.engine.align cimport settings_align, settings_tell
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.client_end cimport client_fatal
@@ -295,6 +295,7 @@ cdef void probe(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept
     cdef SettingNames none
     cdef size_t n
     none.len = none.count = none.overflow = 0
+    buf_free(&s.answer)                           # of a probe whose client has left before it was answered
     n = probe_write(parts, s.settings, s.named if s.named != NULL else &none, w.scratch + SCRATCH_SIZE // 2,
                     SCRATCH_SIZE // 2)
     if s.named != NULL:
@@ -455,6 +456,7 @@ cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept n
             return False
     pgpool_store8(&now.verified, 1)
     pgpool_store8(&own.verified, 1)
+    settings_tell(w, c, own)
     block_unref(w.plane.settings, s.settings)
     s.settings = block_ref(w.plane.settings, now)
     if own != c.settings:

@@ -27,17 +27,18 @@ cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogi
     pthread_mutex_unlock(&c.pool.lock)
     at = s.first_param
     while startup_next_param(buf_bytes(&l.startup), &s, &at, &name, &value):
-        if same(name, text_span("user")) or same(name, text_span("database")) \
+        if same(name, text_span("options")) and options(w, c, value) != 0:
+            return -1
+    at = s.first_param                            # parameters by their names count more, wherever they stand
+    while startup_next_param(buf_bytes(&l.startup), &s, &at, &name, &value):
+        if same(name, text_span("user")) or same(name, text_span("database")) or same(name, text_span("options")) \
                 or same(name, text_span("replication")) or (name.len > 5 and memcmp(name.at, b"_pq_.", 5) == 0):
             continue
         if c.replication != REPLICATION_NONE and same(name, text_span("options")):
             continue                              # its server gets them as they are
         if ignored(w.plane, name) and not setting_tracked(name, &canonical):
             continue
-        if same(name, text_span("options")):
-            if options(w, c, value) != 0:
-                return -1
-        elif choose(w, c, name, value, "unsupported startup parameter: ") != 0:
+        if choose(w, c, name, value, "unsupported startup parameter: ") != 0:
             return -1
     c.start = block_ref(w.plane.settings, c.settings)
     return 0

@@ -20,7 +20,7 @@ from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, POOL_GRANTED, pool_release,
                                     pool_take_idle, pool_unlink)
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, SV_TESTED
-from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_get, block_unref, block_with,
+from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_unref, block_with,
                                            setting_tracked)
 from pgpool_core.statements.owed cimport ANSWER_AS_PARSE, ANSWER_BROKEN, ANSWER_SWALLOW
 from pgpool_core.sync.atomic cimport (pgpool_cas_ptr, pgpool_load32, pgpool_load8, pgpool_load_ptr, pgpool_store8,
@@ -247,10 +247,9 @@ cdef void parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body
                     bint swallow) noexcept nogil:
     """ParameterStatus: the server stands differently now, and so does the client whose doing it was.
 
-    In the answer to our own replay the client is told only what differs from what it was told before: PostgreSQL's
-    spelling of the value it asked for.
+    Behind our own replay the client is told what differs from what it was told before (settings_tell).
     """
-    cdef Span name, value, canonical, old
+    cdef Span name, value, canonical
     cdef const uint8_t *end = <const uint8_t *>memchr(body, 0, n)
     cdef Block *fresh
     if end == NULL or end + 1 >= body + n or body[n - 1] != 0:
@@ -267,12 +266,7 @@ cdef void parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body
     pgpool_store8(&fresh.verified, 1)
     block_unref(w.plane.settings, s.settings)
     s.settings = fresh
-    if c == NULL:
-        return
-    if swallow:
-        if s.chore == CHORE_SETTINGS and not (block_get(c.settings, canonical, &old) and old.len == value.len
-                                              and memcmp(old.at, value.at, value.len) == 0):
-            conn_send(w, &c.conn, body - HEADER_LEN, n + HEADER_LEN)
+    if c == NULL or swallow:
         return
     if block_with(w.plane.settings, c.settings, canonical, value, &fresh) == SETTINGS_OK:
         if pgpool_load8(&c.settings.verified):
