@@ -1,0 +1,45 @@
+"""What the oracles have found, in its shortest form; each is played on PostgreSQL too."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from pgpool_core.testing import ScriptedPeer, connect_peer, frontend
+from tests.oracle.conftest import Places
+from tests.oracle.stage import Address
+from tests.peers import letters, values
+
+DIRECT = pytest.mark.parametrize("side", [0, 1], ids=["direct", "pooler"])
+
+
+async def came(address: Address, **parameters: str) -> ScriptedPeer:
+    peer = await connect_peer((address.host, address.port))
+    await peer.log_in("app", address.database, **parameters)
+    return peer
+
+
+@DIRECT
+async def test_a_parameter_by_its_name_counts_more_than_options(places: Places, side: int) -> None:
+    async with await came(places(1)[side], search_path="s1", options="-c search_path=public") as one:
+        assert values(await one.query("show search_path")) == [[b"s1"]]
+
+
+@DIRECT
+async def test_a_client_is_told_how_postgresql_spells_its_parameter(places: Places, side: int) -> None:
+    async with await came(places(1)[side], client_encoding="utf-8") as one:
+        for message in await one.query("show client_encoding"):
+            if message.type == b"S":
+                name, value = message.body.decode().split("\0")[:2]
+                one.parameters[name] = value
+        assert one.parameters["client_encoding"] == "UTF8"
+
+
+@DIRECT
+async def test_a_late_copy_data_that_comes_in_pieces(places: Places, side: int) -> None:
+    data = frontend.execute() + frontend.copy_data(b"101\tx\n") + frontend.copy_data(b"102\ty\n") + frontend.sync()
+    async with await came(places(1)[side]) as one:
+        for at in range(len(data)):
+            await one.send(data[at : at + 1])
+            await trio.lowlevel.checkpoint()
+        assert letters(await one.until("Z")) == "EZ"
