@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t
 
-from pgpool_core.engine.align cimport settings_aligned, settings_tell
+from pgpool_core.engine.align cimport settings_align, settings_aligned, settings_tell
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client cimport client_go_on

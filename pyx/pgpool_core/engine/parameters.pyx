@@ -27,7 +27,8 @@ cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogi
     pthread_mutex_unlock(&c.pool.lock)
     at = s.first_param
     while startup_next_param(buf_bytes(&l.startup), &s, &at, &name, &value):
-        if same(name, text_span("options")) and options(w, c, value) != 0:
+        if same(name, text_span("options")) and c.replication == REPLICATION_NONE and not ignored(w.plane, name) \
+                and options(w, c, value) != 0:
             return -1
     at = s.first_param                            # parameters by their names count more, wherever they stand
     while startup_next_param(buf_bytes(&l.startup), &s, &at, &name, &value):
