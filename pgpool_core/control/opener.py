@@ -160,7 +160,8 @@ class Opener:
         record.retry_us = self._now_us() + microseconds(pause_s)
         self._log(record, error, pause_s, again=again)
         if isinstance(error, ServerLoginRefused) and error.cannot_connect_now:
-            self._engine.fail_pool(record.id, b"", b"", record.retry_us)  # clients stay queued, each up to its own limit
+            # Nobody is told: clients stay queued, each up to its own limit.
+            self._engine.fail_pool(record.id, b"", b"", record.retry_us)
             return
         if isinstance(error, ServerLoginRefused):
             text, sqlstate, first = error.message, error.sqlstate, error.raw or error_response(error)
