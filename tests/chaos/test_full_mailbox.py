@@ -66,6 +66,9 @@ def open_pool(engine: Any) -> int:
         reset_query=b"",
         reset_always=False,
         check_query=b"select 1",
+        session_state=0,
+        max_prepared_statements=0,
+        max_pinned=0,
         prewarm=True,
     )
     engine.add_route(b"app", b"app", pool)
@@ -95,7 +98,8 @@ def adopt(engine: Any) -> tuple[int, socket.socket]:
 def read_until(sock: socket.socket, end: bytes) -> bytes:
     came = b""
     while not came.endswith(end):
-        assert (more := sock.recv(4096)), came
+        more = sock.recv(4096)
+        assert more, came
         came += more
     return came
 

@@ -116,7 +116,7 @@ def test_an_idle_server_that_is_to_be_closed_is_given_to_nobody(check_delay_us: 
     pool.room.close_needed(c)
     client = pool.room.add_client()
     answers = [pool.room.request(pool.pool, client, 0, NOW_US + 10) for _ in range(3)]
-    closed, (verdict, server, before) = dict((s, (v, w)) for v, s, w in answers[:2]), answers[2]
+    closed, (verdict, server, before) = {s: (v, w) for v, s, w in answers[:2]}, answers[2]
     assert closed == {b: (CLOSE, 0), c: (CLOSE, 1)}, "each by the worker in whose poll set it is"
     assert (verdict, server, before) == (CHECK if check_delay_us == 0 else GOT, a, 1)
     assert [pool.room.dump_server(s)["state"] for s in (b, c)] == ["closing", "closing"]

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strlen
 
-from pgpool_core.engine.align cimport settings_align
+from pgpool_core.engine.align cimport server_stands, settings_align
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.client_end cimport client_fatal
@@ -362,8 +362,7 @@ cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept n
             return False
     pgpool_store8(&now.verified, 1)
     pgpool_store8(&own.verified, 1)
-    block_unref(w.plane.settings, s.settings)
-    s.settings = block_ref(w.plane.settings, now)
+    server_stands(w, s, block_ref(w.plane.settings, now))
     block_unref(w.plane.settings, c.settings)
     c.settings = own
     return True
@@ -394,8 +393,7 @@ cdef void ledger_cleaned(Worker *w, ServerConn *s) noexcept nogil:
     if part == NULL:
         pgpool_store8(&s.seat.close_needed, 1)
         return
-    block_unref(w.plane.settings, s.settings)
-    s.settings = part
+    server_stands(w, s, part)
 
 
 cdef void ledger_free(ServerConn *s) noexcept nogil:

@@ -126,7 +126,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             s.expect.copying = 0
             s.error_last = 1
             if s.expect.silent:                   # has it read that Sync in the copy, or will it answer it? Nobody can know
-                s.seat.close_needed = 1
+                pgpool_store8(&s.seat.close_needed, 1)
             if c != NULL:
                 c.unnamed_fresh = 0               # not parsed, or skipped
             if not swallow and s.owed.len and scan_whole(&f, n, pos):

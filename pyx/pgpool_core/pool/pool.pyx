@@ -160,7 +160,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
         servers_remove(&pool.idle[server.worker], server)
         owner_before[0] = server.worker
         out[0] = server
-        if server.close_needed:
+        if pgpool_load8(&server.close_needed):
             server_move(server, SV_CLOSING, now_us)
             unlock(pool)
             return POOL_CLOSE
@@ -171,7 +171,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     if server != NULL:
         servers_remove(&pool.used, server)
         owner_before[0] = server.worker
-        if server.close_needed:
+        if pgpool_load8(&server.close_needed):
             server_move(server, SV_CLOSING, now_us)
             out[0] = server
             unlock(pool)
