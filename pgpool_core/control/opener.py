@@ -160,7 +160,8 @@ class Opener:
         record.retry_us = self._now_us() + microseconds(pause_s)
         self._log(record, error, pause_s, again=again)
         if isinstance(error, ServerLoginRefused) and error.cannot_connect_now:
-            self._engine.fail_pool(record.id, b"", record.retry_us)  # clients stay queued, each up to its own limit
+            # Nobody is told: clients stay queued, each up to its own limit.
+            self._engine.fail_pool(record.id, b"", b"", record.retry_us)
             return
         if isinstance(error, ServerLoginRefused):
             text, sqlstate, first = error.message, error.sqlstate, error.raw or error_response(error)
@@ -169,8 +170,8 @@ class Opener:
         else:
             text, sqlstate, first = "internal error", "XX000", error_response(error)
         cached = f"server login has been failing, cached error: {text} (server_login_retry)"
-        self._engine.fail_pool(record.id, first, record.retry_us)  # those who wait now hear the server itself
-        self._engine.fail_pool(record.id, error_response({"C": sqlstate, "M": cached}), record.retry_us)
+        # Those who wait now hear the server itself, those who come later that it is what was heard then.
+        self._engine.fail_pool(record.id, first, error_response({"C": sqlstate, "M": cached}), record.retry_us)
 
     def _pause_s(self, failures: int, error: Exception) -> float:
         longest_s = self._pools.config.server_login_retry

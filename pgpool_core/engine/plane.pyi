@@ -103,11 +103,11 @@ class Engine:
     def abandon_server(self, server: int, error: bytes = b"") -> None:
         """Give the slot back. The client that the server was for alone is sent `error`; with b"" it goes on waiting."""
     def set_welcome(self, pool: int, parameters: Sequence[tuple[bytes, bytes]]) -> None: ...
-    def fail_pool(self, pool: int, error: bytes, until_us: int) -> None:
+    def fail_pool(self, pool: int, first: bytes, error: bytes, until_us: int) -> None:
         """No server can be had: plan() opens none for the pool before `until_us`.
 
-        Where the pool has no server left, its waiting clients are sent `error` (a whole ErrorResponse) and closed, and so are clients
-        that come before `until_us`. With b"" nobody is told: clients stay in the queue.
+        Where the pool has no server left, its waiting clients are sent `first` (a whole ErrorResponse) and closed, clients that come
+        before `until_us` are sent `error`. With b"" nobody is told: clients stay in the queue.
         """
     def cancel_done(self, server: int) -> None: ...
     def sweep(self, now_us: int) -> None: ...

@@ -69,6 +69,27 @@ def test_psql_reads_help_and_many_commands_at_once(place: PoolerProcess, postgre
     assert "cl_active" in done.stdout
 
 
+def test_servers_have_the_name_of_the_application_that_used_them(place: PoolerProcess) -> None:
+    with Console(place) as console:
+        names = {row["database"]: row["application_name"] for row in console.rows("SHOW SERVERS")}
+    assert names == {"app": "reader", "other": ""}
+
+
+def test_a_server_is_shown_until_postgresql_has_closed_it(pooler: PoolerFactory, own_postgres: PostgresServer) -> None:
+    process = pooler(server=own_postgres, server_idle_timeout=1)
+    with psycopg.connect(process.url("app", "app"), autocommit=True) as client, Console(process) as console:
+        row = client.execute("select pg_backend_pid()").fetchone()
+        assert row
+        own_postgres.pause()
+        try:
+            until(lambda: [r["state"] for r in console.rows("SHOW SERVERS")] == ["closing"])
+            assert [r["remote_pid"] for r in console.rows("SHOW SERVERS")] == list(row)
+            assert {r["name"]: r["current_connections"] for r in console.rows("SHOW DATABASES")}["app"] == 1
+        finally:
+            own_postgres.resume()
+        until(lambda: console.rows("SHOW SERVERS") == [])
+
+
 @pytest.mark.parametrize("what", SHOWS)
 def test_psycopg_reads_every_show(place: PoolerProcess, what: str) -> None:
     with Console(place) as console:

@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from pgpool_core.testing import Message, frontend
-from tests.conftest import Target
+from pgpool_core.testing import Message, PostgresServer, frontend
+from tests.conftest import PoolerFactory, Target
 from tests.peers import letters, logged_in, values
 
 INT8, TEXT = 20, 25  # oids of pg_type
@@ -151,6 +151,24 @@ async def test_a_simple_query_may_follow_without_sync(target: Target) -> None:
         answer = await peer.until("Z")
         assert letters(answer) == "12DCTDCZ"
         assert values(await peer.query("select 3")) == [[b"3"]]
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["and leaves", "and goes on"])
+async def test_a_query_within_an_unfinished_group_does_no_harm_to_whoever_comes_next(
+    pooler: PoolerFactory, postgres: PostgresServer, leaves: bool
+) -> None:
+    """PostgreSQL 18 says XX000 to whatever follows Parse, Bind, Execute, Query, Sync: it gets no further client."""
+    place = pooler(auth_type="trust", default_pool_size=1)
+    async with logged_in(place, "trusted") as peer:
+        await peer.send(frontend.parse("select 1"), frontend.bind(), frontend.execute())
+        [[pid]] = values(await peer.query("select pg_backend_pid()"))[1:]
+        if not leaves:
+            await peer.send(frontend.sync())
+            await peer.until("Z")
+            assert values(await peer.query("select 1")) == [[b"1"]]
+    async with logged_in(place, "trusted") as peer:
+        [[another]] = values(await peer.query("select pg_backend_pid()"))
+        assert (another == pid) == (postgres.binaries.major < 18)
 
 
 async def test_an_empty_flush_holds_nothing_up(target: Target) -> None:

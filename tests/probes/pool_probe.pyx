@@ -11,7 +11,7 @@ from pgpool_core.pool.client cimport WAIT_GRANTED, WAIT_NONE, Client
 from pgpool_core.pool.dedicated cimport dedicated_ask, dedicated_leave, dedicated_link, dedicated_part
 from pgpool_core.pool.plan cimport PLAN_EVICT, PLAN_OPEN, plan_gone, plan_next, sweep_pool
 from pgpool_core.pool.pool cimport (
-    POOL_CHECK, POOL_GOT, POOL_GRANTED, Pool, PoolSet, pool_leave_queue, pool_move, pool_next_check, pool_pop_waiter,
+    POOL_CHECK, POOL_CLOSE, POOL_GOT, POOL_GRANTED, Pool, PoolSet, pool_leave_queue, pool_move, pool_next_check, pool_pop_waiter,
     pool_release, pool_request, pool_take_idle, pool_unlink, pool_unlist_one, poolset_add_group, poolset_add_pool,
     poolset_free, poolset_new,
 )
@@ -122,7 +122,7 @@ cdef class Set:
         cdef Server *server = NULL
         cdef uint32_t before = 0
         cdef int verdict = pool_request(self.pool(pool), self.client(number), worker, now_us, &server, &before)
-        if verdict == POOL_GOT or verdict == POOL_CHECK:
+        if verdict == POOL_GOT or verdict == POOL_CHECK or verdict == POOL_CLOSE:
             return verdict, self.number_of(server), before
         return verdict, None, None
 

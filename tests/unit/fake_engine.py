@@ -167,11 +167,11 @@ class FakeEngine:
     def set_welcome(self, pool: int, parameters: Sequence[tuple[bytes, bytes]]) -> None:
         self.pool_list[pool].welcome = parameters
 
-    def fail_pool(self, pool: int, error: bytes, until_us: int) -> None:
+    def fail_pool(self, pool: int, first: bytes, error: bytes, until_us: int) -> None:
         record = self.pool_list[pool]
         record.until_us = until_us
-        if error:
-            record.waiting_told.append(error)
+        if first:
+            record.waiting_told.append(first)
             record.new_told = error
 
     def cancel_done(self, server: int) -> None:

@@ -123,9 +123,19 @@ class PoolRoom(RuleBasedStateMachine):
         pool = pool_pick % len(self.settings)
         client = self.free.pop() if self.free else self.room.add_client()
         self.worker_of[client] = worker
-        due = self.expected_idle(pool, worker)
-        used = self.room.dump_pool(pool)["used"]
-        verdict, server, before = self.room.request(pool, client, worker, self.now_us)
+        while True:
+            due = self.expected_idle(pool, worker)
+            used = self.room.dump_pool(pool)["used"]
+            verdict, server, before = self.room.request(pool, client, worker, self.now_us)
+            if verdict != CLOSE:
+                break
+            assert server == (due if due is not None else used[-1])
+            assert self.room.dump_server(server) | {"close_needed": True, "state": "closing", "worker": before} == (
+                self.room.dump_server(server)
+            )
+            assert self.room.dump_client(client) == {"waiting": WAIT_NONE, "server": None}
+        if server is not None:
+            assert not self.room.dump_server(server)["close_needed"]
         if pool in self.closed:
             assert verdict == CLOSED
             self.free.append(client)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pgpool_core_probes import pool_probe
 from tests.unit.pool_states import (
     BEING_CANCELED,
@@ -15,6 +17,8 @@ from tests.unit.pool_states import (
     QUEUED,
     SECOND_US,
     TESTED,
+    WAIT_NONE,
+    WAIT_QUEUED,
 )
 
 NOW_US = 1000 * SECOND_US
@@ -110,6 +114,21 @@ def test_a_server_is_always_checked_where_the_delay_is_nothing() -> None:
     pool = OnePool(0, server_check_delay_us=0)
     assert pool.room.dump_server(pool.servers[0])["state"] == "used"
     assert pool.request()[1] == (CHECK, pool.servers[0], 0)
+
+
+@pytest.mark.parametrize("check_delay_us", [0, SECOND_US], ids=["to be checked", "ready"])
+def test_an_idle_server_that_is_to_be_closed_is_given_to_nobody(check_delay_us: int) -> None:
+    pool = OnePool(1, 0, 1, server_check_delay_us=check_delay_us)
+    a, b, c = pool.servers
+    pool.room.close_needed(b)
+    pool.room.close_needed(c)
+    client = pool.room.add_client()
+    answers = [pool.room.request(pool.pool, client, 0, NOW_US + 10) for _ in range(3)]
+    closed, (verdict, server, before) = {s: (v, w) for v, s, w in answers[:2]}, answers[2]
+    assert closed == {b: (CLOSE, 0), c: (CLOSE, 1)}, "each by the worker in whose poll set it is"
+    assert (verdict, server, before) == (CHECK if check_delay_us == 0 else GOT, a, 1)
+    assert [pool.room.dump_server(s)["state"] for s in (b, c)] == ["closing", "closing"]
+    assert pool.room.dump_client(client)["waiting"] == (WAIT_QUEUED if check_delay_us == 0 else WAIT_NONE)
 
 
 def test_a_closed_pool_takes_no_clients_and_keeps_no_servers() -> None:

@@ -140,7 +140,7 @@ async def test_those_who_wait_hear_the_server_and_later_ones_the_cached_error(
     async with running(folder, failing(error), server_login_retry=15.0) as it:
         it.engine.want(0, 1)
         await wait_all_tasks_blocked()
-        first, cached = it.engine.pool_list[0].waiting_told
+        [first], cached = it.engine.pool_list[0].waiting_told, it.engine.pool_list[0].new_told
         assert first == error.raw
         assert sql_error(cached).sqlstate == "28P01"
         assert sql_error(cached).message == (

@@ -1,9 +1,10 @@
-"""Making a server stand as its client wants it."""
+"""How a server stands, and making it stand as its client wants it."""
 
 from pgpool_core.engine.records cimport ClientConn, ServerConn, Worker
 from pgpool_core.session.settings cimport Block
 
 
+cdef void server_stands(Worker *w, ServerConn *s, Block *settings) noexcept nogil
 cdef void settings_aligned(Worker *w, ServerConn *s) noexcept nogil
 cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
 cdef void settings_tell(Worker *w, ClientConn *c, const Block *now) noexcept nogil

@@ -13,6 +13,7 @@ from pgpool_core.session.replay cimport REPLAY_OK, replay_bound, replay_write
 from pgpool_core.session.settings cimport (Block, block_entry, block_get, block_ref, block_unref, put_setting,
                                            setting_tracked)
 from pgpool_core.sync.atomic cimport pgpool_load8, pgpool_store8
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport store_be32
 from pgpool_core.wire.build cimport build_parameter
 from pgpool_core.wire.codes cimport FE_QUERY
@@ -22,6 +23,16 @@ from pgpool_core.wire.span cimport Span, same
 
 
 cdef const char *FORGET = "DISCARD SEQUENCES;"
+
+
+cdef void server_stands(Worker *w, ServerConn *s, Block *settings) noexcept nogil:
+    """The server has `settings` (moved) now. Under the pool's lock: SHOW SERVERS looks into them there."""
+    cdef Block *before
+    pthread_mutex_lock(&s.pool.pool.lock)
+    before = s.settings
+    s.settings = settings
+    pthread_mutex_unlock(&s.pool.pool.lock)
+    block_unref(w.plane.settings, before)
 
 
 cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
@@ -78,8 +89,7 @@ cdef void settings_aligned(Worker *w, ServerConn *s) noexcept nogil:
         if setting_tracked(name, &canonical) and not put_setting(w.plane.settings, &now, canonical, value):
             pgpool_store8(&s.seat.close_needed, 1)               # we no longer know how it stands
     pgpool_store8(&now.verified, 1)
-    block_unref(w.plane.settings, s.settings)
-    s.settings = now
+    server_stands(w, s, now)
 
 
 cdef void settings_tell(Worker *w, ClientConn *c, const Block *now) noexcept nogil:

@@ -20,13 +20,14 @@ from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.ledger cimport ledger_refusal, ledger_text, ledger_unseen, ledger_watches
 from pgpool_core.engine.login cimport login_bytes
 from pgpool_core.engine.named cimport DEALLOCATES, NAMED_GO_ON, named_deallocates, named_message, named_tracked
+from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport server_free
 from pgpool_core.engine.slots cimport slot_release
 from pgpool_core.engine.sys cimport SHUT_WR, shutdown
 from pgpool_core.engine.timers cimport TIMER_NONE, TIMER_QUERY_WAIT, TIMER_STALL, timer_clear, timer_set
 from pgpool_core.pool.client cimport WAIT_NONE, Client
-from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSED, POOL_GOT, Pool, pool_request
+from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSE, POOL_CLOSED, POOL_GOT, Pool, pool_request
 from pgpool_core.pool.server cimport Server
 from pgpool_core.session.sqlscan cimport PROVED_DEALLOCATE
 from pgpool_core.statements.text cimport MAX_TEXT_LEN
@@ -182,6 +183,10 @@ cdef int request(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     c.request_us = w.now_us
     c.seat.mark = c.settings
     verdict = pool_request(pool, &c.seat, w.index, w.now_us, &seat, &before)
+    while verdict == POOL_CLOSE:
+        note(w.plane, <ServerConn *>seat.owner, SERVER_CLOSE)
+        seat = NULL
+        verdict = pool_request(pool, &c.seat, w.index, w.now_us, &seat, &before)
     if verdict == POOL_CLOSED:
         client_fatal(w, c, "57P01", "database removed")
         return 1
@@ -223,7 +228,7 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     count_add(&k.wait_us, waited_us)
     hist_add(&k.wait, waited_us)
     pgpool_store64(&s.request_us, w.now_us)
-    s.was_reset = s.error_last = s.canceling = 0
+    s.was_reset = s.error_last = s.canceling = s.query_in_group = 0
     s.xact_start_us = 0
     s.foreign = s.last_client != c.id
     s.last_client = c.id
@@ -315,6 +320,7 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         if f.type == FE_QUERY or f.type == FE_FUNCTION_CALL:
             query_begins(w, s, k)
             c.unnamed_fresh = 0                   # a simple Query ends the unnamed statement
+            s.query_in_group |= s.open_group
             pushed = ask(s, EXPECT_QUERY)
         elif f.type == FE_SYNC:
             query_begins(w, s, k)
@@ -394,9 +400,9 @@ cdef void client_granted(Worker *w, Client *seat) noexcept nogil:
         return
     if server == NULL:
         pthread_mutex_lock(&c.pool.lock)
-        n = c.pool.error.len if c.pool.error.len <= SCRATCH_SIZE else 0
+        n = c.pool.first_error.len if c.pool.first_error.len <= SCRATCH_SIZE else 0
         if n:
-            memcpy(w.scratch, buf_bytes(&c.pool.error), n)
+            memcpy(w.scratch, buf_bytes(&c.pool.first_error), n)
         pthread_mutex_unlock(&c.pool.lock)
         if n == 0:
             n = build_error(w.scratch, SCRATCH_SIZE, "FATAL", "08006", "server connection failed", NULL)

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strlen
 
-from pgpool_core.engine.align cimport settings_align, settings_tell
+from pgpool_core.engine.align cimport server_stands, settings_align, settings_tell
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.client_end cimport client_fatal
@@ -154,11 +154,9 @@ cdef bint remembered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     after = outcome_find(w.outcomes, s.settings, s.said, s.said_len)
     if after == NULL:
         return False
-    block_ref(w.plane.settings, after)
-    block_ref(w.plane.settings, after)
-    block_unref(w.plane.settings, s.settings)
+    server_stands(w, s, block_ref(w.plane.settings, after))
     block_unref(w.plane.settings, c.settings)
-    s.settings = c.settings = after
+    c.settings = block_ref(w.plane.settings, after)
     s.suspect = s.sayings = 0
     s.cause = 0
     if s.named != NULL:
@@ -465,8 +463,7 @@ cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept n
     pgpool_store8(&now.verified, 1)
     pgpool_store8(&own.verified, 1)
     settings_tell(w, c, own)
-    block_unref(w.plane.settings, s.settings)
-    s.settings = block_ref(w.plane.settings, now)
+    server_stands(w, s, block_ref(w.plane.settings, now))
     if own != c.settings:
         count_add(&counters_of(w, c.pool).settings_kept, 1)
     block_unref(w.plane.settings, c.settings)
@@ -501,8 +498,7 @@ cdef void ledger_cleaned(Worker *w, ServerConn *s) noexcept nogil:
     if part == NULL:
         pgpool_store8(&s.seat.close_needed, 1)
         return
-    block_unref(w.plane.settings, s.settings)
-    s.settings = part
+    server_stands(w, s, part)
 
 
 cdef void ledger_free(ServerConn *s) noexcept nogil:

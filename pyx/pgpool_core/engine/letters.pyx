@@ -12,6 +12,7 @@ from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CONSOLE, MAIL_LEAK, M
 from pgpool_core.engine.parameters cimport ignored
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport CancelTarget, ClientRow, fill_cancel_target
+from pgpool_core.engine.slots cimport CHUNK_SLOTS, handle_of, slot_at, slot_live
 from pgpool_core.engine.sys cimport pgpool_peer, pgpool_print_peer, read
 from pgpool_core.session.probe cimport (FOUND_CURSOR, FOUND_LISTEN, FOUND_LOCK, FOUND_NAMED, FOUND_PREPARED, FOUND_PROTOCOL,
                                         FOUND_SETTING, FOUND_TEMPORARY)
@@ -96,6 +97,29 @@ cdef list server_parameters(Plane *plane, Buf *startup):
     return found
 
 
+cdef tuple cancel_letter(Plane *plane, uint64_t server):
+    """None when the server has gone."""
+    cdef CancelTarget target
+    if not fill_cancel_target(plane, server, &target):
+        return None
+    return ("cancel", server, target.pool, target.backend_pid, target.backend_key[:target.key_len], <bytes>target.host,
+            target.port)
+
+
+cdef list missed_cancels(Plane *plane):
+    """Letters for the cancel requests that found the ring full."""
+    cdef uint32_t slot
+    cdef ServerConn *s
+    cdef list letters = []
+    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+        s = <ServerConn *>slot_at(&plane.servers, slot)
+        if slot_live(&s.conn.head) and pgpool_swap32(&s.cancel_missed, 0):
+            letter = cancel_letter(plane, handle_of(&s.conn.head, KIND_SERVER))
+            if letter is not None:
+                letters.append(letter)
+    return letters
+
+
 cdef tuple log_letter(LogRecord *line):
     cdef str database, where
     cdef str user = line.user.decode("utf-8", "replace") or "(nouser)"
@@ -167,16 +191,12 @@ cdef list client_rows(ClientRow *rows, uint32_t n):
 
 
 cdef object letter_of(Plane *plane, Mail *mail):
-    cdef CancelTarget target
     if mail.kind == MAIL_POLICY:
         return policy_letter(mail)
     if mail.kind == MAIL_CONSOLE:
         return ("console", mail.client, (<char *>mail.data)[:mail.len].rstrip(b"\0"), bool(mail.a))
     if mail.kind == MAIL_CANCEL:
-        if not fill_cancel_target(plane, mail.server, &target):
-            return None
-        return ("cancel", mail.server, target.pool, target.backend_pid, target.backend_key[:target.key_len],
-                <bytes>target.host, target.port)
+        return cancel_letter(plane, mail.server)
     if mail.kind == MAIL_SERVER_CLOSED:
         return ("server_closed", mail.server, mail.a, (<bytes>(<const char *>mail.client)).decode(), mail.b)
     if mail.kind == MAIL_LOG:
@@ -200,4 +220,6 @@ cdef list take_letters(Plane *plane):
         free(mail.data)
         if letter is not None:
             letters.append(letter)
+    if pgpool_swap32(&plane.cancels_missed, 0):
+        letters += missed_cancels(plane)
     return letters

@@ -122,4 +122,5 @@ cdef void free_record(PoolRecord *record) noexcept nogil:
     buf_free(&record.check_query)
     buf_free(&record.welcome)
     buf_free(&record.error)
+    buf_free(&record.first_error)
     free(record)

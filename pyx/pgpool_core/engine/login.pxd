@@ -7,5 +7,5 @@ from pgpool_core.engine.records cimport ClientConn, Worker
 
 cdef int login_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil
 cdef void login_verdict(Worker *w, ClientConn *c, uint8_t verdict, uint8_t *error, size_t n) noexcept nogil
-cdef void login_welcome(Worker *w, ClientConn *c) noexcept nogil
+cdef void login_welcome(Worker *w, ClientConn *c, bint waited) noexcept nogil
 cdef void login_end(Worker *w, ClientConn *c) noexcept nogil

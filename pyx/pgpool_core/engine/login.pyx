@@ -279,23 +279,24 @@ cdef void passed(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     pthread_mutex_lock(&pool.pool.lock)
     pool.pool.logins_waiting += 1
     pthread_mutex_unlock(&pool.pool.lock)
-    login_welcome(w, c)                           # it may have come, or failed, in between
+    login_welcome(w, c, False)                    # it may have come, or failed, in between
     if c.state == CL_LOGIN and pgpool_swap32(&pool.pool.want, 1) == 0:
         plane_want(w.plane)
 
 
-cdef void login_welcome(Worker *w, ClientConn *c) noexcept nogil:
-    """The pool's greeting may be there, or opening its first server has failed."""
+cdef void login_welcome(Worker *w, ClientConn *c, bint waited) noexcept nogil:
+    """The pool's greeting may be there, or opening its first server has failed; who has waited hears the server itself."""
     cdef PoolRecord *pool = c.pool
+    cdef Buf *error = &pool.first_error if waited else &pool.error
     cdef size_t n = 0
     cdef bint known
     if c.login == NULL or c.login.phase != LG_WELCOME or c.state != CL_LOGIN:
         return
     pthread_mutex_lock(&pool.lock)
     known = pool.welcome.len != 0
-    if not known and pool.error.len and pool.error.len <= SCRATCH_SIZE and pool.error_until_us > w.now_us:
-        n = pool.error.len
-        memcpy(w.scratch, buf_bytes(&pool.error), n)
+    if not known and error.len and error.len <= SCRATCH_SIZE and pool.error_until_us > w.now_us:
+        n = error.len
+        memcpy(w.scratch, buf_bytes(error), n)
     pthread_mutex_unlock(&pool.lock)
     if known:
         greet(w, c, c.login)

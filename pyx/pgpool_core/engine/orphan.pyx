@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.chore cimport server_settle
-from pgpool_core.engine.conn cimport conn_again, conn_send, plane_post
+from pgpool_core.engine.conn cimport conn_again, conn_send, plane_post, plane_wake
 from pgpool_core.engine.dedicated cimport dedicated_end
 from pgpool_core.engine.leak cimport leak_released
 from pgpool_core.engine.ledger cimport ledger_part
@@ -18,7 +18,7 @@ from pgpool_core.engine.slots cimport handle_of
 from pgpool_core.engine.timers cimport TIMER_DRAIN, TIMER_NONE, timer_set
 from pgpool_core.pool.pool cimport pool_unlink
 from pgpool_core.pool.server cimport SV_BEING_CANCELED
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_swap32
 from pgpool_core.wire.build cimport build_copy_fail, build_empty
 from pgpool_core.wire.codes cimport FE_SYNC
 from pgpool_core.wire.expect cimport EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends, expect_head
@@ -87,7 +87,10 @@ cdef void server_drains(Worker *w, ServerConn *s) noexcept nogil:
 
 
 cdef void server_ask_cancel(Worker *w, ServerConn *s) noexcept nogil:
-    """Have control carry a cancel request to `s`, which goes to nobody else until that is done."""
+    """Have control carry a cancel request to `s`, which goes to nobody else until that is done.
+
+    Where control's ring is full, a mark in the record stands for the letter: control looks for it when the ring is empty.
+    """
     cdef Mail mail
     mail.kind = MAIL_CANCEL
     mail.client = 0
@@ -96,8 +99,12 @@ cdef void server_ask_cancel(Worker *w, ServerConn *s) noexcept nogil:
     mail.b = mail.len = 0
     mail.data = NULL
     pgpool_add32(&s.cancels, 1)
-    if not plane_post(w, &mail):
-        pgpool_add32(&s.cancels, -1)
+    if plane_post(w, &mail):
+        return
+    if pgpool_swap32(&s.cancel_missed, 1) != 0:
+        pgpool_add32(&s.cancels, -1)              # one is waiting already, and does for both
+    pgpool_store32(&w.plane.cancels_missed, 1)
+    plane_wake(w.plane)
 
 
 cdef void server_cancel_done(Worker *w, ServerConn *s) noexcept nogil:

@@ -259,9 +259,10 @@ cdef class Engine:
         """What clients are told at login; those that waited for it are greeted."""
         pool_welcome(self.plane, pool, parameters)
 
-    def fail_pool(self, uint32_t pool, bytes error, uint64_t until_us):
-        """Open nothing for `pool` before `until_us`; where it has no server, `error` goes to those who wait or come."""
-        pool_fail(self.plane, pool, error, until_us)
+    def fail_pool(self, uint32_t pool, bytes first, bytes error, uint64_t until_us):
+        """Open nothing for `pool` before `until_us`; where it has no server, `first` goes to those who wait, `error` to those
+        who come."""
+        pool_fail(self.plane, pool, first, error, until_us)
 
     def close_pool(self, uint32_t pool, bytes error):
         """End a pool: its clients are sent `error`, its servers are closed."""

@@ -81,6 +81,7 @@ cdef int pool_welcome(Plane *plane, uint32_t pool, parameters) except -1:
     old = record.defaults
     record.defaults = defaults
     buf_free(&record.error)
+    buf_free(&record.first_error)
     pgpool_store64(&record.error_until_us, 0)
     pthread_mutex_unlock(&record.lock)
     block_unref(plane.settings, old)
@@ -88,7 +89,7 @@ cdef int pool_welcome(Plane *plane, uint32_t pool, parameters) except -1:
     return 0
 
 
-cdef int pool_fail(Plane *plane, uint32_t pool, bytes error, uint64_t until_us) except -1:
+cdef int pool_fail(Plane *plane, uint32_t pool, bytes first, bytes error, uint64_t until_us) except -1:
     cdef PoolRecord *record = record_of(plane, pool)
     cdef Client *seat
     cdef bint none
@@ -97,10 +98,11 @@ cdef int pool_fail(Plane *plane, uint32_t pool, bytes error, uint64_t until_us) 
     pthread_mutex_unlock(&record.pool.lock)
     none = not has_servers(plane, record.pool)
     pthread_mutex_lock(&record.lock)
+    set_text(&record.first_error, first)
     set_text(&record.error, error)
     pgpool_store64(&record.error_until_us, until_us)
     pthread_mutex_unlock(&record.lock)
-    if not none or not error:
+    if not none or not first:
         return 0
     while True:
         seat = pool_pop_waiter(record.pool)

@@ -136,7 +136,8 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     Buf check_query
     Buf welcome                   # name, zero, value, zero ...: what clients are told at login
     Block *defaults               # the tracked ones among them
-    Buf error                     # ErrorResponse for clients while no server can be had
+    Buf error                     # ErrorResponse for clients that come while no server can be had
+    Buf first_error               # the same for those that waited when that was found out
     uint64_t error_until_us
     uint8_t reset_always
     uint8_t reset_is_discard      # the reset query is DISCARD ALL
@@ -217,6 +218,7 @@ cdef struct ServerConn:
     ServerConn *freed_next
     uint32_t notes                # SERVER_*, atomic; not 0: it is on a worker's stack of notes. Changes under server_lock
     uint32_t cancels              # cancel requests under way; atomic
+    uint32_t cancel_missed        # one of them did not fit into control's ring; atomic
     uint64_t id
     uint64_t adopted_us
     uint64_t xact_start_us
@@ -231,6 +233,8 @@ cdef struct ServerConn:
     uint8_t family_unix
     uint8_t tx_status             # of its last ReadyForQuery
     uint8_t open_group            # extended messages since the last Sync
+    uint8_t ending                # its worker takes it apart; written under the pool's lock
+    uint8_t query_in_group        # its client has sent a Query while there were
     uint8_t chore                 # CHORE_*
     uint8_t chore_failed
     uint8_t swallowing            # the rest of the current message is not the client's
@@ -337,6 +341,7 @@ cdef struct Plane:
     int control_fd
     uint32_t signalled            # atomic: control_fd has been written
     uint32_t want                 # atomic: some pool wants a server
+    uint32_t cancels_missed       # atomic: some server has `cancel_missed`
     uint64_t last_id
     uint32_t n_clients            # atomic: all that are not on the console
     Listener listeners[MAX_LISTENERS]

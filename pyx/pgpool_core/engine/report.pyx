@@ -29,7 +29,8 @@ cdef list server_rows(Plane *plane):
             "addr": "unix" if row.family_unix else row.host.decode("utf-8", "replace"), "port": row.port,
             "local_addr": address(&row.local), "local_port": row.local.port, "connect_us": row.adopted_us,
             "request_us": row.request_us, "link": row.link, "remote_pid": row.backend_pid,
-            "close_needed": bool(row.close_needed), "application_name": "", "worker": row.worker,
+            "close_needed": bool(row.close_needed), "worker": row.worker,
+            "application_name": row.application_name.decode("utf-8", "replace"),
             "replication": replication_word(row.replication),
         })
     return rows

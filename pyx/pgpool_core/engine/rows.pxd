@@ -48,6 +48,7 @@ cdef struct ServerRow:
     uint8_t replication           # REPLICATION_*
     pgpool_peer local
     char host[256]
+    char application_name[64]
 
 
 cdef struct CancelTarget:         # where a cancel request for a server goes, and its key

@@ -8,7 +8,7 @@ from pgpool_core.engine.slots cimport slot_live, slot_of
 from pgpool_core.engine.sys cimport pgpool_peer_of
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport Pool, elapsed_us, pool_first_us
-from pgpool_core.pool.server cimport SV_CLOSING, SV_FREE, SV_LOGIN, Server
+from pgpool_core.pool.server cimport SV_FREE, SV_LOGIN, Server
 from pgpool_core.session.settings cimport Block, block_get
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_load8, pgpool_load_ptr
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -56,7 +56,10 @@ cdef void copy_host(ServerConn *s, char *out) noexcept nogil:
 
 
 cdef bint fill_server_row(ServerConn *s, ServerRow *row) noexcept nogil:
-    """What SHOW SERVERS tells about `s`; False for one that is not open. Its worker frees nothing while it is."""
+    """What SHOW SERVERS tells about `s`, closing or not; False for one that is not open yet or any more.
+
+    Its worker changes settings under the pool's lock, and says under it that the server is ending before it frees anything.
+    """
     cdef PoolRecord *record = s.pool
     cdef Client *seat
     cdef bint found = False
@@ -65,7 +68,7 @@ cdef bint fill_server_row(ServerConn *s, ServerRow *row) noexcept nogil:
         return False
     pthread_mutex_lock(&record.pool.lock)
     if s.seat.pool == record.pool and s.seat.state != SV_FREE and s.seat.state != SV_LOGIN \
-            and s.seat.state != SV_CLOSING and s.conn.fd >= 0:
+            and not s.ending and s.conn.fd >= 0:
         found = True
         row.id = s.id
         row.pool = record.pool.id
@@ -84,6 +87,7 @@ cdef bint fill_server_row(ServerConn *s, ServerRow *row) noexcept nogil:
             row.link = (<ClientConn *>seat.owner).id
         pgpool_peer_of(s.conn.fd, &row.local, 1)
         copy_host(s, row.host)
+        application_name(s.settings, row.application_name)
     pthread_mutex_unlock(&record.pool.lock)
     return found
 

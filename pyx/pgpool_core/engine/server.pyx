@@ -5,6 +5,7 @@ from libc.string cimport memchr, memcmp
 
 from pgpool_core.engine.asked cimport answered, copy_begins
 from pgpool_core.engine.buf cimport buf_add
+from pgpool_core.engine.align cimport server_stands
 from pgpool_core.engine.chore cimport chore_done, server_settle
 from pgpool_core.engine.client cimport client_go_on, client_granted, client_released
 from pgpool_core.engine.client_end cimport client_end, client_fatal
@@ -92,6 +93,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 r = -1                            # nobody has asked for anything
                 break
             s.error_last = 0
+            if s.query_in_group and s.tx_status != TX_IDLE:
+                pgpool_store8(&s.seat.close_needed, 1)    # PostgreSQL 18: after the Sync, whatever comes next fails with XX000
             scan_past(&s.cur, &f, n, &pos)
             if kind == EXPECT_CHORE:
                 start = pos
@@ -125,6 +128,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         elif f.type == BE_ERROR:
             s.expect.copying = 0
             s.error_last = s.erred = 1
+            if s.expect.silent:                   # has it read that Sync in the copy, or will it answer it? Nobody can know
+                pgpool_store8(&s.seat.close_needed, 1)
             if c != NULL:
                 c.unnamed_fresh = 0               # not parsed, or skipped
             if not swallow and s.owed.len and scan_whole(&f, n, pos):
@@ -269,8 +274,7 @@ cdef void parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body
         pgpool_store8(&s.seat.close_needed, 1)    # we no longer know how it stands
         return
     pgpool_store8(&fresh.verified, 1)
-    block_unref(w.plane.settings, s.settings)
-    s.settings = fresh
+    server_stands(w, s, fresh)
     if c == NULL or swallow:
         return
     if block_with(w.plane.settings, c.settings, canonical, value, &fresh) == SETTINGS_OK:

@@ -19,6 +19,7 @@ from pgpool_core.pool.pool cimport Pool, pool_next_check, pool_unlink, pool_wait
 from pgpool_core.pool.server cimport SV_CLOSING, Server
 from pgpool_core.session.settings cimport block_unref
 from pgpool_core.sync.atomic cimport pgpool_load32
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.build cimport build_empty
 from pgpool_core.wire.codes cimport FE_TERMINATE
 from pgpool_core.wire.expect cimport expect_free
@@ -88,6 +89,9 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     mail.data = NULL
     mail.len = 0
     plane_post(w, &mail)
+    pthread_mutex_lock(&pool.lock)                # who looks at it under the lock sees all of it, or nothing
+    s.ending = 1
+    pthread_mutex_unlock(&pool.lock)
     conn_close(w, &s.conn)
     expect_free(&s.expect)
     block_unref(w.plane.settings, s.settings)

@@ -165,7 +165,7 @@ cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
             continue
         if mail.kind == MAIL_WELCOME:
             if c.pool != NULL and c.pool.pool.id == mail.a:
-                login_welcome(w, c)
+                login_welcome(w, c, True)
         elif mail.kind == MAIL_KICK:
             if c.id == mail.a and c.login != NULL and c.login.phase == LG_DEDICATED:
                 client_end(w, c, <uint8_t *>mail.data, mail.len, "server login failed")

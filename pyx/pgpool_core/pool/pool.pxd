@@ -19,7 +19,7 @@ cdef enum:
     POOL_CHECK = 3                # request: the client waits, and `out` must be checked by the caller (SV_TESTED)
     POOL_IDLE = 4                 # release: the server waits for a client
     POOL_GRANTED = 5              # release: linked to the client in `out`, whose worker must be told
-    POOL_CLOSE = 6                # release: the caller closes it (SV_CLOSING)
+    POOL_CLOSE = 6                # `out` or the released server is in SV_CLOSING, and the caller has it closed
     POOL_CLOSED = -1              # the pool takes no more clients: its database has gone
     POOL_BAD_MOVE = -2            # release: not a server that anybody holds; nothing has changed. Our bug
     MAX_POOLS = 65536

@@ -169,6 +169,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
 
     POOL_GOT: `out` is linked and belongs to `worker` now; its socket is still in the poll set of `owner_before`.
     POOL_CHECK: `out` has been idle for long; the caller checks it and releases it, the client waits meanwhile.
+    POOL_CLOSE: `out` was idle and is not to be used again (close_needed): its worker is to close it; ask again.
     POOL_CLOSED: the client may not wait here.
     """
     cdef Server *server
@@ -181,14 +182,23 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     if server != NULL:
         servers_remove(&pool.idle[server.worker], server)
         owner_before[0] = server.worker
-        link(server, client, worker, now_us)
         out[0] = server
+        if pgpool_load8(&server.close_needed):
+            server_move(server, SV_CLOSING, now_us)
+            unlock(pool)
+            return POOL_CLOSE
+        link(server, client, worker, now_us)
         unlock(pool)
         return POOL_GOT
     server = pool.used.tail
     if server != NULL:
         servers_remove(&pool.used, server)
         owner_before[0] = server.worker
+        if pgpool_load8(&server.close_needed):
+            server_move(server, SV_CLOSING, now_us)
+            out[0] = server
+            unlock(pool)
+            return POOL_CLOSE
         pgpool_store32(&server.worker, worker)
         server_move(server, SV_TESTED, now_us)
         out[0] = server

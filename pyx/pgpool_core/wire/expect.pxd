@@ -31,6 +31,7 @@ cdef struct Expect:               # owns `ring` when it is not `inside`
     uint32_t owed                 # entries that a ReadyForQuery will answer
     uint32_t ends                 # copy ends in front of the head: of copies that no CopyInResponse has begun yet
     uint8_t inside[EXPECT_INLINE]
+    uint8_t silent                # a Sync went into the copy at hand: unanswered, unless an error ends the copy before it is read
     uint8_t copying               # the server reads CopyData: Syncs are ignored until the client ends the copy
 
 

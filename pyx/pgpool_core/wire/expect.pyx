@@ -9,7 +9,7 @@ cdef void expect_init(Expect *q) noexcept nogil:
     q.ring = NULL
     q.cap = EXPECT_INLINE
     q.head = q.len = q.owed = q.ends = 0
-    q.copying = 0
+    q.copying = q.silent = 0
 
 
 cdef void expect_free(Expect *q) noexcept nogil:
@@ -45,6 +45,7 @@ cdef int grow(Expect *q) noexcept nogil:
 cdef int expect_push(Expect *q, uint8_t kind) noexcept nogil:
     """The request `kind` has gone to the server; a Sync inside a COPY is not written down."""
     if kind == EXPECT_SYNC and q.copying:
+        q.silent = 1
         return EXPECT_OK
     if q.len == q.cap and grow(q) != EXPECT_OK:
         return EXPECT_FULL
@@ -75,7 +76,7 @@ cdef uint8_t expect_ready(Expect *q) noexcept nogil:
     EXPECT_NONE for a ReadyForQuery that nobody asked for. Whatever copy was going on is over.
     """
     cdef uint8_t kind = expect_head(q)
-    q.copying = 0
+    q.copying = q.silent = 0
     q.ends = 0
     if kind != EXPECT_NONE:
         q.head = (q.head + 1) & (q.cap - 1)
@@ -111,6 +112,7 @@ cdef void expect_copy_begins(Expect *q) noexcept nogil:
         if ring[at] == EXPECT_SYNC:
             ring[at] = EXPECT_STRUCK
             q.owed -= 1
+            q.silent = 1
         i += 1
     q.copying = 1
 

@@ -1,0 +1,143 @@
+"""Control that does not read its mail: what it must hear all the same. The engine alone, control is the test."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pgpool_core.engine.plane import VERDICT_RETRY, Engine
+from pgpool_core.testing import frontend
+from tests.watching import until
+
+RING = 4096  # letters that fit
+TRUST = 1
+LONG_US = 3_600_000_000
+
+
+@contextlib.contextmanager
+def engine_with_a_listener() -> Iterator[tuple[Any, tuple[str, int]]]:
+    engine = Engine(workers=1, io_backend="epoll")
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        listener.setblocking(False)
+        engine.configure(
+            max_client_conn=100,
+            client_login_timeout_us=LONG_US,
+            auth_type=TRUST,
+            max_packet_size=2**31 - 1,
+            log_connections=False,
+            log_disconnections=False,
+            log_pooler_errors=True,
+            max_opening=1,
+            ignore_startup_parameters=[],
+            tcp_keepalive=False,
+            tcp_keepidle=0,
+            tcp_keepintvl=0,
+            tcp_keepcnt=0,
+            message_stall_timeout_us=LONG_US,
+            drain_timeout_us=LONG_US,
+        )
+        engine.start()
+        try:
+            engine.add_listener(listener.fileno(), is_unix=False, port=listener.getsockname()[1])
+            yield engine, listener.getsockname()
+        finally:
+            engine.stop()
+
+
+def open_pool(engine: Any) -> int:
+    """A pool of one server for app/app."""
+    groups = {"database_group": engine.add_group(0), "user_group": engine.add_group(0)}
+    pool: int = engine.add_pool(b"app", b"app", **groups)
+    engine.configure_pool(
+        pool,
+        mode=1,
+        pool_size=1,
+        min_pool_size=1,
+        reserve_pool_size=0,
+        reserve_pool_timeout_us=0,
+        query_wait_timeout_us=LONG_US,
+        server_check_delay_us=LONG_US,
+        server_lifetime_us=LONG_US,
+        server_idle_timeout_us=LONG_US,
+        reset_query=b"",
+        reset_always=False,
+        check_query=b"select 1",
+        session_state=0,
+        max_prepared_statements=0,
+        max_pinned=0,
+        prewarm=True,
+    )
+    engine.add_route(b"app", b"app", pool)
+    return pool
+
+
+def adopt(engine: Any) -> tuple[int, socket.socket]:
+    """The one server that the pool wants, and PostgreSQL's end of it."""
+    [(server, *_)] = engine.plan(time.monotonic_ns() // 1000)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    engine.adopt_server(
+        server,
+        ours.detach(),
+        backend_pid=4711,
+        backend_key=b"key!",
+        parameters=[(b"server_version", b"15.4")],
+        unread=b"",
+        family_unix=True,
+        host=b"/tmp",
+        port=5432,
+    )
+    theirs.settimeout(10)
+    return server, theirs
+
+
+def read_until(sock: socket.socket, end: bytes) -> bytes:
+    came = b""
+    while not came.endswith(end):
+        more = sock.recv(4096)
+        assert more, came
+        came += more
+    return came
+
+
+def leave_a_log_line(address: tuple[str, int]) -> None:
+    """Say something that is no startup packet: that is refused, and logged by mail."""
+    with socket.create_connection(address, timeout=10) as garbage:
+        garbage.sendall(struct.pack("!II", 8, 0))
+        assert garbage.recv(1) == b"E"
+
+
+def test_a_cancel_request_that_finds_controls_ring_full_is_carried_when_the_ring_is_read() -> None:
+    with engine_with_a_listener() as (engine, address):
+        engine.set_welcome(open_pool(engine), [(b"server_version", b"15.4")])
+        server, theirs = adopt(engine)
+        with theirs, socket.create_connection(address, timeout=10) as client:
+            client.sendall(frontend.startup("app", "app"))
+            came: list[tuple[Any, ...]] = []
+            until(lambda: came.extend(engine.take_mail()) or [letter for letter in came if letter[0] == "policy"])
+            [asking] = [letter[1] for letter in came if letter[0] == "policy"]
+            engine.set_credential(b"app", plain=b"secret")
+            engine.answer_policy(asking, VERDICT_RETRY)
+            greeting = read_until(client, b"Z\0\0\0\x05I")
+            key = greeting[greeting.index(b"K\0\0\0\x0c") + 5 :][:8]
+            client.sendall(frontend.query("select pg_sleep(61)"))
+            read_until(theirs, b"select pg_sleep(61)\0")
+
+            engine.take_mail()
+            for _ in range(RING + 10):
+                leave_a_log_line(address)
+            with socket.create_connection(address, timeout=10) as cancel:
+                cancel.sendall(frontend.cancel(*struct.unpack("!II", key)))
+                assert cancel.recv(1) == b""
+            for _ in range(3):  # the worker has then read its own mail too
+                leave_a_log_line(address)
+
+            letters = engine.take_mail()
+            assert [letter[0] for letter in letters] == ["log"] * RING + ["cancel"]
+            assert letters[-1][1] == server
+            assert letters[-1][3:] == (4711, b"key!", b"/tmp", 5432)
+            assert engine.take_mail() == []
