@@ -232,7 +232,7 @@ def statements(data: bytes) -> Hashable:
     for message in _whole(data[1:]):
         server = servers[0]
         if message[:1] in (b"P", b"B", b"D", b"C"):
-            verdict, pieces, skip, _ = server.plan(client, message, limit=limit, encoding=data[0] & 8)
+            verdict, pieces, skip, _ = server.plan(client, message, limit=limit, salt=data[0] & 8)
             assert verdict in (PLAN_PASS, PLAN_SEND, PLAN_WAIT, PLAN_TOO_LONG)
             sent = pieces + message[skip:]
             assert sum(map(len, _whole(sent))) == len(sent), "no message has a wrong length"

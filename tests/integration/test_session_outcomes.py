@@ -88,3 +88,20 @@ async def test_a_text_that_fails_or_depends_on_data_is_asked_about_each_time(pos
             await two.query("set work_mem = 'no number'")
             assert shown(await two.query("show work_mem")) == b"4MB"
             assert shown(await one.query("show work_mem")) == b"9MB"
+
+
+async def test_texts_in_quick_succession_are_not_taken_for_each_other(postgres: PostgresServer) -> None:
+    """While one is being asked about, the next is said already."""
+    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+        place = Place(proxy)
+        for _ in range(8):
+            async with logged_in(place) as one:
+                for number in range(6):
+                    await one.query(f"set work_mem = '{number + 5}MB'")
+            async with logged_in(place) as two:
+                for number in range(6):
+                    await two.query(f"set work_mem = '{number + 5}MB'")
+                    assert shown(await two.query("show work_mem")) == b"%dMB" % (number + 5)
+                    async with logged_in(place) as three:
+                        assert shown(await three.query("show work_mem")) == b"4MB"
+                    assert shown(await two.query("show work_mem")) == b"%dMB" % (number + 5)

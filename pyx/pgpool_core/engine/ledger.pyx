@@ -308,6 +308,8 @@ cdef void probe(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept
     s.sayings = s.erred = 0
     if s.learns:
         s.base = block_ref(w.plane.settings, s.settings)
+        s.learnt_len = s.said_len                 # while it is under way another text may be said
+        memcpy(s.learnt, s.said, s.said_len)
     s.probing = s.suspect
     s.probed_parts = parts
     s.suspect = 0
@@ -354,7 +356,7 @@ cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogi
         fine = stands(w, s, c, now)
     block_unref(w.plane.settings, now)
     if s.learns and fine and c.settings == s.settings:
-        outcome_learn(w.outcomes, w.plane.settings, s.base, s.said, s.said_len, s.settings)
+        outcome_learn(w.outcomes, w.plane.settings, s.base, s.learnt, s.learnt_len, s.settings)
     forget_saying(w, s)
     buf_free(&s.answer)
     if not fine:

@@ -252,9 +252,11 @@ cdef struct ServerConn:
     uint32_t probing              # the same of the texts before it, while it is under way
     uint8_t erred                 # an ErrorResponse has come since the last probe, or since its client got it
     uint8_t sayings               # 0: nothing suspicious has been said; 1: `said`, alone; 2: more, or something else
-    uint8_t learns                # the probe under way tells what `said` has done to `base`
+    uint8_t learns                # the probe under way tells what `learnt` has done to `base`
     uint8_t said_len
+    uint8_t learnt_len
     uint8_t said[OUTCOME_TEXT_MAX]
+    uint8_t learnt[OUTCOME_TEXT_MAX]
     Block *base                   # held while `learns`
     uint64_t cause                # fingerprint of the first of them
     SettingNames *named           # owned; NULL until a text names a setting
