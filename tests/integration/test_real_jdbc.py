@@ -21,7 +21,7 @@ LOGIN = {"client_encoding": "UTF8", "DateStyle": "ISO", "TimeZone": "Asia/Tokyo"
 async def ask(client: ScriptedPeer, *parts: bytes) -> tuple[str, list[list[bytes | None]]]:
     await client.send(*parts, frontend.sync())
     answer = await client.until("Z")
-    return letters(answer), values(answer)
+    return letters(answer).replace("S", ""), values(answer)  # ParameterStatus may come at any time
 
 
 def begin() -> bytes:
@@ -41,7 +41,7 @@ async def test_unnamed_at_first_and_named_from_the_fifth_time_on(target: Target)
                 frontend.bind(),
                 frontend.execute(),
             )
-            assert said[0] in ("12CSZ", "12CZ")
+            assert said[0] == "12CZ"
         for time in range(9):
             for number, client in enumerate(clients):
                 name = "" if time < 4 else "S_1"
@@ -119,7 +119,7 @@ async def test_all_statements_end(target: Target, text: str, simple: bool) -> No
                 assert letters(await one.query(text)).replace("S", "") == "CZ"
             else:
                 said = await ask(one, frontend.parse(text), frontend.bind(), frontend.execute())
-                assert said[0].replace("S", "") == "12CZ"
+                assert said[0] == "12CZ"
             assert (await ask(one, use))[0] == "EZ"
             assert await ask(two, use) == ("2DCZ", [[b"1"]])
             assert (await ask(two, frontend.close("S_1")))[0] == "3Z"
