@@ -6,7 +6,7 @@ from pgpool_core.engine.align cimport settings_align, settings_aligned, settings
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client cimport client_go_on
-from pgpool_core.engine.conn cimport conn_send
+from pgpool_core.engine.conn cimport conn_flush, conn_send
 from pgpool_core.engine.leak cimport leak_answered, leak_ask
 from pgpool_core.engine.ledger cimport ledger_answered, ledger_cleaned
 from pgpool_core.engine.records cimport *
@@ -106,6 +106,7 @@ cdef void go_on(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
         settings_align(w, c, s)
     if not c.holding:
         client_go_on(w, c)
+        conn_flush(w, &s.conn)                    # the replay, where nothing of the client's has taken it along
 
 
 cdef bint server_settle(Worker *w, ServerConn *s) noexcept nogil:

@@ -1,0 +1,27 @@
+"""Django in transaction mode as it is: persistent connections, cursors on the server, a time zone set at connect."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Target
+
+SITE = Path(__file__).parents[1] / "clients" / "django_site.py"
+
+
+@pytest.mark.parametrize("target", ["direct", "pgpool_core"], indirect=True)
+@pytest.mark.pooler(default_pool_size=2)
+@pytest.mark.parametrize("scenario", ["iterators", "held_iterator", "savepoints", "zones", "bound"])
+def test_a_site(target: Target, scenario: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SITE), target.host, str(target.port), scenario],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
