@@ -9,6 +9,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
+
+from pgpool_core.config.model import Config, DatabaseConfig
+from pgpool_core.control import routing
 from pgpool_core.engine.plane import VERDICT_RETRY, Engine
 from pgpool_core.testing import frontend
 from tests.watching import until
@@ -52,25 +56,10 @@ def open_pool(engine: Any) -> int:
     """A pool of one server for app/app."""
     groups = {"database_group": engine.add_group(0), "user_group": engine.add_group(0)}
     pool: int = engine.add_pool(b"app", b"app", **groups)
-    engine.configure_pool(
-        pool,
-        mode=1,
-        pool_size=1,
-        min_pool_size=1,
-        reserve_pool_size=0,
-        reserve_pool_timeout_us=0,
-        query_wait_timeout_us=LONG_US,
-        server_check_delay_us=LONG_US,
-        server_lifetime_us=LONG_US,
-        server_idle_timeout_us=LONG_US,
-        reset_query=b"",
-        reset_always=False,
-        check_query=b"select 1",
-        session_state=0,
-        max_prepared_statements=0,
-        max_pinned=0,
-        prewarm=True,
-    )
+    entry = DatabaseConfig()
+    config = Config(databases={"app": entry}, default_pool_size=1, min_pool_size=1, pool_mode="transaction")
+    settings = routing.pool_settings(config, routing.PoolKey("app", "app"), entry)
+    engine.configure_pool(pool, **attrs.asdict(attrs.evolve(settings, prewarm=True)))
     engine.add_route(b"app", b"app", pool)
     return pool
 
