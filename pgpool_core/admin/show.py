@@ -161,6 +161,13 @@ def _leaks(snapshot: Snapshot) -> Iterable[Cells]:
         ]
 
 
+def _channels(snapshot: Snapshot) -> Iterable[Cells]:
+    """Return the channels that clients listen to without holding a server."""
+    for row in snapshot.channels:
+        counts = (row.notifications, row.reconnects)
+        yield [row.database, row.user, row.channel, row.clients, row.state, row.remote_pid or None, *counts]
+
+
 def _servers(snapshot: Snapshot) -> Iterable[Cells]:
     pools = {pool.id: pool for pool in snapshot.pools}
     for server in snapshot.servers:
@@ -307,6 +314,16 @@ TABLES: Mapping[str, Table] = {
             *columns(INT4, "age_s server_pid client_id server_id"),
         ),
         _leaks,
+    ),
+    "CHANNELS": Table(
+        (
+            *columns(TEXT, "database user channel"),
+            *columns(INT4, "clients"),
+            *columns(TEXT, "state"),
+            *columns(INT4, "server_pid"),
+            *columns(NUMERIC, "notifications reconnects"),
+        ),
+        _channels,
     ),
     "SERVERS": Table(_SOCKET_COLUMNS, _servers),
     "DATABASES": Table(

@@ -96,7 +96,7 @@ class LoggedInServer:
         """Say Terminate if the socket takes it at once, and close; nothing to do after `detach`."""
         sock, self._socket = self._socket, None
         if sock is not None:
-            _close_politely(sock)
+            close_politely(sock)
 
 
 class BytePipe(Protocol):
@@ -328,7 +328,8 @@ def _set_tcp_options(sock: trio.socket.SocketType, target: ServerTarget) -> None
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _close_politely(sock: trio.socket.SocketType) -> None:
+def close_politely(sock: trio.socket.SocketType) -> None:
+    """Say Terminate if the socket takes it at once, and close."""
     descriptor = socket.socket(fileno=sock.detach())
     with descriptor, contextlib.suppress(OSError):  # full or gone: closing says the same
         descriptor.send(TERMINATE, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

@@ -17,6 +17,7 @@ import trio
 from pgpool_core import logs
 from pgpool_core.control import routing
 from pgpool_core.control.cancel import send_cancel
+from pgpool_core.control.channels import Channels
 from pgpool_core.control.opener import Opener
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.report import Report
@@ -68,6 +69,7 @@ class Mailroom:
         pools: PoolRegistry,
         opener: Opener,
         report: Report,
+        channels: Channels,
         nursery: trio.Nursery,
         console: Console,
     ) -> None:
@@ -76,6 +78,7 @@ class Mailroom:
         self._pools = pools
         self._opener = opener
         self._report = report
+        self._channels = channels
         self._nursery = nursery
         self._console = console
         self._own_uid = os.geteuid()
@@ -112,6 +115,10 @@ class Mailroom:
                 self._nursery.start_soon(self._answer_console, client, text, is_admin)
             case ("cancel", *about):
                 self._nursery.start_soon(self._carry_cancel, Cancel(*about))
+            case ("listen", pool, worker, token, channel):
+                self._channels.asked(pool, worker, token, channel)
+            case ("channels", token, _, rows):
+                self._report.channels_told(token, rows)
             case ("clients", token, worker, rows):
                 self._report.clients_told(token, worker, rows)
             case ("server_closed", server_id, pool, reason, age_us):

@@ -16,6 +16,7 @@ from pgpool_core import logs
 from pgpool_core.config.model import Config
 from pgpool_core.config.settings import describe
 from pgpool_core.control import routing
+from pgpool_core.control.channels import Channels
 from pgpool_core.control.connect import open_server
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.listeners import Listener, open_listeners
@@ -128,7 +129,8 @@ class Pooler:
             try:
                 self._engine = engine
                 self._pools = PoolRegistry(engine, self.config, self._userlist)
-                self._report = Report(engine, self._pools, self._now_us)
+                self._channels = Channels(engine, self._pools, open_server=self._open_server)
+                self._report = Report(engine, self._pools, self._now_us, self._channels.status)
                 self._configure()
                 engine.start()
                 async with sole_errors(), trio.open_nursery() as nursery:
@@ -161,6 +163,7 @@ class Pooler:
         self.config, self._userlist = plan.config, userlist
         self._configure()
         self._pools.apply(plan)
+        self._channels.reloaded()
         for text in plan.warnings:
             logs.LOGGER.warning("%s", logs.line("", text))
         logs.LOGGER.info("%s", logs.line("", "configuration reloaded", {"pools": len(self._pools)}))
@@ -263,8 +266,9 @@ class Pooler:
         engine = self.engine
         self._opener = Opener(engine, self._pools, nursery, open_server=self._open_server, now_us=self._now_us)
         self._mailroom = Mailroom(
-            engine, self._pools, self._opener, self._report, nursery, Console(self, version=__version__)
+            engine, self._pools, self._opener, self._report, self._channels, nursery, Console(self, version=__version__)
         )
+        self._channels.nursery = nursery
         self._pools.make_known()
         for listener in self.listeners:
             engine.add_listener(listener.fd, is_unix=listener.is_unix, port=listener.port)

@@ -18,10 +18,11 @@ from pgpool_core.control import routing
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.metrics.counters import Averages, StatsPeriods
 from pgpool_core.metrics.features import SessionFeatures
-from pgpool_core.metrics.snapshot import DatabaseRow, LeakRow, Snapshot, UserRow
+from pgpool_core.metrics.snapshot import ChannelRow, DatabaseRow, LeakRow, Snapshot, UserRow
 from pgpool_core.policy.userlist import Userlist
 
 if TYPE_CHECKING:
+    from pgpool_core.control.channels import ListenerStatus
     from pgpool_core.engine.plane import Engine
 
 LEAKS_KEPT: Final = 100
@@ -33,12 +34,21 @@ Rows = list[dict[str, Any]]
 class Report:
     """Collects what is told about clients, keeps the periods of the averages, and builds snapshots."""
 
-    def __init__(self, engine: Engine, pools: PoolRegistry, now_us: Callable[[], int]) -> None:
-        """Begin the first period of the averages now."""
+    def __init__(
+        self,
+        engine: Engine,
+        pools: PoolRegistry,
+        now_us: Callable[[], int],
+        listeners: Callable[[], Mapping[int, ListenerStatus]],
+    ) -> None:
+        """Begin the first period of the averages now; `listeners` tells the listening connections by pool."""
         self.periods = StatsPeriods(now_us())
         self._engine = engine
         self._pools = pools
         self._now_us = now_us
+        self._listeners = listeners
+        self._channels: dict[tuple[int, bytes], int] = {}  # pool and channel: clients, as last told
+        self._telling: dict[int, dict[tuple[int, bytes], int]] = {}
         self._asked: dict[int, tuple[dict[int, Rows], trio.Event]] = {}
         self._leaks: deque[LeakRow] = deque(maxlen=LEAKS_KEPT)
 
@@ -85,17 +95,26 @@ class Report:
         what = f"left behind in the session: {kind} {name}".rstrip() + "; closing (leak_check)"
         logs.LOGGER.warning("%s", logs.line(f"S-{server:x} {record.key}", what, fields))
 
+    def channels_told(self, token: int, rows: Iterable[tuple[int, bytes, int]]) -> None:
+        """A worker has told its channels, which it does before its clients."""
+        if token in self._telling:
+            told = self._telling[token]
+            for pool, channel, clients in rows:
+                told[pool, channel] = told.get((pool, channel), 0) + clients
+
     async def clients(self) -> Rows:
         """The clients of all workers; those of a worker that does not answer in time are missing, and the log says so."""
         token = self._engine.ask_clients()
         told: dict[int, Rows] = {}
         complete = trio.Event()
         self._asked[token] = told, complete
+        self._telling[token] = {}
         try:
             with trio.move_on_after(CLIENTS_WAIT_S) as scope:
                 await complete.wait()
         finally:
             del self._asked[token]
+            self._channels = self._telling.pop(token)
         if scope.cancelled_caught:
             fields = {"workers": self._engine.workers, "answered": len(told)}
             logs.LOGGER.error("%s", logs.line("", "not every worker has told its clients", fields))
@@ -127,10 +146,28 @@ class Report:
             servers=engine.servers(),
             counters=engine.counters(),
             periods=self.periods,
+            channels=self._channel_rows(),
             databases=self._databases(config),
             users=_users(config, userlist),
             leaks=self._leaks,
         )
+
+    def _channel_rows(self) -> Iterable[ChannelRow]:
+        """A row for each channel that clients listen to without a server."""
+        listeners = self._listeners()
+        for (pool, channel), clients in self._channels.items():
+            if (record := self._pools.get(pool)) is None or (listener := listeners.get(pool)) is None:
+                continue
+            yield ChannelRow(
+                database=record.key.database,
+                user=record.key.user,
+                channel=channel,
+                clients=clients,
+                state=listener.state,
+                remote_pid=listener.backend_pid,
+                notifications=listener.notifications,
+                reconnects=listener.reconnects,
+            )
 
     def _databases(self, config: Config) -> Iterable[DatabaseRow]:
         """A row for each entry, and for each database that came into being through `*`."""

@@ -31,6 +31,7 @@ __all__ = [
     "CONSOLE_USER",
     "POOL_MODES",
     "Averages",
+    "ChannelRow",
     "ClientRow",
     "ConfigRow",
     "CounterRow",
@@ -159,6 +160,21 @@ class LeakRow:
     server_pid: int
 
 
+@attrs.frozen
+class ChannelRow:
+    """One channel that clients of a pool listen to without a server; the rest is about the connection that listens."""
+
+    database: str
+    user: str
+    channel: str = attrs.field(converter=as_text)
+    clients: int
+    state: str
+    """opening, listening, or lost: another connection is being opened."""
+    remote_pid: int
+    notifications: int
+    reconnects: int
+
+
 _read_client, _read_server, _read_pool = reader(ClientRow), reader(ServerRow), reader(PoolRow)
 
 
@@ -221,6 +237,7 @@ class Snapshot:
     servers: tuple[ServerRow, ...]
     databases: tuple[DatabaseRow, ...]
     users: tuple[UserRow, ...]
+    channels: tuple[ChannelRow, ...]
     stats: tuple[DatabaseStats, ...]
     overall: DatabaseStats
     leaks: tuple[LeakRow, ...] = ()
@@ -241,6 +258,7 @@ class Snapshot:
         databases: Iterable[DatabaseRow],
         users: Iterable[UserRow],
         leaks: Iterable[LeakRow] = (),
+        channels: Iterable[ChannelRow] = (),
     ) -> Snapshot:
         """Return the engine's answers as rows; console database and console user are added where they are missing.
 
@@ -279,6 +297,7 @@ class Snapshot:
             servers=tuple(server_rows),
             databases=tuple(entries[name] for name in sorted(entries)),
             users=tuple(known[name] for name in sorted(known)),
+            channels=tuple(sorted(channels, key=lambda row: (row.database, row.user, row.channel))),
             stats=stats,
             overall=overall,
             leaks=tuple(leaks),

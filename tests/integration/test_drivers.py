@@ -17,6 +17,7 @@ import pytest
 
 from pgpool_core.testing import PostgresServer
 from tests.conftest import Target
+from tests.watching import until
 
 Url = Callable[..., str]
 SESSION = pytest.mark.pooler(pool_mode="session")
@@ -117,6 +118,26 @@ def test_psycopg2_runs_transactions(target: Target, table: str) -> None:
         connection.close()
 
 
+@pytest.mark.parametrize("target", ["direct", "pgpool_core"], indirect=True)
+def test_psycopg2_polls_for_notifications(target: Target) -> None:
+    connection = psycopg2.connect(target.url("app", "app"))
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("listen psycopg2")
+            cursor.execute("notify psycopg2, 'own'")
+
+        def polled() -> bool:
+            connection.poll()
+            return bool(connection.notifies)
+
+        until(polled)
+        (note,) = connection.notifies
+        assert (note.pid, note.channel, note.payload) == (connection.info.backend_pid, "psycopg2", "own")
+    finally:
+        connection.close()
+
+
 # -- asyncpg -----------------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +184,28 @@ def test_asyncpg_with_everything_it_has_in_session_mode(target: Target) -> None:
         await connection.reset()
 
     with_asyncpg(target, use)
+
+
+@pytest.mark.parametrize("cache", [0, 100])
+@pytest.mark.parametrize("target", ["direct", "pgpool_core"], indirect=True)
+def test_asyncpg_listens(target: Target, cache: int) -> None:
+    async def use(connection: Any) -> None:
+        heard: asyncio.Queue[tuple[int, str, str]] = asyncio.Queue()
+
+        def hear(_: object, pid: int, channel: str, payload: str) -> None:
+            heard.put_nowait((pid, channel, payload))
+
+        await connection.add_listener("asyncpg channel", hear)
+        for number in range(3):
+            await connection.execute("select pg_notify($1, $2)", "asyncpg channel", f"n{number}")
+        for number in range(3):
+            found = await asyncio.wait_for(heard.get(), 10)
+            assert found == (connection.get_server_pid(), "asyncpg channel", f"n{number}")
+        await connection.remove_listener("asyncpg channel", hear)
+        await connection.execute("select pg_notify($1, $2)", "asyncpg channel", "nobody")
+        assert heard.empty()
+
+    with_asyncpg(target, use, statement_cache_size=cache)
 
 
 def test_asyncpg_cancels_by_timeout_and_goes_on(target: Target) -> None:

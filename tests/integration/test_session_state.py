@@ -153,7 +153,7 @@ PINS = {
         "select 1",
         "select pg_advisory_unlock_all()",
     ),
-    "listen": ("listen news", "select 1", "unlisten *"),
+    "listen": ("begin; listen news; commit", "select 1", "unlisten *"),
 }
 
 
@@ -220,8 +220,8 @@ async def test_a_temporary_table_that_ends_with_its_transaction_keeps_nobody(tar
 async def test_as_many_as_may_be_pinned_and_no_more(pooler: PoolerFactory) -> None:
     one_left = pooler(default_pool_size=2, max_pinned_connections=1)
     async with logged_in(one_left) as one, logged_in(one_left) as two, logged_in(one_left) as three:
-        assert not codes(await one.query("listen a"))
-        await two.send(frontend.query("listen a"))
+        assert not codes(await one.query("create temp table a (b int)"))
+        await two.send(frontend.query("create temp table a (b int)"))
         await two.expect("C")
         await two.expect("Z")
         await two.expect_error("53400")
@@ -313,8 +313,8 @@ async def test_whoever_is_sent_away_for_too_many_pins_leaves_a_server_that_other
     for mode in ("auto", "pin"):
         place = pooler(default_pool_size=2, max_pinned_connections=1, session_state=mode)
         async with logged_in(place) as one, logged_in(place) as two, logged_in(place) as three:
-            assert not codes(await one.query("listen a"))
-            await two.send(frontend.query("listen b"))
+            assert not codes(await one.query("create temp table a (b int)"))
+            await two.send(frontend.query("create temp table a (b int)"))
             while (message := await two.receive()) is not None:
                 assert message.type != b"E" or message.fields["C"] == "53400"
             assert await one_value(three, "select 1") == b"1"

@@ -60,6 +60,10 @@ class FakeEngine:
         self.client_rows: dict[int, list[dict[str, Any]]] = {}
         self.silent_workers: set[int] = set()
         self.sweeps = 0
+        self.told: list[tuple[object, ...]] = []
+        self.full = 0  # times that the ring of a worker has no room
+        self.room: list[int] = []  # what take_listener says; then there is room
+        self.listeners_open = 0
         self._handles: dict[int, FakePool] = {}
         self._letters: list[tuple[Any, ...]] = []
         self._tokens = 0
@@ -195,6 +199,38 @@ class FakeEngine:
     def reply(self, client: int, data: bytes) -> bool:
         self.replies[client] = data
         return True
+
+    def take_listener(self, pool: int) -> int:
+        verdict = self.room.pop(0) if self.room else 0
+        self.listeners_open += verdict == 0
+        return verdict
+
+    def give_listener(self, pool: int) -> None:
+        self.listeners_open -= 1
+        self._called()
+
+    def _tell(self, *letter: object) -> bool:
+        if self.full:
+            self.full -= 1
+            return False
+        self.told.append(letter)
+        self._called()
+        return True
+
+    def listening(self, pool: int, worker: int, token: int, channel: bytes) -> bool:
+        return self._tell("listening", worker, token, channel)
+
+    def listen_failed(self, pool: int, worker: int, error: bytes) -> bool:
+        return self._tell("failed", worker, error)
+
+    def channels_lost(self, pool: int, worker: int) -> bool:
+        return self._tell("lost", worker)
+
+    def channels_back(self, pool: int, worker: int, notice: bytes) -> bool:
+        return self._tell("back", worker, notice)
+
+    def notify(self, pool: int, worker: int, messages: bytes) -> bool:
+        return self._tell("notify", worker, messages)
 
     def ask_clients(self) -> int:
         self._tokens += 1

@@ -38,7 +38,7 @@ def test_only_the_types_of_the_protocol_pass(which: str) -> None:
 def test_the_scan_stops_at_what_somebody_acts_on() -> None:
     stops = {which: {k for k, mark in wire_probe.marks(which).items() if mark == "stop"} for which in DIRECTIONS}
     assert stops["client"] == set(FRONTEND) - set(b"d")
-    assert stops["server"] == set(b"ZSEGWc13C")
+    assert stops["server"] == set(b"ZSEGWc13CA")
     assert stops["every"] == set(BACKEND)
 
 

@@ -18,6 +18,7 @@ from pgpool_core.engine.conn cimport (conn_doom, conn_hold, conn_mix, conn_mixed
 from pgpool_core.engine.console cimport console
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.ledger cimport ledger_refusal, ledger_text, ledger_unseen, ledger_watches
+from pgpool_core.engine.listen cimport TAKE_DONE, TAKE_NOT, listen_may, listen_take
 from pgpool_core.engine.login cimport login_bytes
 from pgpool_core.engine.named cimport DEALLOCATES, NAMED_GO_ON, named_deallocates, named_message, named_tracked
 from pgpool_core.engine.notes cimport note
@@ -77,11 +78,19 @@ cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcep
 
 
 cdef int use(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
+    cdef size_t used = 0
+    cdef int stop
     if c.state == CL_ACTIVE:
         return forward(w, c, data, n)
     if c.state == CL_CONSOLE:
         return console(w, c, data, n)
-    return idle(w, c, data, n)
+    stop = idle(w, c, data, n, &used)
+    while used:                                   # it was answered without a server
+        data += used
+        n -= used
+        used = 0
+        stop = idle(w, c, data, n, &used)
+    return stop
 
 
 cdef int client_next(Worker *w, ClientConn *c, Cursor *cur, uint32_t max_body, const uint8_t *data, size_t n,
@@ -99,8 +108,11 @@ cdef int client_next(Worker *w, ClientConn *c, Cursor *cur, uint32_t max_body, c
     return scan_whole(f, n, pos[0])
 
 
-cdef int idle(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
-    """A client without a server has sent something: ask for a server once that is worth one."""
+cdef int idle(Worker *w, ClientConn *c, uint8_t *data, size_t n, size_t *used) noexcept nogil:
+    """A client without a server has sent something: ask for a server once that is worth one.
+
+    `used` is written where some of it has been answered here and the rest is to be looked at again.
+    """
     cdef size_t start = 0, pos, part
     cdef Cursor cur
     cdef Frame f
@@ -151,6 +163,16 @@ cdef int idle(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
         return 0
     c.scanned = 0
     c.cur.type = 0
+    if wants and listen_may(c, data + start, n - start):
+        r = listen_take(w, c, data + start, n - start, &part)
+        start += part
+        if r == TAKE_DONE:
+            used[0] = start
+            return 0
+        if r != TAKE_NOT:
+            conn_hold(w, &c.conn, data + start, n - start)
+            c.conn.paused = 1
+            return 1
     return request(w, c, data + start, n - start)
 
 

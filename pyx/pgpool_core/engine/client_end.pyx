@@ -5,6 +5,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strlen
 
 from pgpool_core.engine.buf cimport buf_free
+from pgpool_core.engine.channels cimport channels_forget
 from pgpool_core.engine.conn cimport conn_again, conn_close, conn_send, plane_post
 from pgpool_core.engine.ledger cimport ledger_unpin
 from pgpool_core.engine.login cimport login_end
@@ -41,6 +42,8 @@ cdef void detach(Worker *w, ClientConn *c) noexcept nogil:
         s = <ServerConn *>(<Server *>c.seat.server).owner
         server_orphan(w, s, c.cur.remain != 0, c.leaving)
     ledger_unpin(w, c)
+    if c.listens != NULL:
+        channels_forget(w, c)
     c.holding = 0
 
 

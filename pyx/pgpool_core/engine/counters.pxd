@@ -39,6 +39,8 @@ cdef struct Counters:             # allocated on its own, so that no cache line 
     uint64_t[PIN_KINDS] pinned_for   # by the number of the bit PIN_*: times that this was a new reason
     uint64_t leak_checks          # questions of leak_check
     uint64_t leaks                # servers that had something left
+    uint64_t listens              # LISTENs answered without a server
+    uint64_t notifications        # delivered to clients of such
     Histogram wait
     Histogram query
     Histogram xact

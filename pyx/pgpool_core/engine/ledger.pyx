@@ -7,10 +7,13 @@ from libc.string cimport memcpy, strlen
 from pgpool_core.engine.align cimport server_stands, settings_align, settings_tell
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
+from pgpool_core.engine.channels cimport channel_leave
 from pgpool_core.engine.client_end cimport client_fatal
 from pgpool_core.engine.conn cimport conn_send, counters_of
 from pgpool_core.engine.counters cimport PIN_KINDS, count_add
 from pgpool_core.engine.leak cimport leak_free, leak_text
+from pgpool_core.engine.listen cimport listen_text
+from pgpool_core.engine.notifier cimport notifier_may, notifier_text
 from pgpool_core.engine.records cimport *
 from pgpool_core.session.outcome cimport outcome_find, outcome_learn, outcome_sure
 from pgpool_core.session.probe cimport *
@@ -81,10 +84,14 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     c.parse_flags = 0
     scan_sql(text, n, READ_UNKNOWN | READ_TRAILING, &w.scan)
     flags = scan.flags
+    if c.listens != NULL:
+        listen_text(c, flags, text, n)
+    if notifier_may(flags, scan.verb):
+        notifier_text(w, c, s, flags)
     if flags & SQL_LOCAL_SET:
         flags &= ~<uint32_t>(SQL_SETS | SQL_LOCAL_SET)
-    if c.pins & PIN_TEMPORARY and scan.verb != VERB_SELECT and scan.verb != VERB_INSERT and scan.verb != VERB_UPDATE \
-            and scan.verb != VERB_DELETE and scan.verb != VERB_BEGIN and scan.verb != VERB_COMMIT:
+    if (c.pins & PIN_TEMPORARY or s.probing) and scan.verb != VERB_SELECT and scan.verb != VERB_INSERT \
+            and scan.verb != VERB_UPDATE and scan.verb != VERB_DELETE and scan.verb != VERB_BEGIN and scan.verb != VERB_COMMIT:
         flags |= SQL_TEMPS                        # DROP TABLE looks the same for every table
     if s.leak != NULL and flags & LEAVES:
         leak_text(s, c, fingerprint(text, n), text, n)
@@ -94,7 +101,7 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         return True
     if flags & SQL_SEQUENCES and c.pool.session_state == SESSION_AUTO and reads_sequence(text, n):
         sequence_read(w, c, s)
-    if not flags & LEAVES and not (flags & TAKES and c.pins):
+    if not flags & LEAVES and not (flags & TAKES and (c.pins or s.probing)):
         return True
     if c.pool.session_state == SESSION_REFUSE and flags & REFUSED and not flags & (SQL_FUNCTION_DDL | SQL_OPAQUE):
         count_add(&counters_of(w, c.pool).state_refusals, 1)
@@ -352,6 +359,8 @@ cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogi
             fine = note_setting(w, c, &found, &now)
         else:
             pins |= pin_of(found.kind)
+            if found.kind == FOUND_LISTEN and c.listens != NULL:
+                channel_leave(w, c, found.name)   # it hears of it from its server now
     if fine and now != NULL:
         fine = stands(w, s, c, now)
     block_unref(w.plane.settings, now)

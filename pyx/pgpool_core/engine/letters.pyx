@@ -6,9 +6,10 @@ from libc.stdlib cimport free
 from pgpool_core.auth.startup cimport (REPLICATION_LOGICAL, REPLICATION_NONE, STARTUP_OK, Startup, startup_next_param,
                                        startup_parse)
 from pgpool_core.engine.buf cimport Buf, buf_bytes
+from pgpool_core.engine.channels cimport ChannelRow
 from pgpool_core.engine.counters cimport HIST_BUCKETS, PIN_KINDS, Counters, Histogram, counters_copy
-from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CONSOLE, MAIL_LEAK, MAIL_LOG, MAIL_POLICY, MAIL_SERVER_CLOSED,
-                                         Mail, mailbox_take)
+from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CHANNELS, MAIL_CONSOLE, MAIL_LEAK, MAIL_LISTEN, MAIL_LOG,
+                                         MAIL_POLICY, MAIL_SERVER_CLOSED, Mail, mailbox_take)
 from pgpool_core.engine.parameters cimport ignored
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport CancelTarget, ClientRow, fill_cancel_target
@@ -59,6 +60,7 @@ cdef dict count(Counters *counted):
         "probes": k.probes, "pins": k.pins, "state_refusals": k.state_refusals,
         "leak_checks": k.leak_checks, "leaks": k.leaks, "settings_kept": k.settings_kept,
         "named_parses": k.named_parses, "pinned_for": [k.pinned_for[i] for i in range(PIN_KINDS)],
+        "listens": k.listens, "notifications": k.notifications,
         "wait": histogram(&k.wait), "query": histogram(&k.query), "xact": histogram(&k.xact),
         "login": histogram(&k.login),
     }
@@ -190,6 +192,11 @@ cdef list client_rows(ClientRow *rows, uint32_t n):
     return found
 
 
+cdef list channel_rows(ChannelRow *rows, uint32_t n):
+    cdef uint32_t i
+    return [(rows[i].pool, (<char *>rows[i].name)[:rows[i].len], rows[i].clients) for i in range(n)]
+
+
 cdef object letter_of(Plane *plane, Mail *mail):
     if mail.kind == MAIL_POLICY:
         return policy_letter(mail)
@@ -203,6 +210,10 @@ cdef object letter_of(Plane *plane, Mail *mail):
         return log_letter(<LogRecord *>mail.data)
     if mail.kind == MAIL_LEAK:
         return leak_letter(<LeakRecord *>mail.data)
+    if mail.kind == MAIL_LISTEN:
+        return ("listen", mail.a, mail.worker, mail.b, (<char *>mail.data)[:mail.len])
+    if mail.kind == MAIL_CHANNELS:
+        return ("channels", mail.a, mail.worker, channel_rows(<ChannelRow *>mail.data, <uint32_t>mail.b))
     return ("clients", mail.a, mail.worker, client_rows(<ClientRow *>mail.data, <uint32_t>mail.b))
 
 

@@ -18,6 +18,8 @@ cdef enum:
     MAIL_LOG = 5                  # data = LogRecord
     MAIL_CLIENTS = 6              # a = token, data = array of ClientRow
     MAIL_LEAK = 7                 # data = LeakRecord
+    MAIL_LISTEN = 8               # a = pool, b = token, or 0 to listen no more; data = channel
+    MAIL_CHANNELS = 9             # a = token, b = how many, data = array of ChannelRow
     # control or worker -> worker
     MAIL_ACCEPTED = 16            # a = fd, b = 1 for a unix socket: a client that another worker accepted
     MAIL_VERDICT = 17             # client, a = verdict, data = error
@@ -28,6 +30,11 @@ cdef enum:
     MAIL_KICK_POOL = 22           # a = pool, data = error
     MAIL_ASK_CLIENTS = 23         # a = token
     MAIL_LISTENERS = 24           # listeners have changed
+    MAIL_LISTENING = 25           # a = pool, client = token, data = channel: control listens to it
+    MAIL_LISTEN_FAILED = 26       # a = pool, data = error for those who wait
+    MAIL_CHANNELS_LOST = 27       # a = pool
+    MAIL_CHANNELS_BACK = 28       # a = pool, data = notice for those who may have missed something
+    MAIL_NOTIFY = 29              # a = pool, data = whole NotificationResponses
 
 
 cdef struct Mail:

@@ -10,9 +10,11 @@ from libc.string cimport memcpy, memset
 from pgpool_core.auth.credentials cimport (CREDENTIALS_OK, Credential, credential_md5, credential_plain,
                                            credential_scram, credential_wipe, credentials_clear, credentials_put)
 from pgpool_core.engine.conn cimport plane_want, worker_wake
+from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notified
 from pgpool_core.engine.letters cimport take_letters
 from pgpool_core.engine.life cimport plane_close_files, plane_close_servers, plane_free, plane_open
-from pgpool_core.engine.mailbox cimport MAIL_ASK_CLIENTS, MAIL_KICK, MAIL_LISTENERS, MAIL_REPLY, MAIL_VERDICT
+from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CHANNELS_BACK, MAIL_CHANNELS_LOST, MAIL_KICK,
+                                         MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING, MAIL_REPLY, MAIL_VERDICT)
 from pgpool_core.engine.planned cimport plan_servers, server_abandon, server_adopt, server_cancelled, servers_retire
 from pgpool_core.engine.pools cimport (limit_group, new_group, new_pool, pool_close, pool_fail, pool_welcome, record_of,
                                        sweep_all)
@@ -23,6 +25,7 @@ from pgpool_core.engine.routes cimport routes_clear, routes_put
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.engine.texts cimport set_text, span
 from pgpool_core.engine.worker cimport worker_close, worker_run
+from pgpool_core.pool.plan cimport LISTENER_LATER as LATER, LISTENER_NEVER as NEVER, LISTENER_TAKEN as TAKEN
 from pgpool_core.pool.pool cimport Pool, PoolSettings
 from pgpool_core.pool.server cimport MAX_WORKERS
 from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_store8
@@ -34,6 +37,9 @@ VERDICT_CONSOLE_STATS = POLICY_CONSOLE_STATS
 VERDICT_CONSOLE_TRUSTED = POLICY_CONSOLE_TRUSTED
 VERDICT_REFUSE = POLICY_REFUSE
 VERDICT_REFUSE_LATE = POLICY_REFUSE_LATE
+LISTENER_TAKEN = TAKEN
+LISTENER_LATER = LATER
+LISTENER_NEVER = NEVER
 
 cdef enum:
     MAX_BODY = 0x7FFFFFFB         # what an Int32 length can say
@@ -313,6 +319,37 @@ cdef class Engine:
         """Close every server of `pool` (-1 = of all pools) as soon as nobody is linked to it."""
         servers_retire(self.plane, pool)
         self.sweep(pgpool_now_us())
+
+    # -- channels --------------------------------------------------------------------------------------------------
+
+    def take_listener(self, uint32_t pool):
+        """Ask for room for one connection that listens: LISTENER_*."""
+        return LISTENER_NEVER if self.stopped else listener_take(self.plane, pool)
+
+    def give_listener(self, uint32_t pool):
+        """The connection has ended."""
+        if not self.stopped:
+            listener_give(self.plane, pool)
+
+    def listening(self, uint32_t pool, uint32_t worker, uint64_t token, bytes channel):
+        """The answer to a "listen" letter; False when the worker's ring is full."""
+        return tell(self.plane, worker, MAIL_LISTENING, token, pool, channel)
+
+    def listen_failed(self, uint32_t pool, uint32_t worker, bytes error):
+        """Whoever waits for a channel of `pool` gets `error` (a whole ErrorResponse) and does not listen to it."""
+        return tell(self.plane, worker, MAIL_LISTEN_FAILED, 0, pool, error)
+
+    def channels_lost(self, uint32_t pool, uint32_t worker):
+        """The listening connection of `pool` is lost: LISTENs wait."""
+        return tell(self.plane, worker, MAIL_CHANNELS_LOST, 0, pool, b"")
+
+    def channels_back(self, uint32_t pool, uint32_t worker, bytes notice):
+        """All channels of `pool` that were live are so again; their clients are sent `notice`."""
+        return tell(self.plane, worker, MAIL_CHANNELS_BACK, 0, pool, notice)
+
+    def notify(self, uint32_t pool, uint32_t worker, bytes messages):
+        """Whole NotificationResponses for the clients of `pool` on one worker; False when its ring is full."""
+        return tell_notified(self.plane, worker, pool, messages)
 
     # -- what there is ---------------------------------------------------------------------------------------------
 

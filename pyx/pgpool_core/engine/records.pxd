@@ -81,6 +81,10 @@ cdef enum:
     PIN_UNNAMED = 256             # an unnamed statement that has been parsed and not been used yet
     PIN_STATEMENT = 512           # a named statement that is too long to be kept
 
+    CHANNEL_ASKED = 0             # control has been asked to listen
+    CHANNEL_LIVE = 1              # it does
+    CHANNEL_LOST = 2              # it did; its connection is being replaced
+
     SERVER_ADOPT = 1              # notes to the worker of a server, one bit each
     SERVER_CLOSE = 2
     SERVER_CANCEL_DONE = 4
@@ -150,6 +154,46 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     Buf connect_query             # what servers begin with, for leak_check; under `lock`
 
 
+cdef struct Channel:              # a name that clients of one worker listen to in one pool; owned by the worker's table
+    Channel *next                 # in its bucket
+    Subscription *first           # of clients of this worker
+    uint64_t token                # of the question to control that is not answered yet
+    uint32_t pool                 # its id
+    uint32_t clients
+    uint32_t hash
+    uint8_t state                 # CHANNEL_*
+    uint8_t len
+    uint8_t name[63]
+
+
+cdef struct Subscription:         # one client and one channel; owned by both, freed with `own` of the client
+    Subscription *prev            # of the channel
+    Subscription *next
+    Subscription *own             # the next one of the client
+    Channel *channel
+    ClientConn *client
+    uint8_t waits                 # the LISTEN is not answered yet
+
+
+cdef struct Listens:              # the channels of a client that no server knows of; owned by it
+    Subscription *own
+    uint32_t count
+    Buf queue                     # NotificationResponses that wait for the end of its transaction
+    Buf answer                    # to the LISTEN that waits
+    ClientConn *answer_next       # of those who are told
+    uint64_t noticed              # when it was last told that it may have missed something
+    Buf ending                    # what UNLISTENs of its transaction name: a byte of length and the name
+    uint8_t ending_all            # UNLISTEN *, DISCARD ALL
+    uint8_t undone                # something in the transaction has failed or been rolled back since
+
+
+cdef struct Notifier:             # whose doing the last notifications of a backend are; clients by handle
+    uint64_t said                 # its text said NOTIFY or pg_notify()
+    uint64_t said_us
+    uint64_t may                  # its text may have, in a function or a trigger
+    uint64_t other_us             # when somebody else's last might have; 0 = never
+
+
 cdef struct ClientConn:
     Conn conn
     Client seat
@@ -158,6 +202,7 @@ cdef struct ClientConn:
     Block *settings               # held
     Block *start                  # held: what it began with, which RESET goes back to
     LoginRecord *login            # owned; NULL after login
+    Listens *listens              # owned; NULL until it listens without a server
     char *user                    # owned: the name it logged in with; NULL before the startup packet
     uint64_t id
     uint64_t connect_us
@@ -176,7 +221,7 @@ cdef struct ClientConn:
     pgpool_peer peer
     uint8_t state                 # CL_*
     uint8_t leaving               # has sent Terminate: ends when its answers are there
-    uint8_t holding               # linked, but its bytes wait until its settings have been tried
+    uint8_t holding               # its bytes wait: until its settings have been tried, or its LISTEN is answered
     uint8_t skip_to_sync          # a queued group was cancelled: drop messages up to its Sync
     uint8_t is_admin
     uint8_t busy                  # console: a command is with control
@@ -262,6 +307,7 @@ cdef struct ServerConn:
     SettingNames *named           # owned; NULL until a text names a setting
     Buf answer                    # to the probe, as it comes
     LeakWatch *leak               # owned; NULL without leak_check
+    Notifier notifier
     uint8_t canceling             # its orphaned query is to be cancelled
     uint8_t gone                  # closed and uncounted; its slot waits for a note to be read. Under server_lock
     uint8_t replication           # REPLICATION_*: opened as such, for one client
@@ -326,6 +372,10 @@ cdef struct Worker:
     uint32_t n_clients            # atomic reads by others
     uint32_t listening            # listeners watched so far
     uint64_t mail_lost            # letters that did not fit
+    Channel **channels            # owned; `channel_buckets` lists by hash, NULL while nobody listens
+    uint32_t channel_buckets
+    uint32_t channel_count
+    uint64_t channel_tokens
 
 
 cdef struct Plane:

@@ -15,6 +15,8 @@ from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.leak cimport leak_released
 from pgpool_core.engine.ledger cimport MAX_ANSWER, ledger_keeps, ledger_part
 from pgpool_core.engine.named cimport named_answer, named_error, named_retag, named_tag
+from pgpool_core.engine.notifier cimport notifier_own
+from pgpool_core.engine.notify cimport notify_settle
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server_end cimport server_close, server_quit
 from pgpool_core.pool.client cimport Client
@@ -74,7 +76,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         if (f.type == BE_READY or f.body_len <= HOLD_MAX and (
                 f.type == BE_PARAMETER_STATUS or f.type == BE_COMMAND_COMPLETE
                 or (f.type == BE_ERROR and (swallow or s.owed.len))) or (
-                    f.type == BE_NOTIFICATION and swallow and f.body_len < NOTE_MAX)) and not scan_whole(&f, n, pos):
+                    f.type == BE_NOTIFICATION and f.body_len < NOTE_MAX)) and not scan_whole(&f, n, pos):
             if f.type == BE_READY and f.body_len != 1:
                 r = -1
             break                                 # held back until it is whole
@@ -132,6 +134,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 pgpool_store8(&s.seat.close_needed, 1)
             if c != NULL:
                 c.unnamed_fresh = 0               # not parsed, or skipped
+                if c.listens != NULL:
+                    c.listens.undone = 1
             if not swallow and s.owed.len and scan_whole(&f, n, pos):
                 length = named_error(w, s, data + pos + HEADER_LEN, f.body_len)
                 if length:                        # the client gets another text, with its own name in it
@@ -162,7 +166,9 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if 0 < f.body_len <= HOLD_MAX and data[pos + HEADER_LEN] == 0x44:    # 'D'
                 named_tag(s, c, data + pos + HEADER_LEN, f.body_len)
         elif f.type == BE_NOTIFICATION and c != NULL:
-            if scan_whole(&f, n, pos):            # between the answers of a chore, but meant for the client
+            if f.body_len >= 4 and scan_whole(&f, n, pos):
+                notifier_own(s, c, data + pos + HEADER_LEN)
+            if swallow and scan_whole(&f, n, pos):    # between the answers of a chore, but meant for the client
                 forwarded(w, s, c, k, data + pos, HEADER_LEN + f.body_len)
         elif f.type == BE_COPY_IN or f.type == BE_COPY_BOTH:
             copy_begins(s)
@@ -189,6 +195,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     if s.expect.owed == 0 and s.tx_status == TX_IDLE and not s.open_group and not s.expect.copying \
             and s.cur.remain == 0 and c.cur.remain == 0 and not c.holding and s.query_start_us == 0 \
             and c.seat.server == &s.seat and c.state == CL_ACTIVE:
+        if c.listens != NULL:
+            notify_settle(w, c)
         if c.pool.pool.settings.mode == MODE_SESSION or s.seat.dedicated:
             if c.leaving:
                 conn_doom(w, &c.conn, "client close request")

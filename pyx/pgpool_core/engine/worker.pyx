@@ -6,6 +6,7 @@ from libc.string cimport memset
 
 from pgpool_core.engine.accept cimport new_client, up_accept
 from pgpool_core.engine.chore cimport server_chore
+from pgpool_core.engine.channels cimport channels_forget, channels_free, channels_tell
 from pgpool_core.engine.client cimport client_bytes, client_go_on, client_granted
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_leave
 from pgpool_core.engine.conn cimport conn_close, conn_doom, conn_send, plane_post
@@ -16,6 +17,7 @@ from pgpool_core.engine.leak cimport leak_begin
 from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
 from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.notes cimport notes_taken
+from pgpool_core.engine.notify cimport notify_mail
 from pgpool_core.engine.orphan cimport server_cancel_done, server_drains
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, fill_client_row
@@ -146,6 +148,8 @@ cdef void read_mail(Worker *w) noexcept nogil:
         elif mail.kind == MAIL_WELCOME or mail.kind == MAIL_KICK or mail.kind == MAIL_KICK_POOL \
                 or mail.kind == MAIL_ASK_CLIENTS:
             every_client(w, &mail)
+        elif mail.kind >= MAIL_LISTENING:
+            notify_mail(w, &mail)
         free(mail.data)
 
 
@@ -156,6 +160,7 @@ cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
     cdef ClientRow *rows = NULL
     cdef Mail answer
     if mail.kind == MAIL_ASK_CLIENTS:
+        channels_tell(w, mail.a)
         rows = <ClientRow *>malloc((<size_t>w.clients.live + 1) * sizeof(ClientRow))
         if rows == NULL:
             return
@@ -294,6 +299,8 @@ cdef void worker_close(Worker *w) noexcept nogil:
         c = <ClientConn *>slot_at(&w.clients, slot)
         if c.conn.head.live:
             login_end(w, c)
+            if c.listens != NULL:
+                channels_forget(w, c)
             conn_close(w, &c.conn)
             free(c.user)
             c.user = NULL
@@ -303,6 +310,7 @@ cdef void worker_close(Worker *w) noexcept nogil:
             names_free(c.names)
             c.names = NULL
             c.conn.head.live = 0
+    channels_free(w)
 
 
 cdef void worker_free(Worker *w) noexcept nogil:

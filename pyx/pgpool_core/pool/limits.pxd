@@ -9,6 +9,7 @@ cdef struct Group:                # owned by the PoolSet; `count` and `limit` ch
     uint32_t id
     uint32_t limit                # server connections, 0 = unlimited
     uint32_t count                # slots taken: opening, open, and closing until PostgreSQL has let go
+    uint32_t listening            # of them, connections of control's that listen for clients
     uint64_t claim_us             # atomic; a waiter of another pool has waited since then and finds the limit full; 0 = none
 
 

@@ -11,7 +11,13 @@ cdef enum:
     PLAN_OPEN = 1                 # `slot` is in `pool`, in SV_LOGIN: open a connection for it
     PLAN_EVICT = 2                # `evicted` is in SV_CLOSING: its worker must close it; then plan again
 
+    LISTENER_TAKEN = 0            # counted: open it
+    LISTENER_LATER = 1            # the limit is full: try again; what is in `evicted`, if anything, is closed for it
+    LISTENER_NEVER = 2            # the limit would leave no connection for queries
+
 
 cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **pool, Server **evicted) noexcept nogil
 cdef void plan_gone(PoolSet *set, Server *server, uint64_t now_us) noexcept nogil
+cdef int plan_listener(PoolSet *set, Pool *pool, uint64_t now_us, Server **evicted) noexcept nogil
+cdef void plan_listener_gone(PoolSet *set, Pool *pool) noexcept nogil
 cdef uint32_t sweep_pool(Pool *pool, uint64_t now_us, Server **closing, uint32_t room) noexcept nogil

@@ -209,6 +209,55 @@ cdef void plan_gone(PoolSet *set, Server *server, uint64_t now_us) noexcept nogi
     pthread_mutex_unlock(&set.lock)
 
 
+cdef bint crowded(const Group *group) noexcept nogil:
+    """Whether one listening connection more would leave no room for a server."""
+    return group != NULL and group.limit != 0 and group.listening + 1 >= group.limit
+
+
+cdef int plan_listener(PoolSet *set, Pool *pool, uint64_t now_us, Server **evicted) noexcept nogil:
+    """A connection that listens for the clients of `pool`: counted by the shared limits, not by pool_size.
+
+    Where a limit is full, the longest idle server under it is closed in its favour; where none is idle, the next one
+    that a pool under it releases.
+    """
+    cdef Group *full = NULL
+    cdef int verdict = LISTENER_LATER
+    evicted[0] = NULL
+    pthread_mutex_lock(&set.lock)
+    if crowded(pool.database) or crowded(pool.user):
+        verdict = LISTENER_NEVER
+    elif pool.database != NULL and group_full(pool.database):
+        full = pool.database
+    elif pool.user != NULL and group_full(pool.user):
+        full = pool.user
+    else:
+        group_take(pool.database)
+        group_take(pool.user)
+        if pool.database != NULL:
+            pool.database.listening += 1
+        if pool.user != NULL:
+            pool.user.listening += 1
+        verdict = LISTENER_TAKEN
+    if full != NULL and closing_in(set, full) == 0:
+        evicted[0] = oldest_idle(set, NULL, full, now_us)
+        if evicted[0] == NULL and full.claim_us == 0:
+            pgpool_store64(&full.claim_us, now_us)
+    pthread_mutex_unlock(&set.lock)
+    return verdict
+
+
+cdef void plan_listener_gone(PoolSet *set, Pool *pool) noexcept nogil:
+    """The connection that plan_listener counted has ended."""
+    pthread_mutex_lock(&set.lock)
+    group_give(pool.database)
+    group_give(pool.user)
+    if pool.database != NULL:
+        pool.database.listening -= 1
+    if pool.user != NULL:
+        pool.user.listening -= 1
+    pthread_mutex_unlock(&set.lock)
+
+
 cdef uint32_t sweep_list(Pool *pool, ServerList *list, uint64_t now_us, Server **closing, uint32_t room) noexcept nogil:
     """Take out of `list` (longest idle first) what is due; those due for a check go to `used`."""
     cdef PoolSettings *s = &pool.settings
