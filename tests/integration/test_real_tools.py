@@ -116,6 +116,7 @@ def test_psql_repeats_a_query(target: Target, postgres: PostgresServer) -> None:
     assert crowd(4, use) == [f"watcher {client}\n" * 30 for client in range(4)]
 
 
+@pytest.mark.pooler(default_pool_size=6)  # each of four keeps one for its PREPARE
 def test_psql_reads_in_parts_and_goes_on_after_errors(target: Target, postgres: PostgresServer, accounts: None) -> None:
     script = """\\set FETCH_COUNT 50
 select id from dumped.parts order by id;

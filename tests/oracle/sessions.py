@@ -72,7 +72,13 @@ class _Makers:
         rng = self._rng
         how = rng.choice(("terminate", "cut", "cut"))
         text = rng.choice(
-            ("", "begin; set work_mem = '66MB'; select pg_sleep(60)", "set work_mem = '66MB'", "listen gone", "begin")
+            (
+                "",
+                "begin; set work_mem = '66MB'; select pg_sleep(60)",
+                "set work_mem = '66MB'",
+                "begin; listen gone; commit",
+                "begin",
+            )
         )
         if how == "terminate" and "sleep" in text:
             text = "begin"

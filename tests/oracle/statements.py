@@ -305,10 +305,10 @@ def _listen(rng: random.Random, who: Who) -> Text:
     return Text(
         rng.choice(
             (
-                f"listen {channel}",
-                f"listen {channel}",
-                f"unlisten {channel}",
-                "unlisten *",
+                f"begin; listen {channel}; commit",  # alone it is answered without a server, which the catalogues do not show
+                f"begin; listen {channel}; commit",  # alone it is answered without a server, which the catalogues do not show
+                f"begin; unlisten {channel}; commit",
+                "begin; unlisten *; commit",
                 f"notify {channel}",
                 f"notify {channel}, 'payload'",
                 f"select pg_notify('{channel}', 'p')",
