@@ -158,7 +158,7 @@ def _discard(rng: random.Random, who: Who) -> Text:
             "discard sequences",
             "deallocate all",
             "close all",
-            "unlisten *",
+            "begin; unlisten *; commit",
         )
     )
     return Text(text, alone=rng.random() < 0.9)
