@@ -105,3 +105,17 @@ async def test_texts_in_quick_succession_are_not_taken_for_each_other(postgres: 
                     async with logged_in(place) as three:
                         assert shown(await three.query("show work_mem")) == b"4MB"
                     assert shown(await two.query("show work_mem")) == b"%dMB" % (number + 5)
+
+
+async def test_what_one_client_goes_back_to_is_not_what_another_does(postgres: PostgresServer) -> None:
+    """The same RESET on the same settings: each goes back to what it began with itself."""
+    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as plain, logged_in(place, work_mem="7MB") as own:
+            for _ in range(3):
+                for client, start in ((plain, b"4MB"), (own, b"7MB")):
+                    await client.query("set work_mem = '8MB'")
+                    await client.query("select 1")  # answered behind the question about the text before it
+                    await client.query("reset work_mem")
+                    await client.query("select 1")
+                    assert shown(await client.query("show work_mem")) == start

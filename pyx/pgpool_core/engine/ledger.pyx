@@ -158,7 +158,7 @@ cdef bint remembered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     cdef Block *after
     if s.sayings != 1 or s.erred or c.settings != s.settings:
         return False
-    after = outcome_find(w.outcomes, s.settings, s.said, s.said_len)
+    after = outcome_find(w.outcomes, s.settings, c.start, s.said, s.said_len)
     if after == NULL:
         return False
     server_stands(w, s, block_ref(w.plane.settings, after))
@@ -335,6 +335,7 @@ cdef void probe(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept
 
 cdef void unknown(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     """What is left cannot be found out: `c` keeps `s` for good."""
+    forget_saying(w, s)
     s.probing = 0
     pin(w, c, c.pins | PIN_UNKNOWN)
 
@@ -365,7 +366,7 @@ cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogi
         fine = stands(w, s, c, now)
     block_unref(w.plane.settings, now)
     if s.learns and fine and c.settings == s.settings:
-        outcome_learn(w.outcomes, w.plane.settings, s.base, s.learnt, s.learnt_len, s.settings)
+        outcome_learn(w.outcomes, w.plane.settings, s.base, c.start, s.learnt, s.learnt_len, s.settings)
     forget_saying(w, s)
     buf_free(&s.answer)
     if not fine:

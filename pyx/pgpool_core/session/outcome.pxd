@@ -1,10 +1,11 @@
 """What a text has done to a block of settings, remembered: the next time nobody needs to be asked.
 
-Only for texts whose outcome, when they succeed, depends on nothing but the text and the settings before it. One table
-for each worker; an entry is overwritten by the next one that falls into its place.
+Only for texts whose outcome, when they succeed, depends on nothing but the text, the settings before it, and what the
+client began with, which RESET goes back to. One table for each worker; an entry is overwritten by the next one that
+falls into its place.
 """
 
-from libc.stdint cimport uint32_t, uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from pgpool_core.session.settings cimport Block, Settings
 
@@ -16,13 +17,14 @@ cdef enum:
 
 cdef struct Outcome:
     Block *before                 # held; NULL = empty
+    Block *start                  # held: what the client began with
     Block *after                  # held
     uint32_t len
     uint8_t text[OUTCOME_TEXT_MAX]
 
 
 cdef bint outcome_sure(const uint8_t *text, size_t n) noexcept nogil
-cdef Block *outcome_find(Outcome *table, const Block *before, const uint8_t *text, uint32_t n) noexcept nogil
-cdef void outcome_learn(Outcome *table, Settings *settings, Block *before, const uint8_t *text, uint32_t n,
+cdef Block *outcome_find(Outcome *table, const Block *before, const Block *start, const uint8_t *text,
+                         uint32_t n) noexcept nogil
+cdef void outcome_learn(Outcome *table, Settings *settings, Block *before, Block *start, const uint8_t *text, uint32_t n,
                         Block *after) noexcept nogil
-cdef void outcomes_forget(Outcome *table, Settings *settings) noexcept nogil

@@ -17,37 +17,33 @@ cdef bint outcome_sure(const uint8_t *text, size_t n) noexcept nogil:
     return True
 
 
-cdef Outcome *place(Outcome *table, const Block *before, const uint8_t *text, uint32_t n) noexcept nogil:
-    cdef uint64_t h = <uint64_t>14695981039346656037 ^ (<uint64_t>before >> 4)     # FNV-1a
+cdef Outcome *place(Outcome *table, const Block *before, const Block *start, const uint8_t *text,
+                    uint32_t n) noexcept nogil:
+    cdef uint64_t h = <uint64_t>14695981039346656037 ^ (<uint64_t>before >> 4) ^ (<uint64_t>start << 20)     # FNV-1a
     cdef uint32_t i
     for i in range(n):
         h = (h ^ text[i]) * <uint64_t>1099511628211
     return &table[(h >> 32) % OUTCOMES]
 
 
-cdef Block *outcome_find(Outcome *table, const Block *before, const uint8_t *text, uint32_t n) noexcept nogil:
+cdef Block *outcome_find(Outcome *table, const Block *before, const Block *start, const uint8_t *text,
+                         uint32_t n) noexcept nogil:
     """What `before` became by this text; borrowed. NULL: not known."""
-    cdef Outcome *at = place(table, before, text, n)
-    if at.before != before or at.len != n or memcmp(at.text, text, n) != 0:
+    cdef Outcome *at = place(table, before, start, text, n)
+    if at.before != before or at.start != start or at.len != n or memcmp(at.text, text, n) != 0:
         return NULL
     return at.after
 
 
-cdef void outcome_learn(Outcome *table, Settings *settings, Block *before, const uint8_t *text, uint32_t n,
+cdef void outcome_learn(Outcome *table, Settings *settings, Block *before, Block *start, const uint8_t *text, uint32_t n,
                         Block *after) noexcept nogil:
     """This text has succeeded and has made `after` of `before`."""
-    cdef Outcome *at = place(table, before, text, n)
+    cdef Outcome *at = place(table, before, start, text, n)
     block_unref(settings, at.before)
+    block_unref(settings, at.start)
     block_unref(settings, at.after)
     at.before = block_ref(settings, before)
+    at.start = block_ref(settings, start)
     at.after = block_ref(settings, after)
     at.len = n
     memcpy(at.text, text, n)
-
-
-cdef void outcomes_forget(Outcome *table, Settings *settings) noexcept nogil:
-    cdef uint32_t i
-    for i in range(OUTCOMES):
-        block_unref(settings, table[i].before)
-        block_unref(settings, table[i].after)
-        table[i].before = table[i].after = NULL
