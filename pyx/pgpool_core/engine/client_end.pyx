@@ -116,6 +116,18 @@ cdef void forget_pool(Worker *w, ClientConn *c) noexcept nogil:
         pthread_mutex_unlock(&c.pool.pool.lock)
 
 
+cdef void client_free(Worker *w, ClientConn *c) noexcept nogil:
+    """Close its socket and give back what it owns; the slot is the caller's matter."""
+    conn_close(w, &c.conn)
+    free(c.user)
+    c.user = NULL
+    block_unref(w.plane.settings, c.settings)
+    block_unref(w.plane.settings, c.start)
+    c.settings = c.start = NULL
+    names_free(c.names)
+    c.names = NULL
+
+
 cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
     """The end of a client: called once, when its turn on the list of the doomed has come."""
     cdef const char *reason = c.conn.reason if c.conn.reason != NULL else <const char *>"closed"
@@ -126,14 +138,7 @@ cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
     if c.counted:
         pgpool_add32(&w.plane.n_clients, -1)
     pgpool_add32(&w.n_clients, -1)
-    conn_close(w, &c.conn)
-    free(c.user)
-    c.user = NULL
-    block_unref(w.plane.settings, c.settings)
-    block_unref(w.plane.settings, c.start)
-    c.settings = c.start = NULL
-    names_free(c.names)
-    c.names = NULL
+    client_free(w, c)
     if c.seat.waiting == WAIT_GRANTED:            # a server is on its way here: the slot waits for it
         c.state = CL_GONE
         return

@@ -12,7 +12,7 @@ from pgpool_core.session.sqltoken cimport name_fold
 from pgpool_core.statements.failure cimport FAILURE_RENAMED, failure_read
 from pgpool_core.statements.names cimport Name, name_plan, name_settle, name_stands, names_clear, names_find
 from pgpool_core.statements.outgoing cimport *
-from pgpool_core.statements.owed cimport owed_answer, owed_free, owed_orphan
+from pgpool_core.statements.owed cimport owed_free, owed_orphan
 from pgpool_core.statements.prepared cimport prepared_clear, prepared_free
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32
 from pgpool_core.wire.codes cimport FE_BIND, FE_DESCRIBE, FE_PARSE, TX_FAILED
@@ -96,11 +96,6 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
             conn_mix(w, &s.conn, out.pieces[i].at, out.pieces[i].len)
         sent[0] = pos + out.skip
     return NAMED_GO_ON
-
-
-cdef int named_answer(ServerConn *s, uint8_t be_type) noexcept nogil:
-    """ParseComplete or CloseComplete: ANSWER_*."""
-    return owed_answer(&s.owed, &s.prepared, be_type)
 
 
 cdef size_t named_error(Worker *w, ServerConn *s, const uint8_t *body, uint32_t n) noexcept nogil:

@@ -14,7 +14,7 @@ from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.leak cimport leak_released
 from pgpool_core.engine.ledger cimport MAX_ANSWER, ledger_keeps, ledger_part
-from pgpool_core.engine.named cimport named_answer, named_error, named_retag, named_tag
+from pgpool_core.engine.named cimport named_error, named_retag, named_tag
 from pgpool_core.engine.notifier cimport notifier_own
 from pgpool_core.engine.notify cimport notify_settle
 from pgpool_core.engine.records cimport *
@@ -25,7 +25,7 @@ from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, PO
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, SV_TESTED
 from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_unref, block_with,
                                            setting_tracked)
-from pgpool_core.statements.owed cimport ANSWER_AS_PARSE, ANSWER_BROKEN, ANSWER_SWALLOW
+from pgpool_core.statements.owed cimport ANSWER_AS_PARSE, ANSWER_BROKEN, ANSWER_SWALLOW, owed_answer
 from pgpool_core.sync.atomic cimport (pgpool_cas_ptr, pgpool_load32, pgpool_load8, pgpool_load_ptr, pgpool_store8,
                                       pgpool_store_ptr)
 from pgpool_core.wire.build cimport build_error
@@ -148,7 +148,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             r = -1                                # a server that nobody has asked anything has nothing else to say
             break
         elif f.type == BE_PARSE_COMPLETE or f.type == BE_CLOSE_COMPLETE:
-            verdict = named_answer(s, f.type) if f.body_len == 0 else ANSWER_BROKEN
+            verdict = owed_answer(&s.owed, &s.prepared, f.type) if f.body_len == 0 else ANSWER_BROKEN
             if verdict == ANSWER_BROKEN:
                 r = -1
                 break

@@ -8,8 +8,8 @@ from pgpool_core.engine.accept cimport new_client, up_accept
 from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.channels cimport channels_forget, channels_free, channels_tell
 from pgpool_core.engine.client cimport client_bytes, client_go_on, client_granted
-from pgpool_core.engine.client_end cimport client_end, client_fatal, client_leave
-from pgpool_core.engine.conn cimport conn_close, conn_doom, conn_send, plane_post
+from pgpool_core.engine.client_end cimport client_end, client_fatal, client_free, client_leave
+from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
 from pgpool_core.engine.io_epoll cimport IO_EPOLL
@@ -31,8 +31,6 @@ from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport MAX_POOLS, pool_move
 from pgpool_core.pool.server cimport SV_CLOSING, SV_IDLE, SV_TESTED, SV_USED, Server
 from pgpool_core.session.outcome cimport OUTCOMES, Outcome
-from pgpool_core.session.settings cimport block_unref
-from pgpool_core.statements.names cimport names_free
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_swap_ptr
 
 
@@ -301,14 +299,7 @@ cdef void worker_close(Worker *w) noexcept nogil:
             login_end(w, c)
             if c.listens != NULL:
                 channels_forget(w, c)
-            conn_close(w, &c.conn)
-            free(c.user)
-            c.user = NULL
-            block_unref(w.plane.settings, c.settings)
-            block_unref(w.plane.settings, c.start)
-            c.settings = c.start = NULL
-            names_free(c.names)
-            c.names = NULL
+            client_free(w, c)
             c.conn.head.live = 0
     channels_free(w)
 
