@@ -74,7 +74,7 @@ class _Makers:
         text = rng.choice(
             (
                 "",
-                "begin; set work_mem = '66MB'; select pg_sleep(60)",
+                "begin; set work_mem = '66MB'; select pg_sleep(5)",
                 "set work_mem = '66MB'",
                 "begin; listen gone; commit",
                 "begin",
