@@ -9,7 +9,7 @@ target          where a test connects: parametrised over direct, pgpool_core and
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -244,3 +244,18 @@ def target(request: pytest.FixtureRequest, postgres: PostgresServer, _running_ta
         url=process.url,
         pooler=process,
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, object, object]:
+    """Keep the reason of a skip inside an async test, which the runner replaces by a skip without one."""
+    try:
+        return (yield)
+    except pytest.skip.Exception as skipped:
+        group = skipped.__context__
+        if skipped.msg or not isinstance(group, BaseExceptionGroup):
+            raise
+        leaf: BaseException = group
+        while isinstance(leaf, BaseExceptionGroup):
+            (leaf,) = leaf.exceptions
+        raise leaf from None
