@@ -422,6 +422,9 @@ cdef bint note_setting(Worker *w, ClientConn *c, const Found *found, Block **now
     cdef Span name, user
     if found.value.at == NULL or now[0] == NULL or setting_name(found.name, room, &name) != SETTINGS_OK:
         return True                               # no such setting
+    if same(name, text_span("transaction_isolation")) or same(name, text_span("transaction_read_only")) \
+            or same(name, text_span("transaction_deferrable")):
+        return True                               # of one transaction, whatever pg_settings calls its source
     if found.kind == FOUND_NAMED:
         user.at = buf_bytes(&c.pool.user)
         user.len = c.pool.user.len
