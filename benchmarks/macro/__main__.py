@@ -89,7 +89,12 @@ def run(chosen: argparse.Namespace) -> str:
     facts = machine.describe(postgres=find_postgres().version, pgbouncer=pgbouncer)
     with running_database() as database:
         bench = Bench(
-            fleet=Fleet(database=database), names=chosen.targets, rounds=chosen.rounds, seconds=chosen.seconds, say=say
+            fleet=Fleet(database=database),
+            names=chosen.targets,
+            pgbouncer=machine.pgbouncer_release(pgbouncer) if pgbouncer else (0, 0),
+            rounds=chosen.rounds,
+            seconds=chosen.seconds,
+            say=say,
         )
         results = bench.run(chosen.cases)
     return report.render(
@@ -112,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parse_arguments(arguments)
     if chosen.list:
         for case in CASES:
-            print(f"{case.name:20} {case.title}")
+            print(f"{case.name:31} {case.title}")
         return 0
     started = time.monotonic()
     try:

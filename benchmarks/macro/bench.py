@@ -9,9 +9,10 @@ import attrs
 from benchmarks.macro.cases import Case
 from benchmarks.macro.figures import Sample
 from benchmarks.macro.idle import run_idle
+from benchmarks.macro.listeners import run_listeners
 from benchmarks.macro.load import run_load
 from benchmarks.macro.report import CaseResult
-from benchmarks.macro.targets import DIRECT, Fleet
+from benchmarks.macro.targets import DIRECT, OURS, OURS_OFF, PGBOUNCER, Fleet, Target
 
 
 @attrs.frozen(kw_only=True)
@@ -22,10 +23,12 @@ class Bench:
         names: the targets, in the order of the report.
         seconds: the counted part of each run.
         say: told what is being done, a line at a time.
+        pgbouncer: PgBouncer's release, such as (1, 18); cases that it cannot do leave it out.
     """
 
     fleet: Fleet
     names: Sequence[str]
+    pgbouncer: tuple[int, int]
     rounds: int
     seconds: int
     say: Callable[[str], None]
@@ -41,12 +44,18 @@ class Bench:
         results = []
         for number, case in enumerate(wanted, 1):
             self.say(f"[{number}/{len(wanted)}] {case.name}: {case.title}")
-            samples = self._measure_idle(case) if case.idle_clients else self._measure_load(case)
+            samples = self._measure_fresh(case) if case.idle_clients or case.listeners else self._measure_load(case)
             results.append(CaseResult(case=case, samples=samples, seconds=self.seconds))
         return results
 
     def _names_for(self, case: Case) -> list[str]:
-        return [name for name in self.names if name != DIRECT or case.direct]
+        """The targets of a case, in the order of the report."""
+        can = {
+            DIRECT: case.direct,
+            PGBOUNCER: case.pgbouncer_since is not None and self.pgbouncer >= case.pgbouncer_since,
+        }
+        names = [name for name in self.names if can.get(name, True)]
+        return names + ([OURS_OFF] if case.beside_off and OURS in names else [])
 
     def _preflight(self, cases: Sequence[Case]) -> None:
         """Have every target answer in each way that `cases` need, before minutes are spent on the others."""
@@ -73,15 +82,18 @@ class Bench:
                     self.say(f"    round {turn + 1} {target.name}: {sample['rate']:.0f} {case.unit}{cost}")
         return samples
 
-    def _measure_idle(self, case: Case) -> dict[str, list[Sample]]:
-        """All rounds of the memory case, each on a fresh pooler: one that has grown before would hide the growth."""
+    def _measure_fresh(self, case: Case) -> dict[str, list[Sample]]:
+        """All rounds of a case about memory, each on a fresh pooler: one that has grown before would hide the growth."""
         names = self._names_for(case)
         samples: dict[str, list[Sample]] = {name: [] for name in names}
         for turn in range(self.rounds):
             for name in names:
                 with self.fleet.running([name], scram=case.scram) as [target]:
                     target.check(case, self.fleet.database.psql)
-                    sample = run_idle(case, target)
+                    sample = self._run_fresh(case, target)
                 samples[name].append(sample)
                 self.say(f"    round {turn + 1} {name}: {sample['memory_kb']:.2f} kB per client")
         return samples
+
+    def _run_fresh(self, case: Case, target: Target) -> Sample:
+        return run_listeners(case, target, seconds=self.seconds) if case.listeners else run_idle(case, target)

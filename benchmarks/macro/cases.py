@@ -20,6 +20,13 @@ SESSION_POOL_SIZE: Final = 40
 """`pool_size` of the session-mode database: every client of a session case keeps a server, so above 32."""
 
 SELECT_ONE: Final = "SELECT 1;\n"
+SETS: Final = (
+    "\\set aid random(1, 100000 * :scale)\n"
+    "SET statement_timeout = 5000;\n"
+    "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
+    "RESET statement_timeout;\n"
+)
+"""What a framework does that sets something for a request and takes it back: three transactions."""
 LARGE: Final = "SELECT repeat('x', 1000) FROM generate_series(1, 20000);\n"
 LARGE_MB: Final = 20000 * (1 + 4 + 2 + 4 + 1000) / 1e6
 """Megabytes (10**6 bytes) of DataRow messages that LARGE returns: type, length, column count, column length, value."""
@@ -27,12 +34,16 @@ LARGE_MB: Final = 20000 * (1 + 4 + 2 + 4 + 1000) / 1e6
 
 @attrs.frozen(kw_only=True)
 class Goal:
-    """What we aim for in one figure: a ratio to PgBouncer, or, where `is_absolute`, a bound on our own figure."""
+    """What we aim for in one figure: a ratio to PgBouncer, or, where `is_absolute`, a bound on our own figure.
+
+    `to_off`: the ratio is to ourselves with `session_state = off`.
+    """
 
     figure: str
     bound: float
     at_least: bool = False
     is_absolute: bool = False
+    to_off: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +53,8 @@ class Case:
     `script` None is pgbench's built-in select-only script (`-S`). `unix` is about the client side; poolers reach
     PostgreSQL by TCP always. `reconnect` (`-C`) wants a thread per client, because libpq's login blocks the thread. `megabytes` per transaction turns the rate into MB/s. `sampling` is the share of
     transactions whose latency is logged. `at_once`: idle clients log in together rather than in turn. `direct` is False where PostgreSQL alone has no such case.
+    `pgbouncer_since` is the first release of PgBouncer that can do it, None where none can. `beside_off`: we run with
+    `session_state = off` as well. `listeners` clients of one channel hear every NOTIFY.
     """
 
     name: str
@@ -59,17 +72,20 @@ class Case:
     megabytes: float | None = None
     sampling: float = 1.0
     direct: bool = True
+    pgbouncer_since: tuple[int, int] | None = (1, 0)
+    beside_off: bool = False
+    listeners: int = 0
     goals: tuple[Goal, ...] = ()
 
     @property
     def unit(self) -> str:
         """The unit of the rate."""
-        return "tps" if self.megabytes is None else "MB/s"
+        return "messages/s" if self.listeners else "tps" if self.megabytes is None else "MB/s"
 
     @property
     def cost_unit(self) -> str:
         """The unit of the pooler's CPU time per piece of work."""
-        return "us/txn" if self.megabytes is None else "us/MB"
+        return "us/message" if self.listeners else "us/txn" if self.megabytes is None else "us/MB"
 
     def options(self, *, seconds: int, script_path: str | None, log_prefix: str) -> list[str]:
         """pgbench options of one run of `seconds`, without host, port, user and database."""
@@ -83,6 +99,7 @@ class Case:
 AS_FAST: Final = Goal(figure="rate", bound=1.0, at_least=True)
 LESS_CPU: Final = Goal(figure="cost", bound=0.95)
 NO_MORE_CPU: Final = Goal(figure="cost", bound=1.0)
+AS_CHEAP_AS_OFF: Final = Goal(figure="cost", bound=1.02, to_off=True)
 
 CASES: Final[Sequence[Case]] = (
     Case(
@@ -90,7 +107,8 @@ CASES: Final[Sequence[Case]] = (
         title="`SELECT 1`, simple protocol, 32 clients, TCP",
         script=SELECT_ONE,
         sampling=0.05,
-        goals=(LESS_CPU, AS_FAST),
+        beside_off=True,
+        goals=(LESS_CPU, AS_FAST, AS_CHEAP_AS_OFF),
     ),
     Case(
         name="select1-simple-1",
@@ -135,7 +153,8 @@ CASES: Final[Sequence[Case]] = (
         title="`pgbench -S`, extended protocol, 32 clients, TCP",
         protocol="extended",
         sampling=0.05,
-        goals=(LESS_CPU, AS_FAST),
+        beside_off=True,
+        goals=(LESS_CPU, AS_FAST, AS_CHEAP_AS_OFF),
     ),
     Case(
         name="lookup-simple-1000",
@@ -152,6 +171,28 @@ CASES: Final[Sequence[Case]] = (
         protocol="prepared",
         session=True,
         sampling=0.05,
+    ),
+    Case(
+        name="lookup-prepared-transaction-32",
+        title="`pgbench -S -M prepared`, 32 clients, TCP, transaction mode",
+        protocol="prepared",
+        sampling=0.05,
+        pgbouncer_since=(1, 24),
+        goals=(Goal(figure="cost", bound=0.85), AS_FAST),
+    ),
+    Case(
+        name="sets-32",
+        title="SET, `pgbench -S`, RESET, 32 clients, TCP (through PgBouncer and with `off` they reach other clients)",
+        script=SETS,
+        sampling=0.05,
+        beside_off=True,
+    ),
+    Case(
+        name="listeners-2000",
+        title="2000 clients that LISTEN in transaction mode hear every NOTIFY, TCP",
+        listeners=2000,
+        direct=False,
+        pgbouncer_since=None,
     ),
     Case(
         name="large-result",

@@ -93,7 +93,7 @@ def judge(goal: Goal, ratio: Ratio | None, own: float) -> Verdict:
         return Verdict.MET if own <= goal.bound else Verdict.MISSED
     if ratio is None:
         return Verdict.UNKNOWN
-    if not ratio.is_claimed and goal.bound == 1.0:
+    if not ratio.is_claimed and (goal.bound == 1.0 or goal.to_off):
         return Verdict.LEVEL
     met = ratio.median >= goal.bound if goal.at_least else ratio.median <= goal.bound
     return Verdict.MET if met and ratio.is_claimed else Verdict.MISSED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import re
 import subprocess
 import sys
 import tomllib
@@ -34,6 +35,12 @@ def describe(*, postgres: str, pgbouncer: Path | None) -> dict[str, str]:
         facts["PgBouncer"] = f"{first_line([str(pgbouncer), '--version'])} ({pgbouncer})"
     facts["pgpool_core"] = f"{own_version()}, {commit()}, CPython {sys.version.split()[0]}"
     return facts
+
+
+def pgbouncer_release(program: Path) -> tuple[int, int]:
+    """Major and minor release of a PgBouncer; (0, 0) where it does not say."""
+    found = re.search(r"(\d+)\.(\d+)", first_line([str(program), "--version"]))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def cpu_model() -> str:

@@ -10,7 +10,7 @@ import attrs
 from benchmarks.macro.cases import Case, Goal
 from benchmarks.macro.figures import FIGURES, MIN_ROUNDS, NOISE, Figure, Ratio, Sample, judge, medians, ratio_of
 from benchmarks.macro.load import WARM_UP_S
-from benchmarks.macro.targets import DIRECT, OURS, PGBOUNCER
+from benchmarks.macro.targets import DIRECT, OURS, OURS_OFF, PGBOUNCER
 
 
 @attrs.frozen(kw_only=True)
@@ -21,11 +21,11 @@ class CaseResult:
     samples: Mapping[str, Sequence[Sample]]
     seconds: int
 
-    def ratio(self, name: str, key: str) -> Ratio | None:
-        """The ratio of target `name` to PgBouncer; None where either was not measured."""
-        if name not in self.samples or PGBOUNCER not in self.samples:
+    def ratio(self, name: str, key: str, *, to: str = PGBOUNCER) -> Ratio | None:
+        """The ratio of target `name` to target `to`; None where either was not measured."""
+        if name not in self.samples or to not in self.samples:
             return None
-        return ratio_of(key, self.samples[name], self.samples[PGBOUNCER])
+        return ratio_of(key, self.samples[name], self.samples[to])
 
 
 def label(figure: Figure, case: Case) -> str:
@@ -41,9 +41,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def goal_text(goal: Goal, result: CaseResult) -> str:
     """A goal of a case that measured us, and how it stands, such as `CPU us/txn ratio <= 0.95: met`."""
-    ratio = result.ratio(OURS, goal.figure)
+    ratio = result.ratio(OURS, goal.figure, to=OURS_OFF if goal.to_off else PGBOUNCER)
     sign = ">=" if goal.at_least else "<="
-    what = label(FIGURES[goal.figure], result.case) + ("" if goal.is_absolute else " ratio")
+    kind = "" if goal.is_absolute else " of `session_state = off`" if goal.to_off else " ratio"
+    what = label(FIGURES[goal.figure], result.case) + kind
     own = medians(result.samples[OURS])[goal.figure]
     return f"{what} {sign} {goal.bound:g}: {judge(goal, ratio, own).value}"
 
@@ -81,6 +82,8 @@ def case_section(result: CaseResult) -> str:
     if case.idle_clients:
         how = "in step" if case.at_once else "one after another"
         text += f"{case.idle_clients} raw connections, logged in {how}; a fresh pooler in each round.\n\n"
+    elif case.listeners:
+        text += f"{case.listeners} raw connections on one channel; a NOTIFY when the last has heard the one before. Times: until the last.\n\n"
     else:
         text += f"    {command_line(case, result.seconds)}\n\n"
     text += table(head, rows)

@@ -25,6 +25,8 @@ from pgpool_core.testing.process import GuardedProcess, ProcessFailed
 DIRECT: Final = "direct"
 PGBOUNCER: Final[Kind] = "pgbouncer"
 OURS: Final[Kind] = "pgpool_core"
+OURS_OFF: Final = "pgpool_core (off)"
+"""Ourselves with `session_state = off`: in the cases that ask for it, where we are measured at all."""
 TARGETS: Final = (DIRECT, PGBOUNCER, OURS)
 
 HOST: Final = "127.0.0.1"
@@ -148,7 +150,9 @@ class Fleet:
         """One target; `stack` stops it."""
         if name == DIRECT:
             return Target(name=name, host=HOST, port=self.database.port, socket_dir=self.database.socket_dir)
-        pooler = self._pooler(PGBOUNCER if name == PGBOUNCER else OURS, scram)
+        pooler = (
+            self._pooler(PGBOUNCER, scram) if name == PGBOUNCER else self._pooler(OURS, scram, off=name == OURS_OFF)
+        )
         stack.callback(pooler.close)
         try:
             pooler.start()
@@ -156,7 +160,7 @@ class Fleet:
             raise BenchError(f"{name} does not start: {why}") from why
         return Target(name=name, host=pooler.host, port=pooler.port, socket_dir=pooler.unix_dir, process=pooler.process)
 
-    def _pooler(self, kind: Kind, scram: bool) -> PoolerProcess:
+    def _pooler(self, kind: Kind, scram: bool, *, off: bool = False) -> PoolerProcess:
         """A pooler in front of the database, not started; the same settings for both kinds but for OWN_SETTINGS."""
         place = f"host={HOST} port={self.database.port} dbname={DATABASE}"
         return PoolerProcess(
@@ -171,5 +175,6 @@ class Fleet:
                 "auth_type": "scram-sha-256" if scram else "trust",
                 **SHARED_SETTINGS,
                 **OWN_SETTINGS[kind],
+                **({"session_state": "off"} if off else {}),
             },
         )
