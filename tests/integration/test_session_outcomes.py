@@ -63,6 +63,22 @@ async def test_the_same_text_is_asked_about_once(
             assert place.probes == 1, round_
 
 
+async def test_a_text_behind_a_replay_is_asked_about_once(postgres: PostgresServer) -> None:
+    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            asked = []
+            for _ in range(4):
+                for client, value in ((one, 5000), (two, 7000)):
+                    await client.query(f"set statement_timeout = {value}")
+                    await client.query("reset statement_timeout")
+                    await client.query(f"set statement_timeout = {value}")  # the next one comes to another's server
+                asked.append(place.probes)
+            assert asked[-1] == asked[1]
+            assert shown(await one.query("show statement_timeout")) == b"5s"
+            assert shown(await two.query("show statement_timeout")) == b"7s"
+
+
 async def test_the_reset_of_a_drivers_pool_is_known_after_once(postgres: PostgresServer) -> None:
     text = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
     async with pgpool_core.open_proxy(pooler(postgres)) as proxy:

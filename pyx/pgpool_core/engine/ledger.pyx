@@ -142,8 +142,8 @@ cdef void sequence_read(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
 
 cdef void say(ServerConn *s, ClientConn *c, uint32_t flags, const uint8_t *text, size_t n, bint is_parse) noexcept nogil:
     """Remember a suspicious text that is alone in its transaction and whose outcome is sure, if it succeeds."""
-    if s.suspect or s.sayings or is_parse or s.tx_status != TX_IDLE or s.expect.owed > (s.chore == CHORE_PROBE) \
-            or s.open_group or c.pins \
+    if s.suspect or s.sayings or is_parse or s.tx_status != TX_IDLE \
+            or s.expect.owed > (s.chore == CHORE_PROBE or s.chore == CHORE_SETTINGS) or s.open_group or c.pins \
             or flags & LEAVES != SQL_SETS or flags & SQL_CALLS or not outcome_sure(text, n):
         s.sayings = 2
         return
