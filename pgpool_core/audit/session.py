@@ -27,6 +27,7 @@ from pgpool_core.control.messages import (
     ErrorFields,
     message,
 )
+from pgpool_core.control.names import Names
 from pgpool_core.control.routing import PoolKey, as_bytes, server_target
 from pgpool_core.embedded.source import prepare
 from pgpool_core.errors import ServerProtocolError
@@ -83,7 +84,7 @@ class Session:
         prepared = prepare(url, None, {})
         entry = attrs.evolve(prepared.config.databases[prepared.database], application_name=APPLICATION_NAME)
         key = PoolKey(prepared.database, prepared.user)
-        target = server_target(prepared.config, key, entry, lambda user: None, HostOrder())
+        target = server_target(prepared.config, key, entry, lambda user: None, HostOrder(), Names())
         server = await open_server(target, timeout_s=timeout_s)
         unread = server.unread
         return cls(trio.socket.from_stdlib_socket(socket.socket(fileno=server.detach())), unread)

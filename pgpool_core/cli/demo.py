@@ -29,6 +29,7 @@ from pgpool_core.config.model import Config, DatabaseConfig
 from pgpool_core.control.connect import HostOrder, open_server
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.hosts import place
+from pgpool_core.control.names import Names
 from pgpool_core.control.routing import PoolKey, connect_timeout_s, server_target
 from pgpool_core.errors import ConfigError, PgPoolError
 from pgpool_core.testing.account import service_account
@@ -250,7 +251,7 @@ async def _try_server(database: DatabaseConfig, config: Config, signals: AsyncIt
         DemoError: there is no server, or it does not let us in.
     """
     key = PoolKey(database.dbname or "", database.user or "")
-    target = server_target(config, key, database, lambda user: None, HostOrder())
+    target = server_target(config, key, database, lambda user: None, HostOrder(), Names())
     reached = False
     async with sole_errors(), trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_at_the_first, signals, nursery.cancel_scope)

@@ -291,6 +291,17 @@ class Config:
         "ours: auto or epoll: how workers wait for sockets",
         reload=False,
     )
+    dns_max_ttl: float = _setting(
+        15.0,
+        Seconds(),
+        "how long the addresses of a host's name are remembered; then it is looked up again, and servers at addresses"
+        " that have gone are closed when unused",
+    )
+    dns_nxdomain_ttl: float = _setting(
+        15.0,
+        Seconds(),
+        "how long it is remembered that a host's name cannot be looked up; addresses that it had stay in use",
+    )
     server_connect_parallel: int = _setting(
         4, Integer(1, 1024), "ours: server connections that one pool may be opening at one time"
     )

@@ -109,8 +109,6 @@ NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
         "pool_idle_timeout": _seconds("0"),
         "autodb_idle_timeout": _seconds("3600"),
         "server_fast_close": _flag("0"),
-        "dns_max_ttl": _seconds("15"),
-        "dns_nxdomain_ttl": _seconds("15"),
         "dns_zone_check_period": _seconds("0"),
         "query_wait_notify": _seconds("0", "5"),
         "cancel_wait_timeout": _seconds("10"),

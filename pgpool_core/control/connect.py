@@ -17,8 +17,9 @@ import trio
 
 from pgpool_core import logs
 from pgpool_core.control.connect_query import ConnectQuery, QueryDone
-from pgpool_core.control.hosts import Address, HostOrder, connect, place, resolve
+from pgpool_core.control.hosts import Address, HostOrder, connect, place
 from pgpool_core.control.messages import TERMINATE, ErrorFields
+from pgpool_core.control.names import Names
 from pgpool_core.control.server_login import (
     NEED_DATA,
     KeysWanted,
@@ -70,6 +71,7 @@ class ServerTarget:
     tcp_keepintvl: int = 0  # seconds, 0 = as the operating system has it
     tcp_keepcnt: int = 0  # probes, 0 = as the operating system has it
     host_order: HostOrder = attrs.field(factory=HostOrder, eq=False, repr=False)
+    names: Names = attrs.field(factory=Names, eq=False, repr=False)
 
 
 @attrs.define(eq=False)
@@ -199,7 +201,7 @@ class _Attempt:
         """A server of this host; None after noting why there is none."""
         self.host, self.at, self.waiting_for = host, place(host, self.target.port), "no address found"
         try:
-            found = await resolve(host, self.target.port)
+            found = await self.target.names.addresses(host, self.target.port)
         except (OSError, UnicodeError, ValueError) as error:
             self.problems.append(f"{self.at}: server DNS lookup failed: {_reason(error)}")
             return None

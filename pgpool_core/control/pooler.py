@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
 
 JANITOR_S: Final = 1 / 3  # precision of all timeouts that the janitor checks, as PgBouncer's
+NAMES_S: Final = 1.0  # how often it is looked which names are due to be looked up again
 GOODBYE_S: Final = 1.0  # at most, for the last error to reach clients and Terminate to reach servers
 GOODBYE_LOOK_S: Final = 0.01  # how often it is looked whether they have gone
 
@@ -275,6 +276,7 @@ class Pooler:
             logs.LOGGER.info("listening on %s", listener.place)
         nursery.start_soon(self._mailroom.pump)
         nursery.start_soon(self._janitor)
+        nursery.start_soon(self._namekeeper)
         nursery.start_soon(self._statistician)
         fields = {"workers": engine.workers, "io_backend": engine.io_backend}
         logs.LOGGER.info("%s", logs.line("", f"process up: pgpool_core {__version__}", fields))
@@ -284,6 +286,11 @@ class Pooler:
             await trio.sleep(JANITOR_S)
             self.engine.sweep(self._now_us())
             self._opener.poke()
+
+    async def _namekeeper(self) -> None:
+        while True:
+            await trio.sleep(NAMES_S)
+            self._pools.moved(await self._pools.names.refresh())
 
     async def _statistician(self) -> None:
         while True:

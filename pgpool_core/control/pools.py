@@ -5,7 +5,7 @@ A pool is made when the first login asks for it, or at start where a forced user
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -16,6 +16,7 @@ from pgpool_core.config.model import FALLBACK_DATABASE, Config
 from pgpool_core.control import routing
 from pgpool_core.control.connect import ServerTarget
 from pgpool_core.control.hosts import HostOrder
+from pgpool_core.control.names import Moved, Names
 from pgpool_core.control.reload import PoolsPlan
 from pgpool_core.control.routing import PoolKey, PoolSettings, ToPool
 from pgpool_core.errors import PoolClosed, error_response
@@ -47,6 +48,7 @@ class PoolRegistry:
         """Begin with no pools; `make_known` adds those that need no client."""
         self.config = config
         self.userlist = userlist
+        self.names = Names(config.dns_max_ttl, config.dns_nxdomain_ttl)
         self._engine = engine
         self._by_key: dict[PoolKey, PoolRecord] = {}
         self._by_id: dict[int, PoolRecord] = {}
@@ -101,6 +103,7 @@ class PoolRegistry:
         """Carry out a reload. Routes and credentials are forgotten: the next login of each user asks again."""
         engine = self._engine
         self.config, self.userlist = plan.config, plan.userlist
+        self.names.configure(plan.config.dns_max_ttl, plan.config.dns_nxdomain_ttl)
         self._orders.update(plan.orders)
         engine.clear_routes()
         engine.clear_credentials()
@@ -123,6 +126,16 @@ class PoolRegistry:
             record.settings, record.target = change.settings, change.target
         self.make_known()
 
+    def moved(self, names: Iterable[Moved]) -> None:
+        """Close the servers at addresses that their names do not have any more, each when nobody is linked to it."""
+        for name in names:
+            gone = sorted(name.gone)
+            logs.LOGGER.info("%s", logs.line("", f"addresses of {name.host} have gone", {"addresses": ",".join(gone)}))
+            for record in self:
+                if name.host in record.target.hosts and name.port == record.target.port:
+                    for address in gone:
+                        self._engine.retire_servers(record.id, address.encode())
+
     def _pool_for(self, to: ToPool) -> PoolRecord:
         record = self._by_key.get(to.key)
         if record is not None:
@@ -132,7 +145,7 @@ class PoolRegistry:
         order = self._orders.get(key.database)
         if order is None:
             order = self._orders[key.database] = HostOrder(to.entry.load_balance_hosts or "round-robin")
-        target = routing.server_target(config, key, to.entry, self.userlist.get, order)
+        target = routing.server_target(config, key, to.entry, self.userlist.get, order, self.names)
         database_limit, user_limit = routing.database_limit(config, key.database), routing.user_limit(config, key.user)
         pool = self._engine.add_pool(
             routing.as_bytes(key.database),

@@ -26,6 +26,7 @@ from pgpool_core.config.model import (
 )
 from pgpool_core.control.connect import ServerTarget
 from pgpool_core.control.hosts import HostOrder
+from pgpool_core.control.names import Names
 from pgpool_core.errors import ConfigError, ConfigProblem, error_response
 from pgpool_core.policy.secrets import Secret
 
@@ -265,12 +266,14 @@ def server_target(
     entry: DatabaseConfig,
     secret_of: Callable[[bytes], Secret | None],
     host_order: HostOrder,
+    names: Names,
 ) -> ServerTarget:
     """Where a pool's servers are and how to log in there.
 
     Args:
         secret_of: looks a user up in auth_file; asked only where the entry has no `password=`.
         host_order: whose turn it is among several hosts; one object for all pools of an entry.
+        names: turns names of hosts into addresses; one object for the whole pooler.
     """
     user = as_bytes(key.user)
     parameters = (
@@ -292,6 +295,7 @@ def server_target(
         tcp_keepintvl=config.tcp_keepintvl,
         tcp_keepcnt=config.tcp_keepcnt,
         host_order=host_order,
+        names=names,
     )
 
 

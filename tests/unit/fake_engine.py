@@ -34,6 +34,7 @@ class FakePool:
     welcome: Sequence[tuple[bytes, bytes]] = ()
     closed_with: bytes | None = None
     retired: int = 0
+    retired_hosts: list[bytes | None] = attrs.field(factory=list)
 
 
 class FakeEngine:
@@ -185,8 +186,9 @@ class FakeEngine:
     def sweep(self, now_us: int) -> None:
         self.sweeps += 1
 
-    def retire_servers(self, pool: int) -> None:
+    def retire_servers(self, pool: int, host: bytes | None = None) -> None:
         self.pool_list[pool].retired += 1
+        self.pool_list[pool].retired_hosts.append(host)
 
     def close_pool(self, pool: int, error: bytes) -> None:
         self.pool_list[pool].closed_with = error

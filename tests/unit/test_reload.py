@@ -9,6 +9,7 @@ from pgpool_core.config.model import Config, DatabaseConfig, UserConfig
 from pgpool_core.control import routing
 from pgpool_core.control.connect import ServerTarget
 from pgpool_core.control.hosts import HostOrder
+from pgpool_core.control.names import Names
 from pgpool_core.control.reload import PoolsPlan, plan_pools
 from pgpool_core.control.routing import PoolKey
 from pgpool_core.errors import ConfigError
@@ -22,7 +23,7 @@ OLD = Config(databases={"app": DatabaseConfig(host="10.0.0.1")})
 def target(config: Config = OLD, key: PoolKey = KEY, users: Userlist = USERS) -> ServerTarget:
     entry = routing.entry_for(config, key.database)
     assert entry is not None
-    return routing.server_target(config, key, entry, users.get, HostOrder())
+    return routing.server_target(config, key, entry, users.get, HostOrder(), Names())
 
 
 def reload_to(entry: DatabaseConfig | None, users: Userlist = USERS) -> PoolsPlan:

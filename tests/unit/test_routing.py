@@ -10,6 +10,7 @@ from pgpool_core.config.model import Config, DatabaseConfig, UserConfig
 from pgpool_core.control import routing
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.messages import ErrorFields
+from pgpool_core.control.names import Names
 from pgpool_core.control.routing import PoolKey, Refusal, ToConsole, ToPool, Verdict
 from pgpool_core.errors import ConfigError
 from pgpool_core.policy.secrets import Secret
@@ -186,10 +187,10 @@ def test_the_server_gets_the_entrys_password_or_that_of_auth_file() -> None:
     made = config(databases={"app": DatabaseConfig(host="a, b", password="own", timezone="UTC"), "bare": HOST})
     stored = {b"alice": KNOWN}
     order = HostOrder()
-    app = routing.server_target(made, PoolKey("app", "alice"), made.databases["app"], stored.get, order)
+    app = routing.server_target(made, PoolKey("app", "alice"), made.databases["app"], stored.get, order, Names())
     assert app.secret is not None
     assert (app.secret.plain, app.hosts, app.parameters) == (b"own", ("a", "b"), ((b"timezone", b"UTC"),))
-    bare = routing.server_target(made, PoolKey("bare", "alice"), made.databases["bare"], stored.get, order)
+    bare = routing.server_target(made, PoolKey("bare", "alice"), made.databases["bare"], stored.get, order, Names())
     assert (bare.secret, bare.dbname) == (KNOWN, b"bare")
     assert "own" not in repr(app)
 

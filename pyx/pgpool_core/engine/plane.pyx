@@ -315,9 +315,9 @@ cdef class Engine:
         if not self.stopped:
             sweep_all(self.plane, now_us)
 
-    def retire_servers(self, int pool):
-        """Close every server of `pool` (-1 = of all pools) as soon as nobody is linked to it."""
-        servers_retire(self.plane, pool)
+    def retire_servers(self, int pool, bytes host=None):
+        """Close every server of `pool` (-1 = of all pools), or those at one address, as soon as nobody is linked to it."""
+        servers_retire(self.plane, pool, NULL if host is None else <const char *>host)
         self.sweep(pgpool_now_us())
 
     # -- channels --------------------------------------------------------------------------------------------------

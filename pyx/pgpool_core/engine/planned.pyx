@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strcmp
 
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free
 from pgpool_core.engine.letters cimport server_parameters
@@ -174,12 +174,22 @@ cdef void server_cancelled(Plane *plane, uint64_t server) noexcept nogil:
         note(plane, s, SERVER_CANCEL_DONE)
 
 
-cdef void servers_retire(Plane *plane, int pool) noexcept nogil:
+cdef bint is_at(Plane *plane, ServerConn *s, const char *host) noexcept nogil:
+    cdef bint it_is
+    pthread_mutex_lock(&plane.server_lock)        # while it is held no server is forgotten
+    it_is = s.host != NULL and strcmp(s.host, host) == 0
+    pthread_mutex_unlock(&plane.server_lock)
+    return it_is
+
+
+cdef void servers_retire(Plane *plane, int pool, const char *host) noexcept nogil:
+    """Of one pool, or of all for -1; of one address, or of all for NULL."""
     cdef uint32_t slot
     cdef ServerConn *s
     for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
         s = <ServerConn *>slot_at(&plane.servers, slot)
-        if slot_live(&s.conn.head) and s.pool != NULL and (pool < 0 or s.pool.pool.id == <uint32_t>pool):
+        if slot_live(&s.conn.head) and s.pool != NULL and (pool < 0 or s.pool.pool.id == <uint32_t>pool) \
+                and (host == NULL or is_at(plane, s, host)):
             pgpool_store8(&s.seat.close_needed, 1)
             if s.seat.dedicated and s.seat.state == SV_ACTIVE:
                 note(plane, s, SERVER_RETIRE)

@@ -1,0 +1,140 @@
+"""Names of hosts and their addresses, remembered for a while: one look-up serves all pools, and a failing one is not repeated at once.
+
+The operating system's resolver does the work (hosts file, nsswitch, DNS), in a thread; it tells no TTL, so every answer holds for
+dns_max_ttl. Names that servers have come from are looked up again when that time is over, and what has gone from the answer is reported,
+so that connections to it can be retired. A name that cannot be looked up any more keeps the addresses that it had.
+Source: PgBouncer docs, dns_max_ttl, dns_nxdomain_ttl.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+import attrs
+import trio
+
+from pgpool_core.control.hosts import Address, place, resolve
+
+UNUSED_TTLS: Final = 20  # a name that nobody has asked for in so many times its TTL is forgotten
+SHORTEST_TTL_S: Final = 0.2  # also with dns_max_ttl = 0: the janitor would look up without a pause
+
+
+@attrs.define(eq=False)
+class Name:
+    """What is known of one name and port."""
+
+    host: str
+    port: int
+    addresses: tuple[Address, ...] = ()  # the last that were found; empty before that
+    error: OSError | UnicodeError | None = None  # why the last look-up failed
+    expires: float = 0.0  # on trio's clock
+    asked: float = 0.0  # when somebody wanted it last
+    looking: trio.Event | None = None  # set when the look-up that is under way has ended
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        return frozenset(address.host for address in self.addresses)
+
+
+@attrs.frozen
+class Moved:
+    """A name whose answer lacks addresses that it had."""
+
+    host: str
+    port: int
+    gone: frozenset[str]
+
+
+def is_name(host: str) -> bool:
+    """Whether `host` has to be looked up: neither a socket directory nor an address."""
+    if host.startswith(("/", "@")):
+        return False
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return False
+
+
+class Names:
+    """The names of one pooler; belongs to its trio loop."""
+
+    def __init__(
+        self,
+        max_ttl_s: float = 15.0,
+        nxdomain_ttl_s: float = 15.0,
+        *,
+        look_up: Callable[[str, int], Awaitable[list[Address]]] = resolve,
+    ) -> None:
+        """`configure` changes the times; `look_up` is `hosts.resolve` or a test's."""
+        self.configure(max_ttl_s, nxdomain_ttl_s)
+        self._look_up = look_up
+        self._names: dict[tuple[str, int], Name] = {}
+
+    def configure(self, max_ttl_s: float, nxdomain_ttl_s: float) -> None:
+        """Seconds for which an answer, and a failure, hold; from the next look-up on."""
+        self._max_ttl_s = max(SHORTEST_TTL_S, max_ttl_s)
+        self._nxdomain_ttl_s = nxdomain_ttl_s
+
+    def __iter__(self) -> Iterator[Name]:
+        return iter(self._names.values())
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @property
+    def under_way(self) -> int:
+        """How many look-ups are under way."""
+        return sum(name.looking is not None for name in self._names.values())
+
+    async def addresses(self, host: str, port: int) -> list[Address]:
+        """Addresses of `host`, remembered or looked up.
+
+        Raises:
+            OSError, UnicodeError: the name cannot be looked up, now or shortly before.
+        """
+        if not is_name(host):
+            return await self._look_up(host, port)
+        name = self._names.setdefault((host, port), Name(host, port))
+        name.asked = trio.current_time()
+        if name.looking is None and name.expires <= name.asked:
+            await self._ask(name)
+        while name.looking is not None:
+            await name.looking.wait()
+            if not name.addresses and name.error is None:  # whoever was looking has been cancelled
+                await self._ask(name)
+        if not name.addresses and name.error is not None:
+            raise type(name.error)(*name.error.args)
+        return list(name.addresses)
+
+    async def refresh(self) -> list[Moved]:
+        """Look up again what has expired and is in use, and forget what is not; the names that lack addresses they had."""
+        now = trio.current_time()
+        for key, name in list(self._names.items()):
+            if name.looking is None and name.asked + UNUSED_TTLS * self._max_ttl_s < now:
+                del self._names[key]
+        due = [name for name in self._names.values() if name.looking is None and name.expires <= now]
+        before = {id(name): name.hosts for name in due}
+        async with trio.open_nursery() as nursery:
+            for name in due:
+                nursery.start_soon(self._ask, name, name=f"look up {place(name.host, name.port)}")
+        return [Moved(name.host, name.port, gone) for name in due if (gone := before[id(name)] - name.hosts)]
+
+    async def _ask(self, name: Name) -> None:
+        looking = name.looking = trio.Event()
+        try:
+            found = await self._look_up(name.host, name.port)
+            if not found:
+                raise socket.gaierror(socket.EAI_NONAME, "no address found")
+            name.addresses, name.error = tuple(found), None
+            ttl_s = self._max_ttl_s
+        except (OSError, UnicodeError) as error:
+            name.error = error
+            ttl_s = self._nxdomain_ttl_s
+        finally:
+            name.looking = None
+            looking.set()
+        name.expires = trio.current_time() + ttl_s
