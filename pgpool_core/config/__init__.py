@@ -3,7 +3,15 @@
 from pgpool_core.config.diff import Reloaded, reload_config
 from pgpool_core.config.dsn import parse_dsn
 from pgpool_core.config.load import load_config, parse_config
-from pgpool_core.config.model import AUTH_TYPES, POOL_MODES, SESSION_STATES, Config, DatabaseConfig, UserConfig
+from pgpool_core.config.model import (
+    AUTH_TYPES,
+    POOL_MODES,
+    SESSION_STATES,
+    Config,
+    DatabaseConfig,
+    PeerConfig,
+    UserConfig,
+)
 from pgpool_core.config.settings import SETTINGS, Setting, SettingRow, describe
 from pgpool_core.errors import ConfigError, ConfigProblem
 
@@ -16,6 +24,7 @@ __all__ = [
     "ConfigError",
     "ConfigProblem",
     "DatabaseConfig",
+    "PeerConfig",
     "Reloaded",
     "Setting",
     "SettingRow",

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pgpool_core.config.dsn import parse_dsn
 from pgpool_core.config.entry import check_not_built
-from pgpool_core.config.model import Config, DatabaseConfig, UserConfig
+from pgpool_core.config.model import Config, DatabaseConfig, PeerConfig, UserConfig
 from pgpool_core.config.not_built import NOT_BUILT, NOT_BUILT_DATABASE, NOT_BUILT_USER, NotBuiltSetting
 from pgpool_core.config.problems import (
     Place,
@@ -18,17 +18,18 @@ from pgpool_core.config.problems import (
     unknown_pair,
     unknown_parameter,
 )
-from pgpool_core.config.settings import DATABASE_KEYS, KEY_ALIASES, SETTINGS, USER_KEYS, Setting
+from pgpool_core.config.settings import DATABASE_KEYS, KEY_ALIASES, PEER_KEYS, SETTINGS, USER_KEYS, Setting
 from pgpool_core.config.units import NotBuilt
 from pgpool_core.errors import ConfigError, ConfigProblem
 
-Entry = TypeVar("Entry", DatabaseConfig, UserConfig)
+Entry = TypeVar("Entry", DatabaseConfig, UserConfig, PeerConfig)
 Unknown = Callable[[Place, str], ConfigProblem]
 
 
 def build_config(
     databases: Mapping[str, DatabaseConfig | Mapping[str, object] | str],
     users: Mapping[str, UserConfig | Mapping[str, object]],
+    peers: Mapping[int, PeerConfig | Mapping[str, object]],
     settings: Mapping[str, object],
 ) -> Config:
     """See `Config.of`."""
@@ -51,8 +52,12 @@ def build_config(
     for name, user in users.items():
         place = Place(section="users", subject=f"user {quoted(name)}")
         made_users[name] = _entry(user, UserConfig, USER_KEYS, NOT_BUILT_USER, place, problems) or UserConfig()
+    made_peers: dict[int, PeerConfig] = {}
+    for number, peer in peers.items():
+        place = Place(section="peers", subject=f"peer {number}")
+        made_peers[number] = _entry(peer, PeerConfig, PEER_KEYS, {}, place, problems) or PeerConfig(host="-")
     try:
-        config = Config(databases=made_databases, users=made_users, **values)
+        config = Config(databases=made_databases, users=made_users, peers=made_peers, **values)
     except ConfigError as error:
         problems += error.problems
     if problems:

@@ -15,8 +15,10 @@ import attrs
 
 from pgpool_core.config.model import (
     DatabaseConfig,
+    PeerConfig,
     UserConfig,
     database_name_problem,
+    peer_name_problem,
     user_name_problem,
 )
 from pgpool_core.config.not_built import NOT_BUILT_DATABASE, NOT_BUILT_USER, NotBuiltSetting
@@ -29,7 +31,7 @@ from pgpool_core.config.problems import (
     quoted,
     unknown_pair,
 )
-from pgpool_core.config.settings import DATABASE_KEYS, KEY_ALIASES, USER_KEYS, Setting
+from pgpool_core.config.settings import DATABASE_KEYS, KEY_ALIASES, PEER_KEYS, USER_KEYS, Setting
 from pgpool_core.config.units import NotBuilt
 from pgpool_core.errors import ConfigProblem
 
@@ -39,7 +41,7 @@ _PAIR: Final = re.compile(
     r"(?:'(?P<quoted>(?:[^']|'')*+)'|(?P<bare>[^' \t\r\f\v\n][^ \t\r\f\v\n]*+))(?=[ \t\r\f\v\n]|\Z)"
 )
 
-Entry = TypeVar("Entry", DatabaseConfig, UserConfig)
+Entry = TypeVar("Entry", DatabaseConfig, UserConfig, PeerConfig)
 
 
 def split_pairs(text: str) -> Iterator[tuple[str, str]]:
@@ -74,12 +76,18 @@ def read_user(name: str, text: str, place: Place) -> UserConfig | list[ConfigPro
     return _read(UserConfig, USER_KEYS, NOT_BUILT_USER, {}, user_name_problem, name, text, subject)
 
 
+def read_peer(name: str, text: str, place: Place) -> PeerConfig | list[ConfigProblem]:
+    """Read one line of [peers]; what is wrong with it instead, if anything is."""
+    subject = attrs.evolve(place, subject=f"peer {name}")
+    return _read(PeerConfig, PEER_KEYS, {}, {}, peer_name_problem, name, text, subject)
+
+
 def _read(
     cls: type[Entry],
     table: Mapping[str, Setting],
     not_built: Mapping[str, NotBuiltSetting],
     aliases: Mapping[str, str],
-    name_problem: Callable[[object], str | None],
+    name_problem: Callable[[str], str | None],
     name: str,
     text: str,
     place: Place,

@@ -6,12 +6,11 @@ import os
 from collections.abc import Iterable
 from typing import Any, Final
 
-from pgpool_core.config.entry import check_not_built, read_database, read_user
+from pgpool_core.config.entry import check_not_built, read_database, read_peer, read_user
 from pgpool_core.config.ini import IniItem, IniSection, IniValue, read_ini_file, read_ini_text
-from pgpool_core.config.model import Config, DatabaseConfig, UserConfig
+from pgpool_core.config.model import Config, DatabaseConfig, PeerConfig, UserConfig
 from pgpool_core.config.not_built import NOT_BUILT
 from pgpool_core.config.problems import (
-    VERSION_TEXT,
     invalid_value,
     not_supported_value,
     quoted,
@@ -50,6 +49,7 @@ class _Builder:
         self._settings: dict[str, Any] = {}
         self._databases: dict[str, DatabaseConfig] = {}
         self._users: dict[str, UserConfig] = {}
+        self._peers: dict[int, PeerConfig] = {}
 
     def build(self, items: Iterable[IniItem]) -> Config:
         for item in items:
@@ -63,7 +63,7 @@ class _Builder:
                     self._value(item)
         if self._problems:
             raise ConfigError(self._problems)
-        return Config(databases=self._databases, users=self._users, **self._settings)
+        return Config(databases=self._databases, users=self._users, peers=self._peers, **self._settings)
 
     def _value(self, item: IniValue) -> None:
         match item.place.section:
@@ -82,7 +82,13 @@ class _Builder:
                 else:
                     self._users[item.key] = user
             case "peers":
-                self._problems.append(item.place.problem(f"section [peers] {VERSION_TEXT}", item.key))
+                peer = read_peer(item.key, item.value, item.place)
+                if isinstance(peer, list):
+                    self._problems += peer
+                elif peer.host is None:
+                    self._problems.append(item.place.problem(f"peer {item.key} has no host", item.key, ": host=..."))
+                else:
+                    self._peers[int(item.key)] = peer
             case None:
                 text = "syntax error in configuration"
                 self._problems.append(item.place.problem(text, item.key, ": a key before the first [section]"))

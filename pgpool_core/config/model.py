@@ -45,6 +45,7 @@ SESSION_STATES: Final = ("off", "auto", "pin", "refuse")
 FALLBACK_DATABASE: Final = "*"
 CONSOLE_DATABASE: Final = "pgbouncer"
 MAX_DATABASE_LEN: Final = 63  # bytes, as PostgreSQL's NAMEDATALEN - 1
+MAX_PEER_ID: Final = 16383
 MAX_USER_LEN: Final = 127  # bytes
 MAX_PASSWORD_LEN: Final = 65530  # bytes
 
@@ -151,11 +152,36 @@ class UserConfig:
             raise ConfigError(problems)
 
 
+@attrs.frozen(kw_only=True)
+class PeerConfig:
+    """One line of [peers]: another pooler process, to which cancel requests that are meant for it are passed on.
+
+    Raises:
+        ConfigError: a value is not acceptable; carries every one.
+    """
+
+    host: str | None = _setting(
+        None, Text(filled=True), "where it listens: address, name, or folder of its unix socket"
+    )
+    port: int = _setting(6432, Integer(1, 65535), "port of the peer, also part of its socket's name")
+    pool_size: int | None = _setting(
+        None, Integer(), "cancel requests on their way to it at one time; else default_pool_size"
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if problems := list(_checked(self, Place())):
+            raise ConfigError(problems)
+
+
 def _own_databases(given: Mapping[str, DatabaseConfig]) -> Mapping[str, DatabaseConfig]:
     return dict(given)  # a copy, so that nobody changes it behind our back
 
 
 def _own_users(given: Mapping[str, UserConfig]) -> Mapping[str, UserConfig]:
+    return dict(given)
+
+
+def _own_peers(given: Mapping[int, PeerConfig]) -> Mapping[int, PeerConfig]:
     return dict(given)
 
 
@@ -170,6 +196,8 @@ class Config:
     databases: Mapping[str, DatabaseConfig] = attrs.field(factory=dict, converter=_own_databases)
     """By the name that clients ask for; `*` answers for names that are not here."""
     users: Mapping[str, UserConfig] = attrs.field(factory=dict, converter=_own_users)
+    peers: Mapping[int, PeerConfig] = attrs.field(factory=dict, converter=_own_peers)
+    """By their peer_id."""
 
     listen_addr: tuple[str, ...] = _setting(
         (), Names(words=False), "TCP addresses or names to listen on, `*` = all; empty = unix socket only", reload=False
@@ -291,6 +319,9 @@ class Config:
         "ours: auto or epoll: how workers wait for sockets",
         reload=False,
     )
+    peer_id: int = _setting(
+        0, Integer(0, MAX_PEER_ID), "number of this process among [peers], inside its cancel keys; 0 = it has none"
+    )
     dns_max_ttl: float = _setting(
         15.0,
         Seconds(),
@@ -332,6 +363,14 @@ class Config:
                 problems.append(bad_name(Place(section="users"), text))
             if not isinstance(user, UserConfig):
                 problems.append(bad_name(Place(section="users"), f"user {quoted(name)} is not a UserConfig"))
+        peers: Mapping[Any, object] = self.peers
+        for number, peer in peers.items():
+            if text := peer_name_problem(str(number)):
+                problems.append(bad_name(Place(section="peers"), text))
+            if not isinstance(peer, PeerConfig):
+                problems.append(bad_name(Place(section="peers"), f"peer {number} is not a PeerConfig"))
+            elif peer.host is None:
+                problems.append(Place(section="peers").problem(f"peer {number} has no host", str(number), ": host=..."))
         if problems:
             raise ConfigError(problems)
 
@@ -341,6 +380,7 @@ class Config:
         *,
         databases: Mapping[str, DatabaseConfig | Mapping[str, object] | str] | None = None,
         users: Mapping[str, UserConfig | Mapping[str, object]] | None = None,
+        peers: Mapping[int, PeerConfig | Mapping[str, object]] | None = None,
         **settings: object,
     ) -> Config:
         """Make a Config from plain Python values.
@@ -348,6 +388,7 @@ class Config:
         Args:
             databases: each a DatabaseConfig, a mapping of its keys, or a `postgres://` URL or `key=value` connection string.
             users: each a UserConfig or a mapping of its keys.
+            peers: by peer_id; each a PeerConfig or a mapping of its keys.
             settings: by their ini names; what a file could hold as text may also be given as that text.
 
         Raises:
@@ -355,7 +396,7 @@ class Config:
         """
         from pgpool_core.config.build import build_config
 
-        return build_config(databases or {}, users or {}, settings)
+        return build_config(databases or {}, users or {}, peers or {}, settings)
 
 
 def database_name_problem(name: object) -> str | None:
@@ -368,6 +409,13 @@ def database_name_problem(name: object) -> str | None:
 def user_name_problem(name: object) -> str | None:
     """Why no entry of [users] can be called `name`; None when it can."""
     return _name_problem("user", name, MAX_USER_LEN)
+
+
+def peer_name_problem(name: str) -> str | None:
+    """Why no entry of [peers] can be called `name`; None when it can."""
+    if name.isascii() and name.isdigit() and 1 <= int(name) <= MAX_PEER_ID:
+        return None
+    return f"invalid peer {quoted(name)}: expected a number from 1 to {MAX_PEER_ID}"
 
 
 def _name_problem(what: str, name: object, limit: int) -> str | None:

@@ -91,7 +91,6 @@ NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
         "job_name": _text("pgbouncer"),
         "service_name": _text("pgbouncer"),
         "so_reuseport": _flag("0"),
-        "peer_id": _number("0", high=16383),
         "listen_backlog": _number("128"),
         "tcp_defer_accept": _number("0", "1"),  # saves a wake-up, changes nothing that a client sees
         "tcp_user_timeout": _number("0"),

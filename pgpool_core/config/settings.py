@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
-from pgpool_core.config.model import Config, DatabaseConfig, UserConfig, kind_of
+from pgpool_core.config.model import Config, DatabaseConfig, PeerConfig, UserConfig, kind_of
 from pgpool_core.config.units import Kind
 
 
@@ -59,6 +59,8 @@ DATABASE_KEYS: Final = _table(DatabaseConfig)
 """[databases]"""
 USER_KEYS: Final = _table(UserConfig)
 """[users]"""
+PEER_KEYS: Final = _table(PeerConfig)
+"""[peers]"""
 KEY_ALIASES: Final[Mapping[str, str]] = MappingProxyType({"reserve_pool": "reserve_pool_size"})
 """Second names of keys of [databases]."""
 

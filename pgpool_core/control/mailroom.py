@@ -19,6 +19,7 @@ from pgpool_core.control import routing
 from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.channels import Channels
 from pgpool_core.control.opener import Opener
+from pgpool_core.control.peers import Peers
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.report import Report
 from pgpool_core.control.routing import Refusal, ToConsole, ToPool, Verdict, connect_timeout_s
@@ -81,6 +82,7 @@ class Mailroom:
         self._channels = channels
         self._nursery = nursery
         self._console = console
+        self.peers = Peers()
         self._own_uid = os.geteuid()
         self._cancels = trio.CapacityLimiter(CANCELS_AT_ONCE)
         self._commands = trio.CapacityLimiter(CONSOLE_COMMANDS_AT_ONCE)
@@ -115,6 +117,8 @@ class Mailroom:
                 self._nursery.start_soon(self._answer_console, client, text, is_admin)
             case ("cancel", *about):
                 self._nursery.start_soon(self._carry_cancel, Cancel(*about))
+            case ("peer_cancel", peer, key):
+                self._nursery.start_soon(self._pass_on_cancel, peer, key)
             case ("listen", pool, worker, token, channel):
                 self._channels.asked(pool, worker, token, channel)
             case ("channels", token, _, rows):
@@ -191,6 +195,12 @@ class Mailroom:
             logs.LOGGER.exception("internal error while carrying a cancel request")
         finally:
             self._engine.cancel_done(cancel.server)
+
+    async def _pass_on_cancel(self, peer: int, key: bytes) -> None:
+        try:
+            await self.peers.carry(self._pools.config, peer, key)
+        except Exception:
+            logs.LOGGER.exception("internal error while passing on a cancel request")
 
     def _server_closed(self, server_id: int, pool: int, reason: str | bytes, age_us: int) -> None:
         record = self._pools.get(pool)

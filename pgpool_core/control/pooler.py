@@ -258,6 +258,7 @@ class Pooler:
             tcp_keepcnt=c.tcp_keepcnt,
             message_stall_timeout_us=microseconds(c.message_stall_timeout),
             drain_timeout_us=microseconds(c.server_drain_timeout),
+            peer_id=c.peer_id,
         )
 
     def _start(self, nursery: trio.Nursery) -> None:

@@ -4,10 +4,13 @@ Every input is copied to memory of exactly its size and every output has exactly
 sees one byte too many on either side.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from pgpool_core.auth.cancel_key cimport (
+    CANCEL_KEY_LEN, CANCEL_OURS, CANCEL_PEER, CancelKeys, CancelWho, cancel_key_read, cancel_key_write,
+)
 from pgpool_core.auth.client_login cimport (
     LOGIN_MORE, LOGIN_NO_SPACE, MAX_LOGIN_REPLY, ClientLogin, login_begin, login_password, login_wipe,
 )
@@ -42,6 +45,35 @@ cdef Span span_of(bytes data):
 
 cdef object text_of(Span span):
     return None if span.at is NULL else (<const char *>span.at)[:span.len]
+
+
+cdef void cancel_keys(CancelKeys *keys, int peer_id, bytes permutation):
+    keys.peer_id = <uint16_t>peer_id
+    memset(keys.permutation, 0, SHA256_LEN)
+    memcpy(keys.permutation, <const char *>permutation, min(len(permutation), SHA256_LEN))
+
+
+def cancel_key(int peer_id, bytes permutation, uint32_t worker, uint32_t slot, uint32_t secret):
+    """The key that a process writes for a client."""
+    cdef CancelKeys keys
+    cdef uint8_t[CANCEL_KEY_LEN] key
+    cancel_keys(&keys, peer_id, permutation)
+    cancel_key_write(&keys, worker, slot, secret, key)
+    return bytes(key[:CANCEL_KEY_LEN])
+
+
+def cancel_whose(int peer_id, bytes permutation, bytes key):
+    """("ours", worker, slot, secret, mask), ("peer", id) or None."""
+    cdef CancelKeys keys
+    cdef CancelWho who
+    cdef uint8_t *exact = exact_copy(key, len(key))
+    cdef int whose
+    cancel_keys(&keys, peer_id, permutation)
+    whose = cancel_key_read(&keys, exact, &who)
+    free(exact)
+    if whose == CANCEL_OURS:
+        return ("ours", who.worker, who.slot, who.secret, who.secret_mask)
+    return ("peer", who.peer_id) if whose == CANCEL_PEER else None
 
 
 def startup_feed(bytes data, chunks=()):

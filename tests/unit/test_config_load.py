@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgpool_core.config import Config, ConfigError, DatabaseConfig, UserConfig, parse_config
+from pgpool_core.config import Config, ConfigError, DatabaseConfig, PeerConfig, UserConfig, parse_config
 from pgpool_core.config.not_built import NOT_BUILT, NOT_BUILT_DATABASE, NOT_BUILT_USER
 from pgpool_core.config.settings import DATABASE_KEYS, SETTINGS, USER_KEYS
 
@@ -249,8 +249,16 @@ def test_limits_of_a_user_that_are_switched_off_ask_for_nothing():
     assert parse_config("[users]\na = query_timeout=0 max_user_client_connections=0\n").users == {"a": UserConfig()}
 
 
-def test_peers_are_refused_but_their_empty_section_is_not():
+def test_peers_are_read_and_what_is_wrong_with_one_is_told():
     assert parse_config("[peers]\n") == Config()
-    assert (
-        problem("[peers]\n1 = host=h\n") == "section [peers] is not supported by this version of pgpool_core (f.ini:2)"
-    )
+    config = parse_config("[peers]\n1 = host=h port=7000 pool_size=3\n2 = host=/run/two\n[pgbouncer]\npeer_id = 2\n")
+    assert config.peers == {1: PeerConfig(host="h", port=7000, pool_size=3), 2: PeerConfig(host="/run/two", port=6432)}
+    assert config.peer_id == 2
+    assert "peer 1 has no host" in problem("[peers]\n1 = port=7000\n")
+    assert "expected a number from 1 to 16383" in problem("[peers]\n0 = host=h\n")
+    assert "expected a number from 1 to 16383" in problem("[peers]\none = host=h\n")
+    assert "colour" in problem("[peers]\n1 = host=h colour=red\n")
+    with pytest.raises(ConfigError, match="expected a number from 1 to 16383"):
+        Config.of(peers={20000: {"host": "h"}})
+    with pytest.raises(ConfigError, match="peer 3 has no host"):
+        Config.of(peers={3: {"port": 1}})

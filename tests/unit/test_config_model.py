@@ -19,7 +19,7 @@ from pgpool_core.config import (
     describe,
 )
 from pgpool_core.config.not_built import NOT_BUILT, NOT_BUILT_DATABASE, NOT_BUILT_USER
-from pgpool_core.config.settings import DATABASE_KEYS, USER_KEYS, Setting
+from pgpool_core.config.settings import DATABASE_KEYS, PEER_KEYS, USER_KEYS, Setting
 
 MANUAL = (Path(__file__).parents[2] / "docs/config.md").read_text()
 
@@ -105,13 +105,13 @@ def test_of_tells_every_problem_at_once():
             users={"u": {"query_timeout": 3}, "": {}},
             pool_mode=3,
             nonsense=1,
-            peer_id=4,
+            dns_zone_check_period=4,
             so_reuseport=False,
         )
     assert texts(caught) == [
         'invalid value "3" for parameter pool_mode: expected one of session, transaction, statement',
         "unknown parameter: pgbouncer/nonsense",
-        "setting peer_id is not supported by this version of pgpool_core; leave it out or at 0",
+        "setting dns_zone_check_period is not supported by this version of pgpool_core; leave it out or at 0",
         'invalid value "-1" for parameter port of database "a": expected a whole number from 1 to 65535',
         'unrecognized connection parameter: x of database "a"',
         'database "b": expected a connection string, a mapping or a DatabaseConfig',
@@ -205,7 +205,9 @@ def test_the_manual_tells_every_setting_as_it_is(name):
     assert manual_part("[pgbouncer]").count("\n| " + " | ".join(cells) + " |\n") == 1
 
 
-@pytest.mark.parametrize(("section", "table"), [("[databases]", DATABASE_KEYS), ("[users]", USER_KEYS)])
+@pytest.mark.parametrize(
+    ("section", "table"), [("[databases]", DATABASE_KEYS), ("[users]", USER_KEYS), ("[peers]", PEER_KEYS)]
+)
 def test_the_manual_tells_every_key_of_an_entry_as_it_is(section, table):
     rows = [
         f"| `{name}` | {default_cell(each)} | {each.unit or '-'} | {each.meaning} |" for name, each in table.items()

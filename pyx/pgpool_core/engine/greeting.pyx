@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
+from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, cancel_key_write
 from pgpool_core.auth.startup cimport Startup, startup_parse
 from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free
 from pgpool_core.engine.client cimport client_go_on
@@ -17,9 +18,17 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.timers cimport timer_clear
 from pgpool_core.session.settings cimport block_get, block_ref, block_unref
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.build cimport build_auth_ok, build_error, build_key, build_parameter, build_ready
 from pgpool_core.wire.codes cimport TX_IDLE
 from pgpool_core.wire.span cimport Span, text_span
+
+
+cdef size_t build_cancel_key(Worker *w, ClientConn *c, uint8_t *out, size_t cap) noexcept nogil:
+    """BackendKeyData."""
+    cdef uint8_t[CANCEL_KEY_LEN] key
+    cancel_key_write(&w.plane.cancel_keys, w.index, c.conn.head.slot, c.secret, key)
+    return build_key(out, cap, load_be32(key), load_be32(&key[4]))
 
 
 cdef size_t greeting(Worker *w, ClientConn *c, Buf *parameters) noexcept nogil:
@@ -37,7 +46,7 @@ cdef size_t greeting(Worker *w, ClientConn *c, Buf *parameters) noexcept nogil:
         if build_parameter(out + n, SCRATCH_SIZE - n - 32, name, value) == 0:
             return 0
         n += 5 + name.len + value.len + 2
-    n += build_key(out + n, SCRATCH_SIZE - n, (w.index + 1) << 24 | c.conn.head.slot, c.secret)
+    n += build_cancel_key(w, c, out + n, SCRATCH_SIZE - n)
     n += build_ready(out + n, SCRATCH_SIZE - n, TX_IDLE)
     return n
 
@@ -97,7 +106,7 @@ cdef void greet_console(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil
     n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("TimeZone"), text_span("GMT"))
     n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("standard_conforming_strings"), text_span("on"))
     n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("is_superuser"), text_span("on"))
-    n += build_key(out + n, SCRATCH_SIZE - n, (w.index + 1) << 24 | c.conn.head.slot, c.secret)
+    n += build_cancel_key(w, c, out + n, SCRATCH_SIZE - n)
     n += build_ready(out + n, SCRATCH_SIZE - n, TX_IDLE)
     conn_send(w, &c.conn, out, n)
     c.is_admin = l.console != POLICY_CONSOLE_STATS + 1

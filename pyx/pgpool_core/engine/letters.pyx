@@ -9,7 +9,7 @@ from pgpool_core.engine.buf cimport Buf, buf_bytes
 from pgpool_core.engine.channels cimport ChannelRow
 from pgpool_core.engine.counters cimport HIST_BUCKETS, PIN_KINDS, Counters, Histogram, counters_copy
 from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CHANNELS, MAIL_CONSOLE, MAIL_LEAK, MAIL_LISTEN, MAIL_LOG,
-                                         MAIL_POLICY, MAIL_SERVER_CLOSED, Mail, mailbox_take)
+                                         MAIL_PEER_CANCEL, MAIL_POLICY, MAIL_SERVER_CLOSED, Mail, mailbox_take)
 from pgpool_core.engine.parameters cimport ignored
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport CancelTarget, ClientRow, fill_cancel_target
@@ -212,6 +212,8 @@ cdef object letter_of(Plane *plane, Mail *mail):
         return leak_letter(<LeakRecord *>mail.data)
     if mail.kind == MAIL_LISTEN:
         return ("listen", mail.a, mail.worker, mail.b, (<char *>mail.data)[:mail.len])
+    if mail.kind == MAIL_PEER_CANCEL:
+        return ("peer_cancel", mail.client, mail.a.to_bytes(4, "big") + mail.b.to_bytes(4, "big"))
     if mail.kind == MAIL_CHANNELS:
         return ("channels", mail.a, mail.worker, channel_rows(<ChannelRow *>mail.data, <uint32_t>mail.b))
     return ("clients", mail.a, mail.worker, client_rows(<ClientRow *>mail.data, <uint32_t>mail.b))

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 
+from pgpool_core.auth.crypto cimport RAND_bytes
 from pgpool_core.auth.credentials cimport credentials_free, credentials_new
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.ledger cimport ledger_free
@@ -28,6 +29,7 @@ cdef int plane_open(Plane *plane, uint32_t workers) except -1:
     plane.control_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     pthread_mutex_init(&plane.server_lock, NULL)
     pthread_mutex_init(&plane.ignored_lock, NULL)
+    RAND_bytes(plane.cancel_keys.permutation, sizeof(plane.cancel_keys.permutation))
     plane.set = poolset_new()
     plane.records = <PoolRecord **>calloc(MAX_POOLS, sizeof(PoolRecord *))
     plane.credentials = credentials_new()

@@ -8,6 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
+from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, CANCEL_OURS, CANCEL_PEER, CancelWho, cancel_key_read
 from pgpool_core.auth.client_login cimport (AUTH_ANY, AUTH_TRUST, LOGIN_EMPTY_PASSWORD, LOGIN_MORE, LOGIN_OK,
                                             LOGIN_PROTOCOL, MAX_PASSWORD_LEN, login_begin, login_password, login_wipe)
 from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_get, credentials_mock
@@ -17,7 +18,7 @@ from pgpool_core.engine.client_end cimport client_end, client_fatal, with_name
 from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post, plane_want, worker_wake
 from pgpool_core.engine.dedicated cimport dedicated_request
 from pgpool_core.engine.greeting cimport greet, greet_console
-from pgpool_core.engine.mailbox cimport MAIL_FIND_CANCEL, MAIL_POLICY, Mail, mailbox_post
+from pgpool_core.engine.mailbox cimport MAIL_FIND_CANCEL, MAIL_PEER_CANCEL, MAIL_POLICY, Mail, mailbox_post
 from pgpool_core.engine.parameters cimport choose_settings
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_get
@@ -26,7 +27,7 @@ from pgpool_core.engine.sys cimport pgpool_peer
 from pgpool_core.pool.dedicated cimport dedicated_leave
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
-from pgpool_core.wire.be cimport load_be32
+from pgpool_core.wire.be cimport load_be32, store_be32
 from pgpool_core.wire.codes cimport FE_PASSWORD, FE_TERMINATE
 from pgpool_core.wire.span cimport Span, same, text_span
 
@@ -140,19 +141,33 @@ cdef bint startup(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
 
 
 cdef void cancel(Worker *w, Startup *s) noexcept nogil:
-    """A CancelRequest: find the client by its key, on whatever worker it lives. Nothing is answered, as PostgreSQL."""
-    cdef uint32_t worker = s.cancel_pid >> 24
+    """A CancelRequest: find the client by its key, on whatever worker it lives, or the peer. Nothing is answered, as PostgreSQL."""
+    cdef uint8_t[CANCEL_KEY_LEN] key
+    cdef CancelWho who
     cdef Mail mail
-    if worker == 0 or worker > w.plane.n_workers or s.cancel_key.len != 4:
+    cdef int whose
+    if s.cancel_key.len != 4:
         return
-    mail.kind = MAIL_FIND_CANCEL
-    mail.client = s.cancel_pid & 0xFFFFFF         # slot
-    mail.a = load_be32(s.cancel_key.at)
-    mail.server = mail.b = mail.len = 0
+    store_be32(key, s.cancel_pid)
+    memcpy(&key[4], s.cancel_key.at, 4)
+    whose = cancel_key_read(&w.plane.cancel_keys, key, &who)
+    mail.server = mail.len = 0
     mail.data = NULL
     mail.worker = w.index
-    if mailbox_post(&w.plane.workers[worker - 1].inbox, &mail):
-        worker_wake(&w.plane.workers[worker - 1])
+    if whose == CANCEL_PEER:
+        mail.kind = MAIL_PEER_CANCEL
+        mail.client = who.peer_id
+        mail.a = s.cancel_pid
+        mail.b = load_be32(&key[4])
+        plane_post(w, &mail)
+    if whose != CANCEL_OURS or who.worker >= w.plane.n_workers:
+        return
+    mail.kind = MAIL_FIND_CANCEL
+    mail.client = who.slot
+    mail.a = who.secret
+    mail.b = who.secret_mask
+    if mailbox_post(&w.plane.workers[who.worker].inbox, &mail):
+        worker_wake(&w.plane.workers[who.worker])
 
 
 cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept nogil:

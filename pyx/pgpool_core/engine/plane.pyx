@@ -122,7 +122,7 @@ cdef class Engine:
                   uint32_t max_packet_size, bint log_connections, bint log_disconnections, bint log_pooler_errors,
                   uint32_t max_opening, ignore_startup_parameters, bint tcp_keepalive, uint32_t tcp_keepidle,
                   uint32_t tcp_keepintvl, uint32_t tcp_keepcnt, uint64_t message_stall_timeout_us,
-                  uint64_t drain_timeout_us):
+                  uint64_t drain_timeout_us, uint16_t peer_id=0):
         """Set what holds for every client; new values count from the next event on."""
         cdef Plane *p = self.plane
         cdef uint32_t i
@@ -135,6 +135,7 @@ cdef class Engine:
         free(p.ignored)
         p.ignored = ignored
         pthread_mutex_unlock(&p.ignored_lock)
+        p.cancel_keys.peer_id = peer_id
         p.max_client_conn = max_client_conn
         p.client_login_timeout_us = client_login_timeout_us
         p.auth_type = auth_type

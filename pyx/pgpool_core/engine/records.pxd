@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from pgpool_core.auth.cancel_key cimport CancelKeys
 from pgpool_core.auth.client_login cimport ClientLogin
 from pgpool_core.auth.credentials cimport Credentials
 from pgpool_core.engine.buf cimport Buf
@@ -400,6 +401,7 @@ cdef struct Plane:
     uint32_t n_listeners
     uint8_t *ignored              # startup parameters to drop: name, zero, ... zero
     pthread_mutex_t ignored_lock
+    CancelKeys cancel_keys
     # settings, plain numbers: read by the workers without a lock
     uint32_t max_client_conn
     uint32_t max_packet_size

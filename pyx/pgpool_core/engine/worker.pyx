@@ -137,7 +137,7 @@ cdef void read_mail(Worker *w) noexcept nogil:
             client_go_on(w, c)
         elif mail.kind == MAIL_FIND_CANCEL:
             c = <ClientConn *>slot_at(&w.clients, <uint32_t>mail.client)
-            if c != NULL and c.conn.head.live and c.secret == mail.a and not c.conn.doomed:
+            if c != NULL and c.conn.head.live and (c.secret ^ mail.a) & mail.b == 0 and not c.conn.doomed:
                 client_cancel(w, c)
         elif mail.kind == MAIL_LISTENERS:
             while w.listening < pgpool_load32(&w.plane.n_listeners):
