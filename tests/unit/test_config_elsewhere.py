@@ -111,7 +111,6 @@ def test_a_url_without_a_database_leaves_the_name_to_the_client() -> None:
             "[databases]\ndb = password=${EMPTY}\n",
             'invalid value for parameter password of database "db" in configuration (f.ini:2): expected a non-empty text',
         ),
-        ("[peers]\n1 = host=${NONE}\n", "section [peers]"),
     ],
 )
 def test_a_value_that_cannot_be_filled_in_names_the_variable(text: str, start: str) -> None:

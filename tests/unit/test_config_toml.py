@@ -75,7 +75,7 @@ def test_every_problem_has_its_line(tmp_path: Path) -> None:
     text = '''[pgpool_core]
 listen_port = "x"
 nonsense = 1
-peer_id = 7
+resolv_conf = "/x"
 pool_mode = ["session"]
 connect = 1979-05-27
 server_check_query = """
@@ -85,7 +85,6 @@ verbose = 9
 
 [databases.app]
 port = 0
-auth_user = "x"
 
 [databases]
 bad = 5
@@ -94,24 +93,20 @@ bad = 5
 [users.u]
 nope = 1
 [nonsense]
-[peers.1]
-host = "h"
 '''
     version = "is not supported by this version of pgpool_core"
     starts = [
         'invalid value "x" for parameter listen_port in configuration (pgpool-core.toml:2)',
         "unknown parameter: pgbouncer/nonsense (pgpool-core.toml:3)",
-        f"setting peer_id {version} (pgpool-core.toml:4)",
+        f"setting resolv_conf {version} (pgpool-core.toml:4)",
         "invalid value for parameter pool_mode in configuration (pgpool-core.toml:5)",
         "invalid value for parameter connect in configuration (pgpool-core.toml:6)",
         'invalid value "9" for parameter verbose in configuration (pgpool-core.toml:10)',
         'invalid value "0" for parameter port of database "app" in configuration (pgpool-core.toml:13)',
-        f'setting auth_user of database "app" {version} (pgpool-core.toml:14)',
-        'database "bad" is neither a table nor a text (pgpool-core.toml:17)',
-        'invalid value "-1" for parameter pool_size of database "quoted A" in configuration (pgpool-core.toml:18)',
-        'unrecognized connection parameter: nope of user "u" (pgpool-core.toml:21)',
-        "unknown section: nonsense (pgpool-core.toml:22)",
-        f"section [peers] {version} (pgpool-core.toml:23)",
+        'database "bad" is neither a table nor a text (pgpool-core.toml:16)',
+        'invalid value "-1" for parameter pool_size of database "quoted A" in configuration (pgpool-core.toml:17)',
+        'unrecognized connection parameter: nope of user "u" (pgpool-core.toml:20)',
+        "unknown section: nonsense (pgpool-core.toml:21)",
     ]
     found = problems(tmp_path, text)
     assert len(found) == len(starts)
