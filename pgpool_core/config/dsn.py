@@ -93,10 +93,30 @@ def parse_dsn(text: str) -> DatabaseConfig:
     if not isinstance(text, str):
         raise ConfigError("a connection string must be text")
     try:
-        pairs = _read_url(text) if text.startswith(_SCHEMES) else _read_words(text)
+        pairs = _read_url(text) if is_url(text) else _read_words(text)
     except ValueError as error:
         raise ConfigError(str(error)) from None  # its context would show the string
-    return _build(pairs)
+    values = _values(pairs)
+    if values.get("dbname") is None and values.get("user") is not None:
+        values["dbname"] = values["user"]
+    return DatabaseConfig(**values)
+
+
+def is_url(text: str) -> bool:
+    """Whether `text` is a connection URL."""
+    return text.startswith(_SCHEMES)
+
+
+def read_entry_url(text: str) -> DatabaseConfig:
+    """Read the URL that stands for an entry of [databases]; without a database name it is the one that the client asked for.
+
+    Raises:
+        ConfigError: as parse_dsn.
+    """
+    try:
+        return DatabaseConfig(**_values(_read_url(text)))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _read_url(text: str) -> dict[str, str]:
@@ -177,7 +197,7 @@ def _decode(text: str, what: str) -> str:
     return decoded
 
 
-def _build(pairs: dict[str, str]) -> DatabaseConfig:
+def _values(pairs: dict[str, str]) -> dict[str, Any]:
     problems: list[ConfigProblem] = []
     values: dict[str, Any] = {}
     for written, value in pairs.items():
@@ -199,9 +219,7 @@ def _build(pairs: dict[str, str]) -> DatabaseConfig:
             problems.append(_refusal(written))
     if problems:
         raise ConfigError(problems)
-    if values.get("dbname") is None and values.get("user") is not None:
-        values["dbname"] = values["user"]
-    return DatabaseConfig(**values)
+    return values
 
 
 def _refusal(key: str) -> ConfigProblem:

@@ -1,21 +1,23 @@
 """PgBouncer's ini syntax: lines in, (section, key, value) out. What a key means is not known here.
 
 Comments are whole lines that begin with `;` or `#`. `%include PATH` stands alone on a line; PATH is relative to the working
-directory, the section goes on through it. A value is the rest of its line. Keys are words of `A-Z a-z 0-9 _ . - *`, or anything in
+directory, the section goes on through it. With `*`, `?` or `[...]` it means every file that matches, by name. A value is the rest of its line. Keys are words of `A-Z a-z 0-9 _ . - *`, or anything in
 single or double quotes (a doubled quote inside is one). There are no continuation lines.
 Sources: PgBouncer docs, "Configuration"; PgBouncer 1.18 run with the odd cases (text after `]`, blanks before a key).
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import attrs
 
+from pgpool_core.config.expand import expand
 from pgpool_core.config.problems import Place, quoted
 from pgpool_core.config.units import is_clean
 from pgpool_core.errors import ConfigProblem
@@ -46,23 +48,36 @@ class IniValue:
     place: Place
 
 
-IniItem = IniSection | IniValue | ConfigProblem
+@attrs.frozen(repr=False)
+class IniEntry:
+    """An entry of [databases], [users] or [peers] whose pairs are apart already: what TOML has in place of a line of them."""
+
+    name: str
+    pairs: tuple[tuple[str, str, Place], ...]
+    place: Place
 
 
-def read_ini_file(path: str | os.PathLike[str]) -> Iterator[IniItem]:
-    """Yield what the file at `path` and the files that it includes say, in order; a problem takes the place of a bad line."""
-    return _Reader().file(os.fspath(path), Place(), [])
+IniItem = IniSection | IniValue | IniEntry | ConfigProblem
 
 
-def read_ini_text(text: str, file: str) -> Iterator[IniItem]:
+def read_ini_file(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Iterator[IniItem]:
+    """Yield what the file at `path` and the files that it includes say, in order; a problem takes the place of a bad line.
+
+    Variables of `environ` are filled in where a path of %include names them; values are yielded as they are written.
+    """
+    return _Reader(environ).file(os.fspath(path), Place(), [])
+
+
+def read_ini_text(text: str, file: str, environ: Mapping[str, str]) -> Iterator[IniItem]:
     """Yield what `text` says; `file` is what problems call it."""
-    return _Reader().text(text, file, [])
+    return _Reader(environ).text(text, file, [])
 
 
 class _Reader:
     """The section and the count of files go through includes in both directions."""
 
-    def __init__(self) -> None:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
         self._section: str | None = None
         self._includes = 0
 
@@ -101,7 +116,13 @@ class _Reader:
         if not line or line[0] in ";#":
             return
         if include := _INCLUDE.fullmatch(line):
-            yield from self._include(include[1].strip(_BLANKS), place, above)
+            try:
+                paths = _included(expand(include[1].strip(_BLANKS), self._environ))
+            except ValueError as error:
+                yield place.problem(f"%include: {error}")
+                return
+            for path in paths:
+                yield from self._include(path, place, above)
         else:
             yield _key_value(line, place)
 
@@ -121,6 +142,13 @@ class _Reader:
                 yield place.problem(f"%include: more than {MAX_INCLUDES} files")
         else:
             yield from self.file(path, place, above)
+
+
+def _included(path: str) -> list[str]:
+    """The files that `path` names; a file that is really called so goes before a pattern."""
+    if not glob.has_magic(path) or os.path.lexists(path):
+        return [path]
+    return sorted(glob.glob(path))
 
 
 def _key_value(line: str, place: Place) -> IniItem:

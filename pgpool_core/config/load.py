@@ -1,109 +1,162 @@
-"""From the text of a pgbouncer.ini to a Config, or to everything that is wrong with it."""
+"""From a pgbouncer.ini, or the same as TOML, to a Config, or to everything that is wrong with it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from pgpool_core.config.entry import check_not_built, read_database, read_peer, read_user
-from pgpool_core.config.ini import IniItem, IniSection, IniValue, read_ini_file, read_ini_text
+import attrs
+
+from pgpool_core.config.entry import Entry, Pairs, check_not_built, filled_in, read_database, read_peer, read_user
+from pgpool_core.config.ini import IniEntry, IniItem, IniSection, IniValue, read_ini_file, read_ini_text
 from pgpool_core.config.model import Config, DatabaseConfig, PeerConfig, UserConfig
 from pgpool_core.config.not_built import NOT_BUILT
 from pgpool_core.config.problems import (
+    Place,
     invalid_value,
+    not_filled_in,
     not_supported_value,
     quoted,
     unknown_parameter,
 )
-from pgpool_core.config.settings import SETTINGS
+from pgpool_core.config.settings import KEY_ALIASES, SETTINGS
+from pgpool_core.config.toml import read_toml_file
 from pgpool_core.config.units import NotBuilt
 from pgpool_core.errors import ConfigError, ConfigProblem
 
 SECTIONS: Final = frozenset({"pgbouncer", "databases", "users", "peers"})
 
 
-def load_config(path: str | os.PathLike[str]) -> Config:
-    """Read the pgbouncer.ini at `path` and the files that it includes.
+Environ = Mapping[str, str]
+
+
+@attrs.frozen(kw_only=True)
+class Loaded:
+    """What was read, usable or not."""
+
+    problems: tuple[ConfigProblem, ...]
+    config: Config
+    """What the good values make; where there are problems it only serves to look for more of them."""
+    places: Mapping[tuple[str, str, str], Place]
+    """Where each value was written, by section, name of the entry (empty in [pgbouncer]) and key (empty for a whole line)."""
+    repeated: Place | None = None
+    """The second [pgbouncer] line, if there is one."""
+
+
+def load_config(path: str | os.PathLike[str], *, environ: Environ = os.environ) -> Config:
+    """Read the pgbouncer.ini at `path` and the files that it includes; or, where its name ends in `.toml`, the same as TOML.
+
+    Args:
+        environ: where `${NAME}` is looked up.
 
     Raises:
         ConfigError: it cannot be read or used; carries every problem, each with file and line.
     """
-    return _Builder().build(read_ini_file(path))
+    return _usable(read_config(path, environ=environ))
 
 
-def parse_config(text: str, *, file: str = "<config>") -> Config:
+def parse_config(text: str, *, file: str = "<config>", environ: Environ = os.environ) -> Config:
     """Read the text of a pgbouncer.ini; `file` is what problems call it. `%include` works here too.
 
     Raises:
         ConfigError: it cannot be used; carries every problem, each with file and line.
     """
-    return _Builder().build(read_ini_text(text, file))
+    return _usable(_Builder(environ).build(read_ini_text(text, file, environ)))
+
+
+def read_config(path: str | os.PathLike[str], *, environ: Environ = os.environ) -> Loaded:
+    """Read a file as load_config does, and go on where something is wrong with it."""
+    items = read_toml_file(path) if os.fspath(path).endswith(".toml") else read_ini_file(path, environ)
+    return _Builder(environ).build(items)
+
+
+def _usable(loaded: Loaded) -> Config:
+    if loaded.problems:
+        raise ConfigError(loaded.problems)
+    return loaded.config
 
 
 class _Builder:
     """Collects values and problems; a key or entry that comes twice keeps its last value, but a bad one is told all the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, environ: Environ) -> None:
+        self._environ = environ
         self._problems: list[ConfigProblem] = []
         self._settings: dict[str, Any] = {}
         self._databases: dict[str, DatabaseConfig] = {}
         self._users: dict[str, UserConfig] = {}
-        self._peers: dict[int, PeerConfig] = {}
+        self._peers: dict[str, PeerConfig] = {}
+        self._places: dict[tuple[str, str, str], Place] = {}
+        self._repeated: list[Place] = []
 
-    def build(self, items: Iterable[IniItem]) -> Config:
+    def build(self, items: Iterable[IniItem]) -> Loaded:
         for item in items:
             match item:
                 case ConfigProblem():
                     self._problems.append(item)
                 case IniSection():
-                    if item.name not in SECTIONS:
-                        self._problems.append(item.place.problem(f"unknown section: {quoted(item.name)[1:-1]}"))
+                    self._section(item)
+                case IniValue(place=Place(section="pgbouncer")):
+                    self._setting(item)
                 case IniValue():
-                    self._value(item)
-        if self._problems:
-            raise ConfigError(self._problems)
-        return Config(databases=self._databases, users=self._users, peers=self._peers, **self._settings)
+                    self._entry(item.key, item.value, item.place)
+                case IniEntry():
+                    self._entry(item.name, item.pairs, item.place)
+        peers = {int(number): peer for number, peer in self._peers.items()}
+        return Loaded(
+            problems=tuple(self._problems),
+            config=Config(databases=self._databases, users=self._users, peers=peers, **self._settings),
+            places=self._places,
+            repeated=self._repeated[1] if len(self._repeated) > 1 else None,
+        )
 
-    def _value(self, item: IniValue) -> None:
-        match item.place.section:
-            case "pgbouncer":
-                self._setting(item)
+    def _section(self, item: IniSection) -> None:
+        if item.name not in SECTIONS:
+            self._problems.append(item.place.problem(f"unknown section: {quoted(item.name)[1:-1]}"))
+        elif item.name == "pgbouncer":
+            self._repeated.append(item.place)
+
+    def _entry(self, name: str, given: str | Pairs, place: Place) -> None:
+        section = place.section or ""
+        match section:
             case "databases":
-                database = read_database(item.key, item.value, item.place)
-                if isinstance(database, list):
-                    self._problems += database
-                else:
-                    self._databases[item.key] = database
+                self._keep(name, read_database(name, given, place, self._environ), self._databases)
             case "users":
-                user = read_user(item.key, item.value, item.place)
-                if isinstance(user, list):
-                    self._problems += user
-                else:
-                    self._users[item.key] = user
+                self._keep(name, read_user(name, given, place, self._environ), self._users)
             case "peers":
-                peer = read_peer(item.key, item.value, item.place)
-                if isinstance(peer, list):
-                    self._problems += peer
-                elif peer.host is None:
-                    self._problems.append(item.place.problem(f"peer {item.key} has no host", item.key, ": host=..."))
-                else:
-                    self._peers[int(item.key)] = peer
-            case None:
+                self._keep(name, read_peer(name, given, place, self._environ), self._peers)
+            case "":
                 text = "syntax error in configuration"
-                self._problems.append(item.place.problem(text, item.key, ": a key before the first [section]"))
+                self._problems.append(place.problem(text, name, ": a key before the first [section]"))
+        self._places[section, name, ""] = place
+        for key, _, where in () if isinstance(given, str) else given:
+            self._places[section, name, KEY_ALIASES.get(key, key)] = where
+
+    def _keep(self, name: str, read: Entry | list[ConfigProblem], entries: dict[str, Entry]) -> None:
+        if isinstance(read, list):
+            self._problems += read
+        else:
+            entries[name] = read
 
     def _setting(self, item: IniValue) -> None:
-        key, value, place = item.key, item.value, item.place
-        if key in SETTINGS:
-            kind = SETTINGS[key].kind
-            try:
-                self._settings[key] = kind.parse(value)
-            except NotBuilt:
-                self._problems.append(not_supported_value(place, key, value, kind))
-            except ValueError:
-                self._problems.append(invalid_value(place, key, value, kind))
-        elif key in NOT_BUILT:
-            self._problems += check_not_built(place, key, value, NOT_BUILT[key])
-        else:
+        key, place = item.key, item.place
+        kind = SETTINGS[key].kind if key in SETTINGS else NOT_BUILT[key].kind if key in NOT_BUILT else None
+        if kind is None:
             self._problems.append(unknown_parameter(place, key))
+            return
+        self._places["pgbouncer", "", key] = place
+        try:
+            value = filled_in(item.value, kind, self._environ)
+        except ValueError as error:
+            self._problems.append(not_filled_in(place, key, error))
+            return
+        if key not in SETTINGS:
+            self._problems += check_not_built(place, key, value, NOT_BUILT[key], shown=item.value)
+            return
+        try:
+            self._settings[key] = kind.parse(value)
+        except NotBuilt:
+            self._problems.append(not_supported_value(place, key, item.value, kind))
+        except ValueError:
+            self._problems.append(invalid_value(place, key, item.value, kind))

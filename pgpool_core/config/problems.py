@@ -28,7 +28,8 @@ class Place:
 
     def problem(self, text: str, key: str | None = None, more: str = "") -> ConfigProblem:
         """Say `text`, then the place, then `more`."""
-        where = f" ({self.file}:{self.line})" if self.file is not None else ""
+        line = "" if self.line is None else f":{self.line}"
+        where = f" ({self.file}{line})" if self.file is not None else ""
         return ConfigProblem(f"{text}{where}{more}", self.file, self.line, self.section, key)
 
 
@@ -68,6 +69,12 @@ def not_supported(place: Place, key: str, more: str = "") -> ConfigProblem:
 def not_supported_value(place: Place, key: str, value: object, kind: Kind) -> ConfigProblem:
     """A value of a known setting that is not built yet."""
     return place.problem(f"setting {key} = {quoted(value)[1:-1]} {VERSION_TEXT}", key, f": expected {kind.accepts}")
+
+
+def not_filled_in(place: Place, key: str, reason: ValueError) -> ConfigProblem:
+    """A value whose variable or file is not there; `reason` names it."""
+    subject = f" of {place.subject}" if place.subject else ""
+    return place.problem(f"invalid value for parameter {key}{subject} in configuration", key, f": {reason}")
 
 
 def bad_name(place: Place, text: str) -> ConfigProblem:

@@ -3,7 +3,8 @@
 Each kind has three doors. `parse` reads the text of a file, `check` takes a value that a program gave, `show` writes the value as
 a file would have it. The first two raise ValueError when the value is not acceptable, or NotBuilt when PgBouncer knows it and this
 version does not. `accepts` completes the sentence "expected ...".
-Source: PgBouncer docs, "Configuration"; numbers are read as by strtol with base 0 (decimal, 0x hexadecimal, 0 octal).
+Sources: PgBouncer docs, "Configuration"; numbers are read as by strtol with base 0 (decimal, 0x hexadecimal, 0 octal). Units are those of
+PostgreSQL ("Parameter Names and Values"), which PgBouncer does not have.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Final, Protocol
 
 import attrs
@@ -21,9 +24,24 @@ MAX_SECONDS: Final = float(MAX_INT)  # 68 years; as microseconds it fits 64 bits
 _BLANKS: Final = " \t\r\f\v"
 _INTEGER: Final = re.compile(r"[+]?(0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,20}|[1-9][0-9]{0,18})")
 _SECONDS: Final = re.compile(r"[+]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})([eE][+-]?[0-9]{1,2})?")
+_WITH_UNIT: Final = re.compile(r"[+]?([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})[ \t]*([A-Za-z]{1,3})")
 _WORD_END: Final = r"[ \t\r\f\v\n,]"
 _TRUE: Final = frozenset({"1", "on", "yes", "true"})
 _FALSE: Final = frozenset({"0", "off", "no", "false"})
+
+
+_TIMES: Final = {unit: Fraction(us, 1_000_000) for unit, us in (("us", 1), ("ms", 1000), ("s", 10**6))} | {
+    "min": Fraction(60),
+    "h": Fraction(3600),
+    "d": Fraction(86400),
+}
+_SIZES: Final = {unit: Fraction(1024**power) for power, unit in enumerate(("B", "kB", "MB", "GB", "TB"))}
+_UNITS: Final[Mapping[str, Mapping[str, Fraction]]] = {
+    "s": _TIMES,
+    "ms": {unit: seconds * 1000 for unit, seconds in _TIMES.items()},
+    "bytes": _SIZES,
+}
+"""What may stand behind a number, as PostgreSQL writes it in postgresql.conf, and how many of the setting's own unit it is."""
 
 
 class NotBuilt(ValueError):
@@ -76,9 +94,14 @@ class Integer:
 
     @property
     def accepts(self) -> str:
-        return f"a whole number from {self.low} to {self.high}"
+        units = f" ({self.unit}; also with {_listed(_UNITS[self.unit])})" if self.unit in _UNITS else ""
+        return f"a whole number from {self.low} to {self.high}{units}"
 
     def parse(self, text: str) -> int:
+        if self.unit in _UNITS and (scaled := _with_unit(text, self.unit)) is not None:
+            if scaled.denominator != 1:
+                raise ValueError(text)
+            return self.check(int(scaled))
         return self.check(_parse_int(text))
 
     def check(self, value: object) -> int:
@@ -113,7 +136,7 @@ class FileMode:
 
 @attrs.frozen
 class Seconds:
-    """A time in seconds; fractions count down to microseconds."""
+    """A time in seconds, or in the unit that stands behind it; fractions count down to microseconds."""
 
     positive: bool = False
     unit: str = "s"
@@ -121,9 +144,13 @@ class Seconds:
     @property
     def accepts(self) -> str:
         least = "more than 0" if self.positive else "0 or more"
-        return f"seconds without a unit, {least}, fractions allowed, at most {MAX_INT}"
+        return f"seconds, or a number with {_listed(_TIMES)}; {least}, fractions allowed, at most {MAX_INT} s"
 
     def parse(self, text: str) -> float:
+        if (scaled := _with_unit(text, "s")) is not None:
+            return self.check(float(scaled))
+        if text[:2].lower() == "0x":
+            return self.check(float(_parse_int(text)))
         if not _SECONDS.fullmatch(text):
             raise ValueError(text)
         return self.check(float(text))
@@ -278,6 +305,19 @@ def is_clean(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _with_unit(text: str, unit: str) -> Fraction | None:
+    """`text` counted in `unit`; None where it is not a number with a unit behind it."""
+    found = _WITH_UNIT.fullmatch(text)
+    if found is None or found[2] not in _UNITS[unit]:
+        return None
+    return Fraction("0" + found[1]) * _UNITS[unit][found[2]]
+
+
+def _listed(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}"
 
 
 def _parse_int(text: str) -> int:

@@ -18,7 +18,7 @@ from pgpool_core.config.units import Choice, FileMode, Flag, Hosts, Integer, Nam
 
 def pairs(text: str) -> list[tuple[str | None, str, str]]:
     """Section, key and value of each line; a problem fails the test."""
-    items = list(read_ini_text(text, "f.ini"))
+    items = list(read_ini_text(text, "f.ini", {}))
     return [(item.place.section, item.key, item.value) for item in items if isinstance(item, IniValue)]
 
 
@@ -130,6 +130,31 @@ def test_includes_nest_ten_deep_and_no_deeper(folder):
         load_config("0.ini")
 
 
+def test_a_pattern_includes_what_matches_by_name_and_none_is_none_too(folder):
+    (folder / "conf.d").mkdir()
+    (folder / "conf.d/20-late.ini").write_text("verbose = 2\n")
+    (folder / "conf.d/10-early.ini").write_text("[pgbouncer]\nverbose = 1\nmax_client_conn = 7\n")
+    (folder / "conf.d/.hidden.ini").write_text("broken\n")
+    (folder / "a.ini").write_text("%include conf.d/*.ini\n%include no.d/*.ini\n")
+    config = load_config("a.ini")
+    assert (config.verbose, config.max_client_conn) == (2, 7)
+
+
+def test_a_file_that_is_called_like_a_pattern_goes_before_the_pattern(folder):
+    (folder / "[a].ini").write_text("[pgbouncer]\nverbose = 1\n")
+    (folder / "a.ini").write_text("[pgbouncer]\nverbose = 2\n")
+    (folder / "main.ini").write_text("%include [a].ini\n")
+    assert load_config("main.ini").verbose == 1
+
+
+def test_a_path_of_an_include_may_stand_in_the_environment(folder):
+    (folder / "a.ini").write_text("[pgbouncer]\nverbose = 1\n")
+    (folder / "main.ini").write_text("%include ${WHERE}/a.ini\n")
+    assert load_config("main.ini", environ={"WHERE": str(folder)}).verbose == 1
+    with pytest.raises(ConfigError, match=r"%include: the environment variable WHERE is not set .* \(main\.ini:1\)"):
+        load_config("main.ini", environ={})
+
+
 def test_files_that_include_each_other_come_to_an_end(folder):
     (folder / "a.ini").write_text("%include b.ini\n" * 50)
     (folder / "b.ini").write_text("%include a.ini\n" * 50)
@@ -186,6 +211,13 @@ TOKENS = st.sampled_from(
         "auth_user",
         "syslog",
         "\r",
+        "${",
+        "}",
+        "$${HOME:-",
+        "file:/",
+        "postgres://",
+        "30s",
+        "kB",
     ]
 )
 
@@ -208,6 +240,21 @@ def test_any_text_is_a_config_or_a_config_error(text):
 @given(st.binary())
 def test_any_file_is_a_config_or_a_config_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / f"any-{os.getpid()}.ini"
+    path.write_bytes(content)
+    try:
+        load_config(path)
+    except ConfigError as error:
+        assert all(each.file == str(path) for each in error.problems)
+
+
+TOML_TOKENS = st.sampled_from(
+    [*"[]{}\".=,\n' ", "databases", "pgpool_core", "users", "host", "a", "1", "true", '"""', "1979-05-27"]
+)
+
+
+@given(st.binary() | st.lists(TOML_TOKENS, max_size=40).map(lambda words: "".join(words).encode()))
+def test_any_toml_is_a_config_or_a_config_error(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / f"any-{os.getpid()}.toml"
     path.write_bytes(content)
     try:
         load_config(path)
@@ -268,8 +315,12 @@ def quote(text: str, mark: str) -> str:
     return mark + text.replace(mark, mark * 2) + mark
 
 
+def literal(text: str | None) -> str | None:
+    return text and text.replace("${", "$${")
+
+
 def entry(given, table) -> str:
-    shown = {name: setting.show(getattr(given, name)) for name, setting in table.items()}
+    shown = {name: literal(setting.show(getattr(given, name))) for name, setting in table.items()}
     return " ".join(f"{name}={quote(text, chr(39))}" for name, text in shown.items() if text is not None)
 
 
@@ -279,8 +330,35 @@ def written(config: Config, mark: str) -> str:
     lines += ["[databases]"]
     lines += [f"{quote(name, mark)} = {entry(db, DATABASE_KEYS)}" for name, db in config.databases.items()]
     lines += ["[pgbouncer]"]
-    lines += [f"{name} = {setting.show(getattr(config, name)) or ''}" for name, setting in SETTINGS.items()]
+    lines += [f"{name} = {literal(setting.show(getattr(config, name))) or ''}" for name, setting in SETTINGS.items()]
     return "\n".join(lines)
+
+
+def in_toml(text: str) -> str:
+    plain = "".join(char if char.isascii() and char.isalnum() else f"\\U{ord(char):08x}" for char in text)
+    return f'"{plain}"'
+
+
+def as_toml(config: Config) -> str:
+    lines = ["[pgpool_core]"]
+    shown = {name: literal(setting.show(getattr(config, name))) for name, setting in SETTINGS.items()}
+    lines += [f"{name} = {in_toml(text or '')}" for name, text in shown.items()]
+    for section, table, entries in (
+        ("databases", DATABASE_KEYS, config.databases),
+        ("users", USER_KEYS, config.users),
+    ):
+        for name, made in entries.items():
+            lines.append(f"[{section}.{in_toml(name)}]")
+            shown = {key: literal(setting.show(getattr(made, key))) for key, setting in table.items()}
+            lines += [f"{key} = {in_toml(text)}" for key, text in shown.items() if text is not None]
+    return "\n".join(lines)
+
+
+@given(configs())
+def test_a_config_written_as_toml_reads_back_as_itself(tmp_path_factory, config):
+    path = tmp_path_factory.getbasetemp() / f"round-{os.getpid()}.toml"
+    path.write_text(as_toml(config))
+    assert load_config(path) == config
 
 
 @given(configs(), st.sampled_from("'\""))

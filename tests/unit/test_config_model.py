@@ -227,3 +227,19 @@ def test_the_manual_example_is_one_config_said_twice():
     names = {}
     exec(MANUAL.partition("```python\n")[2].partition("```")[0], names)  # the manual is ours
     assert names["config"] == parse_config(MANUAL.partition("```ini\n")[2].partition("```")[0])
+
+
+def test_the_examples_of_the_manual_can_be_read(tmp_path):
+    from pgpool_core.config import load_config
+
+    path = tmp_path / "manual.toml"
+    path.write_text(MANUAL.partition("```toml\n")[2].partition("```")[0].replace("file:/run/secrets/app", "x"))
+    assert set(load_config(path, environ={"REPORTS_PASSWORD": "p"}).databases) == {"app", "reports"}
+    (tmp_path / "app").write_text("secret\n")
+    path = tmp_path / "manual.ini"
+    path.write_text(MANUAL.split("```ini\n")[2].partition("```")[0].replace("/run/secrets", str(tmp_path)))
+    environ = {"DB_HOST": "h", "REPORTS_PASSWORD": "p@", "BILLING_URL": "postgres://h/billing"}
+    databases = load_config(path, environ=environ).databases
+    assert databases["app"].password == "secret"
+    assert databases["reports"].password == "p@"
+    assert databases["billing"].dbname == "billing"

@@ -1,0 +1,199 @@
+"""`pgpool-core check FILE`: what is wrong or doubtful with a configuration, all of it at once, without starting anything."""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import json
+import os
+import resource
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from pgpool_core.cli.serve import SPARE_DESCRIPTORS, servers_at_most
+from pgpool_core.config.doubts import doubts
+from pgpool_core.config.load import Loaded, read_config
+from pgpool_core.config.model import Config
+from pgpool_core.config.problems import Place
+from pgpool_core.control.pooler import load_users
+from pgpool_core.control.routing import as_name, check_entries
+from pgpool_core.errors import ConfigError, ConfigProblem
+from pgpool_core.policy.userlist import Userlist
+
+_LISTED: Final = ("trust", "plain", "md5", "scram-sha-256")
+"""Values of auth_type with which a user must be known."""
+
+
+@attrs.frozen
+class Findings:
+    """What a check has found."""
+
+    errors: tuple[ConfigProblem, ...]
+    """The pooler would not start."""
+    warnings: tuple[ConfigProblem, ...]
+    """It would, and somebody may be sorry."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """0 when the file can be used, 1 when it cannot (or, with --strict, when there are warnings)."""
+    arguments = _parser().parse_args(argv)
+    found = check(arguments.file)
+    print(_as_json(arguments.file, found) if arguments.json else _as_text(arguments.file, found))
+    return 1 if found.errors or (arguments.strict and found.warnings) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pgpool-core check",
+        description="Read a configuration, and the auth_file that it names, and tell everything that is wrong with them, and what "
+        "contradicts itself. Nothing is started. Exit status: 0 it can be used, 1 it cannot.",
+    )
+    parser.add_argument("file", metavar="FILE", help="pgbouncer.ini, or the same as TOML (FILE.toml)")
+    parser.add_argument("--strict", action="store_true", help="exit status 1 for warnings too")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    return parser
+
+
+def check(file: str) -> Findings:
+    """Everything that can be said about `file` and this machine without opening a socket."""
+    loaded = read_config(file)
+    errors = list(loaded.problems)
+    warnings: list[ConfigProblem] = []
+    if _was_read(loaded):
+        errors += _errors(loaded)
+        warnings += doubts(loaded)
+        try:
+            users = load_users(loaded.config)
+        except ConfigError as error:
+            errors += [_placed(loaded, problem) for problem in error.problems]
+        else:
+            warnings += _about_users(loaded, users)
+        warnings += _about_this_machine(loaded, file)
+    return Findings(tuple(errors), tuple(warnings))
+
+
+def _was_read(loaded: Loaded) -> bool:
+    """Whether there is anything besides problems: what is missing from a file that is not there is no news."""
+    return bool(loaded.places) or not loaded.problems
+
+
+def _errors(loaded: Loaded) -> Iterator[ConfigProblem]:
+    config = loaded.config
+    try:
+        check_entries(config)
+    except ConfigError as error:
+        yield from error.problems
+    if not config.listen_addr and not config.unix_socket_dir:
+        yield _say(loaded, "nothing to listen on: both listen_addr and unix_socket_dir are empty", "listen_addr")
+
+
+def _about_users(loaded: Loaded, users: Userlist) -> Iterator[ConfigProblem]:
+    config = loaded.config
+    if config.auth_type not in _LISTED or getattr(config, "auth_user", None):
+        return
+    if not config.auth_file:
+        text = f"nobody can log in: auth_type = {config.auth_type} looks users up in auth_file, which is not set"
+        yield _say(loaded, text, "auth_file", "auth_type")
+        return
+    if not users:
+        yield _say(loaded, f"nobody can log in: {config.auth_file} has no users", "auth_file")
+        return
+    for key in ("admin_users", "stats_users"):
+        missing = [name for name in getattr(config, key) if name.encode() not in users]
+        if missing:
+            yield _say(loaded, f"not in {config.auth_file}, so they cannot log in: {', '.join(missing)}", key)
+    useless = [as_name(name) for name in users if not _serves(config, users, name)]
+    if useless:
+        some = ", ".join(useless[:5]) + (f" and {len(useless) - 5} more" if len(useless) > 5 else "")
+        text = f"secrets in {config.auth_file} with which auth_type = {config.auth_type} lets nobody in: {some}"
+        yield _say(loaded, text, "auth_type", "auth_file")
+
+
+def _serves(config: Config, users: Userlist, name: bytes) -> bool:
+    """Whether a login with auth_type can match the secret of `name`."""
+    secret = users.get(name)
+    assert secret is not None
+    match config.auth_type:
+        case "scram-sha-256":
+            return secret.plain is not None or secret.scram is not None
+        case "trust":
+            return True
+        case _:  # md5 takes SCRAM secrets too, plain takes any
+            return secret.plain is not None or secret.md5 is not None or secret.scram is not None
+
+
+def _about_this_machine(loaded: Loaded, file: str) -> Iterator[ConfigProblem]:
+    config = loaded.config
+    if config.auth_file and _others_may_read(config.auth_file):
+        yield _say(loaded, f"every user of this machine may read {config.auth_file}", "auth_file")
+    if any(entry.password for entry in config.databases.values()) and _others_may_read(file):
+        yield ConfigProblem(f"every user of this machine may read the passwords in {file}", file, None, "databases")
+    if config.logfile and not os.access(Path(config.logfile).parent, os.W_OK):
+        yield _say(loaded, f"{config.logfile} cannot be written here", "logfile")
+    folder = config.unix_socket_dir
+    if folder and not folder.startswith("@") and not os.access(folder, os.W_OK):
+        yield _say(loaded, f"no socket can be made in {folder} here", "unix_socket_dir")
+    if config.unix_socket_group and not _is_group(config.unix_socket_group):
+        yield _say(loaded, f"there is no group {config.unix_socket_group} here", "unix_socket_group")
+    wanted = config.max_client_conn + servers_at_most(config) + SPARE_DESCRIPTORS
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        text = (
+            f"max_client_conn = {config.max_client_conn} and the pools may need {wanted} file descriptors,"
+            f" of which this process may have {hard} (ulimit -Hn, LimitNOFILE=)"
+        )
+        yield _say(loaded, text, "max_client_conn", "default_pool_size")
+
+
+def _others_may_read(path: str) -> bool:
+    try:
+        return bool(stat.S_IMODE(os.stat(path).st_mode) & stat.S_IROTH)
+    except OSError:
+        return False
+
+
+def _is_group(name: str) -> bool:
+    if name.isdecimal():
+        return True
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _say(loaded: Loaded, text: str, *keys: str) -> ConfigProblem:
+    """A sentence about `keys`, at the place of the first that is written."""
+    written = (loaded.places.get(("pgbouncer", "", key)) for key in keys)
+    place = next((place for place in written if place is not None), Place(section="pgbouncer"))
+    return place.problem(f"{text} ({keys[0]})", keys[0])
+
+
+def _placed(loaded: Loaded, problem: ConfigProblem) -> ConfigProblem:
+    """A problem of another file, with the setting that names that file."""
+    place = loaded.places.get(("pgbouncer", "", problem.key or ""))
+    return problem if problem.line or place is None else place.problem(problem.text, problem.key)
+
+
+def _as_text(file: str, found: Findings) -> str:
+    lines = [f"error: {problem}" for problem in found.errors] + [f"warning: {problem}" for problem in found.warnings]
+    counts = f"{_counted(len(found.errors), 'error')}, {_counted(len(found.warnings), 'warning')}"
+    return "\n".join([*lines, f"{file}: {counts}"])
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _as_json(file: str, found: Findings) -> str:
+    rows = [
+        {"severity": severity, **attrs.asdict(problem)}
+        for severity, problems in (("error", found.errors), ("warning", found.warnings))
+        for problem in problems
+    ]
+    summary = {"file": file, "errors": len(found.errors), "warnings": len(found.warnings), "problems": rows}
+    return json.dumps(summary, indent=2, ensure_ascii=False)
