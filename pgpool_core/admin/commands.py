@@ -77,7 +77,7 @@ class Console:
     def __init__(self, commands: PoolerCommands, *, version: str) -> None:
         """Keep `commands`; `version` is that of pgpool_core."""
         self._commands = commands
-        self._version = f"PgBouncer {reply.PGBOUNCER_VERSION} (pgpool_core {version})"
+        self._version = reply.version_text(version)
 
     async def answer(self, text: bytes, *, is_admin: bool) -> bytes:
         """Return the complete reply to one Query, ReadyForQuery included, whatever `text` holds.

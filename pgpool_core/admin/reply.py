@@ -23,6 +23,12 @@ FEATURE_NOT_SUPPORTED = "0A000"
 PGBOUNCER_VERSION = "1.25.2"
 """The release whose console this one is compatible with, for tools that decide by version."""
 
+
+def version_text(version: str) -> str:
+    """Return what SHOW VERSION tells of this `version` of pgpool_core."""
+    return f"PgBouncer {PGBOUNCER_VERSION} (pgpool_core {version})"
+
+
 GREETING_PARAMETERS: tuple[tuple[bytes, bytes], ...] = (
     (b"server_version", f"{PGBOUNCER_VERSION}/bouncer".encode()),
     (b"client_encoding", b"UTF8"),

@@ -23,6 +23,7 @@ from pgpool_core.config.units import (
     Hosts,
     Integer,
     Kind,
+    ListenAt,
     Names,
     NotBuilt,
     Seconds,
@@ -345,6 +346,10 @@ class Config:
         5.0,
         Seconds(positive=True),
         "ours: how long a server whose client vanished may take to become clean before it is closed",
+    )
+
+    metrics_listen: str = _setting(
+        "", ListenAt(), "ours: host:port of /metrics, /healthz and /readyz over HTTP, `*` = all addresses; empty = off"
     )
 
     def __attrs_post_init__(self) -> None:

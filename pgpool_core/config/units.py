@@ -25,6 +25,7 @@ _BLANKS: Final = " \t\r\f\v"
 _INTEGER: Final = re.compile(r"[+]?(0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,20}|[1-9][0-9]{0,18})")
 _SECONDS: Final = re.compile(r"[+]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})([eE][+-]?[0-9]{1,2})?")
 _WITH_UNIT: Final = re.compile(r"[+]?([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})[ \t]*([A-Za-z]{1,3})")
+_HOST_PORT: Final = re.compile(r"(\*|\[[0-9a-fA-F:.%\w]+\]|[^][\s:/@,*]+):[0-9]{1,5}")
 _WORD_END: Final = r"[ \t\r\f\v\n,]"
 _TRUE: Final = frozenset({"1", "on", "yes", "true"})
 _FALSE: Final = frozenset({"0", "off", "no", "false"})
@@ -261,6 +262,27 @@ class Hosts:
             name = host.strip(_BLANKS)
             if not name or (name[0] not in "/@" and re.search(r"[][/\s]", name)):
                 raise ValueError(value)
+        return value
+
+    def show(self, value: object) -> str:
+        return str(value)
+
+
+@attrs.frozen
+class ListenAt:
+    """One `host:port` to listen on, IPv6 in brackets, `*` = all addresses; empty = none."""
+
+    accepts: str = "host:port, [v6]:port, *:port, or nothing"
+    unit: str = ""
+
+    def parse(self, text: str) -> str:
+        return self.check(text)
+
+    def check(self, value: object) -> str:
+        if not isinstance(value, str) or not is_clean(value):
+            raise ValueError(value)
+        if value and not (_HOST_PORT.fullmatch(value) and int(value.rpartition(":")[2]) <= 65535):
+            raise ValueError(value)
         return value
 
     def show(self, value: object) -> str:

@@ -21,6 +21,7 @@ from pgpool_core.control.connect import open_server
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.listeners import Listener, open_listeners
 from pgpool_core.control.mailroom import Mailroom
+from pgpool_core.control.observe import Observed
 from pgpool_core.control.opener import Opener, OpenServer, clock_us
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.reload import plan_pools
@@ -33,6 +34,7 @@ from pgpool_core.policy.userlist import Userlist, load_userlist
 
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
+    from pgpool_core.metrics.prometheus import Facts
 
 JANITOR_S: Final = 1 / 3  # precision of all timeouts that the janitor checks, as PgBouncer's
 NAMES_S: Final = 1.0  # how often it is looked which names are due to be looked up again
@@ -100,6 +102,7 @@ class Pooler:
         self._reloading = trio.Lock()
         self._engine: Engine | None = None
         self._mailroom: Mailroom | None = None
+        self._observed = Observed(self.snapshot, self._facts, self.unready)
 
     @property
     def engine(self) -> Engine:
@@ -125,6 +128,7 @@ class Pooler:
         """
         self.listeners = await open_listeners(self.config)
         try:
+            await self._observed.open(self.config.metrics_listen)
             workers = self.config.workers or len(os.sched_getaffinity(0))
             engine = self._make_engine(workers, self.config.io_backend)
             try:
@@ -136,6 +140,7 @@ class Pooler:
                 engine.start()
                 async with sole_errors(), trio.open_nursery() as nursery:
                     self._start(nursery)
+                    self._observed.use()
                     task_status.started()
                     await self._stop.wait()
                     await self._say_goodbye(engine)
@@ -144,6 +149,7 @@ class Pooler:
                 self._engine = None
                 self._close(engine)
         finally:
+            self._observed.close()
             self._close_listeners()
 
     def stop(self, reason: str) -> None:
@@ -160,11 +166,17 @@ class Pooler:
         """
         if self._engine is None:
             raise PoolClosed(NOT_RUNNING)
-        plan = plan_pools(self.config, config, userlist, {record.key: record.target for record in self._pools})
+        await self._observed.open(config.metrics_listen)
+        try:
+            plan = plan_pools(self.config, config, userlist, {record.key: record.target for record in self._pools})
+        except BaseException:
+            self._observed.discard()
+            raise
         self.config, self._userlist = plan.config, userlist
         self._configure()
         self._pools.apply(plan)
         self._channels.reloaded()
+        self._observed.use()
         for text in plan.warnings:
             logs.LOGGER.warning("%s", logs.line("", text))
         logs.LOGGER.info("%s", logs.line("", "configuration reloaded", {"pools": len(self._pools)}))
@@ -233,8 +245,27 @@ class Pooler:
         """Every setting of [pgbouncer], for SHOW CONFIG."""
         return [ConfigRow(*row) for row in describe(self.config)]
 
+    def unready(self) -> str:
+        """Why clients are not to be sent here; "" when they are."""
+        if self._engine is None:
+            return NOT_RUNNING
+        return "shutting down" if self._stop.is_set() else ""
+
+    def _facts(self) -> Facts:
+        from pgpool_core import __version__
+        from pgpool_core.admin.reply import version_text
+        from pgpool_core.metrics.prometheus import Facts
+
+        c = self.config
+        return Facts(
+            version=version_text(__version__),
+            max_client_conn=c.max_client_conn,
+            max_user_connections=c.max_user_connections,
+        )
+
     def forget_in_child(self) -> None:
         """In a forked child: close our descriptors by number; threads and event loops of the parent are not there."""
+        self._observed.forget_in_child()
         for listener in self.listeners:
             listener.forget_in_child()
         if self._engine is not None:
@@ -271,6 +302,7 @@ class Pooler:
             engine, self._pools, self._opener, self._report, self._channels, nursery, Console(self, version=__version__)
         )
         self._channels.nursery = nursery
+        self._observed.nursery = nursery
         self._pools.make_known()
         for listener in self.listeners:
             engine.add_listener(listener.fd, is_unix=listener.is_unix, port=listener.port)

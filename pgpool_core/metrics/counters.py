@@ -33,7 +33,10 @@ def _buckets(value: Iterable[int]) -> tuple[int, ...]:
 
 @attrs.frozen
 class CounterRow:
-    """What one pool (or a sum of pools) has counted: items, bytes, microseconds, and three histograms of times."""
+    """What one pool (or a sum of pools) has counted: items, bytes, microseconds, and histograms of times.
+
+    The names are the engine's (`engine/counters.pxd`). `pinned_for` has a number for each of `features.PIN_REASONS`.
+    """
 
     server_assignments: int = 0
     xacts: int = 0
@@ -47,9 +50,19 @@ class CounterRow:
     server_parses: int = 0
     binds: int = 0
     client_logins: int = 0
+    login_us: int = 0
+    pins: int = 0
+    state_refusals: int = 0
+    probes: int = 0
+    leak_checks: int = 0
+    leaks: int = 0
+    listens: int = 0
+    notifications: int = 0
     wait: tuple[int, ...] = attrs.field(default=(), converter=_buckets)
     query: tuple[int, ...] = attrs.field(default=(), converter=_buckets)
     xact: tuple[int, ...] = attrs.field(default=(), converter=_buckets)
+    login: tuple[int, ...] = attrs.field(default=(), converter=_buckets)
+    pinned_for: tuple[int, ...] = attrs.field(default=(), converter=_buckets)
 
     def plus(self, other: CounterRow) -> CounterRow:
         """Return the sum of two rows."""
@@ -61,8 +74,8 @@ class CounterRow:
 
     def _combined(self, other: CounterRow, operation: Callable[[int, int], int]) -> CounterRow:
         numbers = _pairwise(operation, _numbers(self), _numbers(other))
-        histograms = [_pairwise(operation, a, b) for a, b in zip(_histograms(self), _histograms(other), strict=True)]
-        return _read_counters(dict(zip((*_NUMBERS, *_HISTOGRAMS), (*numbers, *histograms), strict=True)))
+        histograms = [_pairwise(operation, a, b) for a, b in zip(_lists(self), _lists(other), strict=True)]
+        return _read_counters(dict(zip((*_NUMBERS, *_LISTS), (*numbers, *histograms), strict=True)))
 
 
 def _pairwise(operation: Callable[[int, int], int], a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
@@ -76,10 +89,10 @@ def _pairwise(operation: Callable[[int, int], int], a: tuple[int, ...], b: tuple
     return values if min(values) >= 0 else tuple(max(0, value) for value in values)
 
 
-_HISTOGRAMS = ("wait", "query", "xact")
-_NUMBERS = tuple(field.name for field in attrs.fields(CounterRow) if field.name not in _HISTOGRAMS)
+_LISTS = ("wait", "query", "xact", "login", "pinned_for")
+_NUMBERS = tuple(field.name for field in attrs.fields(CounterRow) if field.name not in _LISTS)
 _numbers: Callable[[CounterRow], tuple[int, ...]] = attrgetter(*_NUMBERS)
-_histograms: Callable[[CounterRow], tuple[tuple[int, ...], ...]] = attrgetter(*_HISTOGRAMS)
+_lists: Callable[[CounterRow], tuple[tuple[int, ...], ...]] = attrgetter(*_LISTS)
 
 _read_counters = reader(CounterRow)
 
@@ -149,14 +162,17 @@ class Averages:
         """Return the averages of what was `counted` in a period of `period_us` microseconds."""
         if period_us <= 0:
             return cls()
-        values = {name: getattr(counted, name) * 1_000_000 // period_us for name in _NUMBERS}
+        values = {name: getattr(counted, name) * 1_000_000 // period_us for name in _PER_SECOND}
         values["xact_us"] = counted.xact_us // counted.xacts if counted.xacts else 0
         values["query_us"] = counted.query_us // counted.queries if counted.queries else 0
-        for name in _HISTOGRAMS:
+        for name in ("query", "wait", "xact"):
             histogram = getattr(counted, name)
             values[f"{name}_p50_us"] = percentile_us(histogram, 0.50)
             values[f"{name}_p99_us"] = percentile_us(histogram, 0.99)
         return cls(**values)
+
+
+_PER_SECOND = tuple(field.name for field in attrs.fields(Averages) if field.name in _NUMBERS)
 
 
 @attrs.frozen

@@ -308,6 +308,25 @@ class Snapshot:
         seconds = (self.unix_us + at_us - self.now_us) // 1_000_000
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
+    def lists(self) -> dict[str, int]:
+        """Return the sizes of PgBouncer's lists. Free objects and DNS names are kept in no list here, so those are 0."""
+        return {
+            "databases": len(self.databases),
+            "users": len(self.users),
+            "peers": 0,
+            "pools": len(self.pools) + 1,
+            "peer_pools": 0,
+            "free_clients": 0,
+            "used_clients": len(self.clients),
+            "login_clients": sum(client.state == "login" for client in self.clients),
+            "free_servers": 0,
+            "used_servers": len(self.servers),
+            "dns_names": 0,
+            "dns_zones": 0,
+            "dns_queries": 0,
+            "dns_pending": 0,
+        }
+
     def console_clients(self) -> int:
         """Return how many clients are logged in to the console."""
         return sum(client.pool == CONSOLE_POOL and client.state != "login" for client in self.clients)

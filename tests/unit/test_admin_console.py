@@ -90,8 +90,9 @@ def leak(**values: Any) -> LeakRow:
 
 def counted(**values: Any) -> dict[str, Any]:
     names = """server_assignments xacts queries received sent xact_us query_us wait_us client_parses server_parses binds
-        client_logins"""
-    histograms: dict[str, Any] = {name: [0] * BUCKETS for name in ("wait", "query", "xact")}
+        client_logins login_us pins state_refusals probes leak_checks leaks listens notifications"""
+    histograms: dict[str, Any] = {name: [0] * BUCKETS for name in ("wait", "query", "xact", "login")}
+    histograms["pinned_for"] = [0] * 16
     return dict.fromkeys(names.split(), 0) | histograms | values
 
 

@@ -23,8 +23,10 @@ SECOND = 1_000_000
 def counters(**values: Any) -> dict[str, Any]:
     """Return one pool's counters as the engine gives them; histograms are lists."""
     names = "server_assignments xacts queries received sent xact_us query_us wait_us client_parses server_parses binds"
-    row: dict[str, Any] = dict.fromkeys([*names.split(), "client_logins"], 0)
-    return row | {"wait": [0] * BUCKETS, "query": [0] * BUCKETS, "xact": [0] * BUCKETS} | values
+    others = "client_logins login_us pins state_refusals probes leak_checks leaks listens notifications"
+    row: dict[str, Any] = dict.fromkeys([*names.split(), *others.split()], 0)
+    times = {name: [0] * BUCKETS for name in ("wait", "query", "xact", "login")}
+    return row | times | {"pinned_for": [0] * 16} | values
 
 
 def histogram(*samples: int) -> list[int]:

@@ -29,6 +29,7 @@ cdef struct Counters:             # allocated on its own, so that no cache line 
     uint64_t server_parses
     uint64_t binds
     uint64_t client_logins
+    uint64_t login_us             # from accept to greeting
     uint64_t steals               # idle servers taken over from another worker
     uint64_t handoffs             # servers given to a waiter of another worker
     uint64_t probes               # questions about session state

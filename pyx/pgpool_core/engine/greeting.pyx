@@ -56,6 +56,7 @@ cdef void greeted(Worker *w, ClientConn *c, size_t n, uint8_t state) noexcept no
     cdef Counters *k = counters_of(w, c.pool)
     conn_send(w, &c.conn, w.scratch, n)
     count_add(&k.client_logins, 1)
+    count_add(&k.login_us, w.now_us - c.login.started_us)
     hist_add(&k.login, w.now_us - c.login.started_us)
     pthread_mutex_lock(&c.pool.pool.lock)
     c.pool.pool.clients += 1
