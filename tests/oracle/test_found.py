@@ -43,3 +43,16 @@ async def test_a_late_copy_data_that_comes_in_pieces(places: Places, side: int) 
             await one.send(data[at : at + 1])
             await trio.lowlevel.checkpoint()
         assert letters(await one.until("Z")) == "EZ"
+
+
+@DIRECT
+async def test_what_a_client_has_set_to_the_servers_default_is_not_a_reset(places: Places, side: int) -> None:
+    """On a server where nobody has set it PostgreSQL calls the same value a default."""
+    address = places(2)[side]
+    async with await came(address, application_name="mine") as one, await came(address) as two:
+        await one.query("set application_name = ''")
+        await two.query("begin")  # keeps the server on which that was said
+        await one.query("set statement_timeout = 0")
+        assert values(await one.query("show application_name")) == [[b""]]
+        await one.query("reset application_name")
+        assert values(await one.query("show application_name")) == [[b"mine"]]
