@@ -357,7 +357,7 @@ cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogi
             fine = r == PROBE_END
             break
         if found.kind == FOUND_SETTING or found.kind == FOUND_NAMED:
-            fine = note_setting(w, c, &found, &now)
+            fine = note_setting(w, c, found, &now)
         else:
             pins |= pin_of(found.kind)
             if found.kind == FOUND_LISTEN and c.listens != NULL:
@@ -416,8 +416,15 @@ cdef uint32_t asked_pins(uint8_t parts) noexcept nogil:
     return pins
 
 
-cdef bint note_setting(Worker *w, ClientConn *c, const Found *found, Block **now) noexcept nogil:
+cdef bint note_setting(Worker *w, ClientConn *c, Found found, Block **now) noexcept nogil:
     """One row about a setting: put it into `*now` where it is something of this session's."""
+    cdef uint8_t *owned
+    cdef bint fine = found_unescape(&found, &owned) and note_value(w, c, &found, now)
+    free(owned)
+    return fine
+
+
+cdef bint note_value(Worker *w, ClientConn *c, const Found *found, Block **now) noexcept nogil:
     cdef uint8_t[MAX_NAME_LEN] room
     cdef Span name, user
     if found.value.at == NULL or now[0] == NULL or setting_name(found.name, room, &name) != SETTINGS_OK:
