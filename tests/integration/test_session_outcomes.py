@@ -135,3 +135,53 @@ async def test_what_one_client_goes_back_to_is_not_what_another_does(postgres: P
                     await client.query("reset work_mem")
                     await client.query("select 1")
                     assert shown(await client.query("show work_mem")) == start
+
+
+async def test_how_its_transaction_ends_is_not_remembered_of_its_beginning(postgres: PostgresServer) -> None:
+    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            for end, own in (("rollback", b"4MB"), ("commit", b"9MB"), ("rollback", b"9MB")):
+                for _ in range(2):
+                    await one.query("begin; set work_mem = '9MB'")
+                    await one.query(end)
+                    assert shown(await two.query("show work_mem")) == b"4MB"
+                    assert shown(await one.query("show work_mem")) == own
+
+
+async def test_an_update_of_pg_settings_depends_on_data(postgres: PostgresServer) -> None:
+    text = "update pg_settings set setting = v from wanted where name = 'work_mem'"
+    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            await two.query("drop table if exists wanted; create table wanted as select '5MB' as v")
+            for value in (b"5MB", b"5MB", b"6MB", b"7MB"):
+                await two.query(f"update wanted set v = '{value.decode()}'")
+                await one.query("select 1")  # its settings stand before the text comes
+                await one.query(text)
+                assert shown(await one.query("show work_mem")) == value
+                assert shown(await two.query("show work_mem")) == b"4MB"
+                assert shown(await one.query("show work_mem")) == value
+
+
+async def test_whose_session_it_is_counts(postgres: PostgresServer) -> None:
+    """SET SESSION AUTHORIZATION to oneself changes nothing; for anybody else it does."""
+    server = f"host={postgres.host} port={postgres.port} dbname=app user"
+    config = pgpool_core.Config.of(
+        databases={user: f"{server}={user} password={PASSWORDS[user]}" for user in ("app", "boss")},
+        listen_addr="127.0.0.1",
+        listen_port=0,
+        unix_socket_dir="",
+        auth_type="any",
+        pool_mode="transaction",
+        default_pool_size=1,
+    )
+    async with pgpool_core.open_proxy(config) as proxy:
+        place = Place(proxy)
+        async with logged_in(place, database="app") as one, logged_in(place, database="boss") as two:
+            for _ in range(2):
+                await one.query("set session authorization app")
+            await two.query("set session authorization app")
+            async with logged_in(place, database="boss") as three:
+                assert shown(await three.query("select current_user")) == b"boss"
+            assert shown(await two.query("select current_user")) == b"app"

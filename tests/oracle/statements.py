@@ -61,7 +61,7 @@ SETTINGS = (
     ("session_replication_role", ("replica", "default")),
     ("dynamic_library_path", ("'$libdir:/tmp'", "default")),
     ("log_min_messages", ("error", "default")),
-    ("app.a", ("'1'", "''", "'it''s \\'", "two", "default", "'Łódź'")),
+    ("app.a", ("'1'", "''", "'it''s \\'", "two", "default", "'Łódź'", "'Bodø'")),
     ("app.b", ("'x, y'", "default")),
     ("deep.er.c", ("'c'", "12")),
     ("no_such_setting", ("1",)),

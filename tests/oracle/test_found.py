@@ -43,3 +43,49 @@ async def test_a_late_copy_data_that_comes_in_pieces(places: Places, side: int) 
             await one.send(data[at : at + 1])
             await trio.lowlevel.checkpoint()
         assert letters(await one.until("Z")) == "EZ"
+
+
+@DIRECT
+async def test_what_a_client_has_set_to_the_servers_default_is_not_a_reset(places: Places, side: int) -> None:
+    """On a server where nobody has set it PostgreSQL calls the same value a default."""
+    address = places(2)[side]
+    async with await came(address, application_name="mine") as one, await came(address) as two:
+        await one.query("set application_name = ''")
+        await two.query("begin")  # keeps the server on which that was said
+        await one.query("set statement_timeout = 0")
+        assert values(await one.query("show application_name")) == [[b""]]
+        await one.query("reset application_name")
+        assert values(await one.query("show application_name")) == [[b"mine"]]
+
+
+@DIRECT
+@pytest.mark.parametrize("sql", ["set app.a = 'Łódź'", 'set app."ż" = \'1\'; set search_path = "Łódź", public'])
+async def test_a_value_that_a_client_encoding_does_not_have(places: Places, side: int, sql: str) -> None:
+    address = places(1)[side]
+    show = "select current_setting('app.a', true), current_setting('app.ż', true), current_setting('search_path')"
+    async with await came(address) as one, await came(address, client_encoding="LATIN1") as two:
+        await one.query(sql)
+        seen = values(await one.query(show))
+        for _ in range(2):
+            assert values(await two.query("show client_encoding")) == [[b"LATIN1"]]
+            await two.query("set client_encoding = 'UTF8'")  # from one encoding to another with the other's value in between
+            await two.query("set client_encoding = 'LATIN1'")
+            assert values(await one.query(show)) == seen
+
+
+@DIRECT
+async def test_a_value_stays_the_same_when_its_client_changes_encoding(places: Places, side: int) -> None:
+    address = places(1)[side]
+    async with await came(address) as one, await came(address) as two:
+        await one.query("set app.a = 'Bodø'")
+        for encoding, seen in (("LATIN1", b"Bod\xf8"), ("UTF8", "Bodø".encode())):
+            await one.query(f"set client_encoding = '{encoding}'")
+            await two.query("select 1")
+            assert values(await one.query("select current_setting('app.a')")) == [[seen]]
+        await one.query("set app.a = 'Łódź'")
+        await one.query("set client_encoding = 'LATIN1'")
+        await one.query("set work_mem = '5MB'")  # asked about while the value cannot be told
+        await two.query("select 1")
+        assert values(await one.query("select length(current_setting('app.a')), current_setting('work_mem')")) == [
+            [b"4", b"5MB"]
+        ]

@@ -4,7 +4,9 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 
-from pgpool_core.session.probe cimport PROBE_ROW, Found, SettingNames, names_find, probe_next, probe_write
+from pgpool_core.session.probe cimport (
+    PROBE_ROW, Found, SettingNames, found_unescape, names_find, probe_next, probe_write,
+)
 from pgpool_core.session.replay cimport replay_bound, replay_write
 from pgpool_core.session.settings cimport (
     MAX_NAME_LEN, SETTINGS_BUCKETS, SETTINGS_OK, Block, Settings, block_get, block_ref, block_unref, block_with,
@@ -167,6 +169,7 @@ def probe_rows(bytes answer):
     cdef size_t at = 0
     cdef Found found
     cdef int status
+    cdef uint8_t *owned
     cdef uint8_t *copy = <uint8_t *>malloc(len(answer) if answer else 1)
     rows = []
     for i in range(len(answer)):
@@ -176,7 +179,10 @@ def probe_rows(bytes answer):
             status = probe_next(copy, len(answer), &at, &found)
             if status != PROBE_ROW:
                 return status, rows
+            if not found_unescape(&found, &owned):
+                raise MemoryError
             rows.append((chr(found.kind), (<const char *>found.name.at)[:found.name.len],
                          None if found.value.at is NULL else (<const char *>found.value.at)[:found.value.len]))
+            free(owned)
     finally:
         free(copy)

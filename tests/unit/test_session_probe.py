@@ -24,11 +24,20 @@ def row(*fields: bytes | None) -> bytes:
     return message(b"D", body)
 
 
+def escaped(text: bytes | None) -> bytes | None:
+    """As PostgreSQL's encode(..., 'escape') writes it."""
+    if text is None:
+        return None
+    return b"".join(
+        b"\\\\" if byte == 0x5C else b"\\%03o" % byte if byte >= 0x80 else bytes([byte]) for byte in text
+    )
+
+
 @given(st.lists(st.tuples(st.sampled_from("snpcltk"), FIELD.filter(lambda f: f is not None), FIELD), max_size=6))
 def test_rows_are_read_between_other_messages(rows: list[tuple[str, bytes, bytes | None]]) -> None:
     answer = message(b"T", b"\0\0")
     for kind, name, value in rows:
-        answer += row(kind.encode(), name, value) + message(b"N", b"note\0")
+        answer += row(kind.encode(), escaped(name), escaped(value)) + message(b"N", b"note\0")
     answer += message(b"C", b"SELECT 1\0") + message(b"Z", b"I")
     assert settings_probe.probe_rows(answer) == (END, rows)
     for cut in range(len(answer)):
@@ -55,6 +64,12 @@ def test_a_row_of_another_shape_is_no_answer() -> None:
         message(b"D", b""),
     ):
         assert settings_probe.probe_rows(wrong) == (BROKEN, [])
+
+
+def test_a_backslash_that_escapes_nothing_stays_as_it_is() -> None:
+    for text in (b"\\", b"\\9", b"\\400", b"\\000", b"\\12", b"\\x41", b"a\\28"):
+        assert settings_probe.probe_rows(row(b"n", b"a", text)) == (END, [("n", b"a", text)])
+    assert settings_probe.probe_rows(row(b"n", b"a", b"\\377\\001\\\\0")) == (END, [("n", b"a", b"\xff\x01\\0")])
 
 
 def test_names_of_custom_settings_are_found_wherever_they_stand() -> None:

@@ -117,14 +117,18 @@ def test_what_the_client_does_not_have_is_reset() -> None:
 
 def test_a_list_is_not_taken_for_one_name_and_bytes_beyond_ascii_travel_as_digits() -> None:
     table = settings_probe.Table()
-    want = table.having(None, b"client_encoding", b"LATIN1")
-    want = table.having(want, b"app.city", b"Bod\xf8")
+    want = table.having(None, b"app.city", b"Bod\xc3\xb8")
+    want = table.having(want, b"app.\xc3\xb8", b"1")
     want = table.having(want, b"search_path", b'"$user", public')
+    bodo = b"pg_catalog.convert_from(pg_catalog.decode('426f64c3b8', 'hex'), pg_catalog.getdatabaseencoding())"
+    name = b"pg_catalog.convert_from(pg_catalog.decode('6170702ec3b8', 'hex'), pg_catalog.getdatabaseencoding())"
     assert settings_probe.replay(None, want)[1] == (
-        b"SELECT pg_catalog.set_config('app.city', pg_catalog.convert_from(pg_catalog.decode('426f64f8', 'hex'),"
-        b" 'LATIN1'), false);"
-        b"""SET "client_encoding" = 'LATIN1';"""
-        b"""SELECT pg_catalog.set_config('search_path', '"$user", public', false);"""
+        b"SELECT pg_catalog.set_config('app.city', " + bodo + b", false) IS NULL;"
+        b"SELECT pg_catalog.set_config(" + name + b", '1', false) IS NULL;"
+        b"""SELECT pg_catalog.set_config('search_path', '"$user", public', false) IS NULL;"""
+    )
+    assert settings_probe.replay(want, None)[1] == (
+        b'RESET "app"."city";SELECT pg_catalog.set_config(' + name + b""", '', false) IS NULL;RESET "search_path";"""
     )
 
 

@@ -6,5 +6,6 @@ from pgpool_core.session.settings cimport Block
 
 cdef void server_stands(Worker *w, ServerConn *s, Block *settings) noexcept nogil
 cdef void settings_aligned(Worker *w, ServerConn *s) noexcept nogil
+cdef bint settings_differ(const ClientConn *c, const ServerConn *s) noexcept nogil
 cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
 cdef void settings_tell(Worker *w, ClientConn *c, const Block *now) noexcept nogil

@@ -35,6 +35,46 @@ cdef void server_stands(Worker *w, ServerConn *s, Block *settings) noexcept nogi
     block_unref(w.plane.settings, before)
 
 
+cdef bint seems_reset(const ClientConn *c, const ServerConn *s, Span name, Span start) noexcept nogil:
+    """`c`, which began with `start`, has set the tracked `name` to what every server has, and `s` has that too.
+
+    PostgreSQL would call it set or not, depending on who had `s` before; after a RESET it would look the same.
+    """
+    cdef Span value, other, canonical
+    return setting_tracked(name, &canonical) and block_get(c.settings, name, &value) and not same(value, start) \
+        and block_get(s.begun, name, &other) and same(value, other) and block_get(s.settings, name, &other) \
+        and same(value, other)
+
+
+cdef bint settings_differ(const ClientConn *c, const ServerConn *s) noexcept nogil:
+    """Whether settings_align has something to do for `c` on a server that it has not had just before."""
+    cdef Span name, value
+    cdef uint32_t at = 0
+    if c.settings != s.settings:
+        return True
+    if c.start == c.settings or c.start == c.pool.defaults or c.start == NULL:
+        return False
+    while at < c.start.len:
+        at = block_entry(c.start, at, &name, &value)
+        if seems_reset(c, s, name, value):
+            return True
+    return False
+
+
+cdef bint known(Worker *w, const ClientConn *c, const ServerConn *s, Block **out) noexcept nogil:
+    """What of the settings of `s` need not be said to it again; held for the caller. False when memory is short."""
+    cdef Span name, value, nothing
+    cdef uint32_t at = 0
+    nothing.at = NULL
+    nothing.len = 0
+    out[0] = block_ref(w.plane.settings, s.settings)
+    while c.start != NULL and c.start != c.settings and at < c.start.len:
+        at = block_entry(c.start, at, &name, &value)
+        if seems_reset(c, s, name, value) and not put_setting(w.plane.settings, out, name, nothing):
+            return False
+    return True
+
+
 cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     """Put the replay of the client's settings into the server's `out`: it goes with the client's bytes, in front of them.
 
@@ -42,15 +82,17 @@ cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
 
     Values that no server has accepted yet, and roles, are tried alone first, so that no query runs under wrong ones.
     """
-    cdef size_t bound = replay_bound(s.settings, c.settings)
+    cdef Block *have
+    cdef bint fits = known(w, c, s, &have)
+    cdef size_t bound = replay_bound(have, c.settings)
     cdef size_t n = 0, before = strlen(FORGET) if s.sequences_due else 0
     cdef bint must_wait = False
-    cdef bint fits
     cdef uint8_t[HEADER_LEN] head
     cdef uint8_t *sql = w.scratch
     if bound > SCRATCH_SIZE:
         sql = <uint8_t *>malloc(bound)
-    fits = sql != NULL and replay_write(s.settings, c.settings, sql, bound, &n, &must_wait) == REPLAY_OK
+    fits = fits and sql != NULL and replay_write(have, c.settings, sql, bound, &n, &must_wait) == REPLAY_OK
+    block_unref(w.plane.settings, have)
     s.sequences_due = 0
     if fits and n + before:
         head[0] = FE_QUERY

@@ -8,7 +8,7 @@ receive buffer to the server; nothing but the headers is looked at.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, strlen
 
-from pgpool_core.engine.align cimport settings_align
+from pgpool_core.engine.align cimport settings_align, settings_differ
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_steal
 from pgpool_core.engine.chore cimport server_chore
@@ -256,7 +256,7 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     s.last_client = c.id
     if s.foreign and pgpool_load8(&c.pool.reads_sequences):
         s.sequences_due = 1
-    if c.settings != s.settings or s.sequences_due:
+    if s.sequences_due or settings_differ(c, s):
         settings_align(w, c, s)
 
 

@@ -131,12 +131,22 @@ cdef bint is_known(ServerConn *s, const Found *found) noexcept nogil:
     The block has a setting as it was asked for, which may be another spelling of the value that PostgreSQL tells:
     of settings that are not reported only numbers are compared.
     """
-    cdef uint8_t[MAX_NAME_LEN] room
-    cdef Span name, value, user, canonical
+    cdef Found plain = found[0]
+    cdef uint8_t *owned
+    cdef bint known
     if began_with(&s.leak.began, found):
         return True
     if not is_setting(found):
         return False
+    known = found_unescape(&plain, &owned) and is_asked_for(s, &plain)
+    free(owned)
+    return known
+
+
+cdef bint is_asked_for(ServerConn *s, const Found *found) noexcept nogil:
+    """Whether a setting stands as it may."""
+    cdef uint8_t[MAX_NAME_LEN] room
+    cdef Span name, value, user, canonical
     if found.value.at == NULL or setting_name(found.name, room, &name) != SETTINGS_OK:
         return True                               # no such setting
     if s.settings != NULL and block_get(s.settings, name, &value):

@@ -156,9 +156,9 @@ cdef void say(ServerConn *s, ClientConn *c, uint32_t flags, const uint8_t *text,
 cdef bint remembered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     """Nobody needs to be asked: the same text has been seen to work on the same settings."""
     cdef Block *after
-    if s.sayings != 1 or s.erred or c.settings != s.settings:
+    if s.sayings != 1 or s.erred or c.pins or c.settings != s.settings:
         return False
-    after = outcome_find(w.outcomes, s.settings, c.start, s.said, s.said_len)
+    after = outcome_find(w.outcomes, c.pool, s.settings, c.start, s.said, s.said_len)
     if after == NULL:
         return False
     server_stands(w, s, block_ref(w.plane.settings, after))
@@ -357,7 +357,7 @@ cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogi
             fine = r == PROBE_END
             break
         if found.kind == FOUND_SETTING or found.kind == FOUND_NAMED:
-            fine = note_setting(w, c, &found, &now)
+            fine = note_setting(w, c, found, &now)
         else:
             pins |= pin_of(found.kind)
             if found.kind == FOUND_LISTEN and c.listens != NULL:
@@ -366,7 +366,7 @@ cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogi
         fine = stands(w, s, c, now)
     block_unref(w.plane.settings, now)
     if s.learns and fine and c.settings == s.settings:
-        outcome_learn(w.outcomes, w.plane.settings, s.base, c.start, s.learnt, s.learnt_len, s.settings)
+        outcome_learn(w.outcomes, w.plane.settings, c.pool, s.base, c.start, s.learnt, s.learnt_len, s.settings)
     forget_saying(w, s)
     buf_free(&s.answer)
     if not fine:
@@ -416,8 +416,15 @@ cdef uint32_t asked_pins(uint8_t parts) noexcept nogil:
     return pins
 
 
-cdef bint note_setting(Worker *w, ClientConn *c, const Found *found, Block **now) noexcept nogil:
+cdef bint note_setting(Worker *w, ClientConn *c, Found found, Block **now) noexcept nogil:
     """One row about a setting: put it into `*now` where it is something of this session's."""
+    cdef uint8_t *owned
+    cdef bint fine = found_unescape(&found, &owned) and note_value(w, c, &found, now)
+    free(owned)
+    return fine
+
+
+cdef bint note_value(Worker *w, ClientConn *c, const Found *found, Block **now) noexcept nogil:
     cdef uint8_t[MAX_NAME_LEN] room
     cdef Span name, user
     if found.value.at == NULL or now[0] == NULL or setting_name(found.name, room, &name) != SETTINGS_OK:

@@ -17,7 +17,7 @@ from pgpool_core.pool.dedicated cimport dedicated_part
 from pgpool_core.pool.plan cimport PLAN_EVICT, PLAN_OPEN, plan_gone, plan_next
 from pgpool_core.pool.pool cimport Pool
 from pgpool_core.pool.server cimport NO_WORKER, SV_ACTIVE, SV_LOGIN, Server
-from pgpool_core.session.settings cimport block_unref
+from pgpool_core.session.settings cimport block_ref, block_unref
 from pgpool_core.statements.prepared cimport prepared_init
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_next64, pgpool_store32, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -104,6 +104,7 @@ cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backe
     add_settings(plane.settings, &s.settings, parameters)
     if s.settings != NULL:
         pgpool_store8(&s.settings.verified, 1)
+    s.begun = block_ref(plane.settings, s.settings)
     s.backend_pid = backend_pid
     s.key_len = <uint8_t>len(backend_key)
     memcpy(s.backend_key, <const char *>backend_key, len(backend_key))
@@ -154,7 +155,8 @@ cdef int server_abandon(Plane *plane, uint64_t server, bytes error) except -1:
     plan_gone(plane.set, &s.seat, pgpool_now_us())
     buf_free(&s.conn.held)
     block_unref(plane.settings, s.settings)
-    s.settings = NULL
+    block_unref(plane.settings, s.begun)
+    s.settings = s.begun = NULL
     free(s.host)
     s.host = NULL
     pthread_mutex_lock(&plane.server_lock)

@@ -260,6 +260,7 @@ cdef struct ServerConn:
     PoolRecord *pool
     Block *settings               # as it stands now; held
     Block *wanted                 # held: how it stands when the replay under way has been answered
+    Block *begun                  # held: what it reported at login
     ServerConn *note_next
     ServerConn *freed_next
     uint32_t notes                # SERVER_*, atomic; not 0: it is on a worker's stack of notes. Changes under server_lock

@@ -117,7 +117,10 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                     count_add(&k.xact_us, w.now_us - s.xact_start_us)
                     hist_add(&k.xact, w.now_us - s.xact_start_us)
                     s.xact_start_us = s.query_start_us
-            elif c.pool.pool.settings.mode == MODE_STATEMENT and not s.seat.dedicated:
+                continue
+            if s.sayings == 1:
+                s.sayings = 2                     # its text was not all of its transaction
+            if c.pool.pool.settings.mode == MODE_STATEMENT and not s.seat.dedicated:
                 forwarded(w, s, c, k, data + start, pos - start)
                 client_fatal(w, c, "08P01", "transaction blocks not allowed in statement pooling mode")
                 return 1

@@ -96,7 +96,8 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     expect_free(&s.expect)
     block_unref(w.plane.settings, s.settings)
     block_unref(w.plane.settings, s.wanted)
-    s.settings = s.wanted = NULL
+    block_unref(w.plane.settings, s.begun)
+    s.settings = s.wanted = s.begun = NULL
     buf_free(&s.greeting)
     ledger_free(s)
     named_free(s)

@@ -1,8 +1,8 @@
 """What a text has done to a block of settings, remembered: the next time nobody needs to be asked.
 
-Only for texts whose outcome, when they succeed, depends on nothing but the text, the settings before it, and what the
-client began with, which RESET goes back to. One table for each worker; an entry is overwritten by the next one that
-falls into its place.
+Only for texts whose outcome, when they succeed, depends on nothing but the text, the settings before it, whose session
+it is, and what the client began with, which RESET goes back to. One table for each worker; an entry is overwritten by
+the next one that falls into its place.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -16,6 +16,7 @@ cdef enum:
 
 
 cdef struct Outcome:
+    const void *whose             # the pool, which is only compared: a user and a database
     Block *before                 # held; NULL = empty
     Block *start                  # held: what the client began with
     Block *after                  # held
@@ -24,7 +25,7 @@ cdef struct Outcome:
 
 
 cdef bint outcome_sure(const uint8_t *text, size_t n) noexcept nogil
-cdef Block *outcome_find(Outcome *table, const Block *before, const Block *start, const uint8_t *text,
-                         uint32_t n) noexcept nogil
-cdef void outcome_learn(Outcome *table, Settings *settings, Block *before, Block *start, const uint8_t *text, uint32_t n,
-                        Block *after) noexcept nogil
+cdef Block *outcome_find(Outcome *table, const void *whose, const Block *before, const Block *start,
+                         const uint8_t *text, uint32_t n) noexcept nogil
+cdef void outcome_learn(Outcome *table, Settings *settings, const void *whose, Block *before, Block *start,
+                        const uint8_t *text, uint32_t n, Block *after) noexcept nogil

@@ -1,7 +1,8 @@
 """Asking PostgreSQL which session state is left on a server connection.
 
 One query, asked between two transactions; which parts it has is chosen by what the client's statements may have done.
-Every answer is a row of three texts: kind, name, value.
+Every answer is a row of three texts: kind, name, value. The last two are in ASCII: `found_unescape` makes them the
+bytes that blocks have. Names of channels alone are in the session's client_encoding, as in the texts of its client.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -54,3 +55,4 @@ cdef void names_find(SettingNames *names, const uint8_t *text, size_t n) noexcep
 cdef void names_add(SettingNames *names, Span name) noexcept nogil
 cdef size_t probe_write(uint8_t parts, const Block *have, const SettingNames *names, uint8_t *out, size_t cap) noexcept nogil
 cdef int probe_next(const uint8_t *answer, size_t n, size_t *at, Found *out) noexcept nogil
+cdef bint found_unescape(Found *found, uint8_t **owned) noexcept nogil

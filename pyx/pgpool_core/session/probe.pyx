@@ -2,15 +2,17 @@
 
 `pg_settings` lists neither custom settings (`app.tenant`) nor role and session_authorization, so these are asked for by
 name: the names that the connection is known to have, and those that look like one in a text that may set something.
-Every object is named with its schema: a client's search_path may put others in front.
+Every object is named with its schema: a client's search_path may put others in front. Answers come in ASCII, bytes of
+the database's encoding written as encode() does with `escape`: client_encoding may have no such character.
 Source: PostgreSQL docs, System Views; pg_settings.source is `session` after SET.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport malloc
 from libc.string cimport memchr, memcmp, memcpy, strlen
 
 from pgpool_core.session.settings cimport MAX_NAME_LEN, Block, block_entry, setting_name
-from pgpool_core.session.text cimport TextOut, put, put_text, text_out
+from pgpool_core.session.text cimport TextOut, plain, put, put_bytes, put_text, text_out
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.codes cimport BE_DATA_ROW
 from pgpool_core.wire.scan cimport HEADER_LEN
@@ -18,20 +20,27 @@ from pgpool_core.wire.span cimport Span
 
 cdef extern from * nogil:
     """
+    #define ESCAPED(text) "pg_catalog.encode(pg_catalog.convert_to(" text ", pg_catalog.getdatabaseencoding()), 'escape')"
+    static const char pgpool_probe_settings[] =
+        "SELECT 's'::pg_catalog.text, name, " ESCAPED("setting") " FROM pg_catalog.pg_settings"
+        " WHERE source OPERATOR(pg_catalog.=) 'session' UNION ALL SELECT 'n', " ESCAPED("n") ", "
+        ESCAPED("pg_catalog.current_setting(n, true)")
+        " FROM pg_catalog.unnest(ARRAY['role', 'session_authorization'";
     static const struct { unsigned part; const char *sql; } pgpool_probe_parts[] = {
-        {2, "SELECT 'p', name, '' FROM pg_catalog.pg_prepared_statements WHERE from_sql"},
-        {4, "SELECT 'c', name, '' FROM pg_catalog.pg_cursors WHERE is_holdable"},
+        {2, "SELECT 'p', " ESCAPED("name") ", '' FROM pg_catalog.pg_prepared_statements WHERE from_sql"},
+        {4, "SELECT 'c', " ESCAPED("name") ", '' FROM pg_catalog.pg_cursors WHERE is_holdable"},
         {8, "SELECT 'l', c, '' FROM pg_catalog.pg_listening_channels() c"},
-        {16, "SELECT 't', n, '' FROM (SELECT relname::pg_catalog.text AS n, relnamespace AS s FROM pg_catalog.pg_class"
+        {16, "SELECT 't', " ESCAPED("n") ", '' FROM (SELECT relname::pg_catalog.text AS n, relnamespace AS s FROM pg_catalog.pg_class"
              " UNION ALL SELECT proname::pg_catalog.text, pronamespace FROM pg_catalog.pg_proc"
              " UNION ALL SELECT typname::pg_catalog.text, typnamespace FROM pg_catalog.pg_type) o"
              " WHERE pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0"
              " AND s OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()"},
         {32, "SELECT 'k', '', '' FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
              " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"},
-        {64, "SELECT 'P', name, '' FROM pg_catalog.pg_prepared_statements WHERE NOT from_sql"},
+        {64, "SELECT 'P', " ESCAPED("name") ", '' FROM pg_catalog.pg_prepared_statements WHERE NOT from_sql"},
     };
     """
+    const char *pgpool_probe_settings
     cdef struct pgpool_probe_part:
         unsigned int part
         const char *sql
@@ -130,16 +139,17 @@ cdef size_t probe_write(uint8_t parts, const Block *have, const SettingNames *na
     if names.overflow and parts & PROBE_SETTINGS:
         return 0
     if parts & PROBE_SETTINGS:
-        put_text(&o, "SELECT 's'::pg_catalog.text, name, setting FROM pg_catalog.pg_settings"
-                     " WHERE source OPERATOR(pg_catalog.=) 'session'"
-                     " UNION ALL SELECT 'n', n, pg_catalog.current_setting(n, true) FROM"
-                     " pg_catalog.unnest(ARRAY['role', 'session_authorization'")
+        put_text(&o, pgpool_probe_settings)
         while have != NULL and at < have.len:
             at = block_entry(have, at, &name, &value)
             if memchr(name.at, 0x2E, name.len) != NULL:
-                put_text(&o, ", '")
-                put(&o, name.at, name.len)
-                put_text(&o, "'")
+                put_text(&o, ", ")
+                if plain(name):
+                    put_text(&o, "'")
+                    put(&o, name.at, name.len)
+                    put_text(&o, "'")
+                else:
+                    put_bytes(&o, name)
         while next < end:
             put_text(&o, ", '")
             put_text(&o, <const char *>next)
@@ -155,6 +165,48 @@ cdef size_t probe_write(uint8_t parts, const Block *have, const SettingNames *na
     if o.at > cap:
         return 0
     return o.at
+
+
+cdef uint32_t unescape(Span text, uint8_t *out) noexcept nogil:
+    """Write what `text` stands for into `out`, which has room for `text.len` bytes; how many it is.
+
+    A zero byte, which no value has, and a backslash with anything else behind it stay as they are.
+    """
+    cdef uint32_t i = 0, n = 0, byte
+    while i < text.len:
+        byte = text.at[i]
+        i += 1
+        if byte == 0x5C and i < text.len and text.at[i] == 0x5C:
+            i += 1
+        elif byte == 0x5C and text.len - i >= 3 and 0x30 <= text.at[i] <= 0x33 and text.at[i + 1] & 0xF8 == 0x30 \
+                and text.at[i + 2] & 0xF8 == 0x30 and (text.at[i] | text.at[i + 1] | text.at[i + 2]) != 0x30:
+            byte = (text.at[i] & 3) << 6 | (text.at[i + 1] & 7) << 3 | (text.at[i + 2] & 7)
+            i += 3
+        out[n] = <uint8_t>byte
+        n += 1
+    return n
+
+
+cdef bint found_unescape(Found *found, uint8_t **owned) noexcept nogil:
+    """Have `found` be the bytes that blocks have; False when memory is short.
+
+    Where there are backslashes they lie in `owned`, which is the caller's to free.
+    """
+    cdef uint8_t *room
+    cdef bint in_value = found.value.at != NULL and memchr(found.value.at, 0x5C, found.value.len) != NULL
+    owned[0] = NULL
+    if not in_value and memchr(found.name.at, 0x5C, found.name.len) == NULL:
+        return True
+    owned[0] = room = <uint8_t *>malloc(<size_t>found.name.len + found.value.len)
+    if room == NULL:
+        return False
+    found.name.len = unescape(found.name, room)
+    found.name.at = room
+    if in_value:
+        room += found.name.len
+        found.value.len = unescape(found.value, room)
+        found.value.at = room
+    return True
 
 
 cdef int probe_next(const uint8_t *answer, size_t n, size_t *at, Found *out) noexcept nogil:

@@ -1,8 +1,7 @@
 """The SQL that makes a server stand as a client wants it; see replay.pxd.
 
 Three forms are needed. `SET "name" = 'value'` is the cheapest. A list such as search_path would take a quoted value as
-one element, so it goes through set_config, and so does a value beyond ASCII: its bytes travel as hexadecimal digits,
-because the server may stand at another encoding than the one that they are in.
+one element, so it goes through set_config, and so does what is not ASCII.
 Role and session authorization are given up first and taken last: what stands between runs with the login's rights.
 Source: PostgreSQL docs, SET, RESET, set_config; GUC_LIST_QUOTE in its guc tables.
 """
@@ -11,7 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, strlen
 
 from pgpool_core.session.settings cimport Block, block_entry, block_get
-from pgpool_core.session.text cimport TextOut, put, put_text, text_out
+from pgpool_core.session.text cimport TextOut, plain, put, put_bytes, put_text, text_out
 from pgpool_core.wire.span cimport Span
 
 cdef extern from * nogil:
@@ -39,14 +38,6 @@ cdef inline bint is_role(Span name) noexcept nogil:
 
 cdef inline bint equal(Span a, Span b) noexcept nogil:
     return a.len == b.len and memcmp(a.at, b.at, a.len) == 0
-
-
-cdef bint plain(Span text) noexcept nogil:
-    cdef uint32_t i
-    for i in range(text.len):
-        if text.at[i] >= 0x80:
-            return False
-    return True
 
 
 cdef bint is_quoted_list(Span name) noexcept nogil:
@@ -82,38 +73,40 @@ cdef void put_literal(TextOut *o, Span value) noexcept nogil:
     put(o, <const char *>b"'", 1)
 
 
-cdef void put_bytes(TextOut *o, Span value, Span encoding) noexcept nogil:
-    """The bytes of `value`, which are in `encoding`, as an expression of ASCII."""
-    cdef const char *digits = "0123456789abcdef"
-    cdef uint32_t i
-    put_text(o, "pg_catalog.convert_from(pg_catalog.decode('")
-    for i in range(value.len):
-        put(o, digits + (value.at[i] >> 4), 1)
-        put(o, digits + (value.at[i] & 15), 1)
-    put_text(o, "', 'hex'), ")
-    put_literal(o, encoding)
-    put_text(o, ")")
-
-
-cdef void put_set(TextOut *o, Span name, Span value, Span encoding) noexcept nogil:
-    if not is_quoted_list(name) and plain(value):
-        put_text(o, "SET ")
-        put_name(o, name)
-        put_text(o, " = ")
-        put_literal(o, value)
-        put_text(o, ";")
-        return
-    put_text(o, "SELECT pg_catalog.set_config(")
-    put_literal(o, name)
-    put_text(o, ", ")
-    if plain(value):
-        put_literal(o, value)
+cdef void put_text_of(TextOut *o, Span text) noexcept nogil:
+    if plain(text):
+        put_literal(o, text)
     else:
-        put_bytes(o, value, encoding)
-    put_text(o, ", false);")
+        put_bytes(o, text)
+
+
+cdef void put_call(TextOut *o, Span name, Span value) noexcept nogil:
+    """What set_config returns is the value, which the encoding of before may not have: it is not asked for."""
+    put_text(o, "SELECT pg_catalog.set_config(")
+    put_text_of(o, name)
+    put_text(o, ", ")
+    put_text_of(o, value)
+    put_text(o, ", false) IS NULL;")
+
+
+cdef void put_set(TextOut *o, Span name, Span value) noexcept nogil:
+    if is_quoted_list(name) or not plain(name) or not plain(value):
+        put_call(o, name, value)
+        return
+    put_text(o, "SET ")
+    put_name(o, name)
+    put_text(o, " = ")
+    put_literal(o, value)
+    put_text(o, ";")
 
 
 cdef void put_reset(TextOut *o, Span name) noexcept nogil:
+    cdef Span nothing
+    if not plain(name):                           # a custom setting: '' is what RESET would make of it
+        nothing.at = name.at
+        nothing.len = 0
+        put_call(o, name, nothing)
+        return
     put_text(o, "RESET ")
     put_name(o, name)
     put_text(o, ";")
@@ -126,11 +119,11 @@ cdef size_t replay_bound(const Block *have, const Block *want) noexcept nogil:
     cdef Span name, value
     while have != NULL and at < have.len:
         at = block_entry(have, at, &name, &value)
-        n += 3 * <size_t>name.len + 24
+        n += 3 * <size_t>name.len + 160
     at = 0
     while want != NULL and at < want.len:
         at = block_entry(want, at, &name, &value)
-        n += 3 * <size_t>name.len + 2 * <size_t>value.len + 192
+        n += 3 * <size_t>name.len + 2 * <size_t>value.len + 256
     return n
 
 
@@ -144,7 +137,7 @@ cdef bint same_value(const Block *a, const Block *b, const char *text) noexcept 
     return in_a == in_b and (not in_a or equal(one, other))
 
 
-cdef void put_role(TextOut *o, const Block *block, const char *text, Span encoding, bint reset) noexcept nogil:
+cdef void put_role(TextOut *o, const Block *block, const char *text, bint reset) noexcept nogil:
     cdef Span name, value
     name.at = <const uint8_t *>text
     name.len = <uint32_t>strlen(text)
@@ -153,7 +146,7 @@ cdef void put_role(TextOut *o, const Block *block, const char *text, Span encodi
     if reset:
         put_reset(o, name)
     else:
-        put_set(o, name, value, encoding)
+        put_set(o, name, value)
 
 
 cdef int replay_write(const Block *have, const Block *want, uint8_t *out, size_t cap, size_t *out_len,
@@ -164,17 +157,12 @@ cdef int replay_write(const Block *have, const Block *want, uint8_t *out, size_t
     """
     cdef TextOut o = text_out(out, cap)
     cdef uint32_t at = 0
-    cdef Span name, value, old, encoding
+    cdef Span name, value, old
     out_len[0] = 0
     must_wait[0] = not (same_value(have, want, ROLE) and same_value(have, want, AUTHORIZATION))
-    name.at = <const uint8_t *>b"client_encoding"
-    name.len = 15
-    if not block_get(want, name, &encoding):
-        encoding.at = <const uint8_t *>b"UTF8"
-        encoding.len = 4
     if must_wait[0]:
-        put_role(&o, have, ROLE, encoding, True)
-        put_role(&o, have, AUTHORIZATION, encoding, True)
+        put_role(&o, have, ROLE, True)
+        put_role(&o, have, AUTHORIZATION, True)
     while have != NULL and at < have.len:
         at = block_entry(have, at, &name, &value)
         if not is_role(name) and not block_get(want, name, &old):
@@ -183,10 +171,10 @@ cdef int replay_write(const Block *have, const Block *want, uint8_t *out, size_t
     while want != NULL and at < want.len:
         at = block_entry(want, at, &name, &value)
         if not is_role(name) and not (block_get(have, name, &old) and equal(old, value)):
-            put_set(&o, name, value, encoding)
+            put_set(&o, name, value)
     if must_wait[0]:                              # SET SESSION AUTHORIZATION gives up the role: it comes first
-        put_role(&o, want, AUTHORIZATION, encoding, False)
-        put_role(&o, want, ROLE, encoding, False)
+        put_role(&o, want, AUTHORIZATION, False)
+        put_role(&o, want, ROLE, False)
     if o.at > cap:
         return REPLAY_TOO_LONG
     out_len[0] = o.at

@@ -5,7 +5,8 @@ comparison of pointers. Blocks are shared by all threads and counted; the table'
 
 The six *tracked* settings are reported by PostgreSQL whenever they change, so a block always has them. Any other
 setting is in a block when it differs from what a fresh server connection has. Names are as PostgreSQL spells them;
-those that it does not list (`app.tenant`) are in lower case.
+those that it does not list (`app.tenant`) are in lower case. Both are bytes of the database's encoding, which is how
+PostgreSQL takes a startup packet too.
 """
 
 from libc.stdint cimport uint8_t, uint32_t

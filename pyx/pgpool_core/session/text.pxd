@@ -1,7 +1,13 @@
-"""Writing SQL into a caller's buffer."""
+"""Writing SQL into a caller's buffer.
 
-from libc.stdint cimport uint8_t
+Texts of others are kept as bytes of the database's encoding and written in ASCII: a server reads that the same
+whatever client_encoding it stands at.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, strlen
+
+from pgpool_core.wire.span cimport Span
 
 
 cdef struct TextOut:              # owns nothing; `at` runs on past `cap`, where nothing is written
@@ -26,3 +32,23 @@ cdef inline void put(TextOut *o, const void *text, size_t n) noexcept nogil:
 
 cdef inline void put_text(TextOut *o, const char *text) noexcept nogil:
     put(o, text, strlen(text))
+
+
+cdef inline bint plain(Span text) noexcept nogil:
+    """Whether `text` is ASCII."""
+    cdef uint32_t i
+    for i in range(text.len):
+        if text.at[i] >= 0x80:
+            return False
+    return True
+
+
+cdef inline void put_bytes(TextOut *o, Span text) noexcept nogil:
+    """An expression for `text`: 2 bytes for one of its bytes, and 96."""
+    cdef const char *digits = "0123456789abcdef"
+    cdef uint32_t i
+    put_text(o, "pg_catalog.convert_from(pg_catalog.decode('")
+    for i in range(text.len):
+        put(o, digits + (text.at[i] >> 4), 1)
+        put(o, digits + (text.at[i] & 15), 1)
+    put_text(o, "', 'hex'), pg_catalog.getdatabaseencoding())")
