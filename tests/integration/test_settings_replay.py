@@ -56,7 +56,11 @@ def ask(connection: psycopg.Connection[object], sql: bytes) -> set[tuple[str, by
     result = connection.pgconn.exec_(sql)
     assert result.status == psycopg.pq.ExecStatus.TUPLES_OK, result.error_message
     return {
-        ((result.get_value(i, 0) or b"").decode(), unescaped(result.get_value(i, 1)) or b"", unescaped(result.get_value(i, 2)))
+        (
+            (result.get_value(i, 0) or b"").decode(),
+            unescaped(result.get_value(i, 1)) or b"",
+            unescaped(result.get_value(i, 2)),
+        )
         for i in range(result.ntuples)
     }
 

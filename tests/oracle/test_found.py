@@ -68,7 +68,9 @@ async def test_a_value_that_a_client_encoding_does_not_have(places: Places, side
         seen = values(await one.query(show))
         for _ in range(2):
             assert values(await two.query("show client_encoding")) == [[b"LATIN1"]]
-            await two.query("set client_encoding = 'UTF8'")  # from one encoding to another with the other's value in between
+            await two.query(
+                "set client_encoding = 'UTF8'"
+            )  # from one encoding to another with the other's value in between
             await two.query("set client_encoding = 'LATIN1'")
             assert values(await one.query(show)) == seen
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pgpool_core.config import Config, ConfigError, DatabaseConfig, UserConfig, load_config, parse_config
+from pgpool_core.config import Config, ConfigError, DatabaseConfig, PeerConfig, UserConfig, load_config, parse_config
 from pgpool_core.config.ini import MAX_INCLUDE_DEPTH, IniValue, read_ini_text
 from pgpool_core.config.leak_check import MAX_SAMPLE, LeakCheck
-from pgpool_core.config.settings import DATABASE_KEYS, SETTINGS, USER_KEYS
-from pgpool_core.config.units import Choice, FileMode, Flag, Hosts, Integer, Names, Seconds
+from pgpool_core.config.settings import DATABASE_KEYS, PEER_KEYS, SETTINGS, USER_KEYS
+from pgpool_core.config.units import Choice, FileMode, Flag, Hosts, Integer, ListenAt, Names, Seconds
 
 
 def pairs(text: str) -> list[tuple[str | None, str, str]]:
@@ -291,6 +291,8 @@ def values(setting) -> st.SearchStrategy[object]:
             return st.lists(WORD, max_size=4).map(tuple)
         case Choice(words=words):
             return st.sampled_from(words)
+        case ListenAt():
+            return st.sampled_from(["", "*:1", "127.0.0.1:9127", "[::1]:65535", "db.example:80"])
         case Hosts():
             return st.lists(WORD, min_size=1, max_size=3).map(",".join)
         case _:
@@ -307,6 +309,10 @@ def configs(draw) -> Config:
     return Config(
         databases={name: DatabaseConfig(**draw(some_of(DATABASE_KEYS))) for name in draw(st.sets(NAME, max_size=3))},
         users={name: UserConfig(**draw(some_of(USER_KEYS))) for name in draw(st.sets(NAME, max_size=2))},
+        peers={
+            number: PeerConfig(**{"host": "peer", **draw(some_of(PEER_KEYS))})
+            for number in draw(st.sets(st.integers(1, 16383), max_size=2))
+        },
         **draw(some_of(SETTINGS)),
     )
 
@@ -329,6 +335,8 @@ def written(config: Config, mark: str) -> str:
     lines += [f"{quote(name, mark)} = {entry(user, USER_KEYS)}" for name, user in config.users.items()]
     lines += ["[databases]"]
     lines += [f"{quote(name, mark)} = {entry(db, DATABASE_KEYS)}" for name, db in config.databases.items()]
+    lines += ["[peers]"]
+    lines += [f"{number} = {entry(peer, PEER_KEYS)}" for number, peer in config.peers.items()]
     lines += ["[pgbouncer]"]
     lines += [f"{name} = {literal(setting.show(getattr(config, name))) or ''}" for name, setting in SETTINGS.items()]
     return "\n".join(lines)
@@ -346,6 +354,7 @@ def as_toml(config: Config) -> str:
     for section, table, entries in (
         ("databases", DATABASE_KEYS, config.databases),
         ("users", USER_KEYS, config.users),
+        ("peers", PEER_KEYS, {str(number): peer for number, peer in config.peers.items()}),
     ):
         for name, made in entries.items():
             lines.append(f"[{section}.{in_toml(name)}]")

@@ -28,9 +28,7 @@ def escaped(text: bytes | None) -> bytes | None:
     """As PostgreSQL's encode(..., 'escape') writes it."""
     if text is None:
         return None
-    return b"".join(
-        b"\\\\" if byte == 0x5C else b"\\%03o" % byte if byte >= 0x80 else bytes([byte]) for byte in text
-    )
+    return b"".join(b"\\\\" if byte == 0x5C else b"\\%03o" % byte if byte >= 0x80 else bytes([byte]) for byte in text)
 
 
 @given(st.lists(st.tuples(st.sampled_from("snpcltk"), FIELD.filter(lambda f: f is not None), FIELD), max_size=6))
