@@ -172,9 +172,21 @@ async def open_proxy(source: Source, *, listen: str | None = None, **settings: o
     Raises:
         ConfigError: something in it cannot be used, or cannot be listened on.
     """
-    prepared = prepare(source, listen, settings)
+    async with open_prepared(prepare(source, listen, settings), _reader(source, listen, settings)) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def open_prepared(
+    prepared: Prepared, reread: Callable[[], tuple[Config, Userlist]] | None = None
+) -> AsyncIterator[Proxy]:
+    """As `open_proxy`, of what has been read already.
+
+    Args:
+        reread: reads it again for RELOAD; without it only auth_file is read again.
+    """
     with _private_dir(prepared) as config:
-        pooler = Pooler(config, userlist=prepared.userlist, reread=_reader(source, listen, settings))
+        pooler = Pooler(config, userlist=prepared.userlist, reread=reread)
         async with sole_errors(), trio.open_nursery() as nursery:
             proxy = await _start(pooler, prepared, nursery)
             try:

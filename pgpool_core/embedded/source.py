@@ -64,7 +64,7 @@ def prepare(source: Source, listen: str | None, settings: dict[str, object]) -> 
             config = Config.of(**values)
         user, database = _default_login(config)
         prepared = Prepared(config=config, userlist=None, user=user, database=database, private_dir=False)
-    return prepared if listen is None else _listening(prepared, listen)
+    return prepared if listen is None else listening(prepared, listen)
 
 
 def is_connection_string(source: Source) -> bool:
@@ -80,7 +80,7 @@ def _from_url(url: str, settings: dict[str, object]) -> Prepared:
     entry = parse_dsn(url)
     user = entry.user or getpass.getuser()
     database = entry.dbname or user
-    entry = attrs.evolve(entry, user=user, dbname=database, host=entry.host or _server_socket_dir())
+    entry = attrs.evolve(entry, user=user, dbname=database, host=entry.host or server_socket_dir())
     values: dict[str, Any] = {**SETTINGS_FROM_URL, "admin_users": (user,), **settings}
     databases = {database: entry, FALLBACK_DATABASE: attrs.evolve(entry, dbname=None)}
     config = Config.of(databases=databases, **values)
@@ -89,7 +89,8 @@ def _from_url(url: str, settings: dict[str, object]) -> Prepared:
     return Prepared(config=config, userlist=userlist, user=user, database=database, private_dir=False)
 
 
-def _server_socket_dir() -> str:
+def server_socket_dir() -> str:
+    """Where a connection string without a host leads: the first folder of server sockets that exists."""
     return next((folder for folder in _SERVER_SOCKETS if Path(folder).is_dir()), _SERVER_SOCKETS[-1])
 
 
@@ -107,7 +108,7 @@ def _fallback_name(entry: DatabaseConfig | None, user: str) -> str:
     return (entry.dbname if entry is not None else None) or user
 
 
-def _listening(prepared: Prepared, listen: str) -> Prepared:
+def listening(prepared: Prepared, listen: str) -> Prepared:
     """The same, listening at `listen` only."""
     config = _with_server_hosts(prepared.config)
     if listen == UNIX:

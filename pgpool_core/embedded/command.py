@@ -1,0 +1,86 @@
+"""A child process that the pooler exists for: signals reach it, it hears of our death, and as process 1 we bury its orphans.
+
+Source: prctl(2), PR_SET_PDEATHSIG; waitid(2); the conventions of shells for exit statuses (128 + signal).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final
+
+import trio
+
+FORWARDED: Final = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGCONT")
+)
+NOT_FOUND: Final = 127
+NOT_EXECUTABLE: Final = 126
+
+# Runs in the child in place of the command, for a moment: between fork and exec nothing of Python is safe in a process with threads.
+_SHIM: Final = """\
+import ctypes, os, signal, sys
+parent = int(sys.argv[1])
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() != parent:
+    os._exit(143)
+try:
+    os.execvp(sys.argv[2], sys.argv[2:])
+except FileNotFoundError:
+    sys.stderr.write(f"pgpool-core run: {sys.argv[2]}: command not found\\n")
+    os._exit(127)
+except OSError as error:
+    sys.stderr.write(f"pgpool-core run: {sys.argv[2]}: {error.strerror}\\n")
+    os._exit(126)
+"""
+
+
+async def run_command(command: Sequence[str], env: Mapping[str, str], signals: AsyncIterator[int]) -> int:
+    """Run `command` to its end; its exit status, 128 + N where signal N ended it, 127 and 126 as shells say that it cannot be run.
+
+    The command shares our process group, so a terminal's Ctrl-C reaches it without us. When we die it gets SIGTERM.
+
+    Args:
+        signals: those that come to us, of FORWARDED (and SIGCHLD); from `trio.open_signal_receiver`.
+    Raises:
+        OSError: no process can be made.
+    """
+    shim = [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *command]
+    process = await trio.lowlevel.open_process(shim, env=env, stdin=None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch, signals, process)
+        status = await process.wait()
+        nursery.cancel_scope.cancel(reason="the command has ended")
+    return 128 - status if status < 0 else status
+
+
+async def _watch(signals: AsyncIterator[int], process: trio.Process) -> None:
+    async for number in signals:
+        if number == signal.SIGCHLD:
+            if os.getpid() == 1:
+                bury_orphans(process.pid)
+        elif process.returncode is None and not (number == signal.SIGINT and _is_at_terminal()):
+            process.send_signal(number)
+
+
+def bury_orphans(spared: int) -> None:
+    """Take the status of every ended child but `spared`, which somebody else waits for."""
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid == spared:
+            return
+        os.waitpid(ended.si_pid, os.WNOHANG)
+
+
+def _is_at_terminal() -> bool:
+    """Whether we are in the foreground of a terminal, whose Ctrl-C goes to the command as well."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False

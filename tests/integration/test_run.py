@@ -1,0 +1,162 @@
+"""`pgpool-core run`: the command finds the pooler, gets the signals, and its status is ours."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pgpool_core
+from pgpool_core.testing import PostgresServer
+from tests.conftest import PASSWORDS
+from tests.watching import until
+
+SOURCE = str(Path(pgpool_core.__file__).parent.parent)
+RUN = [sys.executable, "-m", "pgpool_core", "run"]
+ASK = """
+import os, psycopg
+with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+    row = connection.execute("select current_user, current_database(), inet_server_port()").fetchone()
+    print(connection.info.host, connection.info.port, *row)
+"""
+
+
+@pytest.fixture
+def env(postgres: PostgresServer) -> dict[str, str]:
+    """The environment of an application that works directly on PostgreSQL."""
+    url = f"postgresql://app:{PASSWORDS['app']}@{postgres.host}:{postgres.port}/app?sslmode=prefer"
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "DATABASE_"))}
+    return {**plain, "DATABASE_URL": url, "PYTHONPATH": SOURCE}
+
+
+def run(env: dict[str, str], *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RUN, *words],
+        env={**env, **more},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_the_command_reaches_the_server_through_the_pooler(postgres: PostgresServer, env: dict[str, str]) -> None:
+    done = run(env, "--", sys.executable, "-c", ASK)
+    host, port, *row = done.stdout.split()
+    assert (done.returncode, row) == (0, ["app", "app", str(postgres.port)])
+    assert (host, port != str(postgres.port)) == ("127.0.0.1", True)
+    assert "pooler: 1 transactions, " in done.stderr
+
+
+def test_over_a_unix_socket_and_without_a_report(env: dict[str, str]) -> None:
+    done = run(env, "-q", "--listen", "unix", "--", sys.executable, "-c", ASK)
+    assert done.returncode == 0
+    assert done.stdout.startswith("/tmp/pgpool-core-")
+    assert done.stderr == ""
+    assert not Path(done.stdout.split()[0]).exists()
+
+
+def test_several_urls_and_the_variables_of_libpq(env: dict[str, str]) -> None:
+    shell = 'echo "$SECOND_URL"; echo "$SECOND_URL_RAW"; psql -Atc "select current_database()"'
+    second = env["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://").replace("sslmode", "ssl")
+    words = ["--url-env", "DATABASE_URL", "--url-env", "SECOND_URL", "--keep-original", "_RAW", "--pg-env"]
+    done = run(env, *words, "--", "sh", "-c", shell, SECOND_URL=second)
+    rewritten, original, database = done.stdout.split()
+    assert rewritten.startswith("postgresql+asyncpg://app:")
+    assert "ssl" not in rewritten
+    assert (original, database) == (second, "app")
+
+
+def test_settings_come_from_variables_and_options(env: dict[str, str]) -> None:
+    ask = "import os, psycopg; url = os.environ['DATABASE_URL'].replace('/app?', '/pgbouncer?');"
+    ask += "shown = dict(row[:2] for row in psycopg.connect(url, autocommit=True).execute(b'show config'));"
+    ask += "print(*(shown[name] for name in ('default_pool_size', 'reserve_pool_size', 'pool_mode')))"
+    done = run(
+        env,
+        "--mode",
+        "session",
+        "--set",
+        "reserve_pool_size=2",
+        "--",
+        sys.executable,
+        "-c",
+        ask,
+        PGBOUNCER_DEFAULT_POOL_SIZE="3",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["3", "2", "session"]
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143)])
+def test_the_status_is_that_of_the_command(env: dict[str, str], script: str, status: int) -> None:
+    assert run(env, "--", "sh", "-c", script).returncode == status
+
+
+def test_there_is_no_such_command(env: dict[str, str]) -> None:
+    done = run(env, "--", "no-such-command-at-all")
+    assert (done.returncode, "command not found" in done.stderr) == (127, True)
+
+
+def test_switched_off_the_command_runs_alone(env: dict[str, str]) -> None:
+    done = run(env, "--", "sh", "-c", 'echo "$DATABASE_URL"', PGBOUNCER_ENABLED="0")
+    assert (done.returncode, done.stdout.strip()) == (0, env["DATABASE_URL"])
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "said"),
+    [
+        ([], {"DATABASE_URL": ""}, "DATABASE_URL is not set"),
+        ([], {"DATABASE_URL": "mysql://u:hidden@h/d"}, "DATABASE_URL: not a URL that begins with postgres://"),
+        ([], {"PGBOUNCER_URLS": "DATABASE_URL MISSING_URL"}, "MISSING_URL is not set"),
+        (["--set", "pool_mode=bogus"], {}, "expected one of session, transaction, statement"),
+        (["--set", "bogus"], {}, "--set bogus: expected name=value"),
+    ],
+)
+def test_what_cannot_be_is_said_before_the_command_runs(
+    env: dict[str, str], words: list[str], more: dict[str, str], said: str
+) -> None:
+    done = run(env, *words, "--", "echo", "it runs", **more)
+    assert (done.returncode, done.stdout, said in done.stderr) == (1, "", True), done.stderr
+    assert "hidden" not in done.stderr
+
+
+def test_a_server_that_refuses_is_told_before_the_command_runs(env: dict[str, str]) -> None:
+    done = run(env, "--", "echo", "it runs", DATABASE_URL=env["DATABASE_URL"].replace("/app?", "/no_such_db?"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "DATABASE_URL: server login failed" in done.stderr
+    assert 'database "no_such_db" does not exist' in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_reach_the_command(env: dict[str, str], number: signal.Signals) -> None:
+    script = f"trap 'echo got it; exit 3' {number.name[3:]}; echo ready; while :; do sleep 0.05; done"
+    with subprocess.Popen(
+        [*RUN, "-q", "--", "sh", "-c", script], env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=30)[0] == "got it\n"
+        assert process.returncode == 3
+
+
+def test_the_command_does_not_outlive_the_pooler(env: dict[str, str]) -> None:
+    with subprocess.Popen(
+        [*RUN, "-q", "--", "sh", "-c", "echo $$; exec sleep 600"], env=env, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.kill()
+        until(lambda: not Path(f"/proc/{child}/stat").exists() or ") Z " in Path(f"/proc/{child}/stat").read_text())
+
+
+def test_two_of_them_do_not_collide(env: dict[str, str]) -> None:
+    inner = [*RUN, "-q", "--", sys.executable, "-c", ASK]
+    done = run(env, "-q", "--", *inner)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[2:4] == ["app", "app"]
