@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "serve": "run the pooler that a pgbouncer.ini describes",
     "run": "run a command with a pooler of its own, which it finds in DATABASE_URL",
     "check": "tell what is wrong or doubtful with a configuration, without starting",
+    "config": "print the configuration that environment variables ask for",
     "audit": "find out which session state a pooler keeps, loses or leaks",
     "check-app": "run a program through a pool that changes servers, and see what it needs",
     "demo": "try it: a PostgreSQL and a pooler in front of it, until Ctrl-C",

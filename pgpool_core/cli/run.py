@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from pgpool_core import logs
+from pgpool_core.config.env.heroku import is_enabled
 from pgpool_core.config.model import Config, DatabaseConfig
 from pgpool_core.control.connect import open_server
 from pgpool_core.control.groups import sole_errors
@@ -35,7 +36,7 @@ from pgpool_core.policy.userlist import Userlist
 
 URL_NAMES: Final = "PGBOUNCER_URLS"
 DEFAULT_NAME: Final = "DATABASE_URL"
-ENABLED: Final = "PGBOUNCER_ENABLED"
+WITHOUT_STATEMENTS: Final = "PGBOUNCER_PREPARED_STATEMENTS"
 PREFIX: Final = "PGBOUNCER_"
 NO_POOLER: Final = 1
 DRAIN_LOOK_S: Final = 0.02
@@ -54,7 +55,7 @@ class Rewritten:
 def main(argv: Sequence[str]) -> int:
     """The exit status of the command (128 + N after signal N); 1 when there is no pooler or no server, 127 when there is no such command."""
     arguments = _parser().parse_args(argv)
-    if not _asked_for(os.environ):
+    if not is_enabled(os.environ):
         os.execvp(arguments.command[0], arguments.command)
     try:
         prepared, rewritten = prepare(os.environ, arguments)
@@ -114,10 +115,6 @@ def settings_of(environ: Mapping[str, str]) -> dict[str, Any]:
         for name, short in names.items()
         if short not in ours and short.lower() in SETTINGS and environ[name] != ""
     }
-
-
-def _asked_for(environ: Mapping[str, str]) -> bool:
-    return (environ.get(ENABLED) or "1").lower() in ("1", "true", "yes", "on")
 
 
 def _read(name: str, text: str | None) -> ApplicationUrl:
@@ -181,7 +178,12 @@ def environment(
     for each in rewritten:
         if arguments.keep_original:
             env[each.name + arguments.keep_original] = environ[each.name]
-        env[each.name] = each.url.through(address, database=each.database, user=each.user)
+        url = each.url.through(address, database=each.database, user=each.user)
+        if environ.get(WITHOUT_STATEMENTS, "").lower() == "false":
+            url += ("&" if "?" in url else "?") + "prepared_statements=false"
+        env[each.name] = url
+        if URL_NAMES in environ:
+            env[f"{each.name}_PGBOUNCER"] = url
     if arguments.pg_env:
         libpq = address.environ(rewritten[0].database, rewritten[0].user)
         env.update({name: value for name, value in libpq.items() if name.startswith("PG")})

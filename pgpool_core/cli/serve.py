@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from pgpool_core import logs
+from pgpool_core.cli.from_env import add_arguments, named_file
 from pgpool_core.config.load import load_config
 from pgpool_core.config.model import Config
 from pgpool_core.control.signals import signals_received, watch_signals
@@ -44,7 +45,9 @@ class _Refuse(argparse.Action):
 
 def main(argv: Sequence[str]) -> int:
     """Run until stopped; 0 after an orderly end, 1 when it could not start or broke, with the reason on standard error and in the log."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    arguments.file = named_file(parser, arguments)
     output = logs.LogOutput(quiet=arguments.quiet, verbose=arguments.verbose)
     try:
         config = load_config(arguments.file)
@@ -74,7 +77,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pgpool-core serve", description=__doc__)
-    parser.add_argument("file", metavar="FILE.ini", help="configuration in PgBouncer's format")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="configuration in PgBouncer's format, or as TOML")
+    add_arguments(parser)
     parser.add_argument("-v", "--verbose", action="count", default=0, help="log DEBUG lines too")
     parser.add_argument("-q", "--quiet", action="store_true", help="do not log to standard error, only to logfile")
     for short, long in (("-d", "--daemon"), ("-R", "--reboot"), ("-u", "--user")):

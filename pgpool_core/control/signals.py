@@ -16,8 +16,14 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
 @contextmanager
 def signals_received() -> Iterator[AsyncIterator[int]]:
-    """Catch the signals from here on, before anything listens: one that comes during the start is answered after it. Main thread only."""
-    with trio.open_signal_receiver(signal.SIGHUP, *STOP_SIGNALS) as received:
+    """Catch the signals from here on, before anything listens: one that comes during the start is answered after it. Main thread only.
+
+    A SIGTERM that was ignored when the process began stays ignored: a launcher says so where a platform sends it to every process at once, and
+    the application is to leave first. (SIGINT does not: a shell ignores it for whatever it puts in the background.)
+    """
+    deaf = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    stop = [number for number in STOP_SIGNALS if not (deaf and number == signal.SIGTERM)]
+    with trio.open_signal_receiver(signal.SIGHUP, *stop) as received:
         yield received
 
 

@@ -47,7 +47,7 @@ def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[s
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert re.findall(r"^  ([\w-]+) +\w", capsys.readouterr().out.split("options:")[0], re.MULTILINE) == [
-        *("serve", "run", "check", "audit", "check-app", "demo")
+        *("serve", "run", "check", "config", "audit", "check-app", "demo")
     ]
 
 

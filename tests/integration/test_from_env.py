@@ -1,0 +1,62 @@
+"""Poolers that are made from environment variables, as in a container."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+
+import psycopg
+import pytest
+
+import pgpool_core
+from pgpool_core.testing import PostgresServer
+from pgpool_core.testing.account import Account
+from pgpool_core.testing.ports import free_port
+from pgpool_core.testing.process import GuardedProcess
+
+Start = Callable[..., GuardedProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """`start(*arguments, env=...)` runs `pgpool-core`; what runs at the end is killed."""
+    running: list[GuardedProcess] = []
+
+    def run(*arguments: str, env: Mapping[str, str]) -> GuardedProcess:
+        source = str(Path(pgpool_core.__file__).parents[1])
+        path = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH")) if part)
+        process = GuardedProcess(
+            [sys.executable, "-m", "pgpool_core", *arguments],
+            account=Account(name=str(os.geteuid()), uid=os.geteuid(), gid=os.getegid()),
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": path, **env},
+            cwd=tmp_path,
+        )
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        process.stop(SIGKILL, timeout_s=10.0)
+
+
+def test_a_container_serves_what_its_variables_name(start: Start, postgres: PostgresServer, tmp_path: Path) -> None:
+    port = free_port()
+    env = {
+        "DB_HOST": postgres.host,
+        "DB_PORT": str(postgres.port),
+        "DB_USER": "app",
+        "DB_PASSWORD": "app-secret",
+        "LISTEN_ADDR": "127.0.0.1",
+        "LISTEN_PORT": str(port),
+        "POOL_MODE": "transaction",
+        "ADMIN_USERS": "app",
+    }
+    process = start("serve", "--from-env", "docker", "--config-dir", str(tmp_path), env=env)
+    process.wait_for_listener(("127.0.0.1", port))
+    with psycopg.connect(f"postgresql://app:app-secret@127.0.0.1:{port}/other") as connection:
+        assert connection.execute("select current_database()").fetchone() == ("other",)
+    assert "app-secret" not in process.log
+    assert process.stop(SIGTERM, timeout_s=10.0) == 0
