@@ -113,6 +113,10 @@ class DatabaseConfig:
     max_db_connections: int | None = _setting(None, Integer(), "instead of the global one")
     server_lifetime: float | None = _setting(None, Seconds(), "instead of the global one")
     query_wait_timeout: float | None = _setting(None, Seconds(), "instead of the global one")
+    query_timeout: float | None = _setting(None, Seconds(), "ours here: instead of the global one")
+    transaction_timeout: float | None = _setting(None, Seconds(), "ours here: instead of the global one")
+    idle_transaction_timeout: float | None = _setting(None, Seconds(), "ours here: instead of the global one")
+    client_idle_timeout: float | None = _setting(None, Seconds(), "ours here: instead of the global one")
     client_encoding: str | None = _setting(None, Text(filled=True), "sent to the server at login")
     datestyle: str | None = _setting(None, Text(filled=True), "sent to the server at login")
     timezone: str | None = _setting(None, Text(filled=True), "sent to the server at login")
@@ -147,6 +151,10 @@ class UserConfig:
     reserve_pool_size: int | None = _setting(None, Integer(), "instead of the database's or the global one")
     max_user_connections: int | None = _setting(None, Integer(), "instead of the global one")
     query_wait_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
+    query_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
+    transaction_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
+    idle_transaction_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
+    client_idle_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
 
     def __attrs_post_init__(self) -> None:
         if problems := list(_checked(self, Place())):
@@ -299,6 +307,23 @@ class Config:
     )
 
     query_wait_timeout: float = _setting(120.0, Seconds(), "longest wait of a client for a server; 0 = any")
+    query_wait_notify: float = _setting(
+        5.0, Seconds(), "a client that has waited for so long is told so by a notice, once; 0 = it is not"
+    )
+    query_timeout: float = _setting(
+        0.0,
+        Seconds(),
+        "longest time for a query, its wait for a server included; 0 = any. Cancels it and ends the client",
+    )
+    transaction_timeout: float = _setting(
+        0.0, Seconds(), "longest time for a transaction; 0 = any. Rolls it back and ends the client"
+    )
+    idle_transaction_timeout: float = _setting(
+        0.0, Seconds(), "longest pause of a client inside a transaction; 0 = any. Rolls it back and ends the client"
+    )
+    client_idle_timeout: float = _setting(
+        0.0, Seconds(), "longest silence of a client outside a transaction, without a server of its session; 0 = any"
+    )
     client_login_timeout: float = _setting(60.0, Seconds(), "time for a client to log in; 0 = any")
 
     tcp_keepalive: bool = _setting(True, Flag(), "SO_KEEPALIVE on connections of both sides")

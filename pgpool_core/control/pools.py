@@ -73,6 +73,11 @@ class PoolRegistry:
             if name != FALLBACK_DATABASE and entry.user is not None:
                 self._pool_for(ToPool(PoolKey(name, entry.user), entry, auto=False))
 
+    def tell_users(self) -> None:
+        """Tell the engine what [users] says of those who log in, and have it look at their timeouts anew."""
+        terms = [routing.user_terms(self.config, name) for name in self.config.users]
+        self._engine.set_users([attrs.astuple(each, recurse=False) for each in terms], max_clients=0)
+
     def add_login(self, database: bytes, user: bytes, to: ToPool) -> PoolRecord:
         """Tell the engine that logins of `user` to `database` go to this pool; the pool is made where it is missing."""
         record = self._pool_for(to)
@@ -125,6 +130,7 @@ class PoolRegistry:
                 engine.retire_servers(record.id)
             record.settings, record.target = change.settings, change.target
         self.make_known()
+        self.tell_users()
 
     def moved(self, names: Iterable[Moved]) -> None:
         """Close the servers at addresses that their names do not have any more, each when nobody is linked to it."""

@@ -43,6 +43,7 @@ class Engine:
         tcp_keepcnt: int,
         message_stall_timeout_us: int,
         drain_timeout_us: int,
+        query_wait_notify_us: int = 0,
         peer_id: int = 0,
     ) -> None: ...
     def add_listener(self, fd: int, *, is_unix: bool, port: int) -> None: ...
@@ -59,7 +60,6 @@ class Engine:
         min_pool_size: int,
         reserve_pool_size: int,
         reserve_pool_timeout_us: int,
-        query_wait_timeout_us: int,
         server_check_delay_us: int,
         server_lifetime_us: int,
         server_idle_timeout_us: int,
@@ -73,6 +73,10 @@ class Engine:
         round_robin: bool,
         leak_every: int,
         connect_query: bytes,
+        patience: Sequence[int | None],  # query_wait, query, transaction, idle_transaction, client_idle in us; 0 = none
+    ) -> None: ...
+    def set_users(  # (name, max_clients, patience); None = as for all, as the pool says
+        self, users: Sequence[tuple[bytes, int | None, Sequence[int | None]]], *, max_clients: int
     ) -> None: ...
     def add_route(self, database: bytes, user: bytes, pool: int) -> None: ...
     def clear_routes(self) -> None: ...

@@ -46,6 +46,8 @@ class FakeEngine:
         self.wakeup_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.state = "new"
         self.settings: dict[str, Any] = {}
+        self.users: dict[bytes, tuple[Any, ...]] = {}
+        self.max_user_clients = 0
         self.configured = 0
         self.listeners: list[int] = []
         self.groups: list[int] = []
@@ -128,6 +130,10 @@ class FakeEngine:
 
     def configure_pool(self, pool: int, **settings: Any) -> None:
         self.pool_list[pool].settings = settings
+
+    def set_users(self, users: Sequence[tuple[Any, ...]], *, max_clients: int) -> None:
+        self.users = {name: (own_clients, patience) for name, own_clients, patience in users}
+        self.max_user_clients = max_clients
 
     def add_route(self, database: bytes, user: bytes, pool: int) -> None:
         self.routes[database, user] = pool

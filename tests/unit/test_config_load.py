@@ -245,8 +245,8 @@ def test_user_lines_set_what_they_name():
     ("line", "start"),
     [
         (
-            "a = query_timeout=1",
-            'setting query_timeout of user "a" is not supported by this version of pgpool_core (f.ini:2)',
+            "a = max_user_client_connections=1",
+            'setting max_user_client_connections of user "a" is not supported by this version of pgpool_core (f.ini:2)',
         ),
         ("a = pool_mode", 'syntax error in settings of user "a" (f.ini:2): pair 1 '),
         ("a = min_pool_size=1", 'unrecognized connection parameter: min_pool_size of user "a" (f.ini:2)'),
@@ -257,8 +257,8 @@ def test_a_bad_user_line_is_named(line, start):
     assert problem(f"[users]\n{line}\n").startswith(start)
 
 
-def test_limits_of_a_user_that_are_switched_off_ask_for_nothing():
-    assert parse_config("[users]\na = query_timeout=0 max_user_client_connections=0\n").users == {"a": UserConfig()}
+def test_what_is_switched_off_for_a_user_is_not_unset():
+    assert parse_config("[users]\na = query_timeout=0\n").users == {"a": UserConfig(query_timeout=0)}
 
 
 def test_peers_are_read_and_what_is_wrong_with_one_is_told():

@@ -102,7 +102,7 @@ def test_of_tells_every_problem_at_once():
     with pytest.raises(ConfigError) as caught:
         Config.of(
             databases={"a": {"port": -1, "x": 1}, "b": 5, "pgbouncer": {}, "c": "postgres://h/d?sslmode=require"},
-            users={"u": {"query_timeout": 3}, "": {}},
+            users={"u": {"query_timeout": -3}, "": {}},
             pool_mode=3,
             nonsense=1,
             dns_zone_check_period=4,
@@ -117,7 +117,8 @@ def test_of_tells_every_problem_at_once():
         'database "b": expected a connection string, a mapping or a DatabaseConfig',
         'database "c": connection parameter sslmode: TLS towards servers is not supported by this version of pgpool_core:'
         " use sslmode=disable, allow or prefer",
-        'setting query_timeout of user "u" is not supported by this version of pgpool_core; leave it out or at 0',
+        'invalid value "-3" for parameter query_timeout of user "u": expected seconds without a unit, 0 or more, fractions'
+        " allowed, at most 2147483647",
         'database name "pgbouncer" is reserved for the console',
         "a user name must be a non-empty text without zero bytes",
     ]

@@ -14,6 +14,7 @@ from pgpool_core.engine.orphan cimport server_orphan
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.slots cimport slot_release
 from pgpool_core.engine.sys cimport SHUT_WR, shutdown
+from pgpool_core.engine.terms cimport terms_leave
 from pgpool_core.engine.timers cimport TIMER_LINGER, timer_clear, timer_set
 from pgpool_core.pool.client cimport WAIT_GRANTED
 from pgpool_core.pool.pool cimport pool_leave_queue
@@ -34,6 +35,7 @@ cdef void detach(Worker *w, ClientConn *c) noexcept nogil:
     """Give up whatever `c` holds or waits for."""
     cdef ServerConn *s
     timer_clear(&w.timers, &c.conn.timer)
+    timer_clear(&w.timers, &c.watch)
     if c.state == CL_LOGIN:
         login_end(w, c)
     elif c.state == CL_WAITING:
@@ -126,6 +128,8 @@ cdef void client_free(Worker *w, ClientConn *c) noexcept nogil:
     c.settings = c.start = NULL
     names_free(c.names)
     c.names = NULL
+    terms_leave(w.plane.terms, c.terms)
+    c.terms = NULL
 
 
 cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:

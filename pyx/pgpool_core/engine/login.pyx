@@ -24,6 +24,7 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_get
 from pgpool_core.engine.slots cimport handle_of
 from pgpool_core.engine.sys cimport pgpool_peer
+from pgpool_core.engine.terms cimport TERMS_OK, terms_enter
 from pgpool_core.pool.dedicated cimport dedicated_leave
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -194,6 +195,10 @@ cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept n
         if mail.data == NULL or not plane_post(w, &mail):
             free(mail.data)
             client_fatal(w, c, "53300", "too many logins wait for a decision")
+        return
+    if c.pool != NULL and c.terms == NULL and terms_enter(w.plane.terms, s.user, &c.terms) != TERMS_OK:
+        credential_wipe(&known)
+        conn_doom(w, &c.conn, "out of memory")
         return
     authenticate(w, c, l, s.user, &known, has_secret)
     credential_wipe(&known)
