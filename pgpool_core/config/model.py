@@ -111,6 +111,7 @@ class DatabaseConfig:
         None, Text(filled=True, secret=True), "SQL run on each new server connection before it is used"
     )
     max_db_connections: int | None = _setting(None, Integer(), "instead of the global one")
+    max_db_client_connections: int | None = _setting(None, Integer(), "instead of the global one")
     server_lifetime: float | None = _setting(None, Seconds(), "instead of the global one")
     query_wait_timeout: float | None = _setting(None, Seconds(), "instead of the global one")
     query_timeout: float | None = _setting(None, Seconds(), "ours here: instead of the global one")
@@ -150,6 +151,7 @@ class UserConfig:
     session_state: SessionState | None = _setting(None, _STATE, "ours: instead of the database's or the global one")
     reserve_pool_size: int | None = _setting(None, Integer(), "instead of the database's or the global one")
     max_user_connections: int | None = _setting(None, Integer(), "instead of the global one")
+    max_user_client_connections: int | None = _setting(None, Integer(), "instead of the global one")
     query_wait_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
     query_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
     transaction_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
@@ -281,6 +283,14 @@ class Config:
     max_db_connections: int = _setting(0, Integer(), "server connections per database, over all users; 0 = any number")
     max_user_connections: int = _setting(
         0, Integer(), "server connections per server user, over all databases; 0 = any number"
+    )
+    max_db_client_connections: int = _setting(
+        0, Integer(), "clients per database at one time, those logging in included; 0 = any number"
+    )
+    max_user_client_connections: int = _setting(
+        0,
+        Integer(),
+        "clients per login user at one time, those logging in included; 0 = any number; the console is free",
     )
     ignore_startup_parameters: tuple[str, ...] = _setting(
         (), Names(), "startup parameters that a client may send in vain; others that are not known are refused"

@@ -281,13 +281,25 @@ def user_terms(config: Config, name: str) -> UserTerms:
     user = config.users[name]
     times = (getattr(user, setting) for setting in _PATIENCE)
     patience = Patience(*(None if time_s is None else microseconds(time_s) for time_s in times))
-    return UserTerms(as_bytes(name), None, patience)
+    return UserTerms(as_bytes(name), user.max_user_client_connections, patience)
 
 
 def database_limit(config: Config, database: str) -> int:
     """max_db_connections in force for a database; 0 = any number."""
     entry = entry_for(config, database)
     return _first(entry.max_db_connections if entry else None, config.max_db_connections)
+
+
+def database_clients(config: Config, database: str) -> int:
+    """max_db_client_connections in force for a database; 0 = any number."""
+    entry = entry_for(config, database)
+    return _first(entry.max_db_client_connections if entry else None, config.max_db_client_connections)
+
+
+def user_clients(config: Config, user: str) -> int:
+    """max_user_client_connections in force for who logs in by this name; 0 = any number."""
+    own = config.users.get(user, _NO_USER).max_user_client_connections
+    return _first(own, config.max_user_client_connections)
 
 
 def user_limit(config: Config, user: str) -> int:

@@ -51,6 +51,7 @@ class FakeEngine:
         self.configured = 0
         self.listeners: list[int] = []
         self.groups: list[int] = []
+        self.group_clients: dict[int, int] = {}
         self.pool_list: list[FakePool] = []
         self.routes: dict[tuple[bytes, bytes], int] = {}
         self.credentials: dict[bytes, dict[str, Any]] = {}
@@ -123,6 +124,9 @@ class FakeEngine:
 
     def set_group_limit(self, group: int, limit: int) -> None:
         self.groups[group] = limit
+
+    def set_group_clients(self, group: int, limit: int) -> None:
+        self.group_clients[group] = limit
 
     def add_pool(self, database: bytes, user: bytes, *, database_group: int, user_group: int) -> int:
         self.pool_list.append(FakePool(len(self.pool_list), database, user))

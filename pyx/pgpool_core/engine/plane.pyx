@@ -17,7 +17,7 @@ from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CHANNELS_BACK, M
                                          MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING, MAIL_PATIENCE,
                                          MAIL_REPLY, MAIL_VERDICT)
 from pgpool_core.engine.planned cimport plan_servers, server_abandon, server_adopt, server_cancelled, servers_retire
-from pgpool_core.engine.pools cimport (limit_group, new_group, new_pool, pool_close, pool_fail, pool_welcome, record_of,
+from pgpool_core.engine.pools cimport (limit_clients, limit_group, new_group, new_pool, pool_close, pool_fail, pool_welcome, record_of,
                                        sweep_all)
 from pgpool_core.engine.post cimport tell, tell_all
 from pgpool_core.engine.records cimport *
@@ -196,6 +196,10 @@ cdef class Engine:
     def set_group_limit(self, uint32_t group, uint32_t limit):
         """Change a shared limit; connections above a lowered one are not closed, but none is opened."""
         limit_group(self.plane, group, limit)
+
+    def set_group_clients(self, uint32_t group, uint32_t limit):
+        """How many clients the databases of a group may have, those logging in included; 0 = any number."""
+        limit_clients(self.plane, group, limit)
 
     def add_pool(self, bytes database, bytes user, *, uint32_t database_group, uint32_t user_group):
         """A new pool; configure_pool gives it its size."""
