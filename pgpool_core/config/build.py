@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pgpool_core.config.dsn import parse_dsn
 from pgpool_core.config.entry import check_not_built
 from pgpool_core.config.model import Config, DatabaseConfig, PeerConfig, UserConfig
-from pgpool_core.config.not_built import NOT_BUILT, NOT_BUILT_DATABASE, NOT_BUILT_USER, NotBuiltSetting
+from pgpool_core.config.not_built import NOT_BUILT, NOT_BUILT_DATABASE, NotBuiltSetting
 from pgpool_core.config.problems import (
     Place,
     bad_name,
@@ -51,7 +51,7 @@ def build_config(
     made_users: dict[str, UserConfig] = {}
     for name, user in users.items():
         place = Place(section="users", subject=f"user {quoted(name)}")
-        made_users[name] = _entry(user, UserConfig, USER_KEYS, NOT_BUILT_USER, place, problems) or UserConfig()
+        made_users[name] = _entry(user, UserConfig, USER_KEYS, {}, place, problems) or UserConfig()
     made_peers: dict[int, PeerConfig] = {}
     for number, peer in peers.items():
         place = Place(section="peers", subject=f"peer {number}")

@@ -23,7 +23,7 @@ from pgpool_core.config.model import (
     peer_name_problem,
     user_name_problem,
 )
-from pgpool_core.config.not_built import NOT_BUILT_DATABASE, NOT_BUILT_USER, NotBuiltSetting
+from pgpool_core.config.not_built import NOT_BUILT_DATABASE, NotBuiltSetting
 from pgpool_core.config.problems import (
     Place,
     bad_name,
@@ -95,7 +95,7 @@ def read_user(
     """Read an entry of [users]: a line of pairs, or pairs that are apart already; or tell what is wrong with it."""
     subject = attrs.evolve(place, subject=f"user {quoted(name)}")
     problems = _name_problems(subject, user_name_problem(name))
-    return _read(UserConfig, USER_KEYS, NOT_BUILT_USER, {}, name, given, subject, environ, problems)
+    return _read(UserConfig, USER_KEYS, {}, {}, name, given, subject, environ, problems)
 
 
 def read_peer(

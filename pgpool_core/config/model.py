@@ -111,8 +111,13 @@ class DatabaseConfig:
         None, Text(filled=True, secret=True), "SQL run on each new server connection before it is used"
     )
     max_db_connections: int | None = _setting(None, Integer(), "instead of the global one")
+    max_db_client_connections: int | None = _setting(None, Integer(), "instead of the global one")
     server_lifetime: float | None = _setting(None, Seconds(), "instead of the global one")
     query_wait_timeout: float | None = _setting(None, Seconds(), "instead of the global one")
+    query_timeout: float | None = _setting(None, Seconds(), "ours here: instead of the global one")
+    transaction_timeout: float | None = _setting(None, Seconds(), "ours here: instead of the global one")
+    idle_transaction_timeout: float | None = _setting(None, Seconds(), "ours here: instead of the global one")
+    client_idle_timeout: float | None = _setting(None, Seconds(), "ours here: instead of the global one")
     client_encoding: str | None = _setting(None, Text(filled=True), "sent to the server at login")
     datestyle: str | None = _setting(None, Text(filled=True), "sent to the server at login")
     timezone: str | None = _setting(None, Text(filled=True), "sent to the server at login")
@@ -146,7 +151,12 @@ class UserConfig:
     session_state: SessionState | None = _setting(None, _STATE, "ours: instead of the database's or the global one")
     reserve_pool_size: int | None = _setting(None, Integer(), "instead of the database's or the global one")
     max_user_connections: int | None = _setting(None, Integer(), "instead of the global one")
+    max_user_client_connections: int | None = _setting(None, Integer(), "instead of the global one")
     query_wait_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
+    query_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
+    transaction_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
+    idle_transaction_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
+    client_idle_timeout: float | None = _setting(None, Seconds(), "instead of the database's or the global one")
 
     def __attrs_post_init__(self) -> None:
         if problems := list(_checked(self, Place())):
@@ -274,6 +284,14 @@ class Config:
     max_user_connections: int = _setting(
         0, Integer(), "server connections per server user, over all databases; 0 = any number"
     )
+    max_db_client_connections: int = _setting(
+        0, Integer(), "clients per database at one time, those logging in included; 0 = any number"
+    )
+    max_user_client_connections: int = _setting(
+        0,
+        Integer(),
+        "clients per login user at one time, those logging in included; 0 = any number; the console is free",
+    )
     ignore_startup_parameters: tuple[str, ...] = _setting(
         (), Names(), "startup parameters that a client may send in vain; others that are not known are refused"
     )
@@ -299,6 +317,23 @@ class Config:
     )
 
     query_wait_timeout: float = _setting(120.0, Seconds(), "longest wait of a client for a server; 0 = any")
+    query_wait_notify: float = _setting(
+        5.0, Seconds(), "a client that has waited for so long is told so by a notice, once; 0 = it is not"
+    )
+    query_timeout: float = _setting(
+        0.0,
+        Seconds(),
+        "longest time for a query, its wait for a server included; 0 = any. Cancels it and ends the client",
+    )
+    transaction_timeout: float = _setting(
+        0.0, Seconds(), "longest time for a transaction; 0 = any. Rolls it back and ends the client"
+    )
+    idle_transaction_timeout: float = _setting(
+        0.0, Seconds(), "longest pause of a client inside a transaction; 0 = any. Rolls it back and ends the client"
+    )
+    client_idle_timeout: float = _setting(
+        0.0, Seconds(), "longest silence of a client outside a transaction, without a server of its session; 0 = any"
+    )
     client_login_timeout: float = _setting(60.0, Seconds(), "time for a client to log in; 0 = any")
 
     tcp_keepalive: bool = _setting(True, Flag(), "SO_KEEPALIVE on connections of both sides")

@@ -102,19 +102,12 @@ NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
         "application_name_add_host": _flag("0"),
         "disable_pqexec": _flag("0"),
         "login_notify_message": _text(),
-        "max_db_client_connections": _number("0"),
-        "max_user_client_connections": _number("0"),
         "track_extra_parameters": NotBuiltSetting(_IgnoringCase(), ("IntervalStyle",)),
         "pool_idle_timeout": _seconds("0"),
         "autodb_idle_timeout": _seconds("3600"),
         "server_fast_close": _flag("0"),
         "dns_zone_check_period": _seconds("0"),
-        "query_wait_notify": _seconds("0", "5"),
         "cancel_wait_timeout": _seconds("10"),
-        "client_idle_timeout": _seconds("0"),
-        "idle_transaction_timeout": _seconds("0"),
-        "transaction_timeout": _seconds("0"),
-        "query_timeout": _seconds("0"),
         "auth_hba_file": _text(),
         "auth_ident_file": _text(),
         "auth_user": _text(),
@@ -148,18 +141,6 @@ NOT_BUILT_DATABASE: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
         "auth_user": NotBuiltSetting(_TEXT, ()),
         "auth_query": NotBuiltSetting(_TEXT, ()),
         "auth_dbname": NotBuiltSetting(_TEXT, ()),
-        "max_db_client_connections": _number("0"),
     }
 )
 """[databases]"""
-
-NOT_BUILT_USER: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
-    {
-        "max_user_client_connections": _number("0"),
-        "query_timeout": _seconds("0"),
-        "idle_transaction_timeout": _seconds("0"),
-        "transaction_timeout": _seconds("0"),
-        "client_idle_timeout": _seconds("0"),
-    }
-)
-"""[users]"""

@@ -289,6 +289,7 @@ class Pooler:
             tcp_keepcnt=c.tcp_keepcnt,
             message_stall_timeout_us=microseconds(c.message_stall_timeout),
             drain_timeout_us=microseconds(c.server_drain_timeout),
+            query_wait_notify_us=microseconds(c.query_wait_notify),
             peer_id=c.peer_id,
         )
 
@@ -304,6 +305,7 @@ class Pooler:
         self._channels.nursery = nursery
         self._observed.nursery = nursery
         self._pools.make_known()
+        self._pools.tell_users()
         for listener in self.listeners:
             engine.add_listener(listener.fd, is_unix=listener.is_unix, port=listener.port)
             logs.LOGGER.info("listening on %s", listener.place)

@@ -73,6 +73,12 @@ class PoolRegistry:
             if name != FALLBACK_DATABASE and entry.user is not None:
                 self._pool_for(ToPool(PoolKey(name, entry.user), entry, auto=False))
 
+    def tell_users(self) -> None:
+        """Tell the engine what [users] says of those who log in, and have it look at their timeouts anew."""
+        terms = [routing.user_terms(self.config, name) for name in self.config.users]
+        everybody = self.config.max_user_client_connections
+        self._engine.set_users([attrs.astuple(each, recurse=False) for each in terms], max_clients=everybody)
+
     def add_login(self, database: bytes, user: bytes, to: ToPool) -> PoolRecord:
         """Tell the engine that logins of `user` to `database` go to this pool; the pool is made where it is missing."""
         record = self._pool_for(to)
@@ -110,6 +116,7 @@ class PoolRegistry:
         self._credentials.clear()
         for name, group in self._database_groups.items():
             engine.set_group_limit(group, routing.database_limit(plan.config, name))
+            engine.set_group_clients(group, routing.database_clients(plan.config, name))
         for name, group in self._user_groups.items():
             engine.set_group_limit(group, routing.user_limit(plan.config, name))
         for key in plan.gone:
@@ -125,6 +132,7 @@ class PoolRegistry:
                 engine.retire_servers(record.id)
             record.settings, record.target = change.settings, change.target
         self.make_known()
+        self.tell_users()
 
     def moved(self, names: Iterable[Moved]) -> None:
         """Close the servers at addresses that their names do not have any more, each when nobody is linked to it."""
@@ -152,6 +160,9 @@ class PoolRegistry:
             routing.as_bytes(key.user),
             database_group=self._group(self._database_groups, key.database, database_limit),
             user_group=self._group(self._user_groups, key.user, user_limit),
+        )
+        self._engine.set_group_clients(
+            self._database_groups[key.database], routing.database_clients(config, key.database)
         )
         self._engine.configure_pool(pool, **attrs.asdict(settings))
         record = PoolRecord(pool, key, settings, target)

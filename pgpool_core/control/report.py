@@ -190,6 +190,7 @@ class Report:
                 pool_mode=entry.pool_mode,
                 load_balance_hosts=(entry.load_balance_hosts or "round-robin") if len(entry.hosts) > 1 else None,
                 max_connections=_first(entry.max_db_connections, config.max_db_connections),
+                max_client_connections=routing.database_clients(config, name),
             )
 
 
@@ -205,6 +206,7 @@ def _users(config: Config, userlist: Userlist) -> Iterable[UserRow]:
             reserve_pool_size=user.reserve_pool_size if user else None,
             pool_mode=user.pool_mode if user else None,
             max_user_connections=routing.user_limit(config, name),
+            max_user_client_connections=routing.user_clients(config, name),
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import attrs
 
@@ -103,7 +103,6 @@ class PoolSettings:
     min_pool_size: int
     reserve_pool_size: int
     reserve_pool_timeout_us: int
-    query_wait_timeout_us: int
     server_check_delay_us: int
     server_lifetime_us: int
     server_idle_timeout_us: int
@@ -117,6 +116,26 @@ class PoolSettings:
     leak_every: int  # leak_check: servers are asked at every so-manieth return; 0 = never
     connect_query: bytes = attrs.field(repr=False)  # what it does to a server is no leak
     prewarm: bool  # keep min_pool_size even while no client is logged in
+    patience: Patience
+
+
+class Patience(NamedTuple):
+    """Timeouts of clients in microseconds, in the engine's order; 0 = none, None = as the pool says."""
+
+    query_wait_us: int | None
+    query_us: int | None
+    transaction_us: int | None
+    idle_transaction_us: int | None
+    client_idle_us: int | None
+
+
+@attrs.frozen
+class UserTerms:
+    """What an entry of [users] says of the clients that log in by its name: a row of `Engine.set_users`."""
+
+    user: bytes
+    max_clients: int | None
+    patience: Patience
 
 
 def as_name(raw: bytes) -> str:
@@ -222,9 +241,6 @@ def pool_settings(config: Config, key: PoolKey, entry: DatabaseConfig) -> PoolSe
         min_pool_size=min(spare, pool_size) if pool_size else spare,
         reserve_pool_size=_first(user.reserve_pool_size, entry.reserve_pool_size, config.reserve_pool_size),
         reserve_pool_timeout_us=microseconds(config.reserve_pool_timeout),
-        query_wait_timeout_us=microseconds(
-            _first(user.query_wait_timeout, entry.query_wait_timeout, config.query_wait_timeout)
-        ),
         server_check_delay_us=microseconds(config.server_check_delay),
         server_lifetime_us=microseconds(_first(entry.server_lifetime, config.server_lifetime)),
         server_idle_timeout_us=microseconds(config.server_idle_timeout),
@@ -238,16 +254,52 @@ def pool_settings(config: Config, key: PoolKey, entry: DatabaseConfig) -> PoolSe
         leak_every=_first(entry.leak_check, config.leak_check),
         connect_query=as_bytes(entry.connect_query or ""),
         prewarm=entry.user == key.user,
+        patience=pool_patience(config, user, entry),
     )
 
 
 _NO_USER: Final = UserConfig()
 
 
+_PATIENCE: Final = (  # settings in the order of Patience
+    "query_wait_timeout",
+    "query_timeout",
+    "transaction_timeout",
+    "idle_transaction_timeout",
+    "client_idle_timeout",
+)
+
+
+def pool_patience(config: Config, user: UserConfig, entry: DatabaseConfig) -> Patience:
+    """Timeouts of clients whose login user has none of their own; `user` is that of the servers."""
+    levels = (user, entry, config)
+    return Patience(*(microseconds(_first(*(getattr(level, name) for level in levels))) for name in _PATIENCE))
+
+
+def user_terms(config: Config, name: str) -> UserTerms:
+    """What [users] says of those who log in as `name`."""
+    user = config.users[name]
+    times = (getattr(user, setting) for setting in _PATIENCE)
+    patience = Patience(*(None if time_s is None else microseconds(time_s) for time_s in times))
+    return UserTerms(as_bytes(name), user.max_user_client_connections, patience)
+
+
 def database_limit(config: Config, database: str) -> int:
     """max_db_connections in force for a database; 0 = any number."""
     entry = entry_for(config, database)
     return _first(entry.max_db_connections if entry else None, config.max_db_connections)
+
+
+def database_clients(config: Config, database: str) -> int:
+    """max_db_client_connections in force for a database; 0 = any number."""
+    entry = entry_for(config, database)
+    return _first(entry.max_db_client_connections if entry else None, config.max_db_client_connections)
+
+
+def user_clients(config: Config, user: str) -> int:
+    """max_user_client_connections in force for who logs in by this name; 0 = any number."""
+    own = config.users.get(user, _NO_USER).max_user_client_connections
+    return _first(own, config.max_user_client_connections)
 
 
 def user_limit(config: Config, user: str) -> int:

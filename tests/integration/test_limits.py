@@ -173,6 +173,95 @@ async def test_the_console_is_open_when_no_client_may_enter(any_pooler: PoolerFa
             assert console.pool()
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("place", ["everybody", "entry"])
+async def test_a_database_and_a_user_may_have_so_many_clients(
+    pooler: PoolerFactory, postgres: PostgresServer, place: str, workers: int
+) -> None:
+    at = f"host={postgres.host} port={postgres.port}"
+    if place == "everybody":
+        there = pooler(workers=workers, databases={"*": at}, max_db_client_connections=3, max_user_client_connections=2)
+    else:
+        there = pooler(
+            workers=workers,
+            databases={"app": f"{at} max_db_client_connections=3", "other": at},
+            users={"app": "max_user_client_connections=2"},
+            max_db_client_connections=1,
+            max_user_client_connections=1,
+        )
+    async with logged_in(there), logged_in(there) as one, logged_in(there, "plain"):
+        by_user = "53300', 'M': 'client connections exceeded (max_user_client_connections)"
+        by_database = "53300', 'M': 'client connections exceeded (max_db_client_connections)"
+        assert by_user in await fatal(there, "app", "other")
+        for _ in range(2):  # who is refused counts no more
+            assert by_database in await fatal(there, "legacy")
+        async with logged_in(there, "legacy", "other"):
+            assert values(await one.query("select 1")) == [[b"1"]]
+        with Console(there) as console:
+            databases = {row["name"]: row for row in console.rows("SHOW DATABASES")}
+            users = {row["name"]: row for row in console.rows("SHOW USERS")}
+        row = databases["app"]
+        assert (row["max_client_connections"], row["current_client_connections"]) == (3, 3)
+        row = users["app"]
+        assert (row["max_user_client_connections"], row["current_client_connections"]) == (2, 2)
+    with Console(there) as console:
+        await until_async(lambda: not [row for row in console.rows("SHOW CLIENTS") if row["database"] != "pgbouncer"])
+    async with logged_in(there), logged_in(there):  # their places are free again
+        assert by_user in await fatal(there)
+
+
+async def test_new_limits_of_clients_count_for_who_comes_after_the_reload(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    at = f"host={postgres.host} port={postgres.port}"
+    there = pooler(databases={"app": at, "other": at})
+    async with logged_in(there) as one, logged_in(there), logged_in(there, "plain", "other"):
+        there.databases = {"app": f"{at} max_db_client_connections=1", "other": at}
+        there.users = {"plain": "max_user_client_connections=1"}
+        there.reload()
+        await until_async(lambda: "configuration reloaded" in there.log)
+        assert "(max_db_client_connections)" in await fatal(there, "legacy")
+        assert "(max_user_client_connections)" in await fatal(there, "plain", "other")
+        assert values(await one.query("select 1")) == [[b"1"]]
+        there.users = {}
+        there.reload()
+        await until_async(lambda: there.log.count("configuration reloaded") == 2)
+        async with logged_in(there, "plain", "other") as two:
+            assert values(await two.query("select 1")) == [[b"1"]]
+
+
+async def test_the_console_is_open_to_a_user_with_too_many_clients(pooler: PoolerFactory) -> None:
+    there = pooler(admin_users="app", max_user_client_connections=1, auth_type="plain")
+    async with logged_in(there):
+        with Console(there, "app") as console:
+            assert console.pool()
+
+
+async def test_many_who_come_at_once_never_exceed_a_limit_of_clients(pooler: PoolerFactory) -> None:
+    there = pooler(max_user_client_connections=5, max_client_conn=1000, workers=3)
+    let_in: list[int] = []
+    enough = trio.Event()
+
+    async def come(number: int) -> None:
+        async with await connect_peer((there.host, there.port)) as peer:
+            try:
+                await peer.log_in("app", "app", PASSWORDS["app"])
+            except PeerMismatch as refused:
+                assert "(max_user_client_connections)" in str(refused)
+                left.append(number)
+            else:
+                let_in.append(number)
+            if len(let_in) + len(left) == 40:
+                enough.set()
+            await enough.wait()  # nobody leaves before
+
+    left: list[int] = []
+    async with trio.open_nursery() as nursery:
+        for number in range(40):
+            nursery.start_soon(come, number)
+    assert (len(let_in), len(left)) == (5, 35)
+
+
 async def test_who_gives_up_at_login_gives_its_place_back(any_pooler: PoolerFactory) -> None:
     place = any_pooler(max_client_conn=2)
     for _ in range(20):

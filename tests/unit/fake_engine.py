@@ -46,9 +46,12 @@ class FakeEngine:
         self.wakeup_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.state = "new"
         self.settings: dict[str, Any] = {}
+        self.users: dict[bytes, tuple[Any, ...]] = {}
+        self.max_user_clients = 0
         self.configured = 0
         self.listeners: list[int] = []
         self.groups: list[int] = []
+        self.group_clients: dict[int, int] = {}
         self.pool_list: list[FakePool] = []
         self.routes: dict[tuple[bytes, bytes], int] = {}
         self.credentials: dict[bytes, dict[str, Any]] = {}
@@ -122,12 +125,19 @@ class FakeEngine:
     def set_group_limit(self, group: int, limit: int) -> None:
         self.groups[group] = limit
 
+    def set_group_clients(self, group: int, limit: int) -> None:
+        self.group_clients[group] = limit
+
     def add_pool(self, database: bytes, user: bytes, *, database_group: int, user_group: int) -> int:
         self.pool_list.append(FakePool(len(self.pool_list), database, user))
         return len(self.pool_list) - 1
 
     def configure_pool(self, pool: int, **settings: Any) -> None:
         self.pool_list[pool].settings = settings
+
+    def set_users(self, users: Sequence[tuple[Any, ...]], *, max_clients: int) -> None:
+        self.users = {name: (own_clients, patience) for name, own_clients, patience in users}
+        self.max_user_clients = max_clients
 
     def add_route(self, database: bytes, user: bytes, pool: int) -> None:
         self.routes[database, user] = pool

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pgpool_core.config import Config, ConfigError, DatabaseConfig, PeerConfig, UserConfig, parse_config
-from pgpool_core.config.not_built import NOT_BUILT, NOT_BUILT_DATABASE, NOT_BUILT_USER
-from pgpool_core.config.settings import DATABASE_KEYS, SETTINGS, USER_KEYS
+from pgpool_core.config.not_built import NOT_BUILT, NOT_BUILT_DATABASE
+from pgpool_core.config.settings import DATABASE_KEYS, SETTINGS
 
 
 def setting(name: str, text: str) -> object:
@@ -154,7 +154,6 @@ def test_a_bad_value_of_a_setting_that_is_not_built_is_a_bad_value():
 def test_no_setting_is_both_built_and_not_built():
     assert not SETTINGS.keys() & NOT_BUILT.keys()
     assert not DATABASE_KEYS.keys() & NOT_BUILT_DATABASE.keys()
-    assert not USER_KEYS.keys() & NOT_BUILT_USER.keys()
 
 
 def test_a_database_line_sets_what_it_names_and_nothing_else():
@@ -202,7 +201,6 @@ def test_hosts_are_split_at_commas():
         ),
         ("db = auth_query=x", 'setting auth_query of database "db" is not supported by this version'),
         ("db = auth_dbname=x", 'setting auth_dbname of database "db" is not supported by this version'),
-        ("db = max_db_client_connections=5", 'setting max_db_client_connections of database "db" is not supported'),
         ("pgbouncer = host=h", 'database name "pgbouncer" is reserved for the console (f.ini:2)'),
         ("é" * 32 + " = host=h", "syntax error in configuration (f.ini:2): "),
         ("'" + "é" * 32 + "' = host=h", 'database name "' + "é" * 32 + '" is too long: at most 63 bytes (f.ini:2)'),
@@ -245,8 +243,8 @@ def test_user_lines_set_what_they_name():
     ("line", "start"),
     [
         (
-            "a = query_timeout=1",
-            'setting query_timeout of user "a" is not supported by this version of pgpool_core (f.ini:2)',
+            "a = max_user_client_connections=x",
+            'invalid value "x" for parameter max_user_client_connections of user "a" in configuration (f.ini:2): ',
         ),
         ("a = pool_mode", 'syntax error in settings of user "a" (f.ini:2): pair 1 '),
         ("a = min_pool_size=1", 'unrecognized connection parameter: min_pool_size of user "a" (f.ini:2)'),
@@ -257,8 +255,8 @@ def test_a_bad_user_line_is_named(line, start):
     assert problem(f"[users]\n{line}\n").startswith(start)
 
 
-def test_limits_of_a_user_that_are_switched_off_ask_for_nothing():
-    assert parse_config("[users]\na = query_timeout=0 max_user_client_connections=0\n").users == {"a": UserConfig()}
+def test_what_is_switched_off_for_a_user_is_not_unset():
+    assert parse_config("[users]\na = query_timeout=0\n").users == {"a": UserConfig(query_timeout=0)}
 
 
 def test_peers_are_read_and_what_is_wrong_with_one_is_told():

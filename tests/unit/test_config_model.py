@@ -18,7 +18,7 @@ from pgpool_core.config import (
     UserConfig,
     describe,
 )
-from pgpool_core.config.not_built import NOT_BUILT, NOT_BUILT_DATABASE, NOT_BUILT_USER
+from pgpool_core.config.not_built import NOT_BUILT, NOT_BUILT_DATABASE
 from pgpool_core.config.settings import DATABASE_KEYS, PEER_KEYS, USER_KEYS, Setting
 
 MANUAL = (Path(__file__).parents[2] / "docs/config.md").read_text()
@@ -102,7 +102,7 @@ def test_of_tells_every_problem_at_once():
     with pytest.raises(ConfigError) as caught:
         Config.of(
             databases={"a": {"port": -1, "x": 1}, "b": 5, "pgbouncer": {}, "c": "postgres://h/d?sslmode=require"},
-            users={"u": {"query_timeout": 3}, "": {}},
+            users={"u": {"query_timeout": -3}, "": {}},
             pool_mode=3,
             nonsense=1,
             dns_zone_check_period=4,
@@ -117,7 +117,8 @@ def test_of_tells_every_problem_at_once():
         'database "b": expected a connection string, a mapping or a DatabaseConfig',
         'database "c": connection parameter sslmode: TLS towards servers is not supported by this version of pgpool_core:'
         " use sslmode=disable, allow or prefer",
-        'setting query_timeout of user "u" is not supported by this version of pgpool_core; leave it out or at 0',
+        'invalid value "-3" for parameter query_timeout of user "u": expected seconds, or a number with us, ms, s, min, h'
+        " or d; 0 or more, fractions allowed, at most 2147483647 s",
         'database name "pgbouncer" is reserved for the console',
         "a user name must be a non-empty text without zero bytes",
     ]
@@ -218,7 +219,7 @@ def test_the_manual_tells_every_key_of_an_entry_as_it_is(section, table):
 def test_the_manual_lists_what_is_not_built():
     part = manual_part("Settings of PgBouncer that are not built yet")
     listed = [line.split("`")[1] for line in part.splitlines() if line.startswith("| `")]
-    assert listed == [*NOT_BUILT, *NOT_BUILT_DATABASE, *NOT_BUILT_USER]
+    assert listed == [*NOT_BUILT, *NOT_BUILT_DATABASE]
 
 
 def test_the_manual_example_is_one_config_said_twice():

@@ -146,11 +146,11 @@ def test_user_goes_before_database_goes_before_global() -> None:
     app = DatabaseConfig(host="h", pool_mode="statement", pool_size=7, reserve_pool_size=2, query_wait_timeout=3)
     alice = UserConfig(pool_mode="transaction", pool_size=9, query_wait_timeout=0)
     both = settings_of(databases={"app": app}, users={"alice": alice}, default_pool_size=5)
-    assert (both.mode, both.pool_size, both.reserve_pool_size, both.query_wait_timeout_us) == (1, 9, 2, 0)
+    assert (both.mode, both.pool_size, both.reserve_pool_size, both.patience.query_wait_us) == (1, 9, 2, 0)
     database = settings_of(user="bob", databases={"app": app}, users={"alice": alice}, default_pool_size=5)
-    assert (database.mode, database.pool_size, database.query_wait_timeout_us) == (2, 7, 3_000_000)
+    assert (database.mode, database.pool_size, database.patience.query_wait_us) == (2, 7, 3_000_000)
     plain = settings_of(default_pool_size=5)
-    assert (plain.mode, plain.pool_size, plain.query_wait_timeout_us) == (0, 5, 120_000_000)
+    assert (plain.mode, plain.pool_size, plain.patience.query_wait_us) == (0, 5, 120_000_000)
 
 
 def test_min_pool_size_never_exceeds_the_pool() -> None:

@@ -76,7 +76,7 @@ cdef void new_client(Worker *w, int fd) noexcept nogil:
         return
     c.conn.fd = fd
     c.conn.kind = KIND_CLIENT
-    c.conn.timer.owner = c
+    c.conn.timer.owner = c.watch.owner = c
     pgpool_peer_of(fd, &c.peer, 0)
     if c.peer.family != 1:
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(int))

@@ -22,11 +22,12 @@ from pgpool_core.engine.listen cimport TAKE_DONE, TAKE_NOT, listen_may, listen_t
 from pgpool_core.engine.login cimport login_bytes
 from pgpool_core.engine.named cimport DEALLOCATES, NAMED_GO_ON, named_deallocates, named_message, named_tracked
 from pgpool_core.engine.notes cimport note
+from pgpool_core.engine.patience cimport patience_waits
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport server_free
 from pgpool_core.engine.slots cimport slot_release
 from pgpool_core.engine.sys cimport SHUT_WR, shutdown
-from pgpool_core.engine.timers cimport TIMER_NONE, TIMER_QUERY_WAIT, TIMER_STALL, timer_clear, timer_set
+from pgpool_core.engine.timers cimport TIMER_NONE, TIMER_STALL, timer_clear, timer_set
 from pgpool_core.pool.client cimport WAIT_NONE, Client
 from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSE, POOL_CLOSED, POOL_GOT, Pool, pool_request
 from pgpool_core.pool.server cimport Server
@@ -120,6 +121,7 @@ cdef int idle(Worker *w, ClientConn *c, uint8_t *data, size_t n, size_t *used) n
     cdef uint32_t length
     cdef bint wants = False
     cdef int r
+    c.idle_us = w.now_us
     while True:                                   # what nobody needs to see: a late end of a failed COPY, a cancelled group
         if c.cur.remain:
             part = n - start
@@ -230,8 +232,8 @@ cdef int request(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     c.conn.paused = 1
     if not conn_hold(w, &c.conn, data, n):
         return 1
-    if pool.settings.query_wait_timeout_us:
-        timer_set(&w.timers, &c.conn.timer, TIMER_QUERY_WAIT, w.now_us + pool.settings.query_wait_timeout_us)
+    c.noticed = 0
+    patience_waits(w, c)
     if verdict == POOL_CHECK:
         server_chore(w, <ServerConn *>seat.owner, CHORE_CHECK)
     elif c.seat.unserved and pgpool_swap32(&pool.want, 1) == 0:
@@ -252,6 +254,7 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     pgpool_store64(&s.request_us, w.now_us)
     s.was_reset = s.error_last = s.canceling = s.query_in_group = 0
     s.xact_start_us = 0
+    s.asked_us = c.request_us
     s.foreign = s.last_client != c.id
     s.last_client = c.id
     if s.foreign and pgpool_load8(&c.pool.reads_sequences):
@@ -355,7 +358,9 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             c.leaving = 1
             break
         elif f.type != FE_FLUSH:
-            s.open_group = 1
+            if not s.open_group:
+                s.open_group = 1
+                s.group_us = w.now_us
             if tracked:
                 pass                              # counted where it was renamed
             elif f.type == FE_PARSE:
@@ -438,6 +443,7 @@ cdef void client_granted(Worker *w, Client *seat) noexcept nogil:
 cdef void client_released(Worker *w, ClientConn *c) noexcept nogil:
     """Its server has gone back to the pool: whatever it sends next asks anew."""
     c.state = CL_IDLE
+    c.idle_us = w.now_us
     c.scanned = 0
     if c.conn.timer.kind != TIMER_NONE:
         timer_clear(&w.timers, &c.conn.timer)

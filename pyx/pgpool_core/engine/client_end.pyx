@@ -14,6 +14,7 @@ from pgpool_core.engine.orphan cimport server_orphan
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.slots cimport slot_release
 from pgpool_core.engine.sys cimport SHUT_WR, shutdown
+from pgpool_core.engine.terms cimport terms_leave
 from pgpool_core.engine.timers cimport TIMER_LINGER, timer_clear, timer_set
 from pgpool_core.pool.client cimport WAIT_GRANTED
 from pgpool_core.pool.pool cimport pool_leave_queue
@@ -34,6 +35,7 @@ cdef void detach(Worker *w, ClientConn *c) noexcept nogil:
     """Give up whatever `c` holds or waits for."""
     cdef ServerConn *s
     timer_clear(&w.timers, &c.conn.timer)
+    timer_clear(&w.timers, &c.watch)
     if c.state == CL_LOGIN:
         login_end(w, c)
     elif c.state == CL_WAITING:
@@ -62,6 +64,7 @@ cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n,
     c.conn.paused = 0
     buf_free(&c.conn.held)
     forget_pool(w, c)
+    uncount(w, c)
     c.state = CL_LINGER
     timer_set(&w.timers, &c.conn.timer, TIMER_LINGER, w.now_us + LINGER_US)
     if sent == 0:
@@ -116,6 +119,17 @@ cdef void forget_pool(Worker *w, ClientConn *c) noexcept nogil:
         pthread_mutex_unlock(&c.pool.pool.lock)
 
 
+cdef void uncount(Worker *w, ClientConn *c) noexcept nogil:
+    """`c` stands in nobody's way any more: max_client_conn and its like have room for another."""
+    if c.counted:
+        c.counted = 0
+        pgpool_add32(&w.plane.n_clients, -1)
+    if c.terms != NULL:
+        pgpool_add32(&c.pool.pool.database.clients, -1)
+        terms_leave(w.plane.terms, c.terms)
+        c.terms = NULL
+
+
 cdef void client_free(Worker *w, ClientConn *c) noexcept nogil:
     """Close its socket and give back what it owns; the slot is the caller's matter."""
     conn_close(w, &c.conn)
@@ -135,8 +149,7 @@ cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
     if w.plane.log_disconnections:
         client_log(w, c, 1, reason, True)
     forget_pool(w, c)
-    if c.counted:
-        pgpool_add32(&w.plane.n_clients, -1)
+    uncount(w, c)
     pgpool_add32(&w.n_clients, -1)
     client_free(w, c)
     if c.seat.waiting == WAIT_GRANTED:            # a server is on its way here: the slot waits for it

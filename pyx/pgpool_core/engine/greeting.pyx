@@ -14,6 +14,7 @@ from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.login cimport login_end
 from pgpool_core.engine.mailbox cimport MAIL_LOG, Mail
 from pgpool_core.engine.parameters cimport choose_settings
+from pgpool_core.engine.patience cimport patience_look
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.timers cimport timer_clear
 from pgpool_core.session.settings cimport block_get, block_ref, block_unref
@@ -124,6 +125,8 @@ cdef void enter(Worker *w, ClientConn *c, LoginRecord *l, uint8_t state) noexcep
     login_end(w, c)
     timer_clear(&w.timers, &c.conn.timer)
     c.state = state
+    c.idle_us = w.now_us
+    patience_look(w, c)
     if held:
         client_go_on(w, c)
 

@@ -13,6 +13,7 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_free, routes_new
 from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slots_free, slots_init
 from pgpool_core.engine.sys cimport EFD_CLOEXEC, EFD_NONBLOCK, close, eventfd, pgpool_send
+from pgpool_core.engine.terms cimport terms_free, terms_new
 from pgpool_core.engine.worker cimport worker_free, worker_init
 from pgpool_core.pool.pool cimport MAX_POOLS, poolset_free, poolset_new
 from pgpool_core.session.settings cimport settings_free, settings_new
@@ -35,10 +36,11 @@ cdef int plane_open(Plane *plane, uint32_t workers) except -1:
     plane.credentials = credentials_new()
     plane.texts = texts_new()
     plane.routes = routes_new()
+    plane.terms = terms_new()
     plane.settings = settings_new()
     plane.workers = <Worker *>calloc(workers, sizeof(Worker))
     if (plane.set == NULL or plane.records == NULL or plane.credentials == NULL
-            or plane.routes == NULL or plane.settings == NULL or plane.workers == NULL
+            or plane.routes == NULL or plane.terms == NULL or plane.settings == NULL or plane.workers == NULL
             or plane.control_fd < 0 or not mailbox_init(&plane.outbox)
             or not slots_init(&plane.servers, sizeof(ServerConn))):
         raise MemoryError
@@ -61,6 +63,7 @@ cdef void plane_free(Plane *plane) noexcept nogil:
     credentials_free(plane.credentials)
     texts_free(plane.texts)
     routes_free(plane.routes)
+    terms_free(plane.terms)
     settings_free(plane.settings)
     poolset_free(plane.set)
     if plane.control_fd >= 0:

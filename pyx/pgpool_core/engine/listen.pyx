@@ -7,7 +7,9 @@ from pgpool_core.engine.buf cimport buf_add
 from pgpool_core.engine.channels cimport JOIN_LIVE, JOIN_MANY, channel_join, channel_leave, channels_leave
 from pgpool_core.engine.conn cimport conn_doom, conn_send, counters_of
 from pgpool_core.engine.counters cimport count_add
+from pgpool_core.engine.patience cimport patience_us
 from pgpool_core.engine.records cimport *
+from pgpool_core.engine.terms cimport PATIENCE_QUERY_WAIT
 from pgpool_core.engine.timers cimport TIMER_QUERY_WAIT, timer_set
 from pgpool_core.session.settings cimport block_get
 from pgpool_core.session.sqlscan cimport *
@@ -170,7 +172,7 @@ cdef int listen_take(Worker *w, ClientConn *c, const uint8_t *data, size_t n, si
     cdef const uint8_t *body
     cdef int joined = JOIN_LIVE
     cdef size_t at = 0
-    cdef uint64_t patience_us
+    cdef uint64_t wait_us
     asked.answer_len = 0
     used[0] = 0
     if data[0] == FE_QUERY:
@@ -209,9 +211,9 @@ cdef int listen_take(Worker *w, ClientConn *c, const uint8_t *data, size_t n, si
     if not buf_add(&c.listens.answer, whole, n):
         conn_doom(w, &c.conn, "out of memory")
     c.holding = 1
-    patience_us = c.pool.pool.settings.query_wait_timeout_us
-    if patience_us:
-        timer_set(&w.timers, &c.conn.timer, TIMER_QUERY_WAIT, w.now_us + patience_us)
+    wait_us = patience_us(c, PATIENCE_QUERY_WAIT)
+    if wait_us:
+        timer_set(&w.timers, &c.conn.timer, TIMER_QUERY_WAIT, w.now_us + wait_us)
     return TAKE_WAITS
 
 

@@ -24,8 +24,10 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_get
 from pgpool_core.engine.slots cimport handle_of
 from pgpool_core.engine.sys cimport pgpool_peer
+from pgpool_core.engine.terms cimport TERMS_FULL, TERMS_OK, terms_enter
 from pgpool_core.pool.dedicated cimport dedicated_leave
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_swap32
+from pgpool_core.pool.limits cimport Group
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32, store_be32
 from pgpool_core.wire.codes cimport FE_PASSWORD, FE_TERMINATE
@@ -195,8 +197,31 @@ cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept n
             free(mail.data)
             client_fatal(w, c, "53300", "too many logins wait for a decision")
         return
+    if c.pool != NULL and c.terms == NULL and not admitted(w, c, s.user):
+        credential_wipe(&known)
+        return
     authenticate(w, c, l, s.user, &known, has_secret)
     credential_wipe(&known)
+
+
+cdef bint admitted(Worker *w, ClientConn *c, Span user) noexcept nogil:
+    """Count `c` as a client of its database and its user; False when it is one too many."""
+    cdef Group *database = c.pool.pool.database
+    cdef uint32_t limit = pgpool_load32(&database.client_limit)
+    cdef bint fits = pgpool_add32(&database.clients, 1) <= limit or limit == 0
+    cdef int status = TERMS_OK
+    if fits:
+        status = terms_enter(w.plane.terms, user, &c.terms)
+    if fits and status == TERMS_OK:
+        return True
+    pgpool_add32(&database.clients, -1)
+    if not fits:
+        client_fatal(w, c, "53300", "client connections exceeded (max_db_client_connections)")
+    elif status == TERMS_FULL:
+        client_fatal(w, c, "53300", "client connections exceeded (max_user_client_connections)")
+    else:
+        conn_doom(w, &c.conn, "out of memory")
+    return False
 
 
 cdef void authenticate(Worker *w, ClientConn *c, LoginRecord *l, Span user, Credential *known,

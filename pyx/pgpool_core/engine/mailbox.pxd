@@ -36,6 +36,7 @@ cdef enum:
     MAIL_CHANNELS_LOST = 27       # a = pool
     MAIL_CHANNELS_BACK = 28       # a = pool, data = notice for those who may have missed something
     MAIL_NOTIFY = 29              # a = pool, data = whole NotificationResponses
+    MAIL_PATIENCE = 30            # timeouts of clients have changed
 
 
 cdef struct Mail:

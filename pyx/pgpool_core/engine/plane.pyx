@@ -14,21 +14,23 @@ from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notif
 from pgpool_core.engine.letters cimport take_letters
 from pgpool_core.engine.life cimport plane_close_files, plane_close_servers, plane_free, plane_open
 from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CHANNELS_BACK, MAIL_CHANNELS_LOST, MAIL_KICK,
-                                         MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING, MAIL_REPLY, MAIL_VERDICT)
+                                         MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING, MAIL_PATIENCE,
+                                         MAIL_REPLY, MAIL_VERDICT)
 from pgpool_core.engine.planned cimport plan_servers, server_abandon, server_adopt, server_cancelled, servers_retire
-from pgpool_core.engine.pools cimport (limit_group, new_group, new_pool, pool_close, pool_fail, pool_welcome, record_of,
+from pgpool_core.engine.pools cimport (limit_clients, limit_group, new_group, new_pool, pool_close, pool_fail, pool_welcome, record_of,
                                        sweep_all)
 from pgpool_core.engine.post cimport tell, tell_all
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.report cimport count_all, find_wrong, pool_rows, server_rows
 from pgpool_core.engine.routes cimport routes_clear, routes_put
 from pgpool_core.engine.sys cimport pgpool_now_us
+from pgpool_core.engine.terms cimport AS_ALL, PATIENCES, terms_begin, terms_end, terms_set
 from pgpool_core.engine.texts cimport set_text, span
 from pgpool_core.engine.worker cimport worker_close, worker_run
 from pgpool_core.pool.plan cimport LISTENER_LATER as LATER, LISTENER_NEVER as NEVER, LISTENER_TAKEN as TAKEN
 from pgpool_core.pool.pool cimport Pool, PoolSettings
 from pgpool_core.pool.server cimport MAX_WORKERS
-from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_store8
+from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_store64, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 
 VERDICT_RETRY = POLICY_RETRY
@@ -43,6 +45,16 @@ LISTENER_NEVER = NEVER
 
 cdef enum:
     MAX_BODY = 0x7FFFFFFB         # what an Int32 length can say
+
+
+cdef int read_patience(patience, uint64_t *out) except -1:
+    """Times in the order of PATIENCE_*; None = as the pool says."""
+    cdef uint32_t i
+    if len(patience) != PATIENCES:
+        raise ValueError(f"{PATIENCES} times are needed")
+    for i in range(PATIENCES):
+        out[i] = <uint64_t>-1 if patience[i] is None else patience[i]
+    return 0
 
 
 cdef class Engine:
@@ -122,7 +134,7 @@ cdef class Engine:
                   uint32_t max_packet_size, bint log_connections, bint log_disconnections, bint log_pooler_errors,
                   uint32_t max_opening, ignore_startup_parameters, bint tcp_keepalive, uint32_t tcp_keepidle,
                   uint32_t tcp_keepintvl, uint32_t tcp_keepcnt, uint64_t message_stall_timeout_us,
-                  uint64_t drain_timeout_us, uint16_t peer_id=0):
+                  uint64_t drain_timeout_us, uint64_t query_wait_notify_us=0, uint16_t peer_id=0):
         """Set what holds for every client; new values count from the next event on."""
         cdef Plane *p = self.plane
         cdef uint32_t i
@@ -149,6 +161,7 @@ cdef class Engine:
         p.tcp_keepcnt = tcp_keepcnt
         p.message_stall_timeout_us = message_stall_timeout_us
         p.drain_timeout_us = drain_timeout_us
+        p.query_wait_notify_us = query_wait_notify_us
         self.max_opening = max_opening
         for i in range(p.set.n_pools):
             pthread_mutex_lock(&p.set.pools[i].lock)
@@ -184,6 +197,10 @@ cdef class Engine:
         """Change a shared limit; connections above a lowered one are not closed, but none is opened."""
         limit_group(self.plane, group, limit)
 
+    def set_group_clients(self, uint32_t group, uint32_t limit):
+        """How many clients the databases of a group may have, those logging in included; 0 = any number."""
+        limit_clients(self.plane, group, limit)
+
     def add_pool(self, bytes database, bytes user, *, uint32_t database_group, uint32_t user_group):
         """A new pool; configure_pool gives it its size."""
         cdef Pool *pool = new_pool(self.plane, database, user, database_group, user_group)
@@ -192,21 +209,23 @@ cdef class Engine:
         return pool.id
 
     def configure_pool(self, uint32_t pool, *, uint8_t mode, uint32_t pool_size, uint32_t min_pool_size,
-                       uint32_t reserve_pool_size, uint64_t reserve_pool_timeout_us, uint64_t query_wait_timeout_us,
-                       uint64_t server_check_delay_us, uint64_t server_lifetime_us, uint64_t server_idle_timeout_us,
+                       uint32_t reserve_pool_size, uint64_t reserve_pool_timeout_us, uint64_t server_check_delay_us,
+                       uint64_t server_lifetime_us, uint64_t server_idle_timeout_us,
                        bytes reset_query, bint reset_always, bytes check_query, uint8_t session_state,
                        uint32_t max_prepared_statements, uint32_t max_pinned, bint prewarm, bint round_robin,
-                       uint32_t leak_every, bytes connect_query):
+                       uint32_t leak_every, bytes connect_query, patience):
         """Set or change what holds for one pool."""
         cdef PoolRecord *record = record_of(self.plane, pool)
         cdef PoolSettings *s = &record.pool.settings
+        cdef uint64_t[PATIENCES] times
+        cdef uint32_t i
+        read_patience(patience, times)
         pthread_mutex_lock(&record.pool.lock)
         s.mode = mode
         s.pool_size = pool_size
         s.min_pool_size = min_pool_size
         s.reserve_pool_size = reserve_pool_size
         s.reserve_pool_timeout_us = reserve_pool_timeout_us
-        s.query_wait_timeout_us = query_wait_timeout_us
         s.server_check_delay_us = server_check_delay_us if check_query else <uint64_t>-1
         s.server_lifetime_us = server_lifetime_us
         s.server_idle_timeout_us = server_idle_timeout_us
@@ -221,10 +240,26 @@ cdef class Engine:
         record.session_state = session_state
         record.max_prepared = max_prepared_statements
         record.max_pinned = max_pinned
+        for i in range(PATIENCES):
+            pgpool_store64(&record.patience[i], times[i])
         record.leak_every = leak_every
         set_text(&record.connect_query, connect_query)
         pthread_mutex_unlock(&record.lock)
         plane_want(self.plane)
+
+    def set_users(self, users, *, uint32_t max_clients):
+        """What [users] says of login users; nothing holds any more for those who are not in `users`.
+
+        The timeouts of clients that are here are looked at anew, those of their pools too.
+        """
+        cdef uint64_t[PATIENCES] times
+        terms_begin(self.plane.terms, max_clients)
+        for name, own_clients, patience in users:
+            read_patience(patience, times)
+            if not terms_set(self.plane.terms, span(name), AS_ALL if own_clients is None else own_clients, times):
+                raise MemoryError
+        terms_end(self.plane.terms)
+        tell_all(self.plane, MAIL_PATIENCE, 0, b"")
 
     def add_route(self, bytes database, bytes user, uint32_t pool):
         """Logins of (database, user) go to `pool` from now on, without a question to control."""

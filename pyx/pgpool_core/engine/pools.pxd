@@ -13,6 +13,7 @@ from pgpool_core.pool.pool cimport Pool
 cdef PoolRecord *record_of(Plane *plane, uint32_t pool) except NULL
 cdef Group *new_group(Plane *plane, uint32_t limit) except NULL
 cdef int limit_group(Plane *plane, uint32_t group, uint32_t limit) except -1
+cdef int limit_clients(Plane *plane, uint32_t group, uint32_t limit) except -1
 cdef Pool *new_pool(Plane *plane, bytes database, bytes user, uint32_t database_group, uint32_t user_group) except NULL
 cdef int pool_welcome(Plane *plane, uint32_t pool, parameters) except -1
 cdef int pool_fail(Plane *plane, uint32_t pool, bytes first, bytes error, uint64_t until_us) except -1

@@ -19,7 +19,7 @@ from pgpool_core.pool.plan cimport sweep_pool
 from pgpool_core.pool.pool cimport Pool, PoolSet, pool_pop_waiter, poolset_add_group, poolset_add_pool
 from pgpool_core.pool.server cimport SV_CLOSING, SV_FREE, SV_LOGIN, Server
 from pgpool_core.session.settings cimport Block, block_unref
-from pgpool_core.sync.atomic cimport pgpool_store64
+from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_store64
 from pgpool_core.sync.mutex cimport pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 
 
@@ -43,6 +43,13 @@ cdef int limit_group(Plane *plane, uint32_t group, uint32_t limit) except -1:
     plane.set.groups[group].limit = limit
     pthread_mutex_unlock(&plane.set.lock)
     plane_want(plane)
+    return 0
+
+
+cdef int limit_clients(Plane *plane, uint32_t group, uint32_t limit) except -1:
+    if group >= plane.set.n_groups:
+        raise ValueError("no such group")
+    pgpool_store32(&plane.set.groups[group].client_limit, limit)
     return 0
 
 

@@ -11,6 +11,7 @@ from pgpool_core.engine.mailbox cimport Mailbox
 from pgpool_core.engine.routes cimport Routes
 from pgpool_core.engine.slots cimport SlotHead, Slots
 from pgpool_core.engine.sys cimport pgpool_peer
+from pgpool_core.engine.terms cimport PATIENCES, Terms, TermsTable
 from pgpool_core.engine.timers cimport Timer, Timers
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport Pool, PoolSet
@@ -153,6 +154,7 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     uint32_t pinned               # clients that keep their server; atomic
     uint32_t leak_every           # leak_check: servers are asked at every so-manieth return; 0 = never
     Buf connect_query             # what servers begin with, for leak_check; under `lock`
+    uint64_t[PATIENCES] patience  # timeouts of its clients; atomic
 
 
 cdef struct Channel:              # a name that clients of one worker listen to in one pool; owned by the worker's table
@@ -203,11 +205,14 @@ cdef struct ClientConn:
     Block *settings               # held
     Block *start                  # held: what it began with, which RESET goes back to
     LoginRecord *login            # owned; NULL after login
+    Terms *terms                  # held: of its user; NULL until routed, and for the console
     Listens *listens              # owned; NULL until it listens without a server
     char *user                    # owned: the name it logged in with; NULL before the startup packet
     uint64_t id
     uint64_t connect_us
     uint64_t request_us
+    uint64_t idle_us              # when it last had a server, or sent something
+    Timer watch                   # TIMER_PATIENCE
     uint32_t secret               # of its cancel key
     uint32_t pins                 # PIN_*: why it keeps its server between transactions
     Names *names                  # owned: its named statements; NULL until the first
@@ -228,6 +233,7 @@ cdef struct ClientConn:
     uint8_t busy                  # console: a command is with control
     uint8_t counted               # among n_clients of the plane
     uint8_t replication           # REPLICATION_*: it has, or waits for, a server of its own
+    uint8_t noticed               # has been told that it waits
 
 
 cdef struct LeakWatch:            # of a server whose pool has leak_check
@@ -270,6 +276,9 @@ cdef struct ServerConn:
     uint64_t adopted_us
     uint64_t xact_start_us
     uint64_t query_start_us
+    uint64_t asked_us             # when its client asked for it; 0 once the first query is answered
+    uint64_t group_us             # when the first message of `open_group` came
+    uint64_t ready_us             # of its last ReadyForQuery with nothing owed
     uint64_t drain_until_us       # TIMER_DRAIN: when patience with it ends
     uint64_t request_us
     uint32_t backend_pid
@@ -389,6 +398,7 @@ cdef struct Plane:
     Slots servers
     Credentials *credentials
     Routes *routes
+    TermsTable *terms             # of login users
     Settings *settings
     Texts *texts                  # of named statements
     Mailbox outbox
@@ -409,6 +419,7 @@ cdef struct Plane:
     uint64_t client_login_timeout_us
     uint64_t message_stall_timeout_us
     uint64_t drain_timeout_us
+    uint64_t query_wait_notify_us # 0 = nobody is told that they wait
     uint8_t auth_type
     uint8_t log_connections
     uint8_t log_disconnections

@@ -107,6 +107,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 start = pos
                 continue
             if s.expect.owed == 0:
+                s.ready_us = w.now_us
+                s.asked_us = 0
                 if s.query_start_us:
                     count_add(&k.query_us, w.now_us - s.query_start_us)
                     hist_add(&k.query, w.now_us - s.query_start_us)

@@ -10,11 +10,12 @@ cdef enum:
 
     TIMER_NONE = 0
     TIMER_LOGIN = 1               # client_login_timeout
-    TIMER_QUERY_WAIT = 2          # query_wait_timeout
+    TIMER_QUERY_WAIT = 2          # query_wait_timeout, query_wait_notify
     TIMER_STALL = 3               # message_stall_timeout
     TIMER_LINGER = 4              # a client that has its error and is to hang up
     TIMER_DRAIN = 5               # server_drain_timeout
     TIMER_CLOSE = 6               # a server that was told Terminate
+    TIMER_PATIENCE = 7            # one of a client's timeouts could be over
 
 
 cdef struct Timer:                # part of its owner's record; all zero = not set

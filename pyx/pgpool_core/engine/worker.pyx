@@ -18,6 +18,7 @@ from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
 from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.notes cimport notes_taken
 from pgpool_core.engine.notify cimport notify_mail
+from pgpool_core.engine.patience cimport patience_look, patience_waits
 from pgpool_core.engine.orphan cimport server_cancel_done, server_drains
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, fill_client_row
@@ -144,7 +145,7 @@ cdef void read_mail(Worker *w) noexcept nogil:
                 w.io.listen(w, w.plane.listeners[w.listening].fd, w.listening)
                 w.listening += 1
         elif mail.kind == MAIL_WELCOME or mail.kind == MAIL_KICK or mail.kind == MAIL_KICK_POOL \
-                or mail.kind == MAIL_ASK_CLIENTS:
+                or mail.kind == MAIL_ASK_CLIENTS or mail.kind == MAIL_PATIENCE:
             every_client(w, &mail)
         elif mail.kind >= MAIL_LISTENING:
             notify_mail(w, &mail)
@@ -177,6 +178,10 @@ cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
         elif mail.kind == MAIL_KICK_POOL:
             if c.pool != NULL and c.pool.pool.id == mail.a:
                 client_end(w, c, <uint8_t *>mail.data, mail.len, "closed by the pooler")
+        elif mail.kind == MAIL_PATIENCE:
+            if c.state == CL_WAITING:
+                patience_waits(w, c)
+            patience_look(w, c)
         elif c.state != CL_LINGER:
             fill_client_row(w, c, &rows[n])
             n += 1
@@ -214,7 +219,13 @@ cdef void timer_fired(Worker *w, Timer *timer) noexcept nogil:
         else:
             client_fatal(w, c, "08P01", "client_login_timeout")
     elif kind == TIMER_QUERY_WAIT:
-        client_fatal(w, <ClientConn *>conn, "53000", "query_wait_timeout")
+        c = <ClientConn *>conn
+        if c.state == CL_WAITING:
+            patience_waits(w, c)
+        else:
+            client_fatal(w, c, "53000", "query_wait_timeout")
+    elif kind == TIMER_PATIENCE:
+        patience_look(w, <ClientConn *>conn)
     elif kind == TIMER_STALL:
         client_fatal(w, <ClientConn *>conn, "08P01", "client stalled in mid-message (message_stall_timeout)")
     elif kind == TIMER_LINGER:

@@ -1,4 +1,4 @@
-"""Limits that several pools share: max_db_connections and max_user_connections."""
+"""Limits that several pools share: max_db_connections, max_user_connections and, of clients, max_db_client_connections."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -9,6 +9,8 @@ cdef struct Group:                # owned by the PoolSet; `count` and `limit` ch
     uint32_t id
     uint32_t limit                # server connections, 0 = unlimited
     uint32_t count                # slots taken: opening, open, and closing until PostgreSQL has let go
+    uint32_t client_limit         # clients, 0 = unlimited; atomic, as what follows
+    uint32_t clients              # logged in or logging in; of groups of databases
     uint32_t listening            # of them, connections of control's that listen for clients
     uint64_t claim_us             # atomic; a waiter of another pool has waited since then and finds the limit full; 0 = none
 

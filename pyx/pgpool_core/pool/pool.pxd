@@ -36,7 +36,6 @@ cdef struct PoolSettings:         # plain numbers, changed under the pool's lock
     uint32_t reserve_pool_size
     uint32_t max_opening          # server connections that may be opening at once
     uint64_t reserve_pool_timeout_us
-    uint64_t query_wait_timeout_us
     uint64_t server_check_delay_us   # 0 = check always, UINT64_MAX = never
     uint64_t server_lifetime_us
     uint64_t server_idle_timeout_us  # 0 = never

@@ -39,6 +39,14 @@ cdef size_t build_error(uint8_t *out, size_t cap, const char *severity, const ch
     return need
 
 
+cdef size_t build_notice(uint8_t *out, size_t cap, const char *sqlstate, const char *message) noexcept nogil:
+    """NoticeResponse, of severity NOTICE."""
+    cdef size_t n = build_error(out, cap, "NOTICE", sqlstate, message, NULL)
+    if n:
+        out[0] = BE_NOTICE
+    return n
+
+
 cdef size_t build_ready(uint8_t *out, size_t cap, uint8_t status) noexcept nogil:
     """ReadyForQuery with the transaction status `status` (TX_*)."""
     if cap < 6:
