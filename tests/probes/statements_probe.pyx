@@ -250,7 +250,8 @@ cdef class Server:
         owed_free(&self.owed, &self.prepared)
         prepared_free(&self.prepared)
 
-    def plan(self, Client client not None, bytes message, *, uint32_t limit=100, uint32_t salt=0, failed=False):
+    def plan(self, Client client not None, bytes message, *, uint32_t limit=100, uint32_t salt=0, failed=False,
+             pending=False):
         """(verdict, bytes of the pieces, skip, parses) for a message of which `message` has come, header included."""
         cdef Ends ends
         cdef Frame frame
@@ -269,6 +270,8 @@ cdef class Server:
         ends.limit = limit
         ends.salt = salt
         ends.failed = failed
+        ends.pending = pending
+        ends.no_unnamed = False
         frame.type = message[0]
         frame.body_len = <uint32_t>(int.from_bytes(message[1:HEADER_LEN], "big") - 4)
         at = exact(message)

@@ -12,10 +12,11 @@ from pgpool_core.wire.build cimport (
     build_auth_ok, build_copy_fail, build_empty, build_error, build_key, build_parameter, build_query, build_ready,
 )
 from pgpool_core.wire.expect cimport (
-    Expect, expect_copy_begins, expect_copy_ends, expect_free, expect_head, expect_init, expect_push, expect_ready,
+    Expect, expect_answer, expect_copy_begins, expect_copy_ends, expect_error, expect_free, expect_head, expect_init,
+    expect_push, expect_ready,
 )
 from pgpool_core.wire.scan cimport (
-    CLIENT_MARKS, EVERY_SERVER_MARKS, HEADER_LEN, MARK_REFUSE, MARK_SKIP, MARK_STOP, SCAN_END, SCAN_FOUND,
+    CLIENT_MARKS, EVERY_SERVER_MARKS, GROUP_MARKS, HEADER_LEN, MARK_REFUSE, MARK_SKIP, MARK_STOP, SCAN_END, SCAN_FOUND,
     SERVER_MARKS, Cursor, Frame, scan_past, scan_to, scan_whole,
 )
 from pgpool_core.wire.span cimport Span
@@ -32,6 +33,8 @@ cdef const uint8_t *marks_of(str which) except NULL:
         return CLIENT_MARKS
     if which == "server":
         return SERVER_MARKS
+    if which == "group":
+        return GROUP_MARKS
     if which == "every":
         return EVERY_SERVER_MARKS
     raise ValueError(which)
@@ -114,6 +117,12 @@ cdef class Queue:
     def ready(self):
         return expect_ready(&self.queue)
 
+    def answer(self, int be_type):
+        expect_answer(&self.queue, be_type)
+
+    def error(self):
+        expect_error(&self.queue)
+
     def copy_begins(self):
         expect_copy_begins(&self.queue)
 
@@ -138,6 +147,14 @@ cdef class Queue:
     @property
     def copying(self):
         return bool(self.queue.copying)
+
+    @property
+    def skipping(self):
+        return bool(self.queue.skipping)
+
+    @property
+    def silent(self):
+        return self.queue.silent
 
 
 def build(str kind, size_t cap, *args):

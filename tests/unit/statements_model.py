@@ -14,6 +14,7 @@ PASS, SEND, NEED_MORE, WAIT, TOO_LONG, FULL = 0, 1, 2, 3, -1, -2
 FORWARD, SWALLOW, AS_PARSE, BROKEN = 0, 1, 2, -1
 OTHER, RENAMED, OUTDATED = 0, 1, 2
 
+ASIDE = statements_probe.name_of(2**64 - 1)
 SYNC, FLUSH, EXECUTE = b"S\0\0\0\4", b"H\0\0\0\4", b"E\0\0\0\x09\0\0\0\0\0"
 
 
@@ -204,7 +205,6 @@ class PooledServer:
         self.client: PooledClient | None = None
         self.status = b"I"
         self.requests: deque[bytes] = deque()
-        self.in_block = False  # a BEGIN has been sent since all was last known
         self.open_group = False
         self.chores = 0
 
@@ -259,7 +259,7 @@ class PooledServer:
         assert self.known.owed_len == 0
         assert self.known.groups[0] == self.known.groups[1]
         here = self.known.here()
-        assert here.keys() == self.postgres.statements().keys()
+        assert here.keys() == self.postgres.statements().keys() - {ASIDE}
         for name, text in here.items():
             assert text is None or text == self.postgres.statements()[name]
         assert self.known.count == self.known.entries == len(here)
@@ -283,21 +283,23 @@ class PooledClient:
         self.expected += self.own.take(data)
         if data[:1] == b"Q" and data[5:] == b"DEALLOCATE ALL\0":
             s.known.barrier()
-        s.in_block = s.in_block or data[5:] == b"BEGIN\0"
         if data[:1] not in (b"P", b"B", b"D", b"C"):
             s.send(data)
             return
-        if data[:1] == b"P" and s.in_block:
-            s.work()  # whether the transaction has failed is to be known: the one thing that a pipeline is not told
-        failed = s.status == b"E"
-        verdict, pieces, skip, _ = s.known.plan(self.names, data[: max(cut, 5)], limit=limit, salt=salt, failed=failed)
+
+        def plan(part: bytes) -> tuple[int, bytes, int, int]:
+            return s.known.plan(
+                self.names, part, limit=limit, salt=salt, failed=s.status == b"E", pending=bool(s.requests)
+            )
+
+        verdict, pieces, skip, _ = plan(data[: max(cut, 5)])
         if verdict == NEED_MORE:
             assert cut < len(data)
-            verdict, pieces, skip, _ = s.known.plan(self.names, data, limit=limit, salt=salt, failed=failed)
+            verdict, pieces, skip, _ = plan(data)
         if verdict == WAIT:
             self.waits += 1
             s.work()
-            verdict, pieces, skip, _ = s.known.plan(self.names, data, limit=limit, salt=salt, failed=s.status == b"E")
+            verdict, pieces, skip, _ = plan(data)
             assert verdict != WAIT, "all that was sent has been answered"
         assert verdict in (PASS, SEND)
         s.send(pieces + data[skip:])

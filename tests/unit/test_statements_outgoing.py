@@ -33,7 +33,7 @@ from tests.unit.statements_model import (
 )
 
 PARSED, CLOSED = ord("1"), ord("3")
-NOWHERE = name_of(0)
+NOWHERE, ASIDE = name_of(0), name_of(2**64 - 1)
 
 
 class Pair:
@@ -45,11 +45,13 @@ class Pair:
         self.server = statements_probe.Server(self.texts)
         self.limit = limit
 
-    def verdict(self, data: bytes, have: int = 1 << 30) -> int:
-        return self.server.plan(self.client, data[:have], limit=self.limit)[0]
+    def verdict(self, data: bytes, have: int = 1 << 30, *, pending: bool = False) -> int:
+        return self.server.plan(self.client, data[:have], limit=self.limit, pending=pending)[0]
 
-    def sends(self, data: bytes, *, failed: bool = False, salt: int = 0) -> list[bytes]:
-        verdict, pieces, skip, _ = self.server.plan(self.client, data, limit=self.limit, failed=failed, salt=salt)
+    def sends(self, data: bytes, *, failed: bool = False, pending: bool = False, salt: int = 0) -> list[bytes]:
+        verdict, pieces, skip, _ = self.server.plan(
+            self.client, data, limit=self.limit, failed=failed, pending=pending, salt=salt
+        )
         assert verdict == SEND
         return split(pieces + data[skip:])
 
@@ -97,11 +99,24 @@ def test_a_known_text_is_not_parsed_again() -> None:
 def test_in_a_failed_transaction_postgresql_judges_every_parse() -> None:
     pair = Pair()
     pair.prepare(b"a", b"select 1")
-    assert pair.sends(parse(b"b", b"select 1"), failed=True) == [close(name_of(1)), parse(name_of(1), b"select 1")]
+    assert pair.sends(parse(b"b", b"select 1"), failed=True) == [close(ASIDE), parse(ASIDE, b"select 1")]
     assert pair.server.answer(CLOSED) == SWALLOW
     pair.sync()
     assert pair.client.stands().keys() == {b"a"}
-    assert pair.server.here() == {}
+    assert pair.server.here().keys() == {name_of(1)}
+    assert pair.sends(parse(b"b", b"select 1"), failed=True) == [close(ASIDE), parse(ASIDE, b"select 1")]
+    assert [pair.server.answer(kind) for kind in (CLOSED, PARSED)] == [SWALLOW, FORWARD]
+    assert pair.client.stands().keys() == {b"a", b"b"}
+
+
+def test_a_transaction_that_may_have_failed_is_judged_by_postgresql_too() -> None:
+    pair = Pair()
+    pair.prepare(b"a", b"select 1")
+    assert pair.sends(parse(b"b", b"select 1"), pending=True) == [close(ASIDE), parse(ASIDE, b"select 1")]
+    pair.sync()
+    pair.moves()
+    assert pair.verdict(parse(b"a", b"bad"), pending=True) == WAIT
+    assert pair.server.entries == 0
 
 
 def test_in_a_failed_transaction_a_name_in_use_is_nobodys_news() -> None:

@@ -94,7 +94,6 @@ class Pooler:
             return
         client.check()
         server.check()
-        server.in_block = server.status != b"I"
         if server.status == b"I":
             client.server = server.client = None
 
@@ -111,7 +110,6 @@ class Pooler:
         server.send(query(b"ROLLBACK"))
         server.work()
         server.check()
-        server.in_block = False
 
     def finish(self) -> None:
         for client in self.clients:

@@ -20,7 +20,7 @@ from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.ledger cimport ledger_refusal, ledger_text, ledger_unseen, ledger_watches
 from pgpool_core.engine.listen cimport TAKE_DONE, TAKE_NOT, listen_may, listen_take
 from pgpool_core.engine.login cimport login_bytes
-from pgpool_core.engine.named cimport DEALLOCATES, NAMED_GO_ON, named_deallocates, named_message, named_tracked
+from pgpool_core.engine.named cimport DEALLOCATES, NAMED_FULL, NAMED_GO_ON, named_deallocates, named_message, named_tracked
 from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.patience cimport patience_waits
 from pgpool_core.engine.records cimport *
@@ -38,7 +38,8 @@ from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.build cimport build_error, build_query, build_ready
 from pgpool_core.wire.codes cimport *
-from pgpool_core.wire.expect cimport EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends
+from pgpool_core.wire.expect cimport (EXPECT_BIND, EXPECT_DESCRIBE, EXPECT_EXECUTE, EXPECT_LATE_SYNC, EXPECT_NAMED,
+                                      EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends)
 from pgpool_core.wire.scan cimport (CLIENT_MARKS, HEADER_LEN, SCAN_END, SCAN_FOUND, Cursor, Frame, scan_past, scan_to,
                                     scan_whole)
 
@@ -299,8 +300,19 @@ cdef int refuse(Worker *w, ClientConn *c, ServerConn *s, Counters *k, const Fram
             other.type = FE_PARSE
             other.body_len = <uint32_t>(length - HEADER_LEN)
             status = named_message(w, c, s, k, &other, w.scratch, length, 0, &sent)
+            if status == NAMED_GO_ON:
+                status = expect_named(s, w.outgoing.ours)
     conn_mix(w, &s.conn, w.scratch + sent, length - sent)
     return status
+
+
+cdef int expect_named(ServerConn *s, uint32_t n) noexcept nogil:
+    """So many Parses and Closes of ours go in front of the client's message."""
+    cdef uint32_t i
+    for i in range(n):
+        if ask(s, EXPECT_NAMED) != EXPECT_OK:
+            return NAMED_FULL
+    return EXPECT_OK
 
 
 cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
@@ -342,6 +354,7 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
                 return 1
             if pushed != EXPECT_OK:
                 break
+            pushed = expect_named(s, w.outgoing.ours)
         if f.type == FE_QUERY or f.type == FE_FUNCTION_CALL:
             query_begins(w, s, k)
             c.unnamed_fresh = 0                   # a simple Query ends the unnamed statement
@@ -349,11 +362,10 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             pushed = ask(s, EXPECT_QUERY)
         elif f.type == FE_SYNC:
             query_begins(w, s, k)
-            pushed = ask(s, EXPECT_SYNC)
+            pushed = ask(s, EXPECT_LATE_SYNC if c.cur.type == FE_COPY_DATA else EXPECT_SYNC)
             s.open_group = 0
         elif f.type == FE_COPY_DONE or f.type == FE_COPY_FAIL:
-            if s.expect.copying or s.expect.owed or s.open_group:    # else its COPY has failed, and the server drops it
-                pushed = expect_copy_ends(&s.expect)
+            pushed = expect_copy_ends(&s.expect)
         elif f.type == FE_TERMINATE:
             c.leaving = 1
             break
@@ -361,6 +373,14 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             if not s.open_group:
                 s.open_group = 1
                 s.group_us = w.now_us
+            if f.type == FE_BIND:
+                pushed = ask(s, EXPECT_BIND)
+            elif f.type == FE_EXECUTE:
+                pushed = ask(s, EXPECT_EXECUTE)
+            elif f.type == FE_DESCRIBE:
+                pushed = ask(s, EXPECT_DESCRIBE)
+            elif pushed == EXPECT_OK:             # a refused one may have to wait
+                pushed = ask(s, EXPECT_NAMED)
             if tracked:
                 pass                              # counted where it was renamed
             elif f.type == FE_PARSE:

@@ -99,6 +99,8 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         if is_parse and flags & LEAVES:
             c.parse_flags = flags
         return True
+    if flags & (SQL_DEALLOCATES | SQL_DISCARDS | SQL_OPAQUE):
+        owed_barrier(&s.owed)
     if flags & SQL_SEQUENCES and c.pool.session_state == SESSION_AUTO and reads_sequence(text, n):
         sequence_read(w, c, s)
     if not flags & LEAVES and not (flags & TAKES and (c.pins or s.probing)):
@@ -110,8 +112,6 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         return True
     if is_parse:
         c.parse_flags = flags
-    if flags & (SQL_DEALLOCATES | SQL_DISCARDS | SQL_OPAQUE):
-        owed_barrier(&s.owed)
     say(s, c, flags, text, n, is_parse)
     suspect(s, flags, text, n)
     if c.pool.session_state == SESSION_PIN:

@@ -55,6 +55,7 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
     ends.salt = salt_of(c) if f.type == FE_PARSE and n - pos > HEADER_LEN and data[pos + HEADER_LEN] else 0
     ends.no_unnamed = not c.unnamed_here
     ends.failed = s.tx_status == TX_FAILED
+    ends.pending = s.expect.owed > (s.chore != CHORE_NONE)
     verdict = outgoing_plan(&ends, f, data + pos, n - pos, out)
     if verdict == OUT_TOO_LONG:
         ledger_pin(w, c, PIN_STATEMENT)

@@ -45,6 +45,9 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
     if mid_message:
         server_quit(w, s, "client left in mid-message")
         return
+    if s.in_doubt:
+        server_quit(w, s, "client left behind a COPY that failed before a Sync")
+        return
     if s.expect.copying:
         n = build_copy_fail(w.scratch, SCRATCH_SIZE, "client has left")
         expect_copy_ends(&s.expect)

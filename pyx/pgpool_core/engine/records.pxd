@@ -291,6 +291,7 @@ cdef struct ServerConn:
     uint8_t open_group            # extended messages since the last Sync
     uint8_t ending                # its worker takes it apart; written under the pool's lock
     uint8_t query_in_group        # its client has sent a Query while there were
+    uint8_t in_doubt              # nobody knows which Syncs it will answer: its client keeps it, and it is closed then
     uint8_t chore                 # CHORE_*
     uint8_t chore_failed
     uint8_t swallowing            # the rest of the current message is not the client's

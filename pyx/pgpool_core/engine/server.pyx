@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
-from pgpool_core.engine.asked cimport answered, copy_begins
+from pgpool_core.engine.asked cimport answered, copy_begins, error_comes
 from pgpool_core.engine.buf cimport buf_add
 from pgpool_core.engine.align cimport server_stands
 from pgpool_core.engine.chore cimport chore_done, server_settle
@@ -13,7 +13,7 @@ from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not
                                       counters_of, worker_wake)
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.leak cimport leak_released
-from pgpool_core.engine.ledger cimport MAX_ANSWER, ledger_keeps, ledger_part
+from pgpool_core.engine.ledger cimport MAX_ANSWER, ledger_keeps, ledger_part, ledger_pin
 from pgpool_core.engine.named cimport named_error, named_retag, named_tag
 from pgpool_core.engine.notifier cimport notifier_own
 from pgpool_core.engine.notify cimport notify_settle
@@ -30,9 +30,9 @@ from pgpool_core.sync.atomic cimport (pgpool_cas_ptr, pgpool_load32, pgpool_load
                                       pgpool_store_ptr)
 from pgpool_core.wire.build cimport build_error
 from pgpool_core.wire.codes cimport *
-from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_NONE, expect_head
-from pgpool_core.wire.scan cimport (EVERY_SERVER_MARKS, HEADER_LEN, SCAN_FOUND, SERVER_MARKS, Frame, scan_past, scan_to,
-                                    scan_whole)
+from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_NAMED, EXPECT_NONE, SILENT_LATE, expect_answer, expect_head
+from pgpool_core.wire.scan cimport (EVERY_SERVER_MARKS, GROUP_MARKS, HEADER_LEN, SCAN_FOUND, SERVER_MARKS, Frame,
+                                    scan_past, scan_to, scan_whole)
 from pgpool_core.wire.span cimport Span
 
 cdef enum:
@@ -48,6 +48,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     cdef int r
     cdef bint swallow
     cdef uint8_t kind
+    cdef const uint8_t *marks
     cdef int verdict
     cdef size_t length
     cdef Counters *k
@@ -68,9 +69,11 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             return 0
     while True:
         c = client_of(s)                          # may have left in the answer to a chore
-        swallow = c == NULL or expect_head(&s.expect) == EXPECT_CHORE
+        kind = expect_head(&s.expect)
+        swallow = c == NULL or kind == EXPECT_CHORE
         s.swallowing = swallow
-        r = scan_to(&s.cur, EVERY_SERVER_MARKS if swallow else SERVER_MARKS, MAX_SERVER_BODY, data, n, &pos, &f)
+        marks = GROUP_MARKS if kind >= EXPECT_NAMED else SERVER_MARKS
+        r = scan_to(&s.cur, EVERY_SERVER_MARKS if swallow else marks, MAX_SERVER_BODY, data, n, &pos, &f)
         if r != SCAN_FOUND:
             break
         if (f.type == BE_READY or f.body_len <= HOLD_MAX and (
@@ -133,10 +136,11 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             else:
                 pgpool_store8(&s.seat.close_needed, 1)    # too long to be followed
         elif f.type == BE_ERROR:
-            s.expect.copying = 0
             s.error_last = s.erred = 1
             if s.expect.silent:                   # has it read that Sync in the copy, or will it answer it? Nobody can know
                 pgpool_store8(&s.seat.close_needed, 1)
+                s.in_doubt |= s.expect.silent & SILENT_LATE
+            error_comes(s)
             if c != NULL:
                 c.unnamed_fresh = 0               # not parsed, or skipped
                 if c.listens != NULL:
@@ -154,15 +158,17 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             break
         elif f.type == BE_PARSE_COMPLETE or f.type == BE_CLOSE_COMPLETE:
             verdict = owed_answer(&s.owed, &s.prepared, f.type) if f.body_len == 0 else ANSWER_BROKEN
-            if verdict == ANSWER_BROKEN:
+            if verdict == ANSWER_BROKEN and not s.in_doubt:
                 r = -1
                 break
+            expect_answer(&s.expect, f.type)
             if verdict == ANSWER_AS_PARSE:
                 data[pos] = BE_PARSE_COMPLETE
             elif verdict == ANSWER_SWALLOW and not swallow:
                 forwarded(w, s, c, k, data + start, pos - start)
                 start = pos + HEADER_LEN
         elif f.type == BE_COMMAND_COMPLETE:
+            expect_answer(&s.expect, f.type)
             length = named_retag(w, s) if s.retag and not swallow else 0
             if length:
                 forwarded(w, s, c, k, data + start, pos - start)
@@ -177,6 +183,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 forwarded(w, s, c, k, data + pos, HEADER_LEN + f.body_len)
         elif f.type == BE_COPY_IN or f.type == BE_COPY_BOTH:
             copy_begins(s)
+        elif kind >= EXPECT_NAMED:
+            expect_answer(&s.expect, f.type)
         scan_past(&s.cur, &f, n, &pos)
         if swallow:
             if is_question(s) and not keep(s, data + start, pos - start):
@@ -190,6 +198,9 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         return 1
     if not conn_hold(w, &s.conn, data + pos, n - pos):
         return 1
+    if s.in_doubt and c != NULL and not c.pins & PIN_UNKNOWN and c.pool.pool.settings.mode != MODE_SESSION:
+        ledger_pin(w, c, PIN_UNKNOWN)             # may send it away
+        c = client_of(s)
     if c == NULL:
         return s.seat.state == SV_BEING_CANCELED and server_settle(w, s)
     if c.awaiting:
@@ -198,7 +209,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         if c.seat.server != &s.seat:
             return 1
     if s.expect.owed == 0 and s.tx_status == TX_IDLE and not s.open_group and not s.expect.copying \
-            and s.cur.remain == 0 and c.cur.remain == 0 and not c.holding and s.query_start_us == 0 \
+            and s.cur.remain == 0 and c.cur.remain == 0 and not c.holding and s.query_start_us == 0 and not s.in_doubt \
             and c.seat.server == &s.seat and c.state == CL_ACTIVE:
         if c.listens != NULL:
             notify_settle(w, c)

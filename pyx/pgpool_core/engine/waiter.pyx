@@ -53,7 +53,7 @@ cdef void client_cancel(Worker *w, ClientConn *c) noexcept nogil:
     cdef bint answered = False
     if c.state == CL_ACTIVE and c.seat.server != NULL:
         s = <ServerConn *>(<Server *>c.seat.server).owner
-        if s.expect.owed:
+        if s.expect.len or s.expect.copying:
             server_ask_cancel(w, s)
         return
     if c.state != CL_WAITING or not pool_leave_queue(c.pool.pool, &c.seat):

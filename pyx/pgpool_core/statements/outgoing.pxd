@@ -37,6 +37,7 @@ cdef struct Ends:                 # who speaks with whom; borrows everything
     uint32_t salt                 # what else the meaning of a text depends on, as a number
     uint8_t no_unnamed            # the server's unnamed statement is not this client's
     uint8_t failed                # the server's last ReadyForQuery said TX_FAILED
+    uint8_t pending               # requests in front of this group are unanswered: its transaction may have failed in them
 
 
 cdef struct Outgoing:             # borrows a statement's text until the next message is planned
@@ -46,6 +47,7 @@ cdef struct Outgoing:             # borrows a statement's text until the next me
     Statement *statement          # that the message is about; NULL for none of ours
     uint8_t unnamed               # it is about the unnamed statement
     uint32_t parses               # Parses that the server gets, for the counters
+    uint32_t ours                 # Parses and Closes among the pieces that the client has not sent
     uint8_t head[OUT_HEAD_MAX]
 
 

@@ -4,15 +4,15 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pgpool_core.sync.atomic cimport pgpool_load64
 from pgpool_core.statements.names cimport MAX_NAMES, Name, name_plan, name_settle, names_add, names_find
-from pgpool_core.statements.owed cimport (OWED_AGAIN, OWED_CLOSE, OWED_CLOSE_OURS, OWED_KNOWN, OWED_OK, OWED_PARSE,
-                                          OWED_PARSE_OURS, Owed, owed_pass, owed_push, owed_reserve, owed_unsure,
+from pgpool_core.statements.owed cimport (OWED_AGAIN, OWED_ASIDE, OWED_CLOSE, OWED_CLOSE_OURS, OWED_JUDGED, OWED_KNOWN,
+                                          OWED_OK, OWED_PARSE, OWED_PARSE_OURS, Owed, owed_pass, owed_push, owed_reserve, owed_unsure,
                                           owed_use)
 from pgpool_core.statements.prepared cimport (Planted, Prepared, prepared_add, prepared_find, prepared_oldest,
                                               prepared_plan, prepared_settle, prepared_touch)
 from pgpool_core.statements.rewrite cimport (NAME_BROKEN, NAME_FOUND, NAME_NEED_MORE, NAME_NONE, NamePlace,
                                              name_like_ours, name_place, parse_text_ok, put_close, put_parse_head,
                                              put_renamed)
-from pgpool_core.statements.text cimport (MAX_TEXT_LEN, NOWHERE, Statement, text_intern, text_unref)
+from pgpool_core.statements.text cimport (ASIDE, MAX_TEXT_LEN, NOWHERE, Statement, text_intern, text_unref)
 from pgpool_core.wire.codes cimport FE_BIND, FE_CLOSE, FE_DESCRIBE, FE_PARSE
 from pgpool_core.wire.scan cimport HEADER_LEN, Frame
 
@@ -57,6 +57,7 @@ cdef inline void finish(Planning *p, size_t skip) noexcept nogil:
 cdef inline void close_ours(Planning *p, Planted *planted) noexcept nogil:
     cdef Owed *q = p.ends.owed
     p.used += put_close(p.out.head + p.used, planted.statement.id)
+    p.out.ours += 1
     prepared_plan(p.ends.prepared, planted, False, 0, q.sent)
     owed_push(q, OWED_CLOSE_OURS, planted.statement.id, NULL, 0, NULL)
 
@@ -106,6 +107,7 @@ cdef void have_ready(Planning *p, Planted *planted) noexcept nogil:
     if ready(planted):
         return
     parse_as(p, planted, OWED_PARSE_OURS, NULL)
+    p.out.ours += 1
     p.used += put_parse_head(p.out.head + p.used, planted.statement.id, planted.statement.len)
     show_text(p, planted.statement)
 
@@ -141,14 +143,16 @@ cdef int plan_use(Planning *p, Statement *statement) noexcept nogil:
 cdef int plan_again(Planning *p, Statement *fresh) noexcept nogil:
     """Parse of a name in use: PostgreSQL is to say so itself, after it has looked at the text.
 
-    In a failed transaction it says something else, which a Parse of ours in front would only forestall.
+    In a failed transaction it says something else, which a Parse of ours in front would only forestall: where one is
+    needed, and nobody knows yet whether the transaction has failed, the message waits.
     """
     cdef Statement *taken = p.name.planned
     cdef Owed *q = p.ends.owed
     cdef Planted *planted = planted_for(p, taken)
     if planted == NULL:
         return OUT_FULL
-    if unsure(p, planted):
+    if unsure(p, planted) or (p.ends.pending and not ready(planted)):
+        prepared_settle(p.ends.prepared, planted)
         return OUT_WAIT
     if not p.ends.failed:
         have_ready(p, planted)
@@ -161,7 +165,11 @@ cdef int plan_again(Planning *p, Statement *fresh) noexcept nogil:
 
 
 cdef int plan_first(Planning *p, Statement *fresh) noexcept nogil:
-    """Parse of a name that is free."""
+    """Parse of a name that is free.
+
+    Where the server has the text, a Close of nothing brings the answer; but a transaction that has failed, or may have,
+    is PostgreSQL's to judge.
+    """
     cdef Owed *q = p.ends.owed
     cdef Planted *planted = planted_for(p, fresh)
     cdef Name *name = p.name
@@ -178,7 +186,15 @@ cdef int plan_first(Planning *p, Statement *fresh) noexcept nogil:
     name_plan(name, fresh, q.sent)
     p.out.statement = fresh
     prepared_touch(p.ends.prepared, planted)
-    if ready(planted) and not p.ends.failed:
+    if ready(planted) and (p.ends.failed or p.ends.pending):
+        p.used += put_close(p.out.head + p.used, ASIDE)
+        p.out.ours += 1
+        owed_push(q, OWED_ASIDE, ASIDE, NULL, 0, NULL)
+        owed_push(q, OWED_JUDGED, ASIDE, fresh, 0, name)
+        p.out.parses += 1
+        rename(p, ASIDE)
+        return OUT_SEND
+    if ready(planted):
         p.used += put_close(p.out.head + p.used, NOWHERE)
         owed_push(q, OWED_KNOWN, fresh.id, fresh, 0, name)
         finish(p, HEADER_LEN + <size_t>p.frame.body_len)
@@ -250,7 +266,7 @@ cdef int outgoing_plan(const Ends *ends, const Frame *frame, const uint8_t *mess
     p.have = frame.body_len if have - HEADER_LEN > frame.body_len else <uint32_t>(have - HEADER_LEN)
     p.out = out
     p.used = p.shown = 0
-    out.n_pieces = out.parses = 0
+    out.n_pieces = out.parses = out.ours = 0
     out.statement = NULL
     out.unnamed = 0
     r = name_place(frame.type, p.body, p.have, frame.body_len, &p.place)

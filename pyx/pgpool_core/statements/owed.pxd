@@ -25,6 +25,8 @@ cdef enum:
     OWED_CLOSE = 6                # the client's, sent as Close of nothing: the server keeps the statement
     OWED_CLOSE_OURS = 7           # eviction, or an outdated plan
     OWED_USE = 8                  # a mark: Bind or Describe
+    OWED_JUDGED = 9               # the client's Parse, sent under the name ASIDE: the server has the text, but is to say whether it may
+    OWED_ASIDE = 10               # Close of that name, in front of it
 
     ANSWER_FORWARD = 0
     ANSWER_SWALLOW = 1            # the client has not asked for it

@@ -117,7 +117,7 @@ cdef int owed_answer(Owed *q, Prepared *set, uint8_t be_type) noexcept nogil:
     if q.len == 0:
         return ANSWER_FORWARD                     # sent before anybody wrote such things down
     e = owed_at(q, 0)
-    parsed = e.kind == OWED_PASS_PARSE or OWED_PARSE <= e.kind <= OWED_AGAIN
+    parsed = e.kind == OWED_PASS_PARSE or OWED_PARSE <= e.kind <= OWED_AGAIN or e.kind == OWED_JUDGED
     if be_type != (BE_PARSE_COMPLETE if parsed else BE_CLOSE_COMPLETE):
         return ANSWER_BROKEN
     if e.kind <= OWED_PASS_CLOSE:
@@ -137,7 +137,7 @@ cdef int owed_answer(Owed *q, Prepared *set, uint8_t be_type) noexcept nogil:
         name_stands(e.name, e.statement)
     kind = e.kind
     pop(q, set)
-    if kind == OWED_PARSE_OURS or kind == OWED_CLOSE_OURS:
+    if kind == OWED_PARSE_OURS or kind == OWED_CLOSE_OURS or kind == OWED_ASIDE:
         return ANSWER_SWALLOW
     return ANSWER_AS_PARSE if kind == OWED_KNOWN else ANSWER_FORWARD
 

@@ -18,6 +18,12 @@ cdef enum:
     EPOCH_NEVER = 0               # no statement is ever at this epoch
     NOWHERE = 0                   # id that no statement ever has: its name exists at no server
 
+cdef extern from *:
+    """
+    #define PGPOOL_ASIDE (~(uint64_t)0)
+    """
+    const uint64_t ASIDE "PGPOOL_ASIDE"   # another one: its name is for a Parse that PostgreSQL is only to judge
+
 
 cdef struct Statement:            # owned by its table
     Statement *next

@@ -1,8 +1,14 @@
-"""Which answers a server still owes: one entry per message that ends in a ReadyForQuery.
+"""Which answers a server still owes: one entry per message that it will answer, in the order of sending.
 
-The queue keeps the order of requests, because COPY FROM STDIN makes PostgreSQL ignore the Syncs that arrive before
-CopyDone or CopyFail: they must be struck out, or a pooler waits for answers that never come.
-Source: PostgreSQL docs, "Message Flow", COPY Operations.
+Every message of the extended protocol has exactly one last answer, and so has every message that ends in a ReadyForQuery.
+Two rules of PostgreSQL strike entries out, and a pooler that does not know them waits for answers that never come:
+
+- After an error in a message of the extended protocol everything up to the next Sync is skipped: other such messages,
+  but also a Query or FunctionCall on the way, whose ReadyForQuery does not come. The error of a Query, of a FunctionCall
+  or of a Sync itself (a deferred constraint) skips nothing.
+- COPY FROM STDIN makes PostgreSQL ignore the Syncs that arrive before CopyDone or CopyFail.
+
+Source: PostgreSQL docs, "Message Flow", Extended Query and COPY Operations.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -12,33 +18,43 @@ cdef enum:
     EXPECT_NONE = 0
     EXPECT_QUERY = 1              # Query or FunctionCall: answered up to its own ReadyForQuery
     EXPECT_SYNC = 2               # Sync: ends a group of extended messages
-    EXPECT_CHORE = 3              # a Query of ours (reset, check, settings, rollback): its answer is not the client's
-    EXPECT_COPY_END = 4           # CopyDone or CopyFail: brings no ReadyForQuery, marks the place
-    EXPECT_STRUCK = 5             # a Sync that the server will not answer
+    EXPECT_LATE_SYNC = 3          # the same, right behind CopyData
+    EXPECT_CHORE = 4              # a Query of ours (reset, check, settings, rollback): its answer is not the client's
+    EXPECT_COPY_END = 5           # CopyDone or CopyFail: brings no answer, marks the place
+    EXPECT_STRUCK = 6             # what the server will not answer
+    EXPECT_NAMED = 7              # Parse or Close; the extended messages are the last kinds
+    EXPECT_BIND = 8
+    EXPECT_DESCRIBE = 9
+    EXPECT_EXECUTE = 10
 
     EXPECT_OK = 0
-    EXPECT_FULL = -1              # more than EXPECT_MAX requests unanswered, or out of memory
+    EXPECT_FULL = -1              # more than EXPECT_MAX messages unanswered, or out of memory
 
-    EXPECT_INLINE = 16
-    EXPECT_MAX = 1 << 20          # unanswered requests on one server; each costs a byte
+    EXPECT_INLINE = 32
+    EXPECT_MAX = 1 << 22          # unanswered messages on one server; each costs a byte
+
+    SILENT_SYNC = 1               # a Sync went into the copy at hand: unanswered, unless the copy fails before it is read
+    SILENT_LATE = 2               # one behind CopyData did, which may well have made it fail
 
 
 cdef struct Expect:               # owns `ring` when it is not `inside`
-    uint8_t *ring                 # NULL until the first push
+    uint8_t *ring                 # NULL while `inside` is enough
     uint32_t cap                  # a power of two
     uint32_t head
     uint32_t len                  # entries, struck ones and copy ends included
     uint32_t owed                 # entries that a ReadyForQuery will answer
-    uint32_t ends                 # copy ends in front of the head: of copies that no CopyInResponse has begun yet
     uint8_t inside[EXPECT_INLINE]
-    uint8_t silent                # a Sync went into the copy at hand: unanswered, unless an error ends the copy before it is read
+    uint8_t silent                # SILENT_*
     uint8_t copying               # the server reads CopyData: Syncs are ignored until the client ends the copy
+    uint8_t skipping              # an extended message has failed: the server skips what comes, up to a Sync not sent yet
 
 
 cdef void expect_init(Expect *q) noexcept nogil
 cdef void expect_free(Expect *q) noexcept nogil
 cdef int expect_push(Expect *q, uint8_t kind) noexcept nogil
 cdef uint8_t expect_head(Expect *q) noexcept nogil
+cdef void expect_answer(Expect *q, uint8_t be_type) noexcept nogil
+cdef void expect_error(Expect *q) noexcept nogil
 cdef uint8_t expect_ready(Expect *q) noexcept nogil
 cdef void expect_copy_begins(Expect *q) noexcept nogil
 cdef int expect_copy_ends(Expect *q) noexcept nogil

@@ -3,13 +3,16 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 
+from pgpool_core.wire.codes cimport (BE_BIND_COMPLETE, BE_CLOSE_COMPLETE, BE_COMMAND_COMPLETE, BE_EMPTY_QUERY, BE_NO_DATA,
+                                     BE_PARSE_COMPLETE, BE_PORTAL_SUSPENDED, BE_ROW_DESCRIPTION)
+
 
 cdef void expect_init(Expect *q) noexcept nogil:
     """An empty queue; `q` may hold anything before."""
     q.ring = NULL
     q.cap = EXPECT_INLINE
-    q.head = q.len = q.owed = q.ends = 0
-    q.copying = q.silent = 0
+    q.head = q.len = q.owed = 0
+    q.copying = q.silent = q.skipping = 0
 
 
 cdef void expect_free(Expect *q) noexcept nogil:
@@ -22,6 +25,19 @@ cdef inline uint8_t *slots(Expect *q) noexcept nogil:
     if q.ring == NULL:
         return q.inside
     return q.ring
+
+
+cdef inline void drop(Expect *q) noexcept nogil:
+    q.head = (q.head + 1) & (q.cap - 1)
+    q.len -= 1
+
+
+cdef inline bint ends_in_ready(uint8_t kind) noexcept nogil:
+    return EXPECT_QUERY <= kind <= EXPECT_CHORE
+
+
+cdef inline bint is_sync(uint8_t kind) noexcept nogil:
+    return kind == EXPECT_SYNC or kind == EXPECT_LATE_SYNC
 
 
 cdef int grow(Expect *q) noexcept nogil:
@@ -42,87 +58,126 @@ cdef int grow(Expect *q) noexcept nogil:
     return EXPECT_OK
 
 
-cdef int expect_push(Expect *q, uint8_t kind) noexcept nogil:
-    """The request `kind` has gone to the server; a Sync inside a COPY is not written down."""
-    if kind == EXPECT_SYNC and q.copying:
-        q.silent = 1
-        return EXPECT_OK
+cdef int put(Expect *q, uint8_t kind) noexcept nogil:
     if q.len == q.cap and grow(q) != EXPECT_OK:
         return EXPECT_FULL
     slots(q)[(q.head + q.len) & (q.cap - 1)] = kind
     q.len += 1
-    if kind != EXPECT_COPY_END:
-        q.owed += 1
+    return EXPECT_OK
+
+
+cdef int expect_push(Expect *q, uint8_t kind) noexcept nogil:
+    """The message `kind` has gone to the server; what will not be answered is not written down."""
+    if is_sync(kind):
+        if q.copying:
+            q.silent |= SILENT_SYNC if kind == EXPECT_SYNC else SILENT_LATE
+            return EXPECT_OK
+        q.skipping = 0
+    elif q.skipping:
+        return EXPECT_OK
+    else:
+        q.copying = 0                             # it has failed, and the error is under way; or the server ends over this
+    if put(q, kind) != EXPECT_OK:
+        return EXPECT_FULL
+    q.owed += ends_in_ready(kind)
     return EXPECT_OK
 
 
 cdef uint8_t expect_head(Expect *q) noexcept nogil:
-    """The request whose answer is arriving now; EXPECT_NONE when the server owes nothing."""
+    """The message whose answer is arriving now; EXPECT_NONE when the server owes nothing."""
     cdef uint8_t kind
     while q.len:
         kind = slots(q)[q.head]
         if kind != EXPECT_STRUCK and kind != EXPECT_COPY_END:
             return kind
-        if kind == EXPECT_COPY_END:
-            q.ends += 1
-        q.head = (q.head + 1) & (q.cap - 1)
-        q.len -= 1
+        drop(q)
     return EXPECT_NONE
+
+
+cdef void expect_answer(Expect *q, uint8_t be_type) noexcept nogil:
+    """A message has come that may be the last answer to an extended one: ParseComplete, CommandComplete and so on."""
+    cdef uint8_t kind = expect_head(q)
+    cdef bint last
+    if kind == EXPECT_NAMED:
+        last = be_type == BE_PARSE_COMPLETE or be_type == BE_CLOSE_COMPLETE
+    elif kind == EXPECT_BIND:
+        last = be_type == BE_BIND_COMPLETE
+    elif kind == EXPECT_DESCRIBE:
+        last = be_type == BE_ROW_DESCRIPTION or be_type == BE_NO_DATA
+    elif kind == EXPECT_EXECUTE:
+        last = be_type == BE_COMMAND_COMPLETE or be_type == BE_PORTAL_SUSPENDED or be_type == BE_EMPTY_QUERY
+    else:
+        return
+    if not last:
+        return
+    drop(q)
+    if kind == EXPECT_EXECUTE:
+        q.copying = q.silent = 0
+
+
+cdef void expect_error(Expect *q) noexcept nogil:
+    """ErrorResponse has come: the end of a copy, and where an extended message has failed, of all up to the Sync."""
+    cdef uint8_t kind = expect_head(q)
+    q.copying = q.silent = 0
+    if kind < EXPECT_NAMED:
+        return
+    while q.len:
+        kind = slots(q)[q.head]
+        if is_sync(kind):
+            return
+        q.owed -= ends_in_ready(kind)
+        drop(q)
+    q.skipping = 1
 
 
 cdef uint8_t expect_ready(Expect *q) noexcept nogil:
     """ReadyForQuery has come: take off the request that it answers and tell which it was.
 
-    EXPECT_NONE for a ReadyForQuery that nobody asked for. Whatever copy was going on is over.
+    EXPECT_NONE for a ReadyForQuery that nobody asked for. Whatever copy was going on is over, and whatever was skipped.
     """
-    cdef uint8_t kind = expect_head(q)
-    q.copying = q.silent = 0
-    q.ends = 0
-    if kind != EXPECT_NONE:
-        q.head = (q.head + 1) & (q.cap - 1)
-        q.len -= 1
+    cdef uint8_t kind = EXPECT_NONE
+    q.copying = q.silent = q.skipping = 0
+    if q.owed:
+        while not ends_in_ready(kind):
+            kind = slots(q)[q.head]
+            drop(q)
         q.owed -= 1
-    if q.owed == 0:
-        q.len = 0
-        if q.ring != NULL:
-            expect_free(q)
+    if q.len == 0 and q.ring != NULL:
+        expect_free(q)
     return kind
 
 
 cdef void expect_copy_begins(Expect *q) noexcept nogil:
     """CopyInResponse or CopyBothResponse has come: strike out the Syncs that the server will read as part of the copy.
 
-    They are those between the request being answered (itself included, when it is a Sync) and the client's CopyDone or
-    CopyFail. If the client has not ended the copy yet, those still to come are not written down (`copying`).
-    In the extended protocol a client need not wait for this message: its copy end may stand before the Sync of its group.
+    They are those behind the Query or Execute being answered, up to the client's CopyDone or CopyFail. If the client has
+    not ended the copy yet, those still to come are not written down (`copying`). Where anything else stands in between,
+    the server will not come to it in the copy: that fails before, or the connection ends over it.
     """
-    cdef uint8_t *ring = slots(q)
-    cdef uint32_t i = 0, at
-    if expect_head(q) == EXPECT_QUERY:
-        i = 1
-        q.ends = 0                # a copy that a Query begins ends behind it
-    elif q.ends:
-        q.ends -= 1
-        return
-    while i < q.len:
+    cdef uint8_t *ring
+    cdef uint8_t kind = expect_head(q)
+    cdef uint32_t i, at
+    q.silent = 0
+    ring = slots(q)
+    for i in range(1, q.len):
         at = (q.head + i) & (q.cap - 1)
-        if ring[at] == EXPECT_COPY_END:
-            ring[at] = EXPECT_STRUCK
-            return
-        if ring[at] == EXPECT_SYNC:
-            ring[at] = EXPECT_STRUCK
+        kind = ring[at]
+        if is_sync(kind):
             q.owed -= 1
-            q.silent = 1
-        i += 1
+            q.silent |= SILENT_SYNC if kind == EXPECT_SYNC else SILENT_LATE
+        elif kind != EXPECT_STRUCK and kind != EXPECT_COPY_END:
+            return
+        ring[at] = EXPECT_STRUCK
+        if kind == EXPECT_COPY_END:
+            return
     q.copying = 1
 
 
 cdef int expect_copy_ends(Expect *q) noexcept nogil:
-    """The client sends CopyDone or CopyFail, or the server has ended the copy with an error."""
+    """The client sends CopyDone or CopyFail; where nothing is under way, its copy has failed and the server drops it."""
     if q.copying:
         q.copying = 0
         return EXPECT_OK
-    if q.owed == 0:
-        q.ends += 1               # sent ahead of its Sync; or late, after the copy had failed, and the server drops it
+    if q.skipping or q.len == 0:
         return EXPECT_OK
-    return expect_push(q, EXPECT_COPY_END)
+    return put(q, EXPECT_COPY_END)

@@ -33,6 +33,7 @@ cdef struct Frame:                # one header; the body may be incomplete
 
 cdef const uint8_t *CLIENT_MARKS   # 256 marks: what a client may send after login
 cdef const uint8_t *SERVER_MARKS   # 256 marks: what a server may send after login
+cdef const uint8_t *GROUP_MARKS    # the same, stopping at every last answer to a message of the extended protocol
 cdef const uint8_t *EVERY_SERVER_MARKS   # the same, stopping at every message
 
 cdef int scan_to(Cursor *cur, const uint8_t *marks, uint32_t max_body, const uint8_t *buf, size_t end,
