@@ -269,6 +269,7 @@ cdef class Server:
         ends.limit = limit
         ends.salt = salt
         ends.failed = failed
+        ends.no_unnamed = False
         frame.type = message[0]
         frame.body_len = <uint32_t>(int.from_bytes(message[1:HEADER_LEN], "big") - 4)
         at = exact(message)
