@@ -81,6 +81,26 @@ async def test_what_is_rolled_back_is_not_kept_and_what_was_there_is(target: Tar
         assert await one_value(one, "show work_mem") == b"10MB"
 
 
+@ONE_SERVER
+@pytest.mark.parametrize("target", ["pgpool_core"], indirect=True)
+async def test_a_query_does_not_run_where_its_settings_have_been_refused(target: Target) -> None:
+    """They have been taken before, and go in front of the query; meanwhile somebody has dropped what they name."""
+    async with logged_in(target) as one, logged_in(target) as two:
+        await two.query(
+            "create table written (by_whom text); create text search configuration gone_soon (copy = simple)"
+        )
+        await one.query("set app.tenant = 'one'; set default_text_search_config = 'gone_soon'")
+        await two.query("set app.tenant = 'two'")
+        assert await one_value(one, "select current_setting('app.tenant')") == b"one"
+        await two.query("drop text search configuration gone_soon")
+        await one.send(frontend.query("insert into written values (current_setting('app.tenant'))"))
+        refusal = await one.receive()
+        assert refusal is not None and codes([refusal]) == ["22023"]
+        assert values(await two.query("select by_whom from written")) == []
+        assert await one_value(two, "select current_setting('app.tenant')") == b"two"
+        await two.query("drop table written")
+
+
 @SAME
 @ONE_SERVER
 async def test_set_local_ends_with_its_transaction(target: Target) -> None:

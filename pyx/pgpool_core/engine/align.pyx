@@ -22,9 +22,6 @@ from pgpool_core.wire.scan cimport HEADER_LEN
 from pgpool_core.wire.span cimport Span, same
 
 
-cdef const char *FORGET = "DISCARD SEQUENCES;"
-
-
 cdef void server_stands(Worker *w, ServerConn *s, Block *settings) noexcept nogil:
     """The server has `settings` (moved) now. Under the pool's lock: SHOW SERVERS looks into them there."""
     cdef Block *before
@@ -80,30 +77,38 @@ cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
 
     So does DISCARD SEQUENCES where somebody else's currval would be seen.
 
-    Values that no server has accepted yet, and roles, are tried alone first, so that no query runs under wrong ones.
+    Values that no server has accepted yet, and roles, are tried alone first, so that no query runs under wrong ones. The
+    others are taken in a transaction block: should they be refused all the same, what follows fails with it (25P02).
     """
     cdef Block *have
     cdef bint fits = known(w, c, s, &have)
     cdef size_t bound = replay_bound(have, c.settings)
-    cdef size_t n = 0, before = strlen(FORGET) if s.sequences_due else 0
-    cdef bint must_wait = False
+    cdef size_t n = 0, length
+    cdef bint must_wait = False, alone
     cdef uint8_t[HEADER_LEN] head
     cdef uint8_t *sql = w.scratch
+    cdef const char *before
+    cdef const char *behind
     if bound > SCRATCH_SIZE:
         sql = <uint8_t *>malloc(bound)
     fits = fits and sql != NULL and replay_write(have, c.settings, sql, bound, &n, &must_wait) == REPLAY_OK
     block_unref(w.plane.settings, have)
-    s.sequences_due = 0
-    if fits and n + before:
+    alone = must_wait or not pgpool_load8(&c.settings.verified)
+    before = head_of(alone, s.sequences_due)
+    behind = b"" if alone else b"COMMIT"
+    if fits and (n or s.sequences_due):
+        length = strlen(before) + n + strlen(behind)
         head[0] = FE_QUERY
-        store_be32(head + 1, <uint32_t>(4 + before + n + 1))
-        fits = (buf_add(&s.conn.out, head, HEADER_LEN) and buf_add(&s.conn.out, <const uint8_t *>FORGET, before)
-                and buf_add(&s.conn.out, sql, n)
-                and buf_add(&s.conn.out, <const uint8_t *>b"\0", 1))
+        store_be32(head + 1, <uint32_t>(4 + length + 1))
+        fits = (buf_add(&s.conn.out, head, HEADER_LEN)
+                and buf_add(&s.conn.out, <const uint8_t *>before, strlen(before)) and buf_add(&s.conn.out, sql, n)
+                and buf_add(&s.conn.out, <const uint8_t *>behind, strlen(behind) + 1)
+                and ask(s, EXPECT_CHORE) == EXPECT_OK)
+        n += s.sequences_due
+    s.sequences_due = 0
     if bound > SCRATCH_SIZE:
         free(sql)
-    n += before
-    if not fits or (n and ask(s, EXPECT_CHORE) != EXPECT_OK):
+    if not fits:
         client_fatal(w, c, "53200", "out of memory")
         return
     if n == 0:
@@ -112,9 +117,16 @@ cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
     s.chore_failed = 0
     block_unref(w.plane.settings, s.wanted)
     s.wanted = block_ref(w.plane.settings, c.settings)
-    if must_wait or not pgpool_load8(&c.settings.verified):
+    if alone:
         c.holding = 1
         conn_flush(w, &s.conn)
+
+
+cdef const char *head_of(bint alone, bint forgets) noexcept nogil:
+    """What a replay begins with."""
+    if alone:
+        return b"DISCARD SEQUENCES;" if forgets else b""
+    return b"BEGIN;DISCARD SEQUENCES;" if forgets else b"BEGIN;"
 
 
 cdef void settings_aligned(Worker *w, ServerConn *s) noexcept nogil:
