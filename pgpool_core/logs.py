@@ -3,7 +3,7 @@
 The library only ever writes to the logger `pgpool_core`; where that goes is the embedding program's business. Handlers are
 installed by `LogOutput`, which the command line owns. Never SQL text, passwords, keys or tokens.
 
-    2026-11-21 02:43:34.627 UTC [4711] INFO C-1f3 appdb/alice@10.0.0.8:51932 login ok method=scram-sha-256 took_ms=14
+    2026-11-21 02:43:34.627 UTC [4711] LOG C-1f3 appdb/alice@10.0.0.8:51932 login ok method=scram-sha-256 took_ms=14
 
 Source: PgBouncer's lines, which begin the same way and which log shippers already cut at these places.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LOGGER: Final = logging.getLogger("pgpool_core")
 
-_LEVEL_WORDS: Final = {logging.WARNING: "WARN", logging.CRITICAL: "FATAL"}  # the other levels keep Python's word
+_LEVEL_WORDS: Final = {logging.INFO: "LOG", logging.CRITICAL: "FATAL"}  # PgBouncer's; the others are Python's too
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NEEDS_QUOTES: Final = re.compile(r'[\s"=\\]')
 
@@ -148,6 +148,12 @@ class LogOutput:
                 self._add(fresh)
             self._file = fresh
         LOGGER.setLevel(logging.DEBUG if self._verbose or verbose else logging.INFO)
+
+    def leave_standard_error(self) -> None:
+        """Log only to `logfile` from now on."""
+        if self._stderr is not None:
+            self._remove(self._stderr)
+            self._stderr = None
 
     def close(self) -> None:
         """Take the handlers away again and close the file."""

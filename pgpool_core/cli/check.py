@@ -14,7 +14,6 @@ from typing import Final
 
 import attrs
 
-from pgpool_core.cli.serve import SPARE_DESCRIPTORS, servers_at_most
 from pgpool_core.config.doubts import doubts
 from pgpool_core.config.load import Loaded, read_config
 from pgpool_core.config.model import Config
@@ -23,6 +22,7 @@ from pgpool_core.control.pooler import load_users
 from pgpool_core.control.routing import as_name, check_entries
 from pgpool_core.errors import ConfigError, ConfigProblem
 from pgpool_core.policy.userlist import Userlist
+from pgpool_core.process.descriptors import SPARE_DESCRIPTORS, servers_at_most
 
 _LISTED: Final = ("trust", "plain", "md5", "scram-sha-256")
 """Values of auth_type with which a user must be known."""

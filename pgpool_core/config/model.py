@@ -227,6 +227,19 @@ class Config:
         "", Text(), "group of our unix socket, name or number; empty = the process's", reload=False
     )
 
+    listen_backlog: int = _setting(
+        4096,
+        Integer(1),
+        "connections that the kernel holds until they are accepted; ours: 4096 where PgBouncer has 128",
+        reload=False,
+    )
+    so_reuseport: bool = _setting(
+        False, Flag(), "SO_REUSEPORT on TCP sockets, so that several processes may listen on one port", reload=False
+    )
+
+    user: str = _setting("", Text(), "as root: become this user at start; empty = stay who we are", reload=False)
+    pidfile: str = _setting("", Text(), "file with the number of our process, needed by -d; empty = none", reload=False)
+    conffile: str = _setting("", Text(), "file that the next RELOAD reads; empty = the one named at start")
     logfile: str = _setting("", Text(), "file that log lines are added to, besides stderr; reopened by RELOAD")
     log_connections: bool = _setting(True, Flag(), "log successful logins and new server connections")
     log_disconnections: bool = _setting(True, Flag(), "log why connections were closed")
@@ -383,6 +396,12 @@ class Config:
         "ours: how long a server whose client vanished may take to become clean before it is closed",
     )
 
+    client_drain_timeout: float = _setting(
+        0.0,
+        Seconds(),
+        "ours: when it ends and waits for its clients: each is sent away (57P01) once it holds no server, all others after this time;"
+        " 0 = wait until they leave",
+    )
     metrics_listen: str = _setting(
         "", ListenAt(), "ours: host:port of /metrics, /healthz and /readyz over HTTP, `*` = all addresses; empty = off"
     )

@@ -82,16 +82,11 @@ class _IgnoringCase:
 
 NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
     {
-        "user": _text(),
-        "pidfile": _text(),
         "syslog": _flag("0"),
         "syslog_ident": _text("pgbouncer"),
         "syslog_facility": _text("daemon"),
-        "conffile": _text(),
         "job_name": _text("pgbouncer"),
         "service_name": _text("pgbouncer"),
-        "so_reuseport": _flag("0"),
-        "listen_backlog": _number("128"),
         "tcp_defer_accept": _number("0", "1"),  # saves a wake-up, changes nothing that a client sees
         "tcp_user_timeout": _number("0"),
         "tcp_socket_buffer": _number("0"),

@@ -97,14 +97,15 @@ class Endpoint:
         self.listen_text = ""
         self._nursery = nursery
         self._routes = routes
+        self.sockets: list[socket.socket] = []
         self._listeners: list[trio.socket.SocketType] = []
         self._free = trio.Semaphore(CONNECTIONS)
 
     def listen(self, text: str, sockets: Iterable[socket.socket]) -> None:
         """Listen on these sockets, and no longer on those before; `text` is the setting that they were opened for."""
         self.close()
-        self.listen_text = text
-        for sock in sockets:
+        self.listen_text, self.sockets = text, list(sockets)
+        for sock in self.sockets:
             listener = trio.socket.from_stdlib_socket(sock)
             self._listeners.append(listener)
             self._nursery.start_soon(self._accept, listener)

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import grp
 import os
+import re
 import socket
 import stat
 from typing import TYPE_CHECKING, Final
@@ -23,9 +24,9 @@ from pgpool_core.errors import ConfigError, ConfigProblem
 if TYPE_CHECKING:
     from pgpool_core.config.model import Config
 
-LISTEN_BACKLOG: Final = 4096  # connections that the kernel may hold for us; it cuts this to net.core.somaxconn
 MAX_PATH_LEN: Final = 107  # bytes of sun_path before its closing zero byte
 
+_SOCKET_NAME: Final = re.compile(r"\.s\.PGSQL\.([0-9]{1,5})")
 _WILDCARDS: Final = ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))  # what `*` means
 
 
@@ -48,7 +49,7 @@ class Listener:
     def place(self) -> str:
         """Where it listens, as log lines write it."""
         if self.is_unix:
-            return f"unix:{self.host}/.s.PGSQL.{self.port}"
+            return f"unix:{self.path or f'{self.host}/.s.PGSQL.{self.port}'}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def close(self) -> None:
@@ -61,10 +62,35 @@ class Listener:
             self._file_id = None
         self.socket.close()
 
+    def release(self) -> None:
+        """Close it and leave its file: another process listens there now."""
+        self._file_id = None
+        self.socket.close()
+
+    def own_file(self) -> None:
+        """From now on the socket's file is ours to remove."""
+        if self.path:
+            with contextlib.suppress(OSError):
+                found = os.lstat(self.path)
+                self._file_id = found.st_dev, found.st_ino
+
     def forget_in_child(self) -> None:
         """In a forked child: close the descriptor and leave the file, which is the parent's."""
         self._file_id = None
         self.socket.close()
+
+
+def listener_of(sock: socket.socket) -> Listener:
+    """A listener on a socket that somebody else has opened; its file, if it has one, is not ours."""
+    address = sock.getsockname()
+    if sock.family != socket.AF_UNIX:
+        return Listener(sock, address[0], address[1], is_unix=False)
+    path = os.fsdecode(address)
+    is_abstract = path.startswith("\0")
+    path = "@" + path[1:] if is_abstract else path
+    folder, _, name = path.rpartition("/")
+    number = _SOCKET_NAME.fullmatch(name)
+    return Listener(sock, folder, int(number[1]) if number else 0, is_unix=True, path="" if is_abstract else path)
 
 
 async def open_listeners(config: Config) -> list[Listener]:
@@ -100,7 +126,7 @@ async def _tcp_listeners(config: Config, opened: contextlib.ExitStack) -> list[L
             continue
         for family, address in found:
             try:
-                listener = _tcp_listener(family, address, port)
+                listener = _tcp_listener(family, address, port, config)
             except OSError as error:
                 if name == "*" and family == socket.AF_INET6 and error.errno in _NO_IPV6:
                     continue
@@ -127,15 +153,17 @@ async def _resolve(name: str) -> list[tuple[socket.AddressFamily, str]]:
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
 
 
-def _tcp_listener(family: socket.AddressFamily, address: str, port: int) -> Listener:
+def _tcp_listener(family: socket.AddressFamily, address: str, port: int, config: Config) -> Listener:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if config.so_reuseport:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((address, port))
-        sock.listen(LISTEN_BACKLOG)
+        sock.listen(config.listen_backlog)
     except BaseException:
         sock.close()
         raise
@@ -170,7 +198,7 @@ def _unix_listener(config: Config, port: int) -> Listener:
             found = os.lstat(path)
             listener.path, listener._file_id = path, (found.st_dev, found.st_ino)
             _set_rights(path, config)  # nobody can connect before listen()
-        listener.socket.listen(LISTEN_BACKLOG)
+        listener.socket.listen(config.listen_backlog)
     except OSError as error:
         listener.close()
         reason = "another process listens there" if error.errno == errno.EADDRINUSE else error.strerror or error

@@ -26,12 +26,25 @@ class Observed:
         self._endpoint: Endpoint | None = None
         self._opened: tuple[str, list[socket.socket]] | None = None
 
+    def take(self, metrics_listen: str, sockets: list[socket.socket]) -> None:
+        """Sockets that another process has opened for this value of the setting."""
+        self._opened = metrics_listen, sockets
+
+    @property
+    def sockets(self) -> tuple[str, list[socket.socket]]:
+        """The setting in use, and the sockets that were opened for it, which stay ours."""
+        return (self._endpoint.listen_text, self._endpoint.sockets) if self._endpoint else ("", [])
+
     async def open(self, metrics_listen: str) -> None:
         """Open the sockets for this value of the setting, unless they are open; `use` or `discard` decides about them.
 
         Raises:
             ConfigError: it cannot be listened on; what is in use stays.
         """
+        if self._opened is not None:
+            if self._opened[0] == metrics_listen:
+                return
+            self.discard()
         if metrics_listen != (self._endpoint.listen_text if self._endpoint else ""):
             from pgpool_core.control.endpoint import open_endpoint
 

@@ -7,7 +7,8 @@ and the clock of the statistics.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+import socket
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Final, Literal
 
 import trio
@@ -19,6 +20,7 @@ from pgpool_core.control import routing
 from pgpool_core.control.channels import Channels
 from pgpool_core.control.connect import open_server
 from pgpool_core.control.groups import sole_errors
+from pgpool_core.control.leaving import leave
 from pgpool_core.control.listeners import Listener, open_listeners
 from pgpool_core.control.mailroom import Mailroom
 from pgpool_core.control.observe import Observed
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 JANITOR_S: Final = 1 / 3  # precision of all timeouts that the janitor checks, as PgBouncer's
 NAMES_S: Final = 1.0  # how often it is looked which names are due to be looked up again
+LET_GO_LOOK_S: Final = 0.005  # how often it is looked whether the workers have let go of the listening sockets
 GOODBYE_S: Final = 1.0  # at most, for the last error to reach clients and Terminate to reach servers
 GOODBYE_LOOK_S: Final = 0.01  # how often it is looked whether they have gone
 
@@ -75,6 +78,7 @@ class Pooler:
         reread: Callable[[], tuple[Config, Userlist]] | None = None,
         make_engine: Callable[[int, str], Engine] = make_engine,
         open_server: OpenServer = open_server,
+        listen: Callable[[Config], Awaitable[list[Listener]]] = open_listeners,
         now_us: Callable[[], int] = clock_us,
     ) -> None:
         """Check the configuration; nothing is opened yet.
@@ -82,6 +86,7 @@ class Pooler:
         Args:
             userlist: who may log in, where that is not in auth_file.
             reread: reads the configuration again for RELOAD; without it only auth_file is read again.
+            listen: opens the listening sockets; they become ours.
             make_engine, open_server, now_us: stand-ins for tests.
 
         Raises:
@@ -94,11 +99,21 @@ class Pooler:
         self._userlist = userlist if userlist is not None else load_users(config)
         self.on_reload: Callable[[Config], None] = lambda config: None
         """Called with the configuration in force after each reload; must not raise."""
+        self.on_reloading: Callable[[], None] = lambda: None
+        """Called when a reload begins; must not raise. So are the others."""
+        self.on_reloaded: Callable[[], None] = lambda: None
+        """Called when it is over, whatever came of it."""
+        self.on_stats: Callable[[str], None] = lambda line: None
+        """Called with the line of statistics, every stats_period."""
+        self.on_stopping: Callable[[], None] = lambda: None
+        """Called when the end begins."""
         self._reread = reread
         self._make_engine = make_engine
         self._open_server = open_server
+        self._listen = listen
         self._now_us = now_us
         self._stop = trio.Event()
+        self._leaving = ""  # why clients are not taken in any more
         self._reloading = trio.Lock()
         self._engine: Engine | None = None
         self._mailroom: Mailroom | None = None
@@ -126,7 +141,7 @@ class Pooler:
         Raises:
             ConfigError: an address cannot be listened on; before it has started.
         """
-        self.listeners = await open_listeners(self.config)
+        self.listeners = await self._listen(self.config)
         try:
             await self._observed.open(self.config.metrics_listen)
             workers = self.config.workers or len(os.sched_getaffinity(0))
@@ -156,6 +171,7 @@ class Pooler:
         """Begin an orderly end; `run` returns soon after."""
         if not self._stop.is_set():
             logs.LOGGER.info("%s", logs.line("", "shutting down", {"reason": reason}))
+            self.on_stopping()
         self._stop.set()
 
     async def apply(self, config: Config, userlist: Userlist) -> None:
@@ -224,6 +240,7 @@ class Pooler:
             ConfigError: the new configuration cannot be used; the old one stays in force.
         """
         async with self._reloading:
+            self.on_reloading()
             try:
                 config, userlist = await trio.to_thread.run_sync(self._read_again)
                 await self.apply(config, userlist)
@@ -231,11 +248,34 @@ class Pooler:
                 for text in str(error).splitlines():
                     logs.LOGGER.error("%s", logs.line("", f"reload failed, nothing was changed: {text}"))
                 raise
+            finally:
+                self.on_reloaded()
 
     def _read_again(self) -> tuple[Config, Userlist]:
         if self._reread is not None:
             return self._reread()
         return self.config, self._given_userlist if self._given_userlist is not None else load_users(self.config)
+
+    async def hand_over(self) -> None:
+        """Accept nobody any more, in favour of a process that has our listening sockets too; returns when no worker watches them."""
+        self._leaving = "handed over"
+        while not self.engine.let_go_of_listeners():  # noqa: ASYNC110 (the workers send no mail about this)
+            await trio.sleep(LET_GO_LOOK_S)
+        for listener in self.listeners:
+            listener.release()
+        self._observed.close()
+
+    async def wait_for_clients(self) -> None:
+        """Wait until no client is left; with client_drain_timeout, send them away, each when it holds no server."""
+        await leave(self.engine, self._report, lambda: self.config.client_drain_timeout)
+
+    def listening_sockets(self) -> tuple[list[socket.socket], str, list[socket.socket]]:
+        """Those for clients, the value of metrics_listen, and those for metrics. They stay ours."""
+        return ([listener.socket for listener in self.listeners], *self._observed.sockets)
+
+    def use_for_metrics(self, metrics_listen: str, sockets: list[socket.socket]) -> None:
+        """Before `run`: sockets that are open already, for this value of the setting; they become ours."""
+        self._observed.take(metrics_listen, sockets)
 
     def shutdown(self, mode: Literal["immediate"]) -> None:
         """SHUTDOWN on the console."""
@@ -249,7 +289,7 @@ class Pooler:
         """Why clients are not to be sent here; "" when they are."""
         if self._engine is None:
             return NOT_RUNNING
-        return "shutting down" if self._stop.is_set() else ""
+        return "shutting down" if self._stop.is_set() else self._leaving
 
     def _facts(self) -> Facts:
         from pgpool_core import __version__
@@ -296,6 +336,7 @@ class Pooler:
     def _start(self, nursery: trio.Nursery) -> None:
         from pgpool_core import __version__
         from pgpool_core.admin.commands import Console
+        from pgpool_core.admin.reply import version_text
 
         engine = self.engine
         self._opener = Opener(engine, self._pools, nursery, open_server=self._open_server, now_us=self._now_us)
@@ -314,7 +355,7 @@ class Pooler:
         nursery.start_soon(self._namekeeper)
         nursery.start_soon(self._statistician)
         fields = {"workers": engine.workers, "io_backend": engine.io_backend}
-        logs.LOGGER.info("%s", logs.line("", f"process up: pgpool_core {__version__}", fields))
+        logs.LOGGER.info("%s", logs.line("", f"process up: {version_text(__version__)}", fields))
 
     async def _janitor(self) -> None:
         while True:
@@ -331,8 +372,10 @@ class Pooler:
         while True:
             await trio.sleep(self.config.stats_period)
             averages = self._report.end_period()
+            line = logs.stats_line(averages)
+            self.on_stats(line)
             if self.config.log_stats:
-                logs.LOGGER.info("%s", logs.stats_line(averages))
+                logs.LOGGER.info("%s", line)
 
     async def _say_goodbye(self, engine: Engine) -> None:
         """Take nobody in any more, tell all clients why, let the servers go; wait until they have gone, but not for long."""

@@ -57,6 +57,7 @@ class PoolerProcess:
     folder: Path = attrs.field(init=False)
     _account: Account = attrs.field(init=False, repr=False)
     _process: GuardedProcess | None = attrs.field(default=None, init=False, repr=False)
+    _before: list[GuardedProcess] = attrs.field(factory=list, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._account = service_account() if self.kind == "pgbouncer" else _ourselves()
@@ -129,14 +130,27 @@ class PoolerProcess:
             self.process.stop(SIGTERM, timeout_s=1.0)
             raise
 
-    def spawn(self) -> None:
-        """`start` without waiting for anything, for tests of start-up itself."""
+    def replace(self) -> GuardedProcess:
+        """Let a new process take over (-R); `process` is that one when this returns. The old one is returned, and goes on with its clients.
+
+        Raises:
+            ProcessFailed: it did not take over.
+        """
+        old = self.process
+        old.wait_for_file(self.unix_dir / f".s.PGSQL.{self.port}.takeover")
+        self._before.append(old)
+        self.spawn("-R")
+        self.process.wait_for_log(r"LOG taken over pid=")
+        return old
+
+    def spawn(self, *options: str) -> None:
+        """`start` without waiting for anything, for tests of start-up itself; `options` go before the file."""
         self.write()
         command = [*self.command] if self.kind == "pgpool_core" else [str(_pgbouncer())]
         env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         source = str(Path(pgpool_core.__file__).parent.parent)
         env["PYTHONPATH"] = os.pathsep.join(part for part in (source, env.get("PYTHONPATH")) if part)
-        command.append(str(self.ini))
+        command += [*options, str(self.ini)]
         self._process = GuardedProcess(command, account=self._account, env={**env, **self.env}, cwd=self.folder)
 
     def write(self) -> None:
@@ -163,6 +177,9 @@ class PoolerProcess:
 
     def stop(self, *, timeout_s: float = 10.0) -> int:
         """SIGTERM, then SIGKILL after `timeout_s`; the exit status (0 also when it never ran)."""
+        for old in self._before:
+            old.stop(SIGTERM, timeout_s=timeout_s)
+        self._before.clear()
         return 0 if self._process is None else self._process.stop(SIGTERM, timeout_s=timeout_s)
 
     def close(self) -> int:

@@ -138,6 +138,20 @@ class GuardedProcess:
                     f"{self.command[0]} does not listen at {address} after {timeout_s:g} s:\n{self._tail()}"
                 )
 
+    def wait_for_file(self, path: Path, *, timeout_s: float = 10.0) -> None:
+        """Wait until there is something at `path`.
+
+        Raises:
+            ProcessFailed: the child ended first, or `timeout_s` passed.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not path.exists():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.005)
+                raise ProcessFailed(f"{self.command[0]} ended with {self.returncode} without {path}:\n{self._tail()}")
+            if time.monotonic() > deadline:
+                raise ProcessFailed(f"{self.command[0]}: no {path} after {timeout_s:g} s:\n{self._tail()}")
+
     def signal(self, number: Signals) -> None:
         """Send `number` to the child alone; nothing happens when it has ended."""
         with contextlib.suppress(ProcessLookupError):

@@ -10,11 +10,11 @@ import pytest
 
 from pgpool_core.cli import main
 from pgpool_core.cli.check import check
-from pgpool_core.cli.serve import SPARE_DESCRIPTORS, _raise_descriptor_limit
 from pgpool_core.config.doubts import ORDERS
 from pgpool_core.config.model import Config, DatabaseConfig
 from pgpool_core.config.not_built import NOT_BUILT
 from pgpool_core.config.settings import SETTINGS
+from pgpool_core.process.descriptors import SPARE_DESCRIPTORS, raise_descriptor_limit
 
 FINE = """[databases]
 app = host=127.0.0.1
@@ -245,6 +245,6 @@ def test_serve_raises_the_soft_limit_by_itself_as_far_as_it_may(
         (256, 1000, 1000),
     ):
         noted = limits(monkeypatch, soft, hard)
-        _raise_descriptor_limit(config)
+        raise_descriptor_limit(config)
         assert noted[-1] == (after, hard)
     assert [record.getMessage() for record in caplog.records if "too few file descriptors" in record.getMessage()]

@@ -17,8 +17,8 @@ import pytest
 import pgpool_core
 from pgpool_core import logs
 from pgpool_core.cli import main
-from pgpool_core.cli.serve import servers_at_most
 from pgpool_core.config.model import Config, DatabaseConfig
+from pgpool_core.process.descriptors import servers_at_most
 
 
 @pytest.fixture(autouse=True)
@@ -55,18 +55,6 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_wrong_usage_is_told_on_standard_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     assert "usage: pgpool-core" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("option", "why"), [(["-d"], "service manager"), (["-R"], "not supported"), (["-u", "nobody"], "service manager")]
-)
-def test_pgbouncers_process_options_are_refused_with_a_reason(
-    option: list[str], why: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["serve", *option, "x.ini"])
-    assert ended.value.code == 2
-    assert why in capsys.readouterr().err
 
 
 def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

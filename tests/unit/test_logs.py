@@ -65,7 +65,7 @@ def record(level: int, text: str) -> logging.LogRecord:
 
 
 @pytest.mark.parametrize(
-    ("level", "word"), [(logging.INFO, "INFO"), (logging.WARNING, "WARN"), (logging.CRITICAL, "FATAL")]
+    ("level", "word"), [(logging.INFO, "LOG"), (logging.WARNING, "WARNING"), (logging.CRITICAL, "FATAL")]
 )
 def test_a_stamp_is_utc_with_milliseconds_and_process(level: int, word: str) -> None:
     assert logs.LineFormatter().format(record(level, "hello")) == f"2026-11-21 02:43:34.627 UTC [4711] {word} hello"
@@ -80,8 +80,8 @@ def test_a_moved_log_file_is_opened_again(tmp_path: Path, capsys: pytest.Capture
     output.apply(str(path))
     logs.LOGGER.info("two")
     output.close()
-    assert re.search(r" INFO one\n$", (tmp_path / "log.1").read_text())
-    assert re.search(r" INFO two\n$", path.read_text())
+    assert re.search(r" LOG one\n$", (tmp_path / "log.1").read_text())
+    assert re.search(r" LOG two\n$", path.read_text())
     assert capsys.readouterr().err == ""
 
 

@@ -12,4 +12,5 @@ cdef int client_next(Worker *w, ClientConn *c, Cursor *cur, uint32_t max_body, c
                      size_t *pos, Frame *f) noexcept nogil
 cdef void client_granted(Worker *w, Client *seat) noexcept nogil
 cdef void client_released(Worker *w, ClientConn *c) noexcept nogil
+cdef void client_drain(Worker *w, ClientConn *c) noexcept nogil
 cdef void client_go_on(Worker *w, ClientConn *c) noexcept nogil

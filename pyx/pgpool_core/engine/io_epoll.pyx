@@ -70,6 +70,11 @@ cdef void listen(Worker *w, int fd, uint32_t index) noexcept nogil:
     epoll_ctl(w.poll_fd, EPOLL_CTL_ADD, fd, &ev)
 
 
+cdef void unlisten(Worker *w, int fd) noexcept nogil:
+    cdef epoll_event ev
+    epoll_ctl(w.poll_fd, EPOLL_CTL_DEL, fd, &ev)
+
+
 cdef void pump(Worker *w, Conn *c) noexcept nogil:
     """Receive until the socket is drained, the engine has enough, or the others want their turn."""
     cdef ssize_t n
@@ -169,5 +174,6 @@ epoll_io.rearm = rearm
 epoll_io.want_write = want_write
 epoll_io.pump = pump
 epoll_io.listen = listen
+epoll_io.unlisten = unlisten
 epoll_io.turn = turn
 cdef const Io *IO_EPOLL = &epoll_io

@@ -35,6 +35,7 @@ cdef enum:
     MAIL_LISTEN_FAILED = 26       # a = pool, data = error for those who wait
     MAIL_CHANNELS_LOST = 27       # a = pool
     MAIL_CHANNELS_BACK = 28       # a = pool, data = notice for those who may have missed something
+    MAIL_DRAIN = 31               # send clients away that hold no server, as `draining` says
     MAIL_NOTIFY = 29              # a = pool, data = whole NotificationResponses
     MAIL_PATIENCE = 30            # timeouts of clients have changed
 

@@ -13,8 +13,8 @@ from pgpool_core.engine.conn cimport plane_want, worker_wake
 from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notified
 from pgpool_core.engine.letters cimport take_letters
 from pgpool_core.engine.life cimport plane_close_files, plane_close_servers, plane_free, plane_open
-from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CHANNELS_BACK, MAIL_CHANNELS_LOST, MAIL_KICK,
-                                         MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING, MAIL_PATIENCE,
+from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CHANNELS_BACK, MAIL_CHANNELS_LOST, MAIL_DRAIN,
+                                         MAIL_KICK, MAIL_LISTENERS, MAIL_LISTENING, MAIL_LISTEN_FAILED, MAIL_PATIENCE,
                                          MAIL_REPLY, MAIL_VERDICT)
 from pgpool_core.engine.planned cimport plan_servers, server_abandon, server_adopt, server_cancelled, servers_retire
 from pgpool_core.engine.pools cimport (limit_clients, limit_group, new_group, new_pool, pool_close, pool_fail, pool_welcome, record_of,
@@ -30,7 +30,7 @@ from pgpool_core.engine.worker cimport worker_close, worker_run
 from pgpool_core.pool.plan cimport LISTENER_LATER as LATER, LISTENER_NEVER as NEVER, LISTENER_TAKEN as TAKEN
 from pgpool_core.pool.pool cimport Pool, PoolSettings
 from pgpool_core.pool.server cimport MAX_WORKERS
-from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_store64, pgpool_store8
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_store64, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 
 VERDICT_RETRY = POLICY_RETRY
@@ -178,6 +178,7 @@ cdef class Engine:
         listener.port = port
         listener.is_unix = is_unix
         listener.live = 1
+        listener.watchers = self.plane.n_workers
         pgpool_store32(&self.plane.n_listeners, self.plane.n_listeners + 1)     # workers see what stands above
         tell_all(self.plane, MAIL_LISTENERS, 0, b"")
 
@@ -186,6 +187,28 @@ cdef class Engine:
         cdef uint32_t i
         for i in range(self.plane.n_listeners):
             pgpool_store8(&self.plane.listeners[i].live, 0)
+
+    def let_go_of_listeners(self):
+        """drop_listeners, where another process has the sockets too. True once no worker watches them: then they may be closed."""
+        cdef uint32_t i, watched = 0
+        self.drop_listeners()
+        for i in range(self.plane.n_listeners):
+            watched += pgpool_load32(&self.plane.listeners[i].watchers)
+        if watched:
+            tell_all(self.plane, MAIL_LISTENERS, 0, b"")
+        return not watched
+
+    def client_count(self):
+        """How many clients there are, those logging in among them, the console's not."""
+        return pgpool_load32(&self.plane.n_clients)
+
+    def drain(self):
+        """From now on clients that hold no server are sent away, FATAL 57P01, the others as soon as they give theirs back.
+
+        To be repeated while there are clients: one that logs in or leaves the queue meanwhile is seen the next time.
+        """
+        pgpool_store8(&self.plane.draining, 1)
+        tell_all(self.plane, MAIL_DRAIN, 0, b"")
 
     # -- pools, routes, secrets ------------------------------------------------------------------------------------
 

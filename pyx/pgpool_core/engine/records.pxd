@@ -343,11 +343,13 @@ cdef struct Io:                   # an I/O back end
     void (*want_write)(Worker *, Conn *, bint) noexcept nogil
     void (*pump)(Worker *, Conn *) noexcept nogil        # read now
     void (*listen)(Worker *, int, uint32_t) noexcept nogil
+    void (*unlisten)(Worker *, int) noexcept nogil
     void (*turn)(Worker *, int) noexcept nogil           # wait up to so many ms (-1 for ever), report what has happened
 
 
 cdef struct Listener:
     int fd                        # borrowed
+    uint32_t watchers             # atomic: workers that have not let go of it
     uint16_t port
     uint8_t is_unix
     uint8_t live
@@ -383,6 +385,7 @@ cdef struct Worker:
     Counters **counters           # by pool; allocated at first use
     uint32_t n_clients            # atomic reads by others
     uint32_t listening            # listeners watched so far
+    uint64_t unlistened           # bits of those that were let go
     uint64_t mail_lost            # letters that did not fit
     Channel **channels            # owned; `channel_buckets` lists by hash, NULL while nobody listens
     uint32_t channel_buckets
@@ -411,6 +414,7 @@ cdef struct Plane:
     uint32_t n_clients            # atomic: all that are not on the console
     Listener listeners[MAX_LISTENERS]
     uint32_t n_listeners
+    uint8_t draining              # atomic: clients that hold no server are sent away
     uint8_t *ignored              # startup parameters to drop: name, zero, ... zero
     pthread_mutex_t ignored_lock
     CancelKeys cancel_keys

@@ -7,7 +7,7 @@ from libc.string cimport memset
 from pgpool_core.engine.accept cimport new_client, up_accept
 from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.channels cimport channels_forget, channels_free, channels_tell
-from pgpool_core.engine.client cimport client_bytes, client_go_on, client_granted
+from pgpool_core.engine.client cimport client_bytes, client_drain, client_go_on, client_granted
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_free, client_leave
 from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post
 from pgpool_core.engine.counters cimport Counters
@@ -32,7 +32,7 @@ from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport MAX_POOLS, pool_move
 from pgpool_core.pool.server cimport SV_CLOSING, SV_IDLE, SV_TESTED, SV_USED, Server
 from pgpool_core.session.outcome cimport OUTCOMES, Outcome
-from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_swap_ptr
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_swap_ptr
 
 
 cdef int up_bytes(Worker *w, Conn *c, uint8_t *data, size_t n) noexcept nogil:
@@ -122,6 +122,7 @@ cdef void read_grants(Worker *w) noexcept nogil:
 cdef void read_mail(Worker *w) noexcept nogil:
     cdef Mail mail
     cdef ClientConn *c
+    cdef uint32_t slot
     while mailbox_take(&w.inbox, &mail):
         c = NULL
         if mail.kind == MAIL_VERDICT or mail.kind == MAIL_REPLY:
@@ -141,15 +142,37 @@ cdef void read_mail(Worker *w) noexcept nogil:
             if c != NULL and c.conn.head.live and (c.secret ^ mail.a) & mail.b == 0 and not c.conn.doomed:
                 client_cancel(w, c)
         elif mail.kind == MAIL_LISTENERS:
-            while w.listening < pgpool_load32(&w.plane.n_listeners):
-                w.io.listen(w, w.plane.listeners[w.listening].fd, w.listening)
-                w.listening += 1
+            watch_listeners(w)
+        elif mail.kind == MAIL_DRAIN:
+            for slot in range(w.clients.n_chunks * CHUNK_SLOTS):
+                c = <ClientConn *>slot_at(&w.clients, slot)
+                if c.conn.head.live:
+                    client_drain(w, c)
         elif mail.kind == MAIL_WELCOME or mail.kind == MAIL_KICK or mail.kind == MAIL_KICK_POOL \
                 or mail.kind == MAIL_ASK_CLIENTS or mail.kind == MAIL_PATIENCE:
             every_client(w, &mail)
         elif mail.kind >= MAIL_LISTENING:
             notify_mail(w, &mail)
         free(mail.data)
+
+
+cdef void watch_listeners(Worker *w) noexcept nogil:
+    """Watch the listeners that are new, let go of those that are no longer live.
+
+    Closing a socket is not enough: where another process has it too, it would stay in the poll set, and take connections' events
+    away from that process.
+    """
+    cdef uint32_t i
+    cdef Listener *listener
+    while w.listening < pgpool_load32(&w.plane.n_listeners):
+        w.io.listen(w, w.plane.listeners[w.listening].fd, w.listening)
+        w.listening += 1
+    for i in range(w.listening):
+        listener = &w.plane.listeners[i]
+        if not pgpool_load8(&listener.live) and not (w.unlistened >> i) & 1:
+            w.io.unlisten(w, listener.fd)
+            w.unlistened |= <uint64_t>1 << i
+            pgpool_add32(&listener.watchers, -1)
 
 
 cdef void every_client(Worker *w, Mail *mail) noexcept nogil:

@@ -1,0 +1,49 @@
+"""The wait for the last client, when the pooler is to end without sending anybody away, or when it has handed over.
+
+Source: PgBouncer docs, SHUTDOWN WAIT_FOR_CLIENTS; client_drain_timeout is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from pgpool_core import logs
+from pgpool_core.metrics.counters import CONSOLE_POOL
+
+if TYPE_CHECKING:
+    from pgpool_core.control.report import Report
+    from pgpool_core.engine.plane import Engine
+
+LOOK_S: Final = 0.1  # how often it is looked whether clients are left
+TELL_S: Final = 60.0  # how often the log says how many
+
+
+async def leave(engine: Engine, report: Report, drain_timeout: Callable[[], float]) -> None:
+    """Return when no client is left, or when `drain_timeout` seconds (0 = never) are over.
+
+    With a timeout the engine sends clients away, each when it holds no server; a reload may change it meanwhile.
+    """
+    began = told = trio.current_time()
+    while left := await _left(engine, report):
+        now, timeout_s = trio.current_time(), drain_timeout()
+        if timeout_s and now - began >= timeout_s:
+            text = "clients are left that have not come to an idle point (client_drain_timeout)"
+            logs.LOGGER.warning("%s", logs.line("", text, {"clients": left}))
+            return
+        if timeout_s:
+            engine.drain()
+        if now - told >= TELL_S:
+            told = now
+            logs.LOGGER.info("%s", logs.line("", "waiting for clients to leave", {"clients": left}))
+        await trio.sleep(LOOK_S)
+
+
+async def _left(engine: Engine, report: Report) -> int:
+    """How many clients there are; those who have not yet said who they are count, those on the console do not."""
+    if count := engine.client_count():
+        return count
+    rows = await report.clients()
+    return engine.client_count() or sum(row["pool"] != CONSOLE_POOL for row in rows)

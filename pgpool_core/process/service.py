@@ -1,0 +1,223 @@
+"""A pooler as a process: from its file to its exit status. What `serve` and `pgpool-core-pgbouncer` have in common."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from contextlib import ExitStack, suppress
+from functools import partial
+from importlib import import_module
+from typing import Final
+
+import attrs
+import trio
+
+from pgpool_core import logs
+from pgpool_core.config.load import load_config
+from pgpool_core.config.model import Config
+from pgpool_core.control.groups import sole_errors
+from pgpool_core.control.listeners import Listener, listener_of, open_listeners
+from pgpool_core.control.pooler import Pooler, load_users
+from pgpool_core.control.signals import signals_received, watch_signals
+from pgpool_core.errors import ConfigError, ConfigProblem, PgPoolError
+from pgpool_core.policy.userlist import Userlist
+from pgpool_core.process import background
+from pgpool_core.process.account import become, is_root
+from pgpool_core.process.background import Background
+from pgpool_core.process.descriptors import raise_descriptor_limit
+from pgpool_core.process.pidfile import Pidfile
+from pgpool_core.process.systemd import Notifier, sockets_given
+from pgpool_core.process.takeover import Door, Sockets, Successor, door_path
+
+_LATE: Final = (
+    "encodings.idna",  # getaddrinfo
+    "pgpool_core.admin.commands",
+    "pgpool_core.control.endpoint",
+    "pgpool_core.control.pages",
+    "pgpool_core.engine.plane",
+    "pgpool_core.metrics.prometheus",
+)
+
+
+@attrs.frozen(kw_only=True)
+class Start:
+    """How the process was called."""
+
+    program: str  # what errors call it
+    file: str
+    verbose: int = 0
+    quiet: bool = False
+    daemon: bool = False
+    reboot: bool = False  # -R: take the place of the one that runs
+    user: str = ""  # -u, goes before `user=`
+    may_be_root: bool = True  # else running as root is an error, as with PgBouncer
+
+
+def run(start: Start) -> int:
+    """Run until stopped; 0 after an orderly end, 1 when it could not start or broke, with the reason on standard error and in the log."""
+    output = logs.LogOutput(quiet=start.quiet, verbose=start.verbose)
+    try:
+        return _Service(start, output).run()
+    except KeyboardInterrupt:
+        return 0  # before the signals were listened for
+    except PgPoolError as error:
+        for text in str(error).splitlines():
+            logs.LOGGER.critical("%s", logs.line("", text))
+        if start.quiet:  # then the log may be nowhere
+            print(f"{start.program}: {error}", file=sys.stderr)
+        return 1
+    except Exception:
+        logs.LOGGER.critical("internal error, the process ends", exc_info=True)
+        return 1
+    finally:
+        output.close()
+
+
+class _Service:
+    """One run, step by step in the order in which rights are given up and files are touched."""
+
+    def __init__(self, start: Start, output: logs.LogOutput) -> None:
+        self._start = start
+        self._output = output
+        self._background = Background(-1)
+        self._conffile = os.path.abspath(start.file)
+
+    def run(self) -> int:
+        start = self._start
+        config = self._read()
+        self._notifier = Notifier(os.environ)
+        given = sockets_given(os.environ)
+        if name := start.user or config.user:
+            import_all()
+            become(name)
+        if is_root():
+            if not start.may_be_root:
+                raise ConfigError([ConfigProblem("PgBouncer should not run as root", section="pgbouncer", key="user")])
+            logs.LOGGER.warning("running as root, which nothing here needs (user)")
+        if start.daemon and not config.pidfile:
+            raise ConfigError([ConfigProblem("daemon needs pidfile configured", section="pgbouncer", key="pidfile")])
+        self._use_log(config)
+        raise_descriptor_limit(config)
+        with ExitStack() as ends:
+            ends.callback(self._notifier.close)
+            self._pidfile = Pidfile(config.pidfile)
+            if not start.reboot:
+                self._pidfile.check()
+            if start.daemon:
+                gone = background.go()
+                if isinstance(gone, int):
+                    return gone
+                self._background = gone
+            ends.callback(self._pidfile.remove)
+            if not start.reboot:
+                self._pidfile.write()
+            trio.run(self._serve, config, given, restrict_keyboard_interrupt_to_checkpoints=True)
+        return 0
+
+    def _read(self, path: str | None = None) -> Config:
+        """The configuration; `conffile` says afterwards which file the next RELOAD reads."""
+        path = path or self._conffile
+        config = load_config(path)
+        return config if config.conffile else attrs.evolve(config, conffile=path)
+
+    def _use_log(self, config: Config) -> None:
+        try:
+            self._output.apply(config.logfile, config.verbose)
+        except OSError as error:
+            problem = ConfigProblem(_log_problem(config, error), file=self._start.file, key="logfile")
+            raise ConfigError([problem]) from error
+
+    async def _serve(self, config: Config, given: list[socket.socket]) -> None:
+        successor = await self._knock(config) if self._start.reboot else None
+        taken = successor.sockets.clients if successor else given
+
+        async def listen(config: Config) -> list[Listener]:
+            return [listener_of(sock) for sock in taken] if taken else await open_listeners(config)
+
+        def reread() -> tuple[Config, Userlist]:
+            fresh = self._read(pooler.config.conffile)
+            return fresh, load_users(fresh)
+
+        pooler = Pooler(config, reread=reread, listen=listen)
+        if successor:
+            pooler.use_for_metrics(successor.sockets.metrics_listen, successor.sockets.metrics)
+        pooler.on_reload = partial(use_log_settings, self._output)
+        pooler.on_reloading = self._notifier.reloading
+        pooler.on_reloaded = self._notifier.ready
+        pooler.on_stats = self._notifier.status
+        pooler.on_stopping = self._notifier.stopping
+        with signals_received() as received:
+            async with sole_errors(), trio.open_nursery() as nursery:
+                await nursery.start(self._run, pooler, nursery)
+                if successor:
+                    await successor.come_up()
+                    for listener in pooler.listeners:
+                        listener.own_file()
+                    self._pidfile.write(replace=True)
+                self._up()
+                nursery.start_soon(self._hand_over, pooler)
+                await watch_signals(received, reload=partial(_reload, pooler), stop=pooler.stop)
+
+    async def _run(
+        self, pooler: Pooler, nursery: trio.Nursery, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        await pooler.run(task_status=task_status)
+        nursery.cancel_scope.cancel(reason="the pooler has stopped")
+
+    async def _knock(self, config: Config) -> Successor | None:
+        """The one that runs, where there is one; else we start as usual."""
+        path = door_path(config, config.listen_port)
+        if path and (successor := await Successor.knock(path)):
+            logs.LOGGER.info("%s", logs.line("", "taking over", {"pid": successor.pid}))
+            return successor
+        logs.LOGGER.info("old process not found, try to continue normally")
+        self._pidfile.check()
+        self._pidfile.write()
+        return None
+
+    async def _hand_over(self, pooler: Pooler) -> None:
+        """Wait for a process that takes over, then for our clients to leave."""
+        path = door_path(pooler.config, pooler.port)
+        if not path:
+            return
+        try:
+            pid = await Door(path, lambda: Sockets(*pooler.listening_sockets()), pooler.hand_over).serve()
+        except OSError as error:
+            text = f"cannot be taken over by -R: cannot listen on {path}: {error.strerror or error}"
+            logs.LOGGER.warning("%s", logs.line("", text))
+            return
+        self._notifier.main_pid(pid)
+        self._notifier.close()
+        logs.LOGGER.info("%s", logs.line("", "handed over, serving the clients that are here", {"pid": pid}))
+        await pooler.wait_for_clients()
+        pooler.stop("handed over, and no client is left")
+
+    def _up(self) -> None:
+        if self._start.daemon:
+            self._output.leave_standard_error()
+            self._background.ready()
+        self._notifier.ready()
+
+
+async def _reload(pooler: Pooler) -> None:
+    with suppress(PgPoolError):  # it is in the log, and the old configuration stays
+        await pooler.reload()
+
+
+def import_all() -> None:
+    """Import what is imported late otherwise: the user that we are about to become may not be able to read the interpreter's files."""
+    for name in _LATE:
+        import_module(name)
+
+
+def use_log_settings(output: logs.LogOutput, config: Config) -> None:
+    """Open the log file again, which logrotate may have moved; where that fails, go on with what is open."""
+    try:
+        output.apply(config.logfile, config.verbose)
+    except OSError as error:
+        logs.LOGGER.error("%s", logs.line("", _log_problem(config, error)))
+
+
+def _log_problem(config: Config, error: OSError) -> str:
+    return f"cannot open the log file {config.logfile}: {error.strerror or error} (logfile)"

@@ -1,0 +1,249 @@
+"""-R: a new process takes the listening sockets of the running one, which serves the clients that it has to their end.
+
+The two talk over a socket beside the unix socket that clients use, `.s.PGSQL.PORT.takeover`, in whole packets:
+
+    new  "pgpool_core takeover 1"
+    old  {"clients": 2, "metrics": "127.0.0.1:9127"}      with the descriptors: clients' sockets first, then those for metrics
+    new  "up"                                             it accepts clients; until here nothing has changed for the old one
+    old  "yours"                                          it accepts no more, and the socket's path is free
+
+If the new one ends before it is up, the old one goes on as if nobody had asked. Both see from the kernel that the other one is the same
+user, or root.
+Source: unix(7), SCM_RIGHTS and SO_PEERCRED.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import json
+import os
+import socket
+import stat
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+import attrs
+import trio
+
+from pgpool_core import logs
+from pgpool_core.config.model import Config
+from pgpool_core.errors import ConfigError, ConfigProblem
+
+HELLO: Final = b"pgpool_core takeover 1"
+UP: Final = b"up"
+YOURS: Final = b"yours"
+STEP_S: Final = 10.0  # for each packet that is only a matter of the other process being alive
+START_S: Final = 60.0  # for the new process to start
+MAX_DESCRIPTORS: Final = 250  # SCM_MAX_FD is 253
+MAX_PACKET: Final = 4096
+MAX_PATH_LEN: Final = 107  # bytes of sun_path before its closing zero byte
+
+_CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+
+class Sockets(NamedTuple):
+    """What is handed over."""
+
+    clients: list[socket.socket]
+    metrics_listen: str
+    metrics: list[socket.socket]
+
+
+def door_path(config: Config, port: int) -> str:
+    """Where the process that listens on `port` can be asked; "" where it has no folder for unix sockets."""
+    return f"{config.unix_socket_dir}/.s.PGSQL.{port}.takeover" if config.unix_socket_dir else ""
+
+
+class Door:
+    """The running process's side: answers one new process after the other, until one has come up."""
+
+    def __init__(self, path: str, give: Callable[[], Sockets], let_go: Callable[[], Awaitable[None]]) -> None:
+        """Open nothing yet.
+
+        Args:
+            give: the sockets as they are now; they stay the caller's.
+            let_go: called when the other one is up; when it returns, this process watches the sockets no more.
+        """
+        self._path = path
+        self._give = give
+        self._let_go = let_go
+        self._file_id: tuple[int, int] | None = None
+
+    async def serve(self) -> int:
+        """Answer until a new process has taken the sockets; returns its process number. Cancel it to close the door.
+
+        Raises:
+            OSError: the door cannot be opened.
+        """
+        listener = trio.socket.from_stdlib_socket(_listening(self._path))
+        try:
+            if not self._path.startswith("@"):
+                found = os.lstat(self._path)
+                self._file_id = found.st_dev, found.st_ino
+            while True:
+                connection, _ = await listener.accept()
+                with connection:
+                    if pid := await self._answer(connection):
+                        self._close(listener)
+                        await connection.send(YOURS)
+                        return pid
+        finally:
+            self._close(listener)
+
+    async def _answer(self, connection: trio.socket.SocketType) -> int:
+        """One new process; its number when it is up, else 0."""
+        pid = 0
+        try:
+            pid = _peer(connection)
+            with trio.fail_after(STEP_S):
+                if await connection.recv(MAX_PACKET) != HELLO:
+                    return 0
+                await _send(connection, self._give())
+            logs.LOGGER.info("%s", logs.line("", "a new process is about to take over", {"pid": pid}))
+            with trio.fail_after(START_S):
+                if await connection.recv(MAX_PACKET) != UP:
+                    raise OSError(errno.ECONNRESET, "it has ended")
+        except (OSError, trio.TooSlowError) as error:
+            reason = "no answer in time" if isinstance(error, trio.TooSlowError) else error.strerror or error
+            logs.LOGGER.warning("%s", logs.line("", f"not taken over, going on: {reason}", {"pid": pid}))
+            return 0
+        await self._let_go()
+        return pid
+
+    def _close(self, listener: trio.socket.SocketType) -> None:
+        listener.close()
+        if self._file_id is not None:
+            with suppress(OSError):
+                found = os.lstat(self._path)
+                if (found.st_dev, found.st_ino) == self._file_id:
+                    os.unlink(self._path)
+            self._file_id = None
+
+
+@attrs.define(eq=False)
+class Successor:
+    """The new process's side, from `knock` to `come_up`."""
+
+    sockets: Sockets
+    pid: int
+    _connection: trio.socket.SocketType
+
+    @classmethod
+    async def knock(cls, path: str) -> Successor | None:
+        """Ask the process behind `path` for its sockets, which are ours then; None where there is none.
+
+        Raises:
+            ConfigError: it is somebody else's, or does not answer as it should.
+        """
+        connection = trio.socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            try:
+                await connection.connect(_address(path))
+            except (FileNotFoundError, ConnectionRefusedError):
+                connection.close()
+                return None
+            with trio.fail_after(STEP_S):
+                pid = _peer(connection)
+                await connection.send(HELLO)
+                return cls(await _receive(connection), pid, connection)
+        except (OSError, trio.TooSlowError, ValueError) as error:
+            connection.close()
+            reason = "no answer in time" if isinstance(error, trio.TooSlowError) else str(error)
+            text = f"cannot take over from the process at {path}: {reason}"
+            raise ConfigError([ConfigProblem(text, section="pgbouncer", key="unix_socket_dir")]) from error
+        except BaseException:
+            connection.close()
+            raise
+
+    async def come_up(self) -> None:
+        """Say that we accept clients, and wait until the other one does no more."""
+        with self._connection, suppress(OSError, trio.TooSlowError), trio.fail_after(STEP_S):
+            await self._connection.send(UP)
+            if await self._connection.recv(MAX_PACKET) == YOURS:
+                logs.LOGGER.info("%s", logs.line("", "taken over", {"pid": self.pid}))
+                return
+        logs.LOGGER.warning("%s", logs.line("", "the old process has ended meanwhile", {"pid": self.pid}))
+
+
+def _address(path: str) -> bytes:
+    return b"\0" + os.fsencode(path[1:]) if path.startswith("@") else os.fsencode(path)
+
+
+def _listening(path: str) -> socket.socket:
+    if len(os.fsencode(path)) > MAX_PATH_LEN:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        sock.setblocking(False)
+        if not path.startswith("@"):
+            _clear_stale(path)
+        sock.bind(_address(path))
+        if not path.startswith("@"):
+            os.chmod(path, 0o600)  # nobody can connect before listen()
+        sock.listen(1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _clear_stale(path: str) -> None:
+    """Remove a socket behind which nobody is."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.EEXIST, "a file that is not a socket has this name")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        probe.setblocking(False)
+        if probe.connect_ex(_address(path)) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    os.unlink(path)
+
+
+def _peer(connection: trio.socket.SocketType) -> int:
+    """The process number of the other side.
+
+    Raises:
+        OSError: it is neither of our user nor root's.
+    """
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, _ = _CREDENTIALS.unpack(raw)
+    if uid not in (os.geteuid(), 0):
+        raise OSError(errno.EPERM, f"it belongs to another user ({uid})")
+    return int(pid)
+
+
+async def _send(connection: trio.socket.SocketType, sockets: Sockets) -> None:
+    every = [*sockets.clients, *sockets.metrics]
+    if len(every) > MAX_DESCRIPTORS:
+        raise OSError(errno.E2BIG, "too many listening sockets")
+    text = json.dumps({"clients": len(sockets.clients), "metrics": sockets.metrics_listen})
+    numbers = array.array("i", [sock.fileno() for sock in every])
+    await connection.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
+
+
+async def _receive(connection: trio.socket.SocketType) -> Sockets:
+    """The sockets; raises ValueError where they are not what was to come."""
+    space = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+    text, ancillary, flags, _ = await connection.recvmsg(MAX_PACKET, space, socket.MSG_CMSG_CLOEXEC)
+    numbers = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    every = [socket.socket(fileno=fd) for fd in numbers]
+    try:
+        said = json.loads(text)
+        clients, metrics_listen = said["clients"], said["metrics"]
+        if flags & socket.MSG_CTRUNC or not isinstance(metrics_listen, str) or not 0 < clients <= len(every):
+            raise ValueError("it sent something else than its sockets")
+        for sock in every:
+            sock.setblocking(False)
+    except (KeyError, TypeError, ValueError) as error:
+        for sock in every:
+            sock.close()
+        raise ValueError("it sent something else than its sockets") from error
+    return Sockets(every[:clients], metrics_listen, every[clients:])
