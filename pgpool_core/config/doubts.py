@@ -101,7 +101,8 @@ def _orders(view: _View) -> Iterator[ConfigProblem]:
             keys = (order.longer, order.shorter)
             if name and all(getattr(level, key, None) is None for key in keys):
                 continue
-            if order.only_written and not view.place("pgbouncer", "", order.shorter) and not view.place(section, name):
+            own = getattr(level, order.shorter, None) is not None if name else False
+            if order.only_written and not own and not view.place("pgbouncer", "", order.shorter):
                 continue
             if order.shorter == "server_check_delay" and not view.config.server_check_query:
                 continue

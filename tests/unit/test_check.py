@@ -152,6 +152,19 @@ def test_a_missing_auth_file_is_an_error_with_the_line_that_names_it(folder: Pat
         ("query_wait_timeout = 5", "query_wait_timeout = 5 s is shorter than server_connect_timeout = 15 s"),
         ("client_login_timeout = 5", "client_login_timeout = 5 s is shorter than server_connect_timeout = 15 s"),
         ("[users]\nu = query_wait_timeout=5", 'user "u": query_wait_timeout = 5 s is shorter than'),
+        (
+            "query_wait_notify = 120",
+            "query_wait_timeout = 120 s is as long as query_wait_notify = 120 s: the notice never comes",
+        ),
+        (
+            "transaction_timeout = 5\nquery_timeout = 10",
+            "transaction_timeout = 5 s is shorter than query_timeout = 10 s",
+        ),
+        ("query_timeout = 9\n[users]\nu = transaction_timeout=9", 'user "u": transaction_timeout = 9 s is as long as'),
+        (
+            "max_user_client_connections = 200",
+            "max_user_client_connections = 200 is more than max_client_conn = 100 lets in",
+        ),
         ("server_idle_timeout = 10s", "server_idle_timeout = 10 s is shorter than server_check_delay = 30 s"),
         ("server_idle_timeout = 2h", "server_lifetime = 3600 s is shorter than server_idle_timeout = 7200 s"),
         ("pool_mode = transaction\nserver_reset_query = DISCARD ALL", "is not run in transaction and statement mode"),
