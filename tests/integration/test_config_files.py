@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pgpool_core.config import SETTINGS, Config, ConfigError, load_config
+from pgpool_core.config.not_built import NOT_BUILT
 from pgpool_core.testing import PoolerProcess, find_pgbouncer
 from pgpool_core.testing.pooler import Kind
 from tests.console import Console
@@ -249,3 +250,24 @@ def test_a_second_section_of_settings_goes_on_where_pgbouncer_begins_anew(theirs
         shown = {row["key"]: row["value"] for row in console.rows("SHOW CONFIG")}
     assert shown["max_client_conn"] == "100"
     assert ours("max_client_conn = 77\n[pgbouncer]\nverbose = 1", {}).max_client_conn == 77
+
+
+OLDER = {"server_check_query", "client_tls_ciphers", "server_tls_ciphers", "server_tls_sslmode", "verbose"}
+"""Settings whose default was another one before 1.25, or is not shown."""
+
+
+def test_every_setting_that_pgbouncer_shows_is_known_with_its_default(theirs: PoolerProcess) -> None:
+    theirs.start()
+    with Console(theirs) as console:
+        shown = {row["key"]: row for row in console.rows("SHOW CONFIG")}
+    assert shown.keys() <= SETTINGS.keys() | NOT_BUILT.keys()
+    for name, row in shown.items():
+        default = row["default"] or ""
+        if name in OLDER:
+            continue
+        if name in NOT_BUILT:
+            assert NOT_BUILT[name].asks_for_nothing(default), name
+            continue
+        setting = SETTINGS[name]
+        assert (setting.show(setting.default) or "") == default or f"PgBouncer has {default}" in setting.meaning, name
+        assert setting.reloadable or row["changeable"] == "no", name
