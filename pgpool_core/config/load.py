@@ -62,12 +62,17 @@ def parse_config(text: str, *, file: str = "<config>", environ: Environ = os.env
     Raises:
         ConfigError: it cannot be used; carries every problem, each with file and line.
     """
-    return _usable(_Builder(environ).build(read_ini_text(text, file, environ)))
+    return _usable(build(read_ini_text(text, file, environ), environ))
 
 
 def read_config(path: str | os.PathLike[str], *, environ: Environ = os.environ) -> Loaded:
     """Read a file as load_config does, and go on where something is wrong with it."""
     items = read_toml_file(path) if os.fspath(path).endswith(".toml") else read_ini_file(path, environ)
+    return build(items, environ)
+
+
+def build(items: Iterable[IniItem], environ: Environ) -> Loaded:
+    """Make what the lines of a file say, one by one, into a configuration."""
     return _Builder(environ).build(items)
 
 

@@ -12,6 +12,9 @@ from collections.abc import Callable, Hashable
 from itertools import repeat
 from typing import Any
 
+from pgpool_core.config.ini import read_ini_text
+from pgpool_core.config.load import build
+from pgpool_core.config.toml import read_toml_text
 from pgpool_core_probes import auth_probe, settings_probe, sqlscan_probe, statements_probe, wire_probe
 from tests.unit.expect_model import CHORE, COPY_END, NONE, QUERY, SYNC, ExpectModel
 
@@ -267,6 +270,27 @@ def statements(data: bytes) -> Hashable:
     return tuple(seen[:5])
 
 
+def config(data: bytes) -> Hashable:
+    """A configuration file, as ini or as TOML: it is read, or every problem is told and no secret of the environment with it.
+
+    Nothing is opened: what would name another file is not.
+    """
+    environ = {"A": "hunter2 port='hunter2", "U": "postgres://hunter2:hunter2@h:hunter2/d"}
+    data = data.replace(b"%include", b"%exclude").replace(b"file:", b"life:")
+    text = data[1:].decode("utf-8", "surrogateescape")
+    if data[:1] == b"t":
+        items = read_toml_text(data[1:].decode("utf-8", "replace"), "f.toml")
+    else:
+        items = read_ini_text(text, "f.ini", environ)
+    loaded = build(items, environ)
+    assert (
+        all("hunter2" not in problem.text and "\n" not in problem.text for problem in loaded.problems)
+        or b"hunter" in data
+    )
+    kinds = {problem.text.partition(" ")[0] for problem in loaded.problems}
+    return data[:1] == b"t", frozenset(kinds), len(loaded.config.databases) > 0, len(loaded.config.users) > 0
+
+
 TARGETS: dict[str, Target] = {
     "scan_client": scan_client,
     "scan_server": scan_server,
@@ -276,4 +300,5 @@ TARGETS: dict[str, Target] = {
     "settings": settings,
     "sqlscan": sqlscan,
     "statements": statements,
+    "config": config,
 }
