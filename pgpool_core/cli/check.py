@@ -6,6 +6,7 @@ import argparse
 import grp
 import json
 import os
+import pwd
 import resource
 import stat
 from collections.abc import Iterator, Sequence
@@ -132,8 +133,12 @@ def _about_this_machine(loaded: Loaded, file: str) -> Iterator[ConfigProblem]:
         yield _say(loaded, f"every user of this machine may read {config.auth_file}", "auth_file")
     if any(entry.password for entry in config.databases.values()) and _others_may_read(file):
         yield ConfigProblem(f"every user of this machine may read the passwords in {file}", file, None, "databases")
-    if config.logfile and not os.access(Path(config.logfile).parent, os.W_OK):
-        yield _say(loaded, f"{config.logfile} cannot be written here", "logfile")
+    for key in ("logfile", "pidfile"):
+        path = getattr(config, key)
+        if path and not os.access(Path(path).parent, os.W_OK):
+            yield _say(loaded, f"{path} cannot be written here", key)
+    if config.user and not _is_user(config.user):
+        yield _say(loaded, f"there is no user {config.user} here", "user")
     folder = config.unix_socket_dir
     if folder and not folder.startswith("@") and not os.access(folder, os.W_OK):
         yield _say(loaded, f"no socket can be made in {folder} here", "unix_socket_dir")
@@ -154,6 +159,14 @@ def _others_may_read(path: str) -> bool:
         return bool(stat.S_IMODE(os.stat(path).st_mode) & stat.S_IROTH)
     except OSError:
         return False
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _is_group(name: str) -> bool:

@@ -176,6 +176,8 @@ def test_a_missing_auth_file_is_an_error_with_the_line_that_names_it(folder: Pat
         ("stats_users = admin, nobody", "so they cannot log in: nobody (stats_users)"),
         ("auth_file =", "nobody can log in: auth_type = md5 looks users up in auth_file, which is not set"),
         ("logfile = none/x.log", "none/x.log cannot be written here (logfile)"),
+        ("pidfile = none/x.pid", "none/x.pid cannot be written here (pidfile)"),
+        ("user = no-such-user", "there is no user no-such-user here (user)"),
         ("unix_socket_dir = none", "no socket can be made in none here (unix_socket_dir)"),
         ("unix_socket_group = no-such-group", "there is no group no-such-group here (unix_socket_group)"),
         ("[pgbouncer]\nverbose = 1", "a second [pgbouncer] line: PgBouncer would forget the settings above it"),

@@ -25,13 +25,17 @@ def test_a_setting_that_needs_a_restart_keeps_its_value_and_is_warned_about():
     )
 
 
-def test_only_sockets_and_threads_need_a_restart():
+def test_only_sockets_threads_and_what_the_process_is_need_a_restart():
     assert {name for name, setting in SETTINGS.items() if not setting.reloadable} == {
         "listen_addr",
         "listen_port",
         "unix_socket_dir",
         "unix_socket_mode",
         "unix_socket_group",
+        "listen_backlog",
+        "so_reuseport",
+        "user",
+        "pidfile",
         "workers",
         "io_backend",
     }
