@@ -183,6 +183,30 @@ def test_nothing_in_a_value_becomes_a_variable_a_pair_or_an_entry() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("kind", "environ"),
+    [
+        ("docker", {**SERVER, "DB_PASSWORD": 'x"\n"root" "hunter2'}),
+        ("docker", {**SERVER, "DB_USER": "a", "DB_PASSWORD": "x\r"}),
+        ("docker", {"DATABASE_URL": "postgres://u:hunter2%0Ax@h/d"}),
+        ("docker", {"DATABASE_URL": "postgres://u@h/d%0A%5Bpgbouncer%5D"}),
+        ("docker", {"DATABASE_URL": "postgres://u@h/d?application_name=a%0Ab"}),
+        ("heroku", {"DATABASE_URL": "postgres://u:hunter2%0Ax@h:1/d"}),
+        ("heroku", {"DATABASE_URL": "postgres://u:p@h:1/d%0D%0A"}),
+        ("bitnami", {"POSTGRESQL_HOST": "h", "POSTGRESQL_PASSWORD": "hunter2\nx"}),
+    ],
+)
+def test_nothing_in_a_variable_begins_another_line_of_a_file(kind: str, environ: Mapping[str, str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        generate(kind, environ)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_name_may_begin_with_a_star() -> None:
+    made = generate("docker", {**SERVER, "DB_NAME": "*x"})
+    assert list(config_of(made).databases) == ["*x"]
+
+
 def asked_by(made: Generated, name: str) -> dict[str, str]:
     """auth_user, where this version has it."""
     (pairs,) = (entry.pairs for entry in made.databases if entry.name == name)

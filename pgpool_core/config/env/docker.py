@@ -117,7 +117,8 @@ def _databases(environ: Environ) -> Iterator[DatabaseConfig]:
         text = "no server is named: set DB_HOST, DATABASE_URL or DATABASE_URLS"
         raise ConfigError([ConfigProblem(text, key="DB_HOST")])
     values["port"] = one_line(environ, "DB_PORT") or "5432"
-    values["dbname"] = one_line(environ, "DB_NAME").removeprefix(FALLBACK_DATABASE)
+    name = one_line(environ, "DB_NAME")
+    values["dbname"] = "" if name == FALLBACK_DATABASE else name
     values["password"] = _secret(environ, "DB_PASSWORD")
     made: dict[str, object] = {}
     for key, value in values.items():

@@ -54,6 +54,13 @@ class Generated:
     """Variables that the application behind the pooler is to see in place of its own."""
     warnings: tuple[str, ...] = ()
 
+    def __attrs_post_init__(self) -> None:
+        """A decoded URL, or a password, may have a line end, which would begin another line of a file."""
+        texts = [*self.users.items(), *((entry.name, *entry.pairs.values()) for entry in self.databases)]
+        if any(end in text for row in texts for text in row for end in "\n\r\0"):
+            text = "a name, a password or a part of a URL in the environment has a line end, and no file can hold it"
+            raise ConfigError([ConfigProblem(text)])
+
     def ini(self, *, show_secrets: bool = False) -> str:
         """The text of pgbouncer.ini."""
         lines = ["[databases]", *(entry.line(show_secrets=show_secrets) for entry in self.databases), "", "[pgbouncer]"]
