@@ -3,7 +3,7 @@
 The library only ever writes to the logger `pgpool_core`; where that goes is the embedding program's business. Handlers are
 installed by `LogOutput`, which the command line owns. Never SQL text, passwords, keys or tokens.
 
-    2026-11-21 02:43:34.627 UTC [4711] LOG C-1f3 appdb/alice@10.0.0.8:51932 login ok method=scram-sha-256 took_ms=14
+    2026-11-21 02:43:34.627 UTC [4711] LOG C-0x1f3: appdb/alice@10.0.0.8:51932 login attempt: db=appdb user=alice tls=no replication=no took_ms=14 method=scram-sha-256
 
 Source: PgBouncer's lines, which begin the same way and which log shippers already cut at these places.
 """
@@ -64,12 +64,12 @@ def line(who: str, what: str, fields: Mapping[str, object] | None = None) -> str
 
 
 def server_tag(server_id: int, database: str, user: str, host: str, port: int) -> str:
-    """How a server connection is called in a line: `S-1f3 db/user@host:port`; IPv6 in brackets, `unix:port` for a socket."""
+    """How a server connection is called in a line: `S-0x1f3: db/user@host:port`; IPv6 in brackets, `unix:port` for a socket."""
     if not host or host.startswith(("/", "@")):
         place = f"unix:{port}"
     else:
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return f"S-{server_id:x} {database}/{user}@{place}"
+    return f"S-0x{server_id:x}: {database}/{user}@{place}"
 
 
 def stats_line(averages: Averages) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -83,6 +83,8 @@ class Mailroom:
         self._nursery = nursery
         self._console = console
         self.peers = Peers()
+        self.elsewhere: Callable[[bytes], Awaitable[None]] | None = None
+        """Who else may know what to do with the cancel key of nobody here."""
         self._own_uid = os.geteuid()
         self._cancels = trio.CapacityLimiter(CANCELS_AT_ONCE)
         self._commands = trio.CapacityLimiter(CONSOLE_COMMANDS_AT_ONCE)
@@ -119,6 +121,9 @@ class Mailroom:
                 self._nursery.start_soon(self._carry_cancel, Cancel(*about))
             case ("peer_cancel", peer, key):
                 self._nursery.start_soon(self._pass_on_cancel, peer, key)
+            case ("cancel_elsewhere", key):
+                if self.elsewhere is not None:
+                    self._nursery.start_soon(self.elsewhere, key)
             case ("listen", pool, worker, token, channel):
                 self._channels.asked(pool, worker, token, channel)
             case ("channels", token, _, rows):
@@ -205,9 +210,8 @@ class Mailroom:
     def _server_closed(self, server_id: int, pool: int, reason: str | bytes, age_us: int) -> None:
         record = self._pools.get(pool)
         if record is not None and self._pools.config.log_disconnections:
-            who = f"S-{server_id:x} {record.key}"
-            fields = {"age_s": age_us // 1_000_000}
-            logs.LOGGER.info("%s", logs.line(who, f"closing: {_text(reason)}", fields))
+            text = f"closing because: {_text(reason)} (age={age_us // 1_000_000}s)"
+            logs.LOGGER.info("%s", logs.line(f"S-0x{server_id:x}: {record.key}", text))
         self._opener.poke()
 
 

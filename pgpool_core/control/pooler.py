@@ -265,6 +265,17 @@ class Pooler:
             listener.release()
         self._observed.close()
 
+    def pass_cancels_to(self, elsewhere: Callable[[bytes], Awaitable[None]] | None) -> None:
+        """Cancel keys of nobody here go there from now on, while it runs; None: nowhere."""
+        if self._engine is not None and self._mailroom is not None:
+            self._mailroom.elsewhere = elsewhere
+            self._engine.know_elsewhere(elsewhere is not None)
+
+    async def cancel(self, key: bytes) -> None:
+        """Cancel the query of the client with this key, wherever it is."""
+        if not self.engine.find_cancel(key) and self._mailroom is not None and self._mailroom.elsewhere is not None:
+            await self._mailroom.elsewhere(key)
+
     async def wait_for_clients(self) -> None:
         """Wait until no client is left; with client_drain_timeout, send them away, each when it holds no server."""
         await leave(self.engine, self._report, lambda: self.config.client_drain_timeout)

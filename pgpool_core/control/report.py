@@ -89,11 +89,11 @@ class Report:
             server_pid=pid,
         )
         self._leaks.append(leak)
-        fields = {"client": f"C-{client:x}", "application_name": application_name}
+        fields = {"client": f"C-0x{client:x}", "application_name": application_name}
         if fingerprint:
             fields["fingerprint"] = f"{fingerprint:016x}"
         what = f"left behind in the session: {kind} {name}".rstrip() + "; closing (leak_check)"
-        logs.LOGGER.warning("%s", logs.line(f"S-{server:x} {record.key}", what, fields))
+        logs.LOGGER.warning("%s", logs.line(f"S-0x{server:x}: {record.key}", what, fields))
 
     def channels_told(self, token: int, rows: Iterable[tuple[int, bytes, int]]) -> None:
         """A worker has told its channels, which it does before its clients."""

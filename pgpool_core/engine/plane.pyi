@@ -50,6 +50,10 @@ class Engine:
     def drop_listeners(self) -> None: ...
     def let_go_of_listeners(self) -> bool:
         """drop_listeners, where another process has the sockets too. True once no worker watches them: then they may be closed."""
+    def know_elsewhere(self, known: bool) -> None:
+        """Whether cancel keys of nobody here come as letters "cancel_elsewhere"."""
+    def find_cancel(self, key: bytes) -> bool:
+        """A cancel request, by its eight bytes, that came to another process. False: it is of nobody here."""
     def client_count(self) -> int:
         """How many clients there are, those logging in among them, the console's not."""
     def drain(self) -> None:

@@ -70,6 +70,10 @@ class Pidfile:
         except OSError as error:
             raise self._problem(f"cannot write: {error.strerror}") from error
 
+    def leave(self) -> None:
+        """Leave the file to a successor, who will replace it."""
+        self._path = ""
+
     def remove(self) -> None:
         """Remove the file, if it is still ours."""
         if self._path and self._content() == f"{os.getpid()}\n".encode():

@@ -28,7 +28,7 @@ from pgpool_core.process.background import Background
 from pgpool_core.process.descriptors import raise_descriptor_limit
 from pgpool_core.process.pidfile import Pidfile
 from pgpool_core.process.systemd import Notifier, sockets_given
-from pgpool_core.process.takeover import Door, Sockets, Successor, door_path
+from pgpool_core.process.takeover import Door, Sockets, Successor, door_path, requests_passed_on
 
 _LATE: Final = (
     "encodings.idna",  # getaddrinfo
@@ -151,7 +151,9 @@ class _Service:
             async with sole_errors(), trio.open_nursery() as nursery:
                 await nursery.start(self._run, pooler, nursery)
                 if successor:
+                    pooler.pass_cancels_to(successor.pass_on)
                     await successor.come_up()
+                    nursery.start_soon(_until_ended, successor, pooler)
                     for listener in pooler.listeners:
                         listener.own_file()
                     self._pidfile.write(replace=True)
@@ -181,8 +183,13 @@ class _Service:
         path = door_path(pooler.config, pooler.port)
         if not path:
             return
+
+        async def let_go() -> None:
+            await pooler.hand_over()
+            self._pidfile.leave()
+
         try:
-            pid = await Door(path, lambda: Sockets(*pooler.listening_sockets()), pooler.hand_over).serve()
+            pid, connection = await Door(path, lambda: Sockets(*pooler.listening_sockets()), let_go).serve()
         except OSError as error:
             text = f"cannot be taken over by -R: cannot listen on {path}: {error.strerror or error}"
             logs.LOGGER.warning("%s", logs.line("", text))
@@ -190,7 +197,10 @@ class _Service:
         self._notifier.main_pid(pid)
         self._notifier.close()
         logs.LOGGER.info("%s", logs.line("", "handed over, serving the clients that are here", {"pid": pid}))
-        await pooler.wait_for_clients()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_for, connection, pooler)
+            await pooler.wait_for_clients()
+            nursery.cancel_scope.cancel(reason="no client is left that anybody could cancel")
         pooler.stop("handed over, and no client is left")
 
     def _up(self) -> None:
@@ -198,6 +208,16 @@ class _Service:
             self._output.leave_standard_error()
             self._background.ready()
         self._notifier.ready()
+
+
+async def _until_ended(successor: Successor, pooler: Pooler) -> None:
+    await successor.wait_ended()
+    pooler.pass_cancels_to(None)
+
+
+async def _cancel_for(connection: trio.socket.SocketType, pooler: Pooler) -> None:
+    async for key in requests_passed_on(connection):
+        await pooler.cancel(key)
 
 
 async def _reload(pooler: Pooler) -> None:

@@ -6,8 +6,9 @@ The two talk over a socket beside the unix socket that clients use, `.s.PGSQL.PO
     old  {"clients": 2, "metrics": "127.0.0.1:9127"}      with the descriptors: clients' sockets first, then those for metrics
     new  "up"                                             it accepts clients; until here nothing has changed for the old one
     old  "yours"                                          it accepts no more, and the socket's path is free
+    new  8 bytes                                          a cancel request for nobody whom the new one knows, as often as there is one
 
-If the new one ends before it is up, the old one goes on as if nobody had asked. Both see from the kernel that the other one is the same
+The connection lasts until one of them ends. If the new one ends before it is up, the old one goes on as if nobody had asked. Both see from the kernel that the other one is the same
 user, or root.
 Source: unix(7), SCM_RIGHTS and SO_PEERCRED.
 """
@@ -21,7 +22,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -72,8 +73,8 @@ class Door:
         self._let_go = let_go
         self._file_id: tuple[int, int] | None = None
 
-    async def serve(self) -> int:
-        """Answer until a new process has taken the sockets; returns its process number. Cancel it to close the door.
+    async def serve(self) -> tuple[int, trio.socket.SocketType]:
+        """Answer until a new process has taken the sockets; returns its process number and the connection to it. Cancel it to close the door.
 
         Raises:
             OSError: the door cannot be opened.
@@ -85,11 +86,16 @@ class Door:
                 self._file_id = found.st_dev, found.st_ino
             while True:
                 connection, _ = await listener.accept()
-                with connection:
+                try:
                     if pid := await self._answer(connection):
                         self._close(listener)
-                        await connection.send(YOURS)
-                        return pid
+                        with suppress(OSError):  # it has ended meanwhile, but we have let go
+                            await connection.send(YOURS)
+                        return pid, connection
+                except BaseException:
+                    connection.close()
+                    raise
+                connection.close()
         finally:
             self._close(listener)
 
@@ -130,6 +136,7 @@ class Successor:
     sockets: Sockets
     pid: int
     _connection: trio.socket.SocketType
+    _taken: trio.Event = attrs.field(factory=trio.Event)
 
     @classmethod
     async def knock(cls, path: str) -> Successor | None:
@@ -160,12 +167,33 @@ class Successor:
 
     async def come_up(self) -> None:
         """Say that we accept clients, and wait until the other one does no more."""
-        with self._connection, suppress(OSError, trio.TooSlowError), trio.fail_after(STEP_S):
+        with suppress(OSError, trio.TooSlowError), trio.fail_after(STEP_S):
             await self._connection.send(UP)
             if await self._connection.recv(MAX_PACKET) == YOURS:
                 logs.LOGGER.info("%s", logs.line("", "taken over", {"pid": self.pid}))
+                self._taken.set()
                 return
         logs.LOGGER.warning("%s", logs.line("", "the old process has ended meanwhile", {"pid": self.pid}))
+
+    async def pass_on(self, key: bytes) -> None:
+        """A cancel request that may be meant for a client of the old process."""
+        await self._taken.wait()
+        with suppress(OSError, trio.ClosedResourceError):
+            await self._connection.send(key)
+
+    async def wait_ended(self) -> None:
+        """Wait until the old process has ended; nothing is to be passed on afterwards."""
+        with self._connection, suppress(OSError):
+            while await self._connection.recv(MAX_PACKET):
+                pass
+        logs.LOGGER.info("%s", logs.line("", "the old process has ended", {"pid": self.pid}))
+
+
+async def requests_passed_on(connection: trio.socket.SocketType) -> AsyncIterator[bytes]:
+    """The old process's side: keys of cancel requests that came to the new one, until that has ended."""
+    with connection, suppress(OSError):
+        while key := await connection.recv(MAX_PACKET):
+            yield key
 
 
 def _address(path: str) -> bytes:

@@ -114,6 +114,31 @@ def test_who_is_there_stays_with_the_old_process_and_who_comes_is_with_the_new(p
         still.execute("select 1")
 
 
+def test_queries_of_the_old_process_can_be_cancelled_through_the_new_ones(pooler: PoolerFactory) -> None:
+    process = pooler(workers=2)
+    with (
+        psycopg.connect(process.url("app", "app"), autocommit=True) as first,
+        psycopg.connect(process.url("app", "app"), autocommit=True) as other,
+    ):
+        process.replace()
+        with psycopg.connect(process.url("app", "app"), autocommit=True) as second:
+            process.replace()
+            for client in (first, second, other):
+                canceller = threading.Thread(target=cancel_once_it_sleeps, args=(process, client))
+                canceller.start()
+                with pytest.raises(psycopg.errors.QueryCanceled):
+                    client.execute("select pg_sleep(60)")
+                canceller.join()
+                assert client.execute("select 1").fetchone() == (1,)
+
+
+def cancel_once_it_sleeps(process: PoolerProcess, client: psycopg.Connection) -> None:
+    asked = "select count(*) from pg_stat_activity where state = 'active' and query = 'select pg_sleep(60)'"
+    with psycopg.connect(process.url("app", "app"), autocommit=True) as looking:
+        until(lambda: looking.execute(asked).fetchone() == (1,))
+    client.cancel_safe()
+
+
 async def test_with_a_drain_timeout_clients_are_sent_away_when_they_hold_no_server(pooler: PoolerFactory) -> None:
     process = pooler(client_drain_timeout=60)
     async with logged_in(process) as idle, logged_in(process) as busy:

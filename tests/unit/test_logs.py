@@ -47,7 +47,7 @@ def test_bytes_that_are_not_utf8_stay_visible() -> None:
     ("host", "place"), [("10.0.0.1", "10.0.0.1:5432"), ("::1", "[::1]:5432"), ("/tmp", "unix:5432")]
 )
 def test_a_server_is_named_by_pool_and_place(host: str, place: str) -> None:
-    assert logs.server_tag(0x1F3, "app", "alice", host, 5432) == f"S-1f3 app/alice@{place}"
+    assert logs.server_tag(0x1F3, "app", "alice", host, 5432) == f"S-0x1f3: app/alice@{place}"
 
 
 def test_the_statistics_line_has_pgbouncers_wording() -> None:

@@ -77,6 +77,11 @@ def test_a_successor_replaces_it_and_the_old_one_leaves_it(path: Path) -> None:
     path.write_text("1\n")
     Pidfile(str(path)).remove()
     assert path.read_text() == "1\n"
+    path.write_text(f"{os.getpid()}\n")
+    old = Pidfile(str(path))
+    old.leave()
+    old.remove()
+    assert path.exists()
 
 
 def test_without_a_path_nothing_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

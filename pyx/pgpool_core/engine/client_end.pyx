@@ -165,11 +165,14 @@ cdef void client_log(Worker *w, ClientConn *c, uint8_t level, const char *text, 
     cdef size_t n = strlen(text)
     if line == NULL:
         return
-    if n > sizeof(line.text) - 12:
-        n = sizeof(line.text) - 12
+    if n > sizeof(line.text) - 20:
+        n = sizeof(line.text) - 20
     if closing:
-        memcpy(line.text, <const char *>"closing: ", 9)
-    memcpy(line.text + (9 if closing else 0), text, n)
+        memcpy(line.text, <const char *>"closing because: ", 17)
+        memcpy(line.text + 17, text, n)
+    else:
+        memcpy(line.text, <const char *>"pooler error: ", 14)
+        memcpy(line.text + 14, text, n)
     line.level = level
     line.worker = w.index
     line.id = c.id

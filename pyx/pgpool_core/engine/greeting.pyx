@@ -140,7 +140,7 @@ cdef void log_login(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
     memcpy(line.user, s.user.at, s.user.len)
     memcpy(line.database, s.database.at, s.database.len)
-    memcpy(line.text, b"login ok", 9)
+    memcpy(line.text, b"login attempt: ", 16)
     line.level = 1
     line.worker = w.index
     line.id = c.id

@@ -3,13 +3,13 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
-from pgpool_core.auth.startup cimport (REPLICATION_LOGICAL, REPLICATION_NONE, STARTUP_OK, Startup, startup_next_param,
-                                       startup_parse)
+from pgpool_core.auth.startup cimport (REPLICATION_LOGICAL, REPLICATION_NONE, REPLICATION_PHYSICAL, STARTUP_OK, Startup,
+                                       startup_next_param, startup_parse)
 from pgpool_core.engine.buf cimport Buf, buf_bytes
 from pgpool_core.engine.channels cimport ChannelRow
 from pgpool_core.engine.counters cimport HIST_BUCKETS, PIN_KINDS, Counters, Histogram, counters_copy
 from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CHANNELS, MAIL_CONSOLE, MAIL_LEAK, MAIL_LISTEN, MAIL_LOG,
-                                         MAIL_PEER_CANCEL, MAIL_POLICY, MAIL_SERVER_CLOSED, Mail, mailbox_take)
+                                         MAIL_CANCEL_ELSEWHERE, MAIL_PEER_CANCEL, MAIL_POLICY, MAIL_SERVER_CLOSED, Mail, mailbox_take)
 from pgpool_core.engine.parameters cimport ignored
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport CancelTarget, ClientRow, fill_cancel_target
@@ -122,6 +122,9 @@ cdef list missed_cancels(Plane *plane):
     return letters
 
 
+REPLICATION_WORDS = {REPLICATION_NONE: "no", REPLICATION_LOGICAL: "database", REPLICATION_PHYSICAL: "yes"}
+
+
 cdef tuple log_letter(LogRecord *line):
     cdef str database, where
     cdef str user = line.user.decode("utf-8", "replace") or "(nouser)"
@@ -134,17 +137,16 @@ cdef tuple log_letter(LogRecord *line):
     where = f"unix({line.peer.pid})" if line.peer.family == 1 else address(&line.peer)
     if line.peer.family == 6:
         where = f"[{where}]"
+    text = line.text.decode("utf-8", "replace")
     fields = {}
+    if line.took_us:                              # of a login
+        text += f"db={database} user={user} tls=no replication={REPLICATION_WORDS[line.replication]}"
+        fields["took_ms"] = line.took_us // 1000
     if line.method:
         fields["method"] = METHODS[line.method - 1]
-    if line.replication:
-        fields["replication"] = replication_word(line.replication)
-    if line.took_us:
-        fields["took_ms"] = line.took_us // 1000
-    if line.age_us:
-        fields["age_s"] = line.age_us // 1000000
-    return ("log", LEVELS[line.level], f"C-{line.id:x} {database}/{user}@{where}:{line.peer.port}",
-            line.text.decode("utf-8", "replace"), fields)
+    if line.age_us:                               # of an end
+        text += f" (age={line.age_us // 1000000}s)"
+    return ("log", LEVELS[line.level], f"C-0x{line.id:x}: {database}/{user}@{where}:{line.peer.port}", text, fields)
 
 
 PINS = (
@@ -214,6 +216,8 @@ cdef object letter_of(Plane *plane, Mail *mail):
         return ("listen", mail.a, mail.worker, mail.b, (<char *>mail.data)[:mail.len])
     if mail.kind == MAIL_PEER_CANCEL:
         return ("peer_cancel", mail.client, mail.a.to_bytes(4, "big") + mail.b.to_bytes(4, "big"))
+    if mail.kind == MAIL_CANCEL_ELSEWHERE:
+        return ("cancel_elsewhere", mail.a.to_bytes(8, "big"))
     if mail.kind == MAIL_CHANNELS:
         return ("channels", mail.a, mail.worker, channel_rows(<ChannelRow *>mail.data, <uint32_t>mail.b))
     return ("clients", mail.a, mail.worker, client_rows(<ClientRow *>mail.data, <uint32_t>mail.b))

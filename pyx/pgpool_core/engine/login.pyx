@@ -25,6 +25,7 @@ from pgpool_core.engine.routes cimport routes_get
 from pgpool_core.engine.slots cimport handle_of
 from pgpool_core.engine.sys cimport pgpool_peer
 from pgpool_core.engine.terms cimport TERMS_FULL, TERMS_OK, terms_enter
+from pgpool_core.engine.waiter cimport cancel_elsewhere
 from pgpool_core.pool.dedicated cimport dedicated_leave
 from pgpool_core.pool.limits cimport Group
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_swap32
@@ -153,7 +154,8 @@ cdef void cancel(Worker *w, Startup *s) noexcept nogil:
     store_be32(key, s.cancel_pid)
     memcpy(&key[4], s.cancel_key.at, 4)
     whose = cancel_key_read(&w.plane.cancel_keys, key, &who)
-    mail.server = mail.len = 0
+    mail.server = <uint64_t>s.cancel_pid << 32 | load_be32(&key[4])
+    mail.len = 0
     mail.data = NULL
     mail.worker = w.index
     if whose == CANCEL_PEER:
@@ -162,7 +164,9 @@ cdef void cancel(Worker *w, Startup *s) noexcept nogil:
         mail.a = s.cancel_pid
         mail.b = load_be32(&key[4])
         plane_post(w, &mail)
+        return
     if whose != CANCEL_OURS or who.worker >= w.plane.n_workers:
+        cancel_elsewhere(w, mail.server)
         return
     mail.kind = MAIL_FIND_CANCEL
     mail.client = who.slot

@@ -22,11 +22,12 @@ cdef enum:
     MAIL_CHANNELS = 9             # a = token, b = how many, data = array of ChannelRow
     MAIL_PEER_CANCEL = 10         # client = peer id, a and b = the halves of the key: to be passed on
     # control or worker -> worker
+    MAIL_CANCEL_ELSEWHERE = 15    # a = cancel key of nobody here
     MAIL_ACCEPTED = 16            # a = fd, b = 1 for a unix socket: a client that another worker accepted
     MAIL_VERDICT = 17             # client, a = verdict, data = error
     MAIL_REPLY = 18               # client, data = console reply
     MAIL_WELCOME = 19             # a = pool: its greeting is known, or opening has failed
-    MAIL_FIND_CANCEL = 20         # client = slot, a = secret, b = which of its bits are known
+    MAIL_FIND_CANCEL = 20         # client = slot, server = the key itself, a = secret, b = which of its bits are known
     MAIL_KICK = 21                # a = client id, data = error
     MAIL_KICK_POOL = 22           # a = pool, data = error
     MAIL_ASK_CLIENTS = 23         # a = token

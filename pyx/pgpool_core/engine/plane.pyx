@@ -7,6 +7,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, CANCEL_OURS, CancelWho, cancel_key_read
 from pgpool_core.auth.credentials cimport (CREDENTIALS_OK, Credential, credential_md5, credential_plain,
                                            credential_scram, credential_wipe, credentials_clear, credentials_put)
 from pgpool_core.engine.conn cimport plane_want, worker_wake
@@ -14,8 +15,8 @@ from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notif
 from pgpool_core.engine.letters cimport take_letters
 from pgpool_core.engine.life cimport plane_close_files, plane_close_servers, plane_free, plane_open
 from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CHANNELS_BACK, MAIL_CHANNELS_LOST, MAIL_DRAIN,
-                                         MAIL_KICK, MAIL_LISTENERS, MAIL_LISTENING, MAIL_LISTEN_FAILED, MAIL_PATIENCE,
-                                         MAIL_REPLY, MAIL_VERDICT)
+                                         MAIL_FIND_CANCEL, MAIL_KICK, MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING,
+                                         MAIL_PATIENCE, MAIL_REPLY, MAIL_VERDICT, Mail, mailbox_post)
 from pgpool_core.engine.planned cimport plan_servers, server_abandon, server_adopt, server_cancelled, servers_retire
 from pgpool_core.engine.pools cimport (limit_clients, limit_group, new_group, new_pool, pool_close, pool_fail, pool_welcome, record_of,
                                        sweep_all)
@@ -197,6 +198,28 @@ cdef class Engine:
         if watched:
             tell_all(self.plane, MAIL_LISTENERS, 0, b"")
         return not watched
+
+    def know_elsewhere(self, bint known):
+        """Whether cancel keys of nobody here come as letters "cancel_elsewhere"."""
+        pgpool_store8(&self.plane.elsewhere, known)
+
+    def find_cancel(self, bytes key):
+        """A cancel request, by its eight bytes, that came to another process."""
+        cdef CancelWho who
+        cdef Mail mail
+        if len(key) != CANCEL_KEY_LEN or cancel_key_read(&self.plane.cancel_keys, <const uint8_t *><const char *>key, &who) \
+                != CANCEL_OURS or who.worker >= self.plane.n_workers:
+            return False
+        memset(&mail, 0, sizeof(Mail))
+        mail.kind = MAIL_FIND_CANCEL
+        mail.client = who.slot
+        mail.server = int.from_bytes(key, "big")
+        mail.a = who.secret
+        mail.b = who.secret_mask
+        if not mailbox_post(&self.plane.workers[who.worker].inbox, &mail):
+            return False
+        worker_wake(&self.plane.workers[who.worker])
+        return True
 
     def client_count(self):
         """How many clients there are, those logging in among them, the console's not."""

@@ -414,6 +414,7 @@ cdef struct Plane:
     uint32_t n_clients            # atomic: all that are not on the console
     Listener listeners[MAX_LISTENERS]
     uint32_t n_listeners
+    uint8_t elsewhere             # atomic: control knows who else may own cancel keys that nobody here has
     uint8_t draining              # atomic: clients that hold no server are sent away
     uint8_t *ignored              # startup parameters to drop: name, zero, ... zero
     pthread_mutex_t ignored_lock

@@ -1,16 +1,19 @@
 """Waiting clients that give up; see waiter.pxd."""
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memset
 
 from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free, buf_steal
 from pgpool_core.engine.client cimport client_go_on
-from pgpool_core.engine.conn cimport conn_doom, conn_hold, conn_send
+from pgpool_core.engine.conn cimport conn_doom, conn_hold, conn_send, plane_post
+from pgpool_core.engine.mailbox cimport MAIL_CANCEL_ELSEWHERE, Mail
 from pgpool_core.engine.orphan cimport server_ask_cancel
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.sys cimport pgpool_recv, ssize_t
 from pgpool_core.engine.timers cimport timer_clear
 from pgpool_core.pool.pool cimport pool_leave_queue
 from pgpool_core.pool.server cimport Server
+from pgpool_core.sync.atomic cimport pgpool_load8
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.build cimport build_error, build_ready
 from pgpool_core.wire.codes cimport FE_FUNCTION_CALL, FE_QUERY, FE_SYNC, FE_TERMINATE, TX_IDLE
@@ -37,6 +40,16 @@ cdef void client_hangup(Worker *w, ClientConn *c) noexcept nogil:
         if end[0] == FE_TERMINATE and load_be32(end + 1) == 4:
             return
     conn_doom(w, &c.conn, "client unexpected eof")
+
+
+cdef void cancel_elsewhere(Worker *w, uint64_t key) noexcept nogil:
+    """Nobody here has this cancel key: control may know who else to ask."""
+    cdef Mail mail
+    if pgpool_load8(&w.plane.elsewhere):
+        memset(&mail, 0, sizeof(Mail))
+        mail.kind = MAIL_CANCEL_ELSEWHERE
+        mail.a = key
+        plane_post(w, &mail)
 
 
 cdef void client_cancel(Worker *w, ClientConn *c) noexcept nogil:

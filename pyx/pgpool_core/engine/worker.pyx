@@ -27,7 +27,7 @@ from pgpool_core.engine.server_end cimport server_close, server_gone, server_los
 from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slot_of, slots_free, slots_init
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.timers cimport *
-from pgpool_core.engine.waiter cimport client_cancel, client_hangup
+from pgpool_core.engine.waiter cimport cancel_elsewhere, client_cancel, client_hangup
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport MAX_POOLS, pool_move
 from pgpool_core.pool.server cimport SV_CLOSING, SV_IDLE, SV_TESTED, SV_USED, Server
@@ -141,6 +141,8 @@ cdef void read_mail(Worker *w) noexcept nogil:
             c = <ClientConn *>slot_at(&w.clients, <uint32_t>mail.client)
             if c != NULL and c.conn.head.live and (c.secret ^ mail.a) & mail.b == 0 and not c.conn.doomed:
                 client_cancel(w, c)
+            else:
+                cancel_elsewhere(w, mail.server)
         elif mail.kind == MAIL_LISTENERS:
             watch_listeners(w)
         elif mail.kind == MAIL_DRAIN:

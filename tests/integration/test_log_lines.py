@@ -1,0 +1,34 @@
+"""Lines of the log that alerts and shippers look for, in the original's words."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+
+from tests.conftest import PoolerFactory
+
+LINE = r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC \[\d+\] "
+CLIENT = r"C-0x[0-9a-f]+: app/app@127\.0\.0\.1:\d+ "
+SERVER = r"S-0x[0-9a-f]+: app/app@127\.0\.0\.1:\d+ "
+WANTED = (
+    r"LOG kernel file descriptor limit: \d+ \(hard: \d+\); max_client_conn: \d+, max expected fd use: \d+",
+    r"LOG listening on 127\.0\.0\.1:\d+$",
+    r"LOG listening on unix:/tmp/\S+/\.s\.PGSQL\.\d+$",
+    r"LOG process up: PgBouncer 1\.\d+\.\d+",
+    f"LOG {CLIENT}login attempt: db=app user=app tls=no( replication=no)?",
+    f"LOG {SERVER}new connection to server",
+    rf"LOG {CLIENT}closing because: client close request \(age=\d+s\)",
+    r"LOG stats: \d+ xacts/s, \d+ queries/s, .*in \d+ B/s, out \d+ B/s, xact \d+ us, query \d+ us, wait \d+ us",
+)
+
+
+def test_lines_are_as_they_were(any_pooler: PoolerFactory) -> None:
+    """Of the start, of one client, of a period of statistics."""
+    process = any_pooler(stats_period=1)
+    with psycopg.connect(process.url("app", "app")) as client:
+        client.execute("select 1")
+    process.wait_for_log("closing because: client close request")
+    process.wait_for_log("LOG stats: ")
+    missing = [pattern for pattern in WANTED if not re.search(LINE + pattern, process.log)]
+    assert missing == [], process.log
