@@ -103,6 +103,59 @@ async def test_a_query_does_not_run_where_its_settings_have_been_refused(target:
 
 @SAME
 @ONE_SERVER
+async def test_a_statement_prepared_before_may_name_a_setting_in_its_text(target: Target) -> None:
+    ask = "select nullif(current_setting('app.by_text', true), '')"
+    async with logged_in(target) as one, logged_in(target) as two:
+        await one.send(frontend.parse("select set_config('app.by_text', $1, false)", "s"), frontend.sync())
+        assert letters(await one.until("Z")) == "1Z"
+        for value in ("x", "y"):
+            await one.send(frontend.bind("s", "", (value,)), frontend.execute(), frontend.sync())
+            assert values(await one.until("Z")) == [[value.encode()]]
+            assert await one_value(two, ask) is None
+            assert await one_value(one, ask) == value.encode()
+
+
+@SAME
+@ONE_SERVER
+async def test_a_statement_of_sqls_prepare_may_name_a_setting_in_its_text(target: Target) -> None:
+    ask = "select nullif(current_setting('app.by_sql', true), '')"
+    async with logged_in(target) as one, logged_in(target) as two:
+        await one.query("prepare s as select set_config('app.by_sql', $1, false)")
+        await one.query("select 1")
+        await one.query("execute s ('x')")
+        await one.query("deallocate s")
+        assert await one_value(two, ask) is None
+        assert await one_value(one, ask) == b"x"
+
+
+@SAME
+@ONE_SERVER
+async def test_a_setting_named_where_a_very_long_text_begins(target: Target) -> None:
+    ask = "select nullif(current_setting('app.by_long', true), '')"
+    async with logged_in(target) as one, logged_in(target) as two:
+        await one.query(f"set app.by_long = 'x'; select length('{'1.e ' * 50_000}')")
+        assert await one_value(two, ask) is None
+        assert await one_value(one, ask) == b"x"
+
+
+@SAME
+@ONE_SERVER
+@pytest.mark.parametrize("text", ["reset app.own", "set app.own to default", "begin; reset all; commit", "discard all"])
+async def test_a_setting_of_ones_own_goes_back_to_what_the_client_began_with(target: Target, text: str) -> None:
+    ask = "select current_setting('app.own', true)"
+    async with logged_in(target, options="-c app.own=began") as one, logged_in(target) as two:
+        for _ in range(3):
+            await one.query("set app.own = 'other'")
+            assert await one_value(two, ask) in (b"", None)
+            await one.query(text)
+            assert await one_value(one, ask) == b"began"
+            await one.query("set app.own = ''")
+            assert await one_value(two, ask) in (b"", None)
+            assert await one_value(one, ask) == b""
+
+
+@SAME
+@ONE_SERVER
 async def test_set_local_ends_with_its_transaction(target: Target) -> None:
     async with logged_in(target) as one, logged_in(target) as two:
         await one.query("begin; set local work_mem = '10MB'")

@@ -276,7 +276,7 @@ cdef bint look(Worker *w, ClientConn *c, ServerConn *s, const Frame *f, const ui
     """Have the text of a Query or Parse looked at; False when it must not reach the server."""
     cdef const uint8_t *text = body
     if f.body_len > have:
-        ledger_unseen(w, c, s)                       # longer than what is kept to be looked at
+        ledger_unseen(w, c, s, body, have)        # longer than what is kept to be looked at
         return True
     if f.type == FE_PARSE:
         text = <const uint8_t *>memchr(body, 0, f.body_len)
