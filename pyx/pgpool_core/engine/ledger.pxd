@@ -25,6 +25,7 @@ cdef inline bint ledger_watches(ClientConn *c) noexcept nogil:
 
 cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *text, size_t n, bint is_parse) noexcept nogil
 cdef void ledger_unseen(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *begins, size_t have) noexcept nogil
+cdef void ledger_call(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *body, size_t n, size_t have) noexcept nogil
 cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statement *statement, const uint8_t *body, size_t n,
                       size_t have) noexcept nogil
 cdef void ledger_pin(Worker *w, ClientConn *c, uint32_t reason) noexcept nogil

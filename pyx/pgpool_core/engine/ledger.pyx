@@ -26,7 +26,7 @@ from pgpool_core.statements.prepared cimport prepared_clear
 from pgpool_core.statements.text cimport Statement
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_store8
 from pgpool_core.wire.bind cimport bind_next
-from pgpool_core.wire.be cimport store_be32
+from pgpool_core.wire.be cimport load_be16, load_be32, store_be32
 from pgpool_core.wire.build cimport build_query
 from pgpool_core.wire.codes cimport FE_PARSE, TX_IDLE
 from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
@@ -240,6 +240,31 @@ cdef void ledger_unseen(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *
         overflow = s.named.overflow
         names_find(s.named, begins, have)
         s.named.overflow = overflow
+
+
+cdef bint is_large_object(uint32_t oid) noexcept nogil:
+    """PostgreSQL's functions for large objects, which is what FunctionCall is used for. They leave nothing in a session."""
+    return oid == 715 or oid == 764 or oid == 765 or oid == 767 or 952 <= oid <= 958 or oid == 964 or oid == 1004 \
+        or 3170 <= oid <= 3172
+
+
+cdef void ledger_call(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *body, size_t n, size_t have) noexcept nogil:
+    """A FunctionCall goes to `s`, with `have` of the `n` bytes of its body: a function by its oid, and what it is given."""
+    cdef Span value
+    cdef uint32_t at
+    if c.pool.session_state == SESSION_OFF or (have >= 4 and is_large_object(load_be32(body))):
+        return
+    if c.pool.session_state == SESSION_PIN:
+        pin(w, c, c.pins | PIN_SAID)
+    owed_barrier(&s.owed)
+    suspect(s, SQL_OPAQUE, NULL, 0)
+    s.sayings = 2
+    if n > have:
+        names_lost(s)                             # there may be one in what has not come yet
+        return
+    at = 8 + 2 * <uint32_t>load_be16(body + 4) if n >= 8 else <uint32_t>n      # oid, format codes, number of values
+    while at < n and bind_next(body, <uint32_t>n, &at, &value):
+        names_in(s, value.at, value.len)
 
 
 cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statement *statement, const uint8_t *body, size_t n,
