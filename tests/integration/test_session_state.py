@@ -5,6 +5,7 @@ With a pool of one server, two clients take turns on it: what leaks is seen by t
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 import pytest
@@ -47,6 +48,17 @@ def codes(messages: Sequence[Message]) -> list[str]:
 
 async def one_value(client: ScriptedPeer, sql: str) -> bytes | None:
     return values(await client.query(sql))[0][0]
+
+
+# As long as makes its length, which stands in front of it, a letter.
+NUMBERED = "app.by_number_" + "_" * 57
+
+
+def function_call(oid: int, *arguments: bytes) -> bytes:
+    """All in text format."""
+    given = b"".join(struct.pack("!i", len(one)) + one for one in arguments)
+    body = struct.pack("!IhH", oid, 0, len(arguments)) + given + struct.pack("!h", 0)
+    return b"F" + struct.pack("!I", 4 + len(body)) + body
 
 
 @SAME
@@ -99,6 +111,102 @@ async def test_a_query_does_not_run_where_its_settings_have_been_refused(target:
         assert values(await two.query("select by_whom from written")) == []
         assert await one_value(two, "select current_setting('app.tenant')") == b"two"
         await two.query("drop table written")
+
+
+@SAME
+@ONE_SERVER
+async def test_a_statement_prepared_before_may_name_a_setting_in_its_text(target: Target) -> None:
+    ask = "select nullif(current_setting('app.by_text', true), '')"
+    async with logged_in(target) as one, logged_in(target) as two:
+        await one.send(frontend.parse("select set_config('app.by_text', $1, false)", "s"), frontend.sync())
+        assert letters(await one.until("Z")) == "1Z"
+        for value in ("x", "y"):
+            await one.send(frontend.bind("s", "", (value,)), frontend.execute(), frontend.sync())
+            assert values(await one.until("Z")) == [[value.encode()]]
+            assert await one_value(two, ask) is None
+            assert await one_value(one, ask) == value.encode()
+
+
+@SAME
+@ONE_SERVER
+async def test_a_statement_of_sqls_prepare_may_name_a_setting_in_its_text(target: Target) -> None:
+    ask = "select nullif(current_setting('app.by_sql', true), '')"
+    async with logged_in(target) as one, logged_in(target) as two:
+        await one.query("prepare s as select set_config('app.by_sql', $1, false)")
+        await one.query("select 1")
+        await one.query("execute s ('x')")
+        await one.query("deallocate s")
+        assert await one_value(two, ask) is None
+        assert await one_value(one, ask) == b"x"
+
+
+@SAME
+@ONE_SERVER
+@pytest.mark.parametrize(
+    "name", ["app." + "n" * 70, f'"app.{"n" * 70}"', "n" * 70 + "." + "m" * 70], ids=["behind", "quoted", "both"]
+)
+async def test_a_name_that_is_too_long_for_an_identifier(target: Target, name: str) -> None:
+    """PostgreSQL cuts it where it stands in a SET, and not in a string."""
+    ask = f"select nullif(current_setting('{name}', true), '')" if '"' not in name else f"show {name}"
+    said = "select set_config('{}', '{}', false)" if '"' not in name else "set {} = '{}'"
+    async with logged_in(target) as one, logged_in(target) as two:
+        await one.query(said.format(name, "whole"))
+        await one.query(f"set {name} = 'cut'")
+        seen = await one.query(f"show {name}")
+        assert values(seen) == [[b"cut"]]
+        before = await one.query(ask)
+        assert [b"whole"] in values(before) or '"' in name
+        answer = await two.query(f"show {name}")
+        assert not values(answer) or values(answer) == [[b""]]
+        answer = await two.query(ask)
+        assert not values(answer) or values(answer)[0][0] in (b"", None)
+        assert values(await one.query(ask)) == values(before)
+        assert values(await one.query(f"show {name}")) == [[b"cut"]]
+
+
+@SAME
+@ONE_SERVER
+async def test_a_function_called_by_its_number(target: Target) -> None:
+    """FunctionCall, of set_config (oid 2078) and pg_advisory_lock (2880)."""
+    ask = f"select nullif(current_setting('{NUMBERED}', true), '')"
+    locks = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+    async with logged_in(target) as one, logged_in(target) as two:
+        await one.send(function_call(2078, NUMBERED.encode(), b"x", b"f"))
+        assert letters(await one.until("Z")) == "VZ"
+        assert await one_value(two, ask) is None
+        assert await one_value(one, ask) == b"x"
+    async with logged_in(target) as one:
+        await one.send(function_call(2880, b"77"))
+        assert letters(await one.until("Z")) == "VZ"
+        assert await one_value(one, locks) == b"1"
+    async with logged_in(target) as two:
+        assert await one_value(two, locks) == b"0"
+
+
+@SAME
+@ONE_SERVER
+async def test_a_setting_named_where_a_very_long_text_begins(target: Target) -> None:
+    ask = "select nullif(current_setting('app.by_long', true), '')"
+    async with logged_in(target) as one, logged_in(target) as two:
+        await one.query(f"set app.by_long = 'x'; select length('{'1.e ' * 50_000}')")
+        assert await one_value(two, ask) is None
+        assert await one_value(one, ask) == b"x"
+
+
+@SAME
+@ONE_SERVER
+@pytest.mark.parametrize("text", ["reset app.own", "set app.own to default", "begin; reset all; commit", "discard all"])
+async def test_a_setting_of_ones_own_goes_back_to_what_the_client_began_with(target: Target, text: str) -> None:
+    ask = "select current_setting('app.own', true)"
+    async with logged_in(target, options="-c app.own=began") as one, logged_in(target) as two:
+        for _ in range(3):
+            await one.query("set app.own = 'other'")
+            assert await one_value(two, ask) in (b"", None)
+            await one.query(text)
+            assert await one_value(one, ask) == b"began"
+            await one.query("set app.own = ''")
+            assert await one_value(two, ask) in (b"", None)
+            assert await one_value(one, ask) == b""
 
 
 @SAME

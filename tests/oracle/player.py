@@ -73,7 +73,8 @@ class Client:
                     ready += 1
                     self.in_transaction = message.body != b"I"
         answer.ended = self.ended
-        answer.close(peer.parameters)
+        if not item.told_later:
+            answer.close(peer.parameters)
 
     async def _come(self) -> ScriptedPeer:
         peer = await connect_peer((self._address.host, self._address.port), patience_s=PATIENCE_S)

@@ -27,12 +27,14 @@ class Talk:
     Attributes:
         text: for people.
         keeps: it may leave state that keeps the client on its server, so that others may have to wait.
+        told_later: what PostgreSQL reports of it is right with the client's next answer.
     """
 
     data: bytes
     ready: int
     text: str
     keeps: bool = False
+    told_later: bool = False
 
 
 @attrs.frozen

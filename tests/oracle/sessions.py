@@ -6,7 +6,7 @@ import random
 
 from pgpool_core.testing import frontend
 from tests.oracle.script import Again, Beginning, Item, Script, Talk
-from tests.oracle.statements import INVENTORY, KINDS, Text, Who, beginning, goes_back
+from tests.oracle.statements import INVENTORY, KINDS, Text, Who, back, beginning, goes_back
 
 __all__ = ["script_of"]
 
@@ -25,6 +25,8 @@ def script_of(seed: int) -> Script:
         who = rng.randrange(clients)
         if rng.random() < 0.04:
             turns.append((who, makers.again(who)))
+        elif rng.random() < 0.05:
+            turns += [(who, item) for item in makers.back(who)]
         else:
             turns.append((who, makers.talk(who)))
     return Script(seed, rng.choice((1, 1, 2)), [*begins, Beginning()], [*turns, *_looks(clients)])
@@ -56,6 +58,7 @@ class _Makers:
         self._weights = weights
         self._seed = seed
         self._lives: dict[int, int] = {}
+        self._named = 0
 
     def _who(self, client: int) -> Who:
         life = self._lives.get(client, 0)
@@ -86,6 +89,15 @@ class _Makers:
         self._begins[client] = _beginning(rng)
         return Again(how, self._begins[client], frontend.query(text) if text else b"", text)
 
+    def back(self, client: int) -> list[Talk]:
+        """Back to where it began, in a transaction of its own."""
+        text = back(self._rng, self._begins[client])
+        return [
+            Talk(frontend.query("rollback"), 1, "rollback"),
+            Talk(frontend.query(text), 1, text, told_later=True),
+            Talk(frontend.query("select 1"), 1, "select 1"),
+        ]
+
     def talk(self, client: int) -> Talk:
         rng = self._rng
         texts = [self.text(client)]
@@ -109,14 +121,25 @@ class _Makers:
         )
 
     def _extended(self, texts: list[Text]) -> tuple[bytes, int, str]:
-        """Unnamed statements, with a Sync behind each or behind all; sometimes described, sometimes with a Flush."""
+        """With a Sync behind each or behind all; sometimes described, sometimes with a Flush.
+
+        Most are unnamed statements. A named one is parsed in a group of its own, as many drivers do.
+        """
         rng = self._rng
         data, shown, ready = b"", [], 0
         for at, text in enumerate(texts):
-            data += frontend.parse(text.sql)
+            name = ""
+            if rng.random() < 0.2 and (at == 0 or shown[-1] == "Sync"):
+                self._named += 1
+                name = f"n{self._named}"
+            data += frontend.parse(text.sql, name)
             if rng.random() < 0.2:
-                data += frontend.describe()
-            data += frontend.bind(values=text.values)
+                data += frontend.describe(name)
+            if name:
+                data += frontend.sync()
+                ready += 1
+                shown.append(f"Parse {name} Sync")
+            data += frontend.bind(name, values=text.values)
             if rng.random() < 0.5:
                 data += frontend.describe("", b"P")
             data += frontend.execute("", rng.choice((0, 0, 0, 1)))

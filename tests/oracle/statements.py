@@ -8,7 +8,8 @@ Differences between a pooler and PostgreSQL that are known and accepted, and the
 - `source` and `reset_val` in pg_settings: what a client began with is replayed, so PostgreSQL sees a SET;
 - the name of the temporary schema, and whether there is one yet; settings of a library (`plpgsql`) that another client has had loaded;
 - RESET of what a startup packet has given: the value comes back behind the transaction, and what PostgreSQL reports
-  meanwhile is the server's default (`goes_back`).
+  meanwhile is the server's default. Texts that `goes_back` finds are given to such clients only by `back`, in a
+  transaction of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from collections.abc import Callable
 
 import attrs
 
-__all__ = ["INVENTORY", "KINDS", "Text", "Who", "beginning", "goes_back"]
+from tests.oracle.script import Beginning
+
+__all__ = ["INVENTORY", "KINDS", "Text", "Who", "back", "beginning", "goes_back"]
 
 # Everything that a session can have, as PostgreSQL's catalogues tell it.
 INVENTORY = (
@@ -261,6 +264,8 @@ def _prepare(rng: random.Random, who: Who) -> Text:
         rng.choice(
             (
                 f"prepare {name} as select here from spot",
+                f"prepare {name} as select set_config('app.b', 'prepared', false)",
+                f"prepare {name} (int) as select set_config('app.a', ($1 + 1)::text, false)",
                 f"prepare {name} (int) as select $1 + 1",
                 f"prepare {name} as set work_mem = '3MB'",
                 f"execute {name}",
@@ -405,6 +410,13 @@ def beginning(rng: random.Random) -> tuple[str, dict[str, str]]:
     user = rng.choice(("app", "app", "app", "boss"))
     chosen = rng.sample(_BEGINNINGS, rng.choice((0, 0, 1, 2, 3)))
     return user, {name: rng.choice(values) for name, values in chosen}
+
+
+def back(rng: random.Random, begins: Beginning) -> str:
+    """A text that gives up what the session has set; custom settings by their names only where it began with them."""
+    own = [name for name in begins.parameters if name != "options"]
+    name = rng.choice([*own, *own, *NAMES])
+    return rng.choice((f"reset {name}", f"set {name} to default", "reset all", "reset all", "discard all"))
 
 
 def goes_back(sql: str) -> bool:

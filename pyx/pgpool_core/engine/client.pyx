@@ -17,7 +17,7 @@ from pgpool_core.engine.conn cimport (conn_doom, conn_hold, conn_mix, conn_mixed
                                       plane_want)
 from pgpool_core.engine.console cimport console
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
-from pgpool_core.engine.ledger cimport ledger_refusal, ledger_text, ledger_unseen, ledger_watches
+from pgpool_core.engine.ledger cimport ledger_call, ledger_refusal, ledger_text, ledger_unseen, ledger_watches
 from pgpool_core.engine.listen cimport TAKE_DONE, TAKE_NOT, listen_may, listen_take
 from pgpool_core.engine.login cimport login_bytes
 from pgpool_core.engine.named cimport DEALLOCATES, NAMED_FULL, NAMED_GO_ON, named_deallocates, named_message, named_tracked
@@ -276,7 +276,7 @@ cdef bint look(Worker *w, ClientConn *c, ServerConn *s, const Frame *f, const ui
     """Have the text of a Query or Parse looked at; False when it must not reach the server."""
     cdef const uint8_t *text = body
     if f.body_len > have:
-        ledger_unseen(w, c, s)                       # longer than what is kept to be looked at
+        ledger_unseen(w, c, s, body, have)        # longer than what is kept to be looked at
         return True
     if f.type == FE_PARSE:
         text = <const uint8_t *>memchr(body, 0, f.body_len)
@@ -356,6 +356,10 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
                 break
             pushed = expect_named(s, w.outgoing.ours)
         if f.type == FE_QUERY or f.type == FE_FUNCTION_CALL:
+            if watched and f.type == FE_FUNCTION_CALL:
+                ledger_call(w, c, s, data + pos + HEADER_LEN, f.body_len, n - pos - HEADER_LEN)
+                if c.state != CL_ACTIVE:
+                    return 1
             query_begins(w, s, k)
             c.unnamed_fresh = 0                   # a simple Query ends the unnamed statement
             s.query_in_group |= s.open_group

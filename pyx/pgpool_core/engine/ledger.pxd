@@ -10,6 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from pgpool_core.auth.startup cimport REPLICATION_NONE
 from pgpool_core.engine.records cimport SESSION_OFF, ClientConn, ServerConn, Worker
 from pgpool_core.pool.pool cimport MODE_SESSION
+from pgpool_core.statements.text cimport Statement
 
 
 cdef enum:
@@ -23,8 +24,10 @@ cdef inline bint ledger_watches(ClientConn *c) noexcept nogil:
 
 
 cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *text, size_t n, bint is_parse) noexcept nogil
-cdef void ledger_unseen(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
-cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const uint8_t *body, size_t n, size_t have) noexcept nogil
+cdef void ledger_unseen(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *begins, size_t have) noexcept nogil
+cdef void ledger_call(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *body, size_t n, size_t have) noexcept nogil
+cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statement *statement, const uint8_t *body, size_t n,
+                      size_t have) noexcept nogil
 cdef void ledger_pin(Worker *w, ClientConn *c, uint32_t reason) noexcept nogil
 cdef bint ledger_keeps(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
 cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, strlen
+from libc.string cimport memchr, memcpy, strlen
 
 from pgpool_core.engine.align cimport server_stands, settings_align, settings_tell
 from pgpool_core.engine.asked cimport ask
@@ -23,9 +23,10 @@ from pgpool_core.session.sqlscan cimport *
 from pgpool_core.session.sqltoken cimport READ_TRAILING, READ_UNKNOWN
 from pgpool_core.statements.owed cimport owed_barrier
 from pgpool_core.statements.prepared cimport prepared_clear
+from pgpool_core.statements.text cimport Statement
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_store8
 from pgpool_core.wire.bind cimport bind_next
-from pgpool_core.wire.be cimport store_be32
+from pgpool_core.wire.be cimport load_be16, load_be32, store_be32
 from pgpool_core.wire.build cimport build_query
 from pgpool_core.wire.codes cimport FE_PARSE, TX_IDLE
 from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
@@ -41,6 +42,7 @@ cdef enum:
     TAKES = SQL_UNLISTENS | SQL_CLOSES | SQL_UNLOCKS | SQL_DEALLOCATES | SQL_DISCARDS
     LASTING = ~PIN_UNNAMED        # pins that count against max_pinned_connections
     NAMING = SQL_SETS | SQL_OPAQUE | SQL_EXECUTES      # a setting's name may be in the text
+    WENT_BACK = 1 << 31           # beside SQL_*: the text has a word that gives a setting up
     REFUSED = SQL_SETS | SQL_LISTENS | SQL_PREPARES | SQL_TEMPS | SQL_HOLDS | SQL_ADVISORY | SQL_LOADS
 
 
@@ -110,6 +112,8 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         return False
     if only_reported(scan) and c.pool.session_state != SESSION_PIN:
         return True
+    if flags & (SQL_SETS | SQL_DISCARDS | SQL_OPAQUE) and goes_back(text, n):
+        flags |= WENT_BACK
     if is_parse:
         c.parse_flags = flags
     say(s, c, flags, text, n, is_parse)
@@ -124,6 +128,18 @@ cdef bint reads_sequence(const uint8_t *text, size_t n) noexcept nogil:
     cdef size_t i
     for i in range(n - 6 if n > 6 else 0):
         if strncasecmp(<const char *>text + i, "currval", 7) == 0 or strncasecmp(<const char *>text + i, "lastval", 7) == 0:
+            return True
+    return False
+
+
+cdef bint goes_back(const uint8_t *text, size_t n) noexcept nogil:
+    """`reset`, `default` or `discard`, in any case and anywhere."""
+    cdef size_t i
+    for i in range(n - 4 if n > 4 else 0):
+        if text[i] | 0x20 == 0x72 and strncasecmp(<const char *>text + i, "reset", 5) == 0:
+            return True
+        if text[i] | 0x20 == 0x64 and n - i >= 7 and (strncasecmp(<const char *>text + i, "default", 7) == 0
+                                                     or strncasecmp(<const char *>text + i, "discard", 7) == 0):
             return True
     return False
 
@@ -166,8 +182,7 @@ cdef bint remembered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     c.settings = block_ref(w.plane.settings, after)
     s.suspect = s.sayings = 0
     s.cause = 0
-    if s.named != NULL:
-        s.named.len = s.named.count = s.named.overflow = 0
+    names_done(s)
     return True
 
 
@@ -197,19 +212,68 @@ cdef void names_lost(ServerConn *s) noexcept nogil:
         s.named.overflow = 1
 
 
-cdef void ledger_unseen(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
-    """A text that is too long to be looked at goes to `s`."""
+cdef void names_done(ServerConn *s) noexcept nogil:
+    """All has been asked about."""
+    if s.named != NULL:
+        s.named.len = s.named.count = s.named.overflow = 0
+
+
+cdef bint reuses_texts(const ServerConn *s, const ClientConn *c) noexcept nogil:
+    """Whether texts that name settings may be run again without being sent again, and without being kept by us."""
+    return c.pins & PIN_PREPARED or s.suspect & SQL_PREPARES or (c.unnamed_here and c.unnamed_flags & NAMING)
+
+
+cdef void ledger_unseen(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *begins, size_t have) noexcept nogil:
+    """A text goes to `s` that is too long to be looked at, but for what of it has come: settings may be named there.
+
+    As many of them are asked for as there is room for: most such texts are data.
+    """
+    cdef bint overflow
     if c.pool.session_state == SESSION_OFF:
         return
     c.parse_flags = SQL_OPAQUE
     if c.pool.session_state == SESSION_PIN:
         pin(w, c, c.pins | PIN_SAID)
     suspect(s, SQL_OPAQUE, NULL, 0)
+    scan_sql(begins, have, READ_UNKNOWN, &w.scan)
+    if w.scan.flags & NAMING and named(s):
+        overflow = s.named.overflow
+        names_find(s.named, begins, have)
+        s.named.overflow = overflow
 
 
-cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const uint8_t *body, size_t n,
+cdef bint is_large_object(uint32_t oid) noexcept nogil:
+    """PostgreSQL's functions for large objects, which is what FunctionCall is used for. They leave nothing in a session."""
+    return oid == 715 or oid == 764 or oid == 765 or oid == 767 or 952 <= oid <= 958 or oid == 964 or oid == 1004 \
+        or 3170 <= oid <= 3172
+
+
+cdef void ledger_call(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *body, size_t n, size_t have) noexcept nogil:
+    """A FunctionCall goes to `s`, with `have` of the `n` bytes of its body: a function by its oid, and what it is given."""
+    cdef Span value
+    cdef uint32_t at
+    if c.pool.session_state == SESSION_OFF or (have >= 4 and is_large_object(load_be32(body))):
+        return
+    if c.pool.session_state == SESSION_PIN:
+        pin(w, c, c.pins | PIN_SAID)
+    owed_barrier(&s.owed)
+    suspect(s, SQL_OPAQUE, NULL, 0)
+    s.sayings = 2
+    if n > have:
+        names_lost(s)                             # there may be one in what has not come yet
+        return
+    at = 8 + 2 * <uint32_t>load_be16(body + 4) if n >= 8 else <uint32_t>n      # oid, format codes, number of values
+    while at < n and bind_next(body, <uint32_t>n, &at, &value):
+        names_in(s, value.at, value.len)
+
+
+cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statement *statement, const uint8_t *body, size_t n,
                       size_t have) noexcept nogil:
-    """Values for a text that may leave something: `set_config($1, $2, false)` has the name of the setting here."""
+    """Values for a text that may leave something: `set_config($1, $2, false)` has the name of the setting here.
+
+    Args:
+        statement: the text, which may have been parsed in an earlier transaction; NULL for an unnamed statement.
+    """
     cdef Span value
     cdef uint32_t at = 0
     cdef bint followed = c.pool.session_state != SESSION_OFF
@@ -217,6 +281,10 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const uint8_
         suspect(s, flags, NULL, 0)
     if not flags & NAMING:
         return
+    if statement != NULL:
+        if followed:
+            names_in(s, statement.data, statement.len)
+        leak_text(s, c, 0, statement.data, statement.len)
     if n > have:
         if followed:
             names_lost(s)                         # there may be one in what has not come yet
@@ -309,8 +377,8 @@ cdef void probe(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept
     buf_free(&s.answer)                           # of a probe whose client has left before it was answered
     n = probe_write(parts, s.settings, s.named if s.named != NULL else &none, w.scratch + SCRATCH_SIZE // 2,
                     SCRATCH_SIZE // 2)
-    if s.named != NULL:
-        s.named.len = s.named.count = s.named.overflow = 0
+    if not reuses_texts(s, c):
+        names_done(s)
     s.learns = s.sayings == 1 and not s.erred and c.settings == s.settings
     s.sayings = s.erred = 0
     if s.learns:
@@ -377,6 +445,8 @@ cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogi
     s.cause = 0
     s.probing = 0
     pin(w, c, pins | (c.pins & ~asked_pins(s.probed_parts)))
+    if c.pins == 0 and s.suspect == 0:
+        names_done(s)
 
 
 cdef void forget_saying(Worker *w, ServerConn *s) noexcept nogil:
@@ -470,6 +540,7 @@ cdef bint is_set(ServerConn *s, Span name) noexcept nogil:
 cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept nogil:
     """`s` stands at `now`. So does `c`, but what it has reset goes back to what it began with."""
     cdef Block *own = block_ref(w.plane.settings, now)
+    cdef bint went_back = s.probing & WENT_BACK != 0
     cdef Span name, value, other
     cdef uint32_t at = 0
     cdef bint said
@@ -479,6 +550,8 @@ cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept n
             said = is_set(s, name)
         else:
             said = block_get(now, name, &other)
+            if said and other.len == 0 and value.len and went_back and memchr(name.at, 0x2E, name.len) != NULL:
+                said = False                      # a custom setting: reset it is '' and no longer listed
         if not said and not put_setting(w.plane.settings, &own, name, value):
             block_unref(w.plane.settings, own)
             return False

@@ -80,7 +80,7 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
             c.unnamed_here = 1
             c.unnamed_flags = c.parse_flags
         elif f.type == FE_BIND and c.unnamed_flags:
-            ledger_bind(c, s, c.unnamed_flags, data + pos + HEADER_LEN, f.body_len, n - pos - HEADER_LEN)
+            ledger_bind(c, s, c.unnamed_flags, NULL, data + pos + HEADER_LEN, f.body_len, n - pos - HEADER_LEN)
         c.unnamed_fresh = (f.type == FE_PARSE and not s.error_last) or (f.type == FE_DESCRIBE and c.unnamed_fresh)
     elif out.statement != NULL:
         if f.type == FE_PARSE:
@@ -90,7 +90,7 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
         elif f.type == FE_BIND:
             flags = pgpool_load32(&out.statement.flags)
             if flags:
-                ledger_bind(c, s, flags, data + pos + HEADER_LEN, f.body_len, n - pos - HEADER_LEN)
+                ledger_bind(c, s, flags, out.statement, data + pos + HEADER_LEN, f.body_len, n - pos - HEADER_LEN)
     if verdict == OUT_SEND:
         conn_mix(w, &s.conn, data + sent[0], pos - sent[0])
         for i in range(out.n_pieces):

@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport malloc
 from libc.string cimport memchr, memcmp, memcpy, strlen
 
-from pgpool_core.session.settings cimport MAX_NAME_LEN, Block, block_entry, setting_name
+from pgpool_core.session.settings cimport MAX_IDENTIFIER_LEN, MAX_NAME_LEN, Block, block_entry, setting_name
 from pgpool_core.session.text cimport TextOut, plain, put, put_bytes, put_text, text_out
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.codes cimport BE_DATA_ROW
@@ -79,6 +79,17 @@ cdef void names_add(SettingNames *names, Span name) noexcept nogil:
     names.count += 1
 
 
+cdef uint32_t clip(uint8_t *name, uint32_t n) noexcept nogil:
+    """Cut each part of `name` as PostgreSQL does; the length that is left."""
+    cdef uint32_t i, part = 0, end = 0
+    for i in range(n):
+        part = 0 if name[i] == 0x2E else part + 1
+        if part <= MAX_IDENTIFIER_LEN:
+            name[end] = name[i]
+            end += 1
+    return end
+
+
 cdef void names_find(SettingNames *names, const uint8_t *text, size_t n) noexcept nogil:
     """Remember every `word.word` of a text or a Bind message, quoted or not: one of them may be a custom setting.
 
@@ -120,6 +131,11 @@ cdef void names_find(SettingNames *names, const uint8_t *text, size_t n) noexcep
             name.at = joined
             name.len = length
             names_add(names, name)
+            if length > MAX_IDENTIFIER_LEN:
+                name.len = MAX_IDENTIFIER_LEN     # "word.word"
+                names_add(names, name)
+                name.len = clip(joined, length)
+                names_add(names, name)
         if i == begin:
             i += 1
 

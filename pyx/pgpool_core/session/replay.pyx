@@ -9,7 +9,7 @@ Source: PostgreSQL docs, SET, RESET, set_config; GUC_LIST_QUOTE in its guc table
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, strlen
 
-from pgpool_core.session.settings cimport Block, block_entry, block_get
+from pgpool_core.session.settings cimport MAX_IDENTIFIER_LEN, Block, block_entry, block_get
 from pgpool_core.session.text cimport TextOut, plain, put, put_bytes, put_text, text_out
 from pgpool_core.wire.span cimport Span
 
@@ -89,8 +89,13 @@ cdef void put_call(TextOut *o, Span name, Span value) noexcept nogil:
     put_text(o, ", false) IS NULL;")
 
 
+cdef bint as_identifiers(Span name) noexcept nogil:
+    """Whether `name` may stand in SQL outside of a string."""
+    return plain(name) and name.len <= MAX_IDENTIFIER_LEN
+
+
 cdef void put_set(TextOut *o, Span name, Span value) noexcept nogil:
-    if is_quoted_list(name) or not plain(name) or not plain(value):
+    if is_quoted_list(name) or not as_identifiers(name) or not plain(value):
         put_call(o, name, value)
         return
     put_text(o, "SET ")
@@ -102,7 +107,7 @@ cdef void put_set(TextOut *o, Span name, Span value) noexcept nogil:
 
 cdef void put_reset(TextOut *o, Span name) noexcept nogil:
     cdef Span nothing
-    if not plain(name):                           # a custom setting: '' is what RESET would make of it
+    if not as_identifiers(name):                  # a custom setting: '' is what RESET would make of it
         nothing.at = name.at
         nothing.len = 0
         put_call(o, name, nothing)

@@ -19,6 +19,7 @@ cdef enum:
     SETTINGS_BUCKETS = 4096
     MAX_BLOCK_LEN = 1 << 20       # names and values with their terminators; a longer block is refused
     MAX_NAME_LEN = 255
+    MAX_IDENTIFIER_LEN = 63       # PostgreSQL cuts what stands as an identifier in SQL; a string it does not cut
 
     SETTINGS_OK = 0
     SETTINGS_TOO_LONG = -1
