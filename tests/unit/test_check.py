@@ -151,7 +151,7 @@ def test_a_missing_auth_file_is_an_error_with_the_line_that_names_it(folder: Pat
         ("reserve_pool_size = 5\nreserve_pool_timeout = 200", "before reserve_pool_timeout = 200 s opens the reserve"),
         ("query_wait_timeout = 5", "query_wait_timeout = 5 s is shorter than server_connect_timeout = 15 s"),
         ("client_login_timeout = 5", "client_login_timeout = 5 s is shorter than server_connect_timeout = 15 s"),
-        ("[users]\nu = query_wait_timeout=5", 'user "u": query_wait_timeout = 5 s is shorter than'),
+        ("[users]\nu = query_wait_timeout=6", 'user "u": query_wait_timeout = 6 s is shorter than'),
         ("server_idle_timeout = 10s", "server_idle_timeout = 10 s is shorter than server_check_delay = 30 s"),
         ("server_idle_timeout = 2h", "server_lifetime = 3600 s is shorter than server_idle_timeout = 7200 s"),
         ("pool_mode = transaction\nserver_reset_query = DISCARD ALL", "is not run in transaction and statement mode"),

@@ -34,6 +34,10 @@ def test_only_sockets_and_threads_need_a_restart():
         "unix_socket_group",
         "workers",
         "io_backend",
+        "listen_backlog",
+        "so_reuseport",
+        "pkt_buf",
+        "disable_pqexec",
     }
     assert {row.key for row in describe(Config()) if not row.changeable} == {
         name for name, setting in SETTINGS.items() if not setting.reloadable
