@@ -35,6 +35,8 @@ def test_only_sockets_and_threads_need_a_restart():
         "workers",
         "io_backend",
         "listen_backlog",
+        "user",
+        "pidfile",
         "so_reuseport",
         "pkt_buf",
         "disable_pqexec",
