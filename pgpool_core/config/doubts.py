@@ -18,6 +18,8 @@ from pgpool_core.config.model import Config, DatabaseConfig, UserConfig
 from pgpool_core.config.problems import Place, quoted
 from pgpool_core.errors import ConfigProblem
 
+PKT_BUF: Final = 4096  # the default, which is no wish of anybody
+
 Level = Config | DatabaseConfig | UserConfig
 
 
@@ -53,6 +55,14 @@ def doubts(loaded: Loaded) -> list[ConfigProblem]:
 def open_addresses(config: Config) -> list[str]:
     """Those of listen_addr that others than this machine may reach."""
     return [address for address in config.listen_addr if not _is_loopback(address)]
+
+
+def without_effect(config: Config) -> list[str]:
+    """What PgBouncer would do and nothing here needs; for the log, too."""
+    if config.pkt_buf == PKT_BUF:
+        return []
+    text = "no connection has a buffer of its own, each worker receives into one of 64 KiB"
+    return [f"pkt_buf = {config.pkt_buf} has no effect: {text}"]
 
 
 @attrs.frozen
@@ -214,6 +224,11 @@ def _nothing_to_do(view: _View) -> Iterator[ConfigProblem]:
         yield place.problem(text)
 
 
+def _without_effect(view: _View) -> Iterator[ConfigProblem]:
+    for text in without_effect(view.config):
+        yield view.say("pgbouncer", "", text, "pkt_buf")
+
+
 _RULES: Final[tuple[Callable[[_View], Iterator[ConfigProblem]], ...]] = (
     _nothing_to_do,
     _open_to_the_network,
@@ -223,4 +238,5 @@ _RULES: Final[tuple[Callable[[_View], Iterator[ConfigProblem]], ...]] = (
     _reserve,
     _orders,
     _reset_query,
+    _without_effect,
 )

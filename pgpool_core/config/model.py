@@ -236,6 +236,9 @@ class Config:
     so_reuseport: bool = _setting(
         False, Flag(), "SO_REUSEPORT on TCP sockets, so that several processes may listen on one port", reload=False
     )
+    tcp_defer_accept: bool = _setting(
+        False, Flag(), "TCP_DEFER_ACCEPT: who connects and says nothing is the kernel's matter for 45 s"
+    )
 
     user: str = _setting("", Text(), "as root: become this user at start; empty = stay who we are", reload=False)
     pidfile: str = _setting("", Text(), "file with the number of our process, needed by -d; empty = none", reload=False)
@@ -256,6 +259,9 @@ class Config:
         "any, trust, plain, md5 or scram-sha-256: how clients prove who they are",
     )
     auth_file: str | None = _setting(None, Text(optional=True), 'file of "user" "secret" lines')
+    scram_iterations: int = _setting(
+        4096, Integer(1), "rounds of the SCRAM keys that are made of plain passwords in auth_file"
+    )
     admin_users: tuple[str, ...] = _setting((), Names(), "users who may run every console command")
     stats_users: tuple[str, ...] = _setting((), Names(), "users who may run SHOW on the console")
 
@@ -305,6 +311,13 @@ class Config:
         Integer(),
         "clients per login user at one time, those logging in included; 0 = any number; the console is free",
     )
+    application_name_add_host: bool = _setting(
+        False, Flag(), "let application_name begin as `NAME - HOST:PORT` of the client"
+    )
+    disable_pqexec: bool = _setting(
+        False, Flag(), "refuse the simple query protocol; the console has it all the same", reload=False
+    )
+    login_notify_message: str = _setting("", Text(max_len=4096), "notice that clients get at login; empty = none")
     ignore_startup_parameters: tuple[str, ...] = _setting(
         (), Names(), "startup parameters that a client may send in vain; others that are not known are refused"
     )
@@ -318,6 +331,11 @@ class Config:
     )
     server_round_robin: bool = _setting(
         False, Flag(), "of idle servers take the one that has been idle for longest, not the one used last"
+    )
+    server_fast_close: bool = _setting(
+        False,
+        Flag(),
+        "in session mode, close a server that is not to be used again, and its client, as soon as that is idle",
     )
     server_check_delay: float = _setting(30.0, Seconds(), "a server idle for longer is tested before reuse; 0 = always")
     server_lifetime: float = _setting(
@@ -347,6 +365,9 @@ class Config:
     client_idle_timeout: float = _setting(
         0.0, Seconds(), "longest silence of a client outside a transaction, without a server of its session; 0 = any"
     )
+    cancel_wait_timeout: float = _setting(
+        10.0, Seconds(), "longest wait of a cancel request for its turn, when many are on their way; 0 = any"
+    )
     client_login_timeout: float = _setting(60.0, Seconds(), "time for a client to log in; 0 = any")
 
     tcp_keepalive: bool = _setting(True, Flag(), "SO_KEEPALIVE on connections of both sides")
@@ -356,6 +377,23 @@ class Config:
     )
     tcp_keepintvl: int = _setting(
         0, Integer(0, 32767, unit="s"), "TCP_KEEPINTVL, time between probes; 0 = as the system has it"
+    )
+    tcp_user_timeout: int = _setting(
+        0, Integer(unit="ms"), "TCP_USER_TIMEOUT on connections of both sides; 0 = as the system has it"
+    )
+    tcp_socket_buffer: int = _setting(
+        0, Integer(unit="bytes"), "SO_SNDBUF and SO_RCVBUF on connections of both sides; 0 = as the system has them"
+    )
+    sbuf_loopcnt: int = _setting(
+        5,
+        Integer(),
+        "times that one connection is received from, 64 KiB each, before the others get their turn; 0 = any",
+    )
+    pkt_buf: int = _setting(
+        4096,
+        Integer(128, unit="bytes"),
+        "no effect, and a warning says so: each worker receives into one buffer of 64 KiB",
+        reload=False,
     )
     max_packet_size: int = _setting(
         2**31 - 1, Integer(1, unit="bytes"), "largest message that is let through in either direction"

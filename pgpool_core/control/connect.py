@@ -70,6 +70,8 @@ class ServerTarget:
     tcp_keepidle: int = 0  # seconds, 0 = as the operating system has it
     tcp_keepintvl: int = 0  # seconds, 0 = as the operating system has it
     tcp_keepcnt: int = 0  # probes, 0 = as the operating system has it
+    tcp_user_timeout: int = 0  # milliseconds, 0 = as the operating system has it
+    tcp_socket_buffer: int = 0  # bytes, 0 = as the operating system has it
     host_order: HostOrder = attrs.field(factory=HostOrder, eq=False, repr=False)
     names: Names = attrs.field(factory=Names, eq=False, repr=False)
 
@@ -320,6 +322,11 @@ class _Attempt:
 def _set_tcp_options(sock: trio.socket.SocketType, target: ServerTarget) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(target.tcp_keepalive))
+    if target.tcp_user_timeout:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, target.tcp_user_timeout)
+    if target.tcp_socket_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, target.tcp_socket_buffer)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, target.tcp_socket_buffer)
     if target.tcp_keepalive:
         for option, value in (
             (socket.TCP_KEEPIDLE, target.tcp_keepidle),

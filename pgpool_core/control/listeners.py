@@ -24,6 +24,9 @@ from pgpool_core.errors import ConfigError, ConfigProblem
 if TYPE_CHECKING:
     from pgpool_core.config.model import Config
 
+DEFER_ACCEPT_S: Final = (
+    45  # of silence before the kernel hands a client over all the same; as PgBouncer's manual has it
+)
 MAX_PATH_LEN: Final = 107  # bytes of sun_path before its closing zero byte
 
 _SOCKET_NAME: Final = re.compile(r"\.s\.PGSQL\.([0-9]{1,5})")
@@ -73,6 +76,11 @@ class Listener:
             with contextlib.suppress(OSError):
                 found = os.lstat(self.path)
                 self._file_id = found.st_dev, found.st_ino
+
+    def defer_accept(self, on: bool) -> None:
+        """Set tcp_defer_accept: let the kernel keep who has connected and said nothing yet."""
+        if not self.is_unix:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_ACCEPT_S if on else 0)
 
     def forget_in_child(self) -> None:
         """In a forked child: close the descriptor and leave the file, which is the parent's."""
@@ -163,11 +171,13 @@ def _tcp_listener(family: socket.AddressFamily, address: str, port: int, config:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((address, port))
+        listener = Listener(sock, address, sock.getsockname()[1], is_unix=False)
+        listener.defer_accept(config.tcp_defer_accept)
         sock.listen(config.listen_backlog)
     except BaseException:
         sock.close()
         raise
-    return Listener(sock, address, sock.getsockname()[1], is_unix=False)
+    return listener
 
 
 def _tcp_problem(address: str, port: int, error: OSError) -> str:

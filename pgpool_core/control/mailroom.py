@@ -7,6 +7,7 @@ stop the pump: whatever goes wrong with a letter costs that one client.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +24,7 @@ from pgpool_core.control.peers import Peers
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.report import Report
 from pgpool_core.control.routing import Refusal, ToConsole, ToPool, Verdict, connect_timeout_s
-from pgpool_core.errors import InternalError, PgPoolError, error_response
+from pgpool_core.errors import InternalError, PgPoolError, PoolError, error_response
 
 if TYPE_CHECKING:
     from pgpool_core.admin.commands import Console
@@ -186,7 +187,8 @@ class Mailroom:
         where = str(record.key) if record is not None else ""
         timeout_s = connect_timeout_s(self._pools.config)
         try:
-            async with self._cancels:
+            await self._take_turn()
+            try:
                 await send_cancel(
                     host=_text(cancel.host),
                     port=cancel.port,
@@ -194,12 +196,25 @@ class Mailroom:
                     backend_key=cancel.backend_key,
                     timeout_s=timeout_s,
                 )
+            finally:
+                self._cancels.release()
         except PgPoolError as error:
             logs.LOGGER.warning("%s", logs.line(where, str(error)))
         except Exception:
             logs.LOGGER.exception("internal error while carrying a cancel request")
         finally:
             self._engine.cancel_done(cancel.server)
+
+    async def _take_turn(self) -> None:
+        """Wait until a cancel request may be carried.
+
+        Raises:
+            PoolError: cancel_wait_timeout is over.
+        """
+        with trio.move_on_after(self._pools.config.cancel_wait_timeout or math.inf) as scope:
+            await self._cancels.acquire()
+        if scope.cancelled_caught:
+            raise PoolError("a cancel request has waited for too long, dropped (cancel_wait_timeout)")
 
     async def _pass_on_cancel(self, peer: int, key: bytes) -> None:
         try:

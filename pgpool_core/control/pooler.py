@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import trio
 
 from pgpool_core import logs
+from pgpool_core.config.doubts import without_effect
 from pgpool_core.config.model import Config
 from pgpool_core.config.settings import describe
 from pgpool_core.control import routing
@@ -324,6 +325,10 @@ class Pooler:
 
     def _configure(self) -> None:
         c = self.config
+        for text in without_effect(c):
+            logs.LOGGER.warning("%s", logs.line("", text))
+        for listener in self.listeners:
+            listener.defer_accept(c.tcp_defer_accept)
         self.engine.configure(
             max_client_conn=c.max_client_conn,
             client_login_timeout_us=microseconds(c.client_login_timeout),
@@ -332,6 +337,14 @@ class Pooler:
             log_connections=c.log_connections,
             log_disconnections=c.log_disconnections,
             log_pooler_errors=c.log_pooler_errors,
+            disable_pqexec=c.disable_pqexec,
+            server_fast_close=c.server_fast_close,
+            application_name_add_host=c.application_name_add_host,
+            login_notify_message=c.login_notify_message.encode(),
+            scram_iterations=c.scram_iterations,
+            tcp_user_timeout=c.tcp_user_timeout,
+            tcp_socket_buffer=c.tcp_socket_buffer,
+            reads_a_turn=c.sbuf_loopcnt,
             max_opening=c.server_connect_parallel,
             ignore_startup_parameters=[name.encode() for name in c.ignore_startup_parameters],
             tcp_keepalive=c.tcp_keepalive,

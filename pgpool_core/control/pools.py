@@ -95,7 +95,9 @@ class PoolRegistry:
             return
         told = self._credentials[user] = trio.Event()
         try:
-            credential = await secret.client_credential(user, scram=self.config.auth_type == "scram-sha-256")
+            credential = await secret.client_credential(
+                user, scram=self.config.auth_type == "scram-sha-256", iterations=self.config.scram_iterations
+            )
             if self._credentials.get(user) is told:  # else a reload came in between: whoever asks next does it anew
                 self._engine.set_credential(user, **credential)
         except BaseException:

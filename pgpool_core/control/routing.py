@@ -346,6 +346,8 @@ def server_target(
         tcp_keepidle=config.tcp_keepidle,
         tcp_keepintvl=config.tcp_keepintvl,
         tcp_keepcnt=config.tcp_keepcnt,
+        tcp_user_timeout=config.tcp_user_timeout,
+        tcp_socket_buffer=config.tcp_socket_buffer,
         host_order=host_order,
         names=names,
     )

@@ -35,6 +35,14 @@ class Engine:
         log_connections: bool,
         log_disconnections: bool,
         log_pooler_errors: bool,
+        disable_pqexec: bool = False,
+        server_fast_close: bool = False,
+        application_name_add_host: bool = False,
+        login_notify_message: bytes = b"",
+        scram_iterations: int = 0,  # for users who do not exist; 0 = PostgreSQL's default
+        tcp_user_timeout: int = 0,  # milliseconds
+        tcp_socket_buffer: int = 0,
+        reads_a_turn: int = 5,  # sbuf_loopcnt; 0 = any number
         max_opening: int,
         ignore_startup_parameters: Sequence[bytes],
         tcp_keepalive: bool,

@@ -38,6 +38,12 @@ def test_only_sockets_threads_and_what_the_process_is_need_a_restart():
         "pidfile",
         "workers",
         "io_backend",
+        "listen_backlog",
+        "user",
+        "pidfile",
+        "so_reuseport",
+        "pkt_buf",
+        "disable_pqexec",
     }
     assert {row.key for row in describe(Config()) if not row.changeable} == {
         name for name, setting in SETTINGS.items() if not setting.reloadable

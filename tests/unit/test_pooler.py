@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from trio.testing import wait_all_tasks_blocked
 
 from pgpool_core.config.model import Config, DatabaseConfig
 from pgpool_core.control.connect import LoggedInServer, ServerTarget
+from pgpool_core.control.mailroom import CANCELS_AT_ONCE
 from pgpool_core.control.messages import ErrorFields
 from pgpool_core.control.pooler import Pooler
 from pgpool_core.control.routing import Verdict
 from pgpool_core.errors import ConfigError, PoolClosed, ServerLoginRefused, ServerUnavailable
 from pgpool_core.policy.userlist import Userlist, parse_userlist
+from pgpool_core.testing import open_scripted_server
 from tests.unit.fake_engine import FakeEngine, logged_in
 
 APP = DatabaseConfig(host="127.0.0.1", port=5432, user="app", password="x")
@@ -317,6 +319,30 @@ async def test_a_cancel_that_cannot_be_carried_frees_the_server_all_the_same(fol
         it.engine.post("cancel", 1001, 0, 4711, b"\0\0\0\1", str(folder / "nobody"), 5432)
         await it.engine.until(lambda: it.engine.cancels_done)
         assert it.engine.cancels_done == [1001]
+
+
+async def test_a_cancel_waits_for_its_turn_no_longer_than_it_may(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = ("cancel", 0, 4711, b"\0\0\0\1", str(folder), 5432)
+    async with (
+        running(folder, cancel_wait_timeout=0.05) as it,
+        open_scripted_server(folder / ".s.PGSQL.5432") as server,
+        AsyncExitStack() as busy,
+    ):
+        for number in range(CANCELS_AT_ONCE):
+            it.engine.post(request[0], number, *request[1:])
+        for _ in range(CANCELS_AT_ONCE):  # and none of them is answered
+            await busy.enter_async_context(await server.accept())
+        it.engine.post(request[0], 1001, *request[1:])
+        await it.engine.until(lambda: it.engine.cancels_done)
+        assert it.engine.cancels_done == [1001]
+        assert "cancel_wait_timeout" in caplog.text
+        await busy.aclose()
+        await it.engine.until(lambda: len(it.engine.cancels_done) == CANCELS_AT_ONCE + 1)
+        it.engine.post(request[0], 1002, *request[1:])  # there is room again
+        async with await server.accept() as last:
+            assert (await last.receive_startup()).code == 80877102  # CancelRequest
 
 
 async def test_the_console_answers_with_the_clients_of_all_workers(folder: Path) -> None:

@@ -48,6 +48,7 @@ cdef struct Credentials:          # the table: any thread may call any of the fu
     uint32_t bucket_count         # a power of two
     uint32_t count
     uint32_t md5_able             # entries that md5 logins can be checked against
+    uint32_t mock_iterations      # scram_iterations, for mocks; 0 = PostgreSQL's default. Atomic
     uint32_t scram_only           # entries with SCRAM keys and no md5 secret
 
 

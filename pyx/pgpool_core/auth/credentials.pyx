@@ -7,6 +7,7 @@ from libc.string cimport memcmp, memcpy, memset
 from pgpool_core.auth.crypto cimport OPENSSL_cleanse, RAND_bytes
 from pgpool_core.auth.digest cimport DIGEST_OK, SHA256_LEN, hmac_sha256
 from pgpool_core.auth.md5 cimport MD5_HEX_LEN, md5_secret
+from pgpool_core.sync.atomic cimport pgpool_load32
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.span cimport Span
 
@@ -220,7 +221,7 @@ cdef int credentials_mock(Credentials *table, Span user, Credential *out) noexce
 
     Salt and secrets come from the name and a key of this process, so asking twice tells nothing. Where md5 logins may
     be answered by SCRAM, the mock follows what most of the table's users have. A user whose keys were made with another
-    iteration count than PostgreSQL's default can be told from a mock, as with PostgreSQL itself.
+    iteration count than `mock_iterations` can be told from a mock, as with PostgreSQL itself.
     """
     cdef uint8_t label
     cdef uint8_t *targets[5]
@@ -239,6 +240,8 @@ cdef int credentials_mock(Credentials *table, Span user, Credential *out) noexce
     memcpy(out.salt, salt, MOCK_SALT_LEN)
     out.salt_len, out.iterations = MOCK_SALT_LEN, MOCK_ITERATIONS
     if table is not NULL:
+        if pgpool_load32(&table.mock_iterations):
+            out.iterations = pgpool_load32(&table.mock_iterations)
         pthread_mutex_lock(&table.lock)
         offers_md5 = table.md5_able >= table.scram_only
         pthread_mutex_unlock(&table.lock)

@@ -80,7 +80,7 @@ cdef void new_client(Worker *w, int fd) noexcept nogil:
     pgpool_peer_of(fd, &c.peer, 0)
     if c.peer.family != 1:
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(int))
-        keepalive(w.plane, fd)
+        tcp_options(w.plane, fd)
     RAND_bytes(<unsigned char *>&c.secret, 4)
     c.id = pgpool_next64(&w.plane.last_id)
     c.connect_us = c.request_us = c.login.started_us = w.now_us
@@ -91,8 +91,13 @@ cdef void new_client(Worker *w, int fd) noexcept nogil:
         conn_doom(w, &c.conn, "cannot be watched")
 
 
-cdef void keepalive(Plane *plane, int fd) noexcept nogil:
+cdef void tcp_options(Plane *plane, int fd) noexcept nogil:
     cdef int on = 1
+    if plane.tcp_user_timeout:
+        setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &plane.tcp_user_timeout, sizeof(int))
+    if plane.tcp_socket_buffer:
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &plane.tcp_socket_buffer, sizeof(int))
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &plane.tcp_socket_buffer, sizeof(int))
     if not plane.tcp_keepalive:
         return
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(int))

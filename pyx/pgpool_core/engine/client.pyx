@@ -156,6 +156,9 @@ cdef int idle(Worker *w, ClientConn *c, uint8_t *data, size_t n, size_t *used) n
             return 1
         if r == 0:
             break
+        if f.type == FE_QUERY and w.plane.disable_pqexec:
+            client_fatal(w, c, "0A000", "PQexec disallowed")
+            return 1
         wants = f.type == FE_QUERY or f.type == FE_SYNC or f.type == FE_FUNCTION_CALL or f.type == FE_FLUSH
         scan_past(&cur, &f, n, &pos)
     if not wants and n - start < STASH_MAX:
@@ -324,7 +327,7 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     cdef int r, pushed = EXPECT_OK
     cdef uint32_t this_one
     cdef bint watched = ledger_watches(c)
-    cdef bint allowed
+    cdef bint allowed, banned = False
     cdef bint tracked = named_tracked(c)
     w.mixed = 0
     while True:
@@ -355,6 +358,9 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             if pushed != EXPECT_OK:
                 break
             pushed = expect_named(s, w.outgoing.ours)
+        if f.type == FE_QUERY and w.plane.disable_pqexec:
+            banned = True
+            break
         if f.type == FE_QUERY or f.type == FE_FUNCTION_CALL:
             if watched and f.type == FE_FUNCTION_CALL:
                 ledger_call(w, c, s, data + pos + HEADER_LEN, f.body_len, n - pos - HEADER_LEN)
@@ -406,6 +412,9 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         c.conn.paused = 1
     if r < 0:
         protocol_error(w, c, data + pos)
+        return 1
+    if banned:
+        client_fatal(w, c, "0A000", "PQexec disallowed")
         return 1
     if pushed < 0:
         client_fatal(w, c, "54000", "too many unanswered requests")

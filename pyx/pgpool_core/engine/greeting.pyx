@@ -33,7 +33,10 @@ cdef size_t build_cancel_key(Worker *w, ClientConn *c, uint8_t *out, size_t cap)
 
 
 cdef size_t greeting(Worker *w, ClientConn *c, Buf *parameters) noexcept nogil:
-    """Write AuthenticationOk, what the client is told about its server, its cancel key, ReadyForQuery; 0: too long."""
+    """Write AuthenticationOk, what the client is told about its server, its cancel key, login_notify_message, ReadyForQuery.
+
+    0: too long. A notice that is too long beside the rest is left out.
+    """
     cdef uint8_t *out = w.scratch
     cdef size_t n = build_auth_ok(out, SCRATCH_SIZE)
     cdef uint32_t at = 0
@@ -48,6 +51,11 @@ cdef size_t greeting(Worker *w, ClientConn *c, Buf *parameters) noexcept nogil:
             return 0
         n += 5 + name.len + value.len + 2
     n += build_cancel_key(w, c, out + n, SCRATCH_SIZE - n)
+    pthread_mutex_lock(&w.plane.ignored_lock)
+    if w.plane.login_notice.len <= SCRATCH_SIZE - n - 16:
+        memcpy(out + n, buf_bytes(&w.plane.login_notice), w.plane.login_notice.len)
+        n += w.plane.login_notice.len
+    pthread_mutex_unlock(&w.plane.ignored_lock)
     n += build_ready(out + n, SCRATCH_SIZE - n, TX_IDLE)
     return n
 

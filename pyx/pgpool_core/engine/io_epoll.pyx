@@ -10,8 +10,8 @@ from libc.string cimport memcpy
 
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.conn cimport SENT, conn_again, conn_flush
-from pgpool_core.engine.records cimport (HEADROOM, KIND_CLIENT, KIND_LISTENER, KIND_SERVER, KIND_WAKE, READS_A_TURN,
-                                         RECV_SIZE, Conn, Io, ServerConn, Worker)
+from pgpool_core.engine.records cimport (HEADROOM, KIND_CLIENT, KIND_LISTENER, KIND_SERVER, KIND_WAKE, RECV_SIZE,
+                                         Conn, Io, ServerConn, Worker)
 from pgpool_core.engine.slots cimport handle_of, slot_of
 from pgpool_core.engine.sys cimport *
 from pgpool_core.pool.server cimport SV_IDLE, SV_USED
@@ -80,9 +80,9 @@ cdef void pump(Worker *w, Conn *c) noexcept nogil:
     cdef ssize_t n
     cdef uint8_t *at
     cdef size_t held
-    cdef int i = 0
+    cdef uint32_t i = 0
     c.missed = c.paused
-    while i < READS_A_TURN:
+    while i < w.plane.reads_a_turn:
         if c.doomed or c.fd < 0:
             return
         if c.paused:

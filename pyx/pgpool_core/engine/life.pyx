@@ -31,6 +31,7 @@ cdef int plane_open(Plane *plane, uint32_t workers) except -1:
     pthread_mutex_init(&plane.server_lock, NULL)
     pthread_mutex_init(&plane.ignored_lock, NULL)
     RAND_bytes(plane.cancel_keys.permutation, sizeof(plane.cancel_keys.permutation))
+    plane.reads_a_turn = 5
     plane.set = poolset_new()
     plane.records = <PoolRecord **>calloc(MAX_POOLS, sizeof(PoolRecord *))
     plane.credentials = credentials_new()
@@ -71,6 +72,7 @@ cdef void plane_free(Plane *plane) noexcept nogil:
     free(plane.records)
     free(plane.workers)
     free(plane.ignored)
+    buf_free(&plane.login_notice)
     free(plane)
 
 

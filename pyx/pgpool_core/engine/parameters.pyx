@@ -1,14 +1,17 @@
 """Reading the parameters of a startup packet; see parameters.pxd."""
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memchr, memcmp, strlen
+from libc.stdio cimport snprintf
+from libc.string cimport memchr, memcmp, memcpy, strlen
 
 from pgpool_core.auth.startup cimport REPLICATION_NONE, Startup, startup_next_param, startup_parse
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client_end cimport client_fatal, with_name
+from pgpool_core.engine.conn cimport conn_doom
 from pgpool_core.engine.records cimport *
-from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, block_ref, block_unref, block_with, setting_name,
-                                           setting_tracked)
+from pgpool_core.engine.sys cimport gethostname, pgpool_print_peer
+from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, block_get, block_ref, block_unref, block_with,
+                                           setting_name, setting_tracked)
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.span cimport Span, same, text_span
 
@@ -27,8 +30,8 @@ cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogi
     pthread_mutex_unlock(&c.pool.lock)
     at = s.first_param
     while startup_next_param(buf_bytes(&l.startup), &s, &at, &name, &value):
-        if same(name, text_span("options")) and c.replication == REPLICATION_NONE and not ignored(w.plane, name) \
-                and options(w, c, value) != 0:
+        if same(name, text_span("options")) and c.replication == REPLICATION_NONE \
+                and options(w, c, value, ignored(w.plane, name)) != 0:
             return -1
     at = s.first_param                            # parameters by their names count more, wherever they stand
     while startup_next_param(buf_bytes(&l.startup), &s, &at, &name, &value):
@@ -39,8 +42,49 @@ cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogi
             continue
         if choose(w, c, name, value, "unsupported startup parameter: ") != 0:
             return -1
+    if w.plane.application_name_add_host and c.replication == REPLICATION_NONE and not add_host(w, c):
+        conn_doom(w, &c.conn, "out of memory")
+        return -1
     c.start = block_ref(w.plane.settings, c.settings)
     return 0
+
+
+cdef bint add_host(Worker *w, ClientConn *c) noexcept nogil:
+    """application_name_add_host: `NAME - HOST:PORT`, over a unix socket `NAME - unix(PID@HOSTNAME):PORT`."""
+    cdef uint8_t[1024] text
+    cdef char[256] host
+    cdef Span name, value
+    cdef Block *fresh
+    cdef uint32_t i
+    cdef int n
+    name = text_span("application_name")
+    if not block_get(c.settings, name, &value) or value.len == 0:
+        value = text_span("app")
+    if value.len > 512:
+        value.len = 512
+    memcpy(text, value.at, value.len)
+    if c.peer.family == 1:
+        if gethostname(host, sizeof(host)) != 0:
+            host[0] = 0
+        host[sizeof(host) - 1] = 0
+        i = 0
+        while i < w.plane.n_listeners and not w.plane.listeners[i].is_unix:
+            i += 1
+        n = snprintf(<char *>text + value.len, sizeof(text) - value.len, " - unix(%d@%s):%u", <int>c.peer.pid, host,
+                     <unsigned int>(w.plane.listeners[i].port if i < w.plane.n_listeners else 0))
+    else:
+        pgpool_print_peer(&c.peer, host, sizeof(host))
+        if c.peer.family == 6:
+            n = snprintf(<char *>text + value.len, sizeof(text) - value.len, " - [%s]:%u", host, <unsigned int>c.peer.port)
+        else:
+            n = snprintf(<char *>text + value.len, sizeof(text) - value.len, " - %s:%u", host, <unsigned int>c.peer.port)
+    value.len += <uint32_t>n
+    value.at = text
+    if block_with(w.plane.settings, c.settings, name, value, &fresh) != SETTINGS_OK:
+        return False
+    block_unref(w.plane.settings, c.settings)
+    c.settings = fresh
+    return True
 
 
 cdef int choose(Worker *w, ClientConn *c, Span name, Span value, const char *refusal) noexcept nogil:
@@ -76,8 +120,11 @@ cdef bint ignored(Plane *plane, Span name) noexcept nogil:
     return found
 
 
-cdef int options(Worker *w, ClientConn *c, Span text) noexcept nogil:
-    """The startup parameter `options`: `-c name=value` and `--name=value`, backslash escapes a blank."""
+cdef int options(Worker *w, ClientConn *c, Span text, bint lenient) noexcept nogil:
+    """The startup parameter `options`: `-c name=value` and `--name=value`, backslash escapes a blank.
+
+    Where it is itself in ignore_startup_parameters (`lenient`), the tracked settings in it count and nothing else does.
+    """
     cdef uint8_t[1024] word
     cdef uint32_t at = 0, n
     cdef bint after_c = False
@@ -107,6 +154,8 @@ cdef int options(Worker *w, ClientConn *c, Span text) noexcept nogil:
             name.len = 0
         after_c = False
         equals = <const uint8_t *>memchr(name.at, 0x3D, name.len)
+        if lenient and (name.len == 0 or equals == NULL or n == sizeof(word)):
+            return 0
         if name.len == 0 or equals == NULL or n == sizeof(word):
             client_fatal(w, c, "08P01",
                          "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed")
@@ -114,11 +163,11 @@ cdef int options(Worker *w, ClientConn *c, Span text) noexcept nogil:
         value.at = equals + 1
         value.len = <uint32_t>(name.at + name.len - value.at)
         name.len = <uint32_t>(equals - name.at)
-        if ignored(w.plane, name) and not setting_tracked(name, &canonical):
+        if (lenient or ignored(w.plane, name)) and not setting_tracked(name, &canonical):
             continue
         if choose(w, c, name, value, "unsupported startup parameter in options: ") != 0:
             return -1
-    if after_c:
+    if after_c and not lenient:
         client_fatal(w, c, "08P01",
                      "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed")
         return -1

@@ -10,6 +10,7 @@ from libc.string cimport memcpy, memset
 from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, CANCEL_OURS, CancelWho, cancel_key_read
 from pgpool_core.auth.credentials cimport (CREDENTIALS_OK, Credential, credential_md5, credential_plain,
                                            credential_scram, credential_wipe, credentials_clear, credentials_put)
+from pgpool_core.engine.buf cimport buf_add, buf_free
 from pgpool_core.engine.conn cimport plane_want, worker_wake
 from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notified
 from pgpool_core.engine.letters cimport take_letters
@@ -17,7 +18,8 @@ from pgpool_core.engine.life cimport plane_close_files, plane_close_servers, pla
 from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CHANNELS_BACK, MAIL_CHANNELS_LOST, MAIL_DRAIN,
                                          MAIL_FIND_CANCEL, MAIL_KICK, MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING,
                                          MAIL_PATIENCE, MAIL_REPLY, MAIL_VERDICT, Mail, mailbox_post)
-from pgpool_core.engine.planned cimport plan_servers, server_abandon, server_adopt, server_cancelled, servers_retire
+from pgpool_core.engine.planned cimport (plan_servers, server_abandon, server_adopt, server_cancelled, servers_hurry,
+                                         servers_retire)
 from pgpool_core.engine.pools cimport (limit_clients, limit_group, new_group, new_pool, pool_close, pool_fail, pool_welcome, record_of,
                                        sweep_all)
 from pgpool_core.engine.post cimport tell, tell_all
@@ -33,6 +35,7 @@ from pgpool_core.pool.pool cimport Pool, PoolSettings
 from pgpool_core.pool.server cimport MAX_WORKERS
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_store64, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.wire.build cimport build_notice
 
 VERDICT_RETRY = POLICY_RETRY
 VERDICT_CONSOLE_ADMIN = POLICY_CONSOLE_ADMIN
@@ -55,6 +58,24 @@ cdef int read_patience(patience, uint64_t *out) except -1:
         raise ValueError(f"{PATIENCES} times are needed")
     for i in range(PATIENCES):
         out[i] = <uint64_t>-1 if patience[i] is None else patience[i]
+    return 0
+
+
+cdef int set_notice(Plane *plane, bytes text) except -1:
+    """login_notify_message: b"" = none."""
+    cdef uint8_t *message = NULL
+    cdef size_t n = 0, cap = len(text) + 64
+    if text:
+        message = <uint8_t *>malloc(cap)
+        if message == NULL:
+            raise MemoryError
+        n = build_notice(message, cap, "00000", text)
+    pthread_mutex_lock(&plane.ignored_lock)
+    buf_free(&plane.login_notice)
+    if n and not buf_add(&plane.login_notice, message, n):
+        n = 0
+    pthread_mutex_unlock(&plane.ignored_lock)
+    free(message)
     return 0
 
 
@@ -133,6 +154,9 @@ cdef class Engine:
 
     def configure(self, *, uint32_t max_client_conn, uint64_t client_login_timeout_us, uint8_t auth_type,
                   uint32_t max_packet_size, bint log_connections, bint log_disconnections, bint log_pooler_errors,
+                  bint disable_pqexec=False, bint server_fast_close=False, bint application_name_add_host=False,
+                  bytes login_notify_message=b"", uint32_t scram_iterations=0, uint32_t tcp_user_timeout=0,
+                  uint32_t tcp_socket_buffer=0, uint32_t reads_a_turn=5,
                   uint32_t max_opening, ignore_startup_parameters, bint tcp_keepalive, uint32_t tcp_keepidle,
                   uint32_t tcp_keepintvl, uint32_t tcp_keepcnt, uint64_t message_stall_timeout_us,
                   uint64_t drain_timeout_us, uint64_t query_wait_notify_us=0, uint16_t peer_id=0):
@@ -153,6 +177,17 @@ cdef class Engine:
         p.client_login_timeout_us = client_login_timeout_us
         p.auth_type = auth_type
         p.max_packet_size = min(max_packet_size, MAX_BODY)
+        set_notice(p, login_notify_message)
+        pgpool_store32(&p.credentials.mock_iterations, scram_iterations)
+        p.disable_pqexec = disable_pqexec
+        p.application_name_add_host = application_name_add_host
+        p.tcp_user_timeout = tcp_user_timeout
+        p.tcp_socket_buffer = tcp_socket_buffer
+        p.reads_a_turn = reads_a_turn if reads_a_turn else <uint32_t>-1
+        if server_fast_close and not p.server_fast_close:
+            p.server_fast_close = 1
+            servers_hurry(p)
+        p.server_fast_close = server_fast_close
         p.log_connections = log_connections
         p.log_disconnections = log_disconnections
         p.log_pooler_errors = log_pooler_errors

@@ -10,4 +10,7 @@ cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backe
                            bytes unread, bint family_unix, bytes host, uint16_t port) except 0
 cdef int server_abandon(Plane *plane, uint64_t server, bytes error) except -1
 cdef void server_cancelled(Plane *plane, uint64_t server) noexcept nogil
+# Have what is to be closed (close_needed) leave its client as soon as that is idle.
+cdef void servers_hurry(Plane *plane) noexcept nogil
+
 cdef void servers_retire(Plane *plane, int pool, const char *host) noexcept nogil

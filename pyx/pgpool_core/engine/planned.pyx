@@ -19,7 +19,8 @@ from pgpool_core.pool.pool cimport Pool
 from pgpool_core.pool.server cimport NO_WORKER, SV_ACTIVE, SV_LOGIN, Server
 from pgpool_core.session.settings cimport block_ref, block_unref
 from pgpool_core.statements.prepared cimport prepared_init
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_next64, pgpool_store32, pgpool_store8
+from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_load32, pgpool_load8, pgpool_next64, pgpool_store32,
+                                      pgpool_store8)
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.codes cimport TX_IDLE
 from pgpool_core.wire.expect cimport expect_init
@@ -193,5 +194,15 @@ cdef void servers_retire(Plane *plane, int pool, const char *host) noexcept nogi
         if slot_live(&s.conn.head) and s.pool != NULL and (pool < 0 or s.pool.pool.id == <uint32_t>pool) \
                 and (host == NULL or is_at(plane, s, host)):
             pgpool_store8(&s.seat.close_needed, 1)
-            if s.seat.dedicated and s.seat.state == SV_ACTIVE:
+            if (s.seat.dedicated or plane.server_fast_close) and s.seat.state == SV_ACTIVE:
                 note(plane, s, SERVER_RETIRE)
+
+
+cdef void servers_hurry(Plane *plane) noexcept nogil:
+    """server_fast_close has been switched on: servers that wait for their clients to leave wait no more."""
+    cdef uint32_t slot
+    cdef ServerConn *s
+    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+        s = <ServerConn *>slot_at(&plane.servers, slot)
+        if slot_live(&s.conn.head) and pgpool_load8(&s.seat.close_needed) and s.seat.state == SV_ACTIVE:
+            note(plane, s, SERVER_RETIRE)

@@ -36,7 +36,6 @@ cdef enum:
     HOLD_MAX = 4096               # a server message that we read is held back until whole when it is no longer than this
     STASH_MAX = 65536             # a client without a server keeps so much of a message; a longer one starts to stream
     SCRATCH_SIZE = 65536
-    READS_A_TURN = 8              # receives on one connection before the others get their turn
     MAX_LISTENERS = 64
 
     KIND_CLIENT = 1
@@ -90,7 +89,7 @@ cdef enum:
     SERVER_ADOPT = 1              # notes to the worker of a server, one bit each
     SERVER_CLOSE = 2
     SERVER_CANCEL_DONE = 4
-    SERVER_RETIRE = 8             # a dedicated one: its client is sent away
+    SERVER_RETIRE = 8             # its client is sent away: at once from a dedicated one, else when it is idle
 
     POLICY_RETRY = 0
     POLICY_CONSOLE_ADMIN = 1
@@ -416,6 +415,7 @@ cdef struct Plane:
     uint32_t n_listeners
     uint8_t elsewhere             # atomic: control knows who else may own cancel keys that nobody here has
     uint8_t draining              # atomic: clients that hold no server are sent away
+    Buf login_notice              # NoticeResponse behind each greeting; under `ignored_lock`
     uint8_t *ignored              # startup parameters to drop: name, zero, ... zero
     pthread_mutex_t ignored_lock
     CancelKeys cancel_keys
@@ -426,7 +426,13 @@ cdef struct Plane:
     uint64_t message_stall_timeout_us
     uint64_t drain_timeout_us
     uint64_t query_wait_notify_us # 0 = nobody is told that they wait
+    uint32_t tcp_user_timeout     # ms; 0 = as the system has it
+    uint32_t tcp_socket_buffer    # bytes; 0 = as the system has it
+    uint32_t reads_a_turn         # receives on one connection before the others get their turn
     uint8_t auth_type
+    uint8_t disable_pqexec
+    uint8_t server_fast_close
+    uint8_t application_name_add_host
     uint8_t log_connections
     uint8_t log_disconnections
     uint8_t log_pooler_errors

@@ -18,7 +18,7 @@ from pgpool_core.engine.named cimport named_error, named_retag, named_tag
 from pgpool_core.engine.notifier cimport notifier_own
 from pgpool_core.engine.notify cimport notify_settle
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.server_end cimport server_close, server_quit
+from pgpool_core.engine.server_end cimport server_close, server_outdated, server_quit
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, POOL_GRANTED, pool_release,
                                     pool_take_idle, pool_unlink)
@@ -219,6 +219,9 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         else:
             if done(w, s, c):
                 return 1
+        if w.plane.server_fast_close and pgpool_load8(&s.seat.close_needed):
+            server_outdated(w, s)
+            return 1
     elif c.leaving and s.expect.owed == 0 and c.state == CL_ACTIVE:
         conn_doom(w, &c.conn, "client close request")
     return s.conn.paused

@@ -8,3 +8,4 @@ cdef void server_quit(Worker *w, ServerConn *s, const char *reason) noexcept nog
 cdef void server_drop(Worker *w, ServerConn *s, const char *reason) noexcept nogil
 cdef void server_lost(Worker *w, ServerConn *s, const char *reason) noexcept nogil
 cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil
+cdef void server_outdated(Worker *w, ServerConn *s) noexcept nogil

@@ -16,12 +16,12 @@ from pgpool_core.engine.sys cimport SHUT_WR, shutdown
 from pgpool_core.engine.timers cimport TIMER_CLOSE, timer_set
 from pgpool_core.pool.plan cimport plan_gone
 from pgpool_core.pool.pool cimport Pool, pool_next_check, pool_unlink, pool_waiting
-from pgpool_core.pool.server cimport SV_CLOSING, Server
+from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, Server
 from pgpool_core.session.settings cimport block_unref
-from pgpool_core.sync.atomic cimport pgpool_load32
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.build cimport build_empty
-from pgpool_core.wire.codes cimport FE_TERMINATE
+from pgpool_core.wire.codes cimport FE_TERMINATE, TX_IDLE
 from pgpool_core.wire.expect cimport expect_free
 
 cdef enum:
@@ -75,6 +75,16 @@ cdef void server_lost(Worker *w, ServerConn *s, const char *reason) noexcept nog
             client_end(w, c, NULL, 0, "server closed the connection")
         else:
             client_fatal(w, c, "08006", "server conn crashed?")
+
+
+cdef void server_outdated(Worker *w, ServerConn *s) noexcept nogil:
+    """server_fast_close: part `s`, which is not to be used again, from a client that has nothing under way on it."""
+    cdef ClientConn *c = client_of(s)
+    if c == NULL or c.state != CL_ACTIVE or pgpool_load8(&s.seat.state) != SV_ACTIVE or s.conn.doomed or s.seat.dedicated:
+        return
+    if s.expect.owed == 0 and s.tx_status == TX_IDLE and not s.open_group and not s.expect.copying and s.cur.remain == 0 \
+            and c.cur.remain == 0 and c.conn.held.len == 0 and not c.holding and s.chore == CHORE_NONE:
+        client_fatal(w, c, "57P01", "database configuration changed")
 
 
 cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:

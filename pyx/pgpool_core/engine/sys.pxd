@@ -64,12 +64,14 @@ cdef extern from * nogil:
     int setsockopt(int, int, int, const void *, unsigned int)
     int open(const char *, int)
     int close(int)
+    int gethostname(char *, size_t)
     uint64_t pgpool_now_us()
     ssize_t pgpool_send2(int, const void *, size_t, const void *, size_t)
     int pgpool_errno()
     int EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLL_CLOEXEC, EFD_NONBLOCK, EFD_CLOEXEC
     int EPOLLIN, EPOLLOUT, EPOLLET, EPOLLHUP, EPOLLERR, EPOLLRDHUP, EPOLLEXCLUSIVE
     int MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, SOL_SOCKET, SO_KEEPALIVE, IPPROTO_TCP, TCP_NODELAY
+    int TCP_USER_TIMEOUT, SO_SNDBUF, SO_RCVBUF
     int TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, O_RDONLY, O_CLOEXEC
     int EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED
 

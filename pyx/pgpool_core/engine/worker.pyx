@@ -16,21 +16,21 @@ from pgpool_core.engine.io_epoll cimport IO_EPOLL
 from pgpool_core.engine.leak cimport leak_begin
 from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
 from pgpool_core.engine.mailbox cimport *
-from pgpool_core.engine.notes cimport notes_taken
+from pgpool_core.engine.notes cimport note, notes_taken
 from pgpool_core.engine.notify cimport notify_mail
 from pgpool_core.engine.patience cimport patience_look, patience_waits
 from pgpool_core.engine.orphan cimport server_cancel_done, server_drains
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, fill_client_row
 from pgpool_core.engine.server cimport server_bytes, server_free, server_stirs, servers_go_back
-from pgpool_core.engine.server_end cimport server_close, server_gone, server_lost
+from pgpool_core.engine.server_end cimport server_close, server_gone, server_lost, server_outdated
 from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slot_of, slots_free, slots_init
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.timers cimport *
 from pgpool_core.engine.waiter cimport cancel_elsewhere, client_cancel, client_hangup
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport MAX_POOLS, pool_move
-from pgpool_core.pool.server cimport SV_CLOSING, SV_IDLE, SV_TESTED, SV_USED, Server
+from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_TESTED, SV_USED, Server
 from pgpool_core.session.outcome cimport OUTCOMES, Outcome
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_swap_ptr
 
@@ -92,8 +92,13 @@ cdef void read_notes(Worker *w) noexcept nogil:
             adopt(w, s)
         if notes & SERVER_CLOSE and s.seat.state == SV_CLOSING and not s.conn.doomed:
             server_close(w, s, "closed by the pooler: idle, too old or no longer wanted")
-        if notes & SERVER_RETIRE and not s.conn.doomed:
-            dedicated_retire(w, s)
+        if notes & SERVER_RETIRE:
+            if s.seat.dedicated and not s.conn.doomed:
+                dedicated_retire(w, s)
+            elif pgpool_load8(&s.seat.state) == SV_ACTIVE and pgpool_load32(&s.seat.worker) != w.index:
+                note(w.plane, s, SERVER_RETIRE)   # it lives elsewhere by now
+            elif not s.conn.doomed:
+                server_outdated(w, s)
         if notes & SERVER_CANCEL_DONE:
             server_cancel_done(w, s)
         s = next

@@ -1,0 +1,220 @@
+"""Settings about what a client may say and is told: each with what comes of it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import struct
+
+import psycopg
+import pytest
+
+from pgpool_core.testing import PoolerProcess, PostgresServer, ScriptedPeer, connect_peer, frontend
+from tests.conftest import PoolerFactory
+from tests.console import Console
+from tests.peers import letters, logged_in, values
+from tests.watching import until, until_async
+
+
+async def reload(place: PoolerProcess) -> None:
+    """Apply the settings as they are now; wait until that is so."""
+    before = place.log.count("configuration reloaded")
+    place.reload()
+    await until_async(lambda: place.log.count("configuration reloaded") > before)
+
+
+# -- disable_pqexec -----------------------------------------------------------------------------------------------------
+
+
+async def test_without_pqexec_a_simple_query_is_refused_and_never_reaches_a_server(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(disable_pqexec=1)
+    async with logged_in(place) as peer:
+        await peer.send(frontend.query("create table smuggled ()"))
+        assert (await peer.expect("E")).fields["M"] == "PQexec disallowed"
+        await peer.expect_end()
+    with psycopg.connect(place.url("app", "app"), autocommit=True) as connection:
+        assert connection.execute("select to_regclass('smuggled')", prepare=False, binary=True).fetchone() == (None,)
+
+
+async def test_without_pqexec_a_simple_query_is_refused_to_who_has_a_server_too(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    place = pooler(disable_pqexec=1, default_pool_size=1)
+    extended = (frontend.parse("begin"), frontend.bind(), frontend.execute(), frontend.sync())
+    async with logged_in(place) as peer:
+        await peer.send(*extended)
+        await peer.until("Z")
+        await peer.send(frontend.query("create table smuggled ()"))
+        await peer.expect_error("0A000")
+        await peer.expect_end()
+    assert postgres.sql("select to_regclass('smuggled') is null", database="app") == "t"
+    with Console(place) as console:  # which takes it as ever
+        until(lambda: console.pool()["sv_idle"] == 1)
+
+
+# -- login_notify_message -----------------------------------------------------------------------------------------------
+
+
+async def greeting(place: PoolerProcess) -> str:
+    """The text of the notice that stands where PgBouncer has it, in front of the first ReadyForQuery; "" without one."""
+    async with await connect_peer((place.host, place.port)) as peer:
+        await peer.send(frontend.startup("app", "app"))
+        came = await peer.until("Z")
+        said = letters(came)
+        assert said.startswith("RS")
+        assert said[-3:] in ("KNZ", "SKZ")
+        return came[-2].fields["M"] if said.endswith("NZ") else ""
+
+
+async def test_clients_read_a_notice_at_login(pooler: PoolerFactory) -> None:
+    place = pooler(login_notify_message="Maintenance tonight: save your work", auth_type="trust")
+    assert await greeting(place) == "Maintenance tonight: save your work"
+    place.settings["login_notify_message"] = "x" * 4096
+    await reload(place)
+    assert await greeting(place) == "x" * 4096
+    place.settings["login_notify_message"] = ""
+    await reload(place)
+    assert await greeting(place) == ""
+
+
+# -- application_name_add_host ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mine", "begins"), [("mine", "mine - 127.0.0.1:"), ("", "app - 127.0.0.1:")])
+async def test_postgres_sees_where_a_client_comes_from(any_pooler: PoolerFactory, mine: str, begins: str) -> None:
+    place = any_pooler(application_name_add_host=1)
+    async with logged_in(place, **({"application_name": mine} if mine else {})) as peer:
+        address = peer.stream.socket.getsockname()
+        ((name,),) = values(
+            await peer.query("select application_name from pg_stat_activity where pid = pg_backend_pid()")
+        )
+        assert name == f"{begins}{address[1]}".encode()
+        assert values(await peer.query("show application_name")) == [[name]]
+
+
+def test_over_a_unix_socket_it_is_the_process(pooler: PoolerFactory) -> None:
+    place = pooler(application_name_add_host=1)
+    with psycopg.connect(place.url("app", "app", unix=True), application_name="job", autocommit=True) as connection:
+        said = connection.execute("show application_name").fetchone()
+    assert said == (f"job - unix({os.getpid()}@{socket.gethostname()}):{place.port}",)
+
+
+async def test_reset_goes_back_to_the_name_with_the_host_in_it(pooler: PoolerFactory) -> None:
+    place = pooler(application_name_add_host=1)
+    async with logged_in(place, application_name="mine") as peer:
+        first = values(await peer.query("show application_name"))
+        await peer.query("set application_name = 'other'")
+        assert values(await peer.query("show application_name")) == [[b"other"]]
+        await peer.query("reset application_name")
+        assert values(await peer.query("show application_name")) == first
+
+
+# -- ignore_startup_parameters ------------------------------------------------------------------------------------------
+
+
+async def test_options_that_are_ignored_lose_all_but_what_poolers_follow_anyway(pooler: PoolerFactory) -> None:
+    place = pooler(ignore_startup_parameters="options")
+    options = "-c work_mem=123MB --IntervalStyle=sql_standard -z -c DateStyle=German"
+    async with logged_in(place, options=options) as peer:
+        assert values(await peer.query("show intervalstyle")) == [[b"sql_standard"]]
+        assert values(await peer.query("show work_mem")) != [[b"123MB"]]
+        assert values(await peer.query("show datestyle")) != [[b"German, DMY"]]  # behind what cannot be read
+
+
+# -- max_packet_size ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_may_be_no_longer_than_is_let_through(pooler: PoolerFactory) -> None:
+    place = pooler(max_packet_size=100_000)
+    async with logged_in(place) as peer:
+        text = "x" * 90_000
+        assert values(await peer.query(f"select length('{text}')")) == [[b"90000"]]
+        await peer.send(b"Q" + struct.pack("!I", 100_005))
+        await peer.expect_error("08P01")
+        await peer.expect_end()
+
+
+# -- scram_iterations ---------------------------------------------------------------------------------------------------
+
+
+async def iterations(place: PoolerProcess, user: str) -> int:
+    """What the server's first SCRAM message says; Source: RFC 5802, section 5.1, attribute i."""
+    async with await connect_peer((place.host, place.port)) as peer:
+        await peer.send(frontend.startup(user, "app"))
+        await peer.expect("R")
+        first = b"n,,n=,r=" + base64.b64encode(b"0123456789abcdef01")
+        body = b"SCRAM-SHA-256\0" + struct.pack("!I", len(first)) + first
+        await peer.send(b"p" + struct.pack("!I", len(body) + 4) + body)
+        return int((await peer.expect("R")).body.rpartition(b",i=")[2])
+
+
+async def test_keys_of_plain_passwords_have_so_many_rounds_for_strangers_too(pooler: PoolerFactory) -> None:
+    place = pooler(scram_iterations=5000)
+    assert (await iterations(place, "app"), await iterations(place, "nobody")) == (5000, 5000)
+    place.settings["scram_iterations"] = 6000
+    await reload(place)
+    assert (await iterations(place, "app"), await iterations(place, "nobody")) == (6000, 6000)
+    async with logged_in(place) as peer:
+        assert values(await peer.query("select 1")) == [[b"1"]]
+
+
+# -- servers ------------------------------------------------------------------------------------------------------------
+
+
+async def test_servers_take_turns_or_the_last_one_is_used_again(any_pooler: PoolerFactory) -> None:
+    for turns, different in ((1, 3), (0, 1)):
+        place = any_pooler(server_round_robin=turns, default_pool_size=3)
+        async with logged_in(place) as one, logged_in(place) as two, logged_in(place) as three:
+            for peer in (one, two, three):
+                await peer.query("begin")
+            for peer in (one, two, three):
+                await peer.query("commit")
+            pids = {values(await one.query("select pg_backend_pid()"))[0][0] for _ in range(6)}
+            assert len(pids) == different
+
+
+async def changed(peer: ScriptedPeer) -> None:
+    assert (await peer.expect("E")).fields["M"] == "database configuration changed"
+    await peer.expect_end()
+
+
+@pytest.mark.parametrize("when", ["before", "with", "after"])
+async def test_fast_close_parts_idle_session_clients_from_servers_that_are_to_be_closed(
+    pooler: PoolerFactory, postgres: PostgresServer, when: str
+) -> None:
+    at = f"host={postgres.host} port={postgres.port} connect_query="
+    place = pooler(
+        pool_mode="session", databases={"app": f"{at}'select 1'"}, server_fast_close=int(when == "before"), workers=2
+    )
+    async with logged_in(place) as idle, logged_in(place) as busy, logged_in(place) as without:
+        await idle.query("select 1")
+        await busy.query("begin")
+        place.databases = {"app": f"{at}'select 2'"}
+        place.settings["server_fast_close"] = int(when != "after")
+        await reload(place)
+        if when == "after":
+            assert values(await idle.query("select 3")) == [[b"3"]]  # it keeps its server until it leaves
+            place.settings["server_fast_close"] = 1
+            await reload(place)
+        await changed(idle)
+        assert values(await busy.query("select 4")) == [[b"4"]]
+        await busy.send(frontend.query("commit"))
+        assert letters([await busy.expect("C"), await busy.expect("Z")]) == "CZ"
+        await changed(busy)
+        assert values(await without.query("select 5")) == [[b"5"]]
+    until(lambda: postgres.backends(user="app") == 1)
+
+
+async def test_without_fast_close_a_session_client_keeps_its_server(
+    any_pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    at = f"host={postgres.host} port={postgres.port} connect_query="
+    place = any_pooler(pool_mode="session", databases={"app": f"{at}'select 1'"})
+    async with logged_in(place) as idle:
+        pid = values(await idle.query("select pg_backend_pid()"))
+        place.databases = {"app": f"{at}'select 2'"}
+        with Console(place) as console:
+            place.write()
+            console.run("RELOAD")
+        assert values(await idle.query("select pg_backend_pid()")) == pid
