@@ -95,3 +95,21 @@ def test_an_error_says_the_clients_name_wherever_ours_was(id: int, name: bytes, 
     assert statements_probe.renamed_error(body, id, name, len(whole)) == whole
     for cap in (0, 4, 5, len(whole) - 1):
         assert cap >= len(whole) or statements_probe.renamed_error(body, id, name, cap) == b""
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (b'prepared statement "%s" does not exist', b"unnamed prepared statement does not exist"),
+        ("vorbereitete Anweisung »%s« existiert nicht".encode(), "vorbereitete Anweisung »« existiert nicht".encode()),
+    ],
+)
+def test_the_unnamed_statement_that_is_missing_is_called_unnamed(said: bytes, wanted: bytes) -> None:
+    def body(text: bytes) -> bytes:
+        return b"SERROR\0M" + text + b"\0\0"
+
+    whole = b"E" + struct.pack("!I", 4 + len(body(wanted))) + body(wanted)
+    given = body(said % statements_probe.name_of(0))
+    assert statements_probe.unnamed_error(given, len(whole)) == whole
+    for cap in range(len(whole)):
+        assert statements_probe.unnamed_error(given, cap) == b""

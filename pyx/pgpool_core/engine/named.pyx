@@ -102,7 +102,7 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
 cdef size_t named_error(Worker *w, ServerConn *s, const uint8_t *body, uint32_t n) noexcept nogil:
     """Look at an ErrorResponse; nonzero: the client is to get so many bytes of the worker's scratch in its place."""
     cdef size_t length = 0
-    if s.owed.len == 0 or failure_read(&s.owed, &s.prepared, body, n, w.scratch, SCRATCH_SIZE, &length) != FAILURE_RENAMED:
+    if failure_read(&s.owed, &s.prepared, body, n, w.scratch, SCRATCH_SIZE, &length) != FAILURE_RENAMED:
         return 0
     return length
 

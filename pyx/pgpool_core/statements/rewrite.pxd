@@ -44,4 +44,5 @@ cdef uint32_t put_renamed(uint8_t *out, uint8_t fe_type, const uint8_t *body, ui
                           const NamePlace *place, uint64_t id) noexcept nogil
 cdef bint error_fields(const uint8_t *body, uint32_t n, ErrorFields *out) noexcept nogil
 cdef bint find_server_name(Span text, uint64_t *id) noexcept nogil
+cdef size_t put_unnamed(uint8_t *out, size_t cap, const uint8_t *body, uint32_t n) noexcept nogil
 cdef size_t put_error(uint8_t *out, size_t cap, const uint8_t *body, uint32_t n, uint64_t id, Span name) noexcept nogil

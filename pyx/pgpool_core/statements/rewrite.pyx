@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from pgpool_core.statements.names cimport MAX_NAME_LEN
-from pgpool_core.statements.text cimport server_name
+from pgpool_core.statements.text cimport NOWHERE, server_name
 from pgpool_core.wire.be cimport load_be16, store_be32
 from pgpool_core.wire.codes cimport BE_ERROR, FE_BIND, FE_CLOSE, FE_PARSE
 
@@ -12,6 +12,12 @@ cdef enum:
     OF_STATEMENT = 0x53           # 'S' in Describe and Close
     OF_PORTAL = 0x50              # 'P'
     OUR_PREFIX_LEN = 7            # pgpool_
+    OF_NAME_LEN = 20
+    UNNAMED_LEN = 26
+    QUOTED_LEN = OF_NAME_LEN + SERVER_NAME_LEN + 1
+
+cdef const char *OF_NAME = 'prepared statement "'
+cdef const char *UNNAMED = "unnamed prepared statement"
 
 
 cdef int string_end(const uint8_t *body, uint32_t at, uint32_t have, uint32_t body_len, uint32_t *end) noexcept nogil:
@@ -164,6 +170,36 @@ cdef bint find_server_name(Span text, uint64_t *id) noexcept nogil:
                 return True
         at += 1
     return False
+
+
+cdef size_t put_unnamed(uint8_t *out, size_t cap, const uint8_t *body, uint32_t n) noexcept nogil:
+    """The whole ErrorResponse about the statement NOWHERE, as PostgreSQL words it for the unnamed one; 0: too small.
+
+    In its other languages only the name is taken out.
+    """
+    cdef uint8_t[QUOTED_LEN] quoted
+    cdef uint32_t at
+    cdef size_t used
+    cdef Span nothing
+    nothing.at = body
+    nothing.len = 0
+    memcpy(quoted, OF_NAME, OF_NAME_LEN)
+    server_name(quoted + OF_NAME_LEN, NOWHERE)
+    quoted[QUOTED_LEN - 1] = 0x22
+    at = 0
+    while at + QUOTED_LEN <= n and not (body[at] == quoted[0] and memcmp(body + at, quoted, QUOTED_LEN) == 0):
+        at += 1
+    if at + QUOTED_LEN > n:
+        return put_error(out, cap, body, n, NOWHERE, nothing)
+    used = HEADER_LEN + <size_t>n - QUOTED_LEN + UNNAMED_LEN
+    if used > cap:
+        return 0
+    out[0] = BE_ERROR
+    store_be32(out + 1, <uint32_t>(used - 1))
+    memcpy(out + HEADER_LEN, body, at)
+    memcpy(out + HEADER_LEN + at, UNNAMED, UNNAMED_LEN)
+    memcpy(out + HEADER_LEN + at + UNNAMED_LEN, body + at + QUOTED_LEN, n - at - QUOTED_LEN)
+    return used
 
 
 cdef size_t put_error(uint8_t *out, size_t cap, const uint8_t *body, uint32_t n, uint64_t id, Span name) noexcept nogil:
