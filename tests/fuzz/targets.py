@@ -256,6 +256,10 @@ def statements(data: bytes) -> Hashable:
             early = trial.plan(statements_probe.Client(texts), data[1 : 1 + have], limit=limit)
             assert early[0] in (PLAN_PASS, PLAN_SEND, PLAN_NEED_MORE, PLAN_TOO_LONG)
             assert early[2] <= have
+    for message in _whole(data[1:])[:1]:
+        used = statements_probe.group_used_once(message + data[1 + len(message) :])
+        assert used == statements_probe.group_used_once(data[1:] + b"\0") or used == 2
+        seen.append((b"once", used))
     for message in _whole(data[1:]):
         server = servers[0]
         if message[:1] in (b"P", b"B", b"D", b"C"):

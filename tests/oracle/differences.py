@@ -1,6 +1,6 @@
 """What a client may read through the pooler that PostgreSQL itself would not have said, and why: on purpose, all of them.
 
-`docs/prepared-statements.md` tells users the same. Where the first difference of a sequence is one of these, what follows
+`docs/prepared-statements.md` ("What you may notice") tells users the same. Where the first difference of a sequence is one of these, what follows
 is not compared, because it may differ in consequence; how many sequences end so is counted, so that the list hides nothing.
 """
 

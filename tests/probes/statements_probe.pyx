@@ -20,7 +20,7 @@ from pgpool_core.statements.prepared cimport (
 )
 from pgpool_core.statements.rewrite cimport (
     NAME_FOUND, NamePlace, error_fields, ErrorFields, find_server_name, name_place, parse_text_ok, put_error,
-    put_unnamed,
+    put_unnamed, used_once,
 )
 from pgpool_core.statements.text cimport (
     EPOCH_NEVER, SERVER_NAME_LEN, TEXT_SHARDS, Statement, Texts as CTexts, server_name, text_intern, text_outdate, text_unref, texts_free,
@@ -100,6 +100,14 @@ def server_id(bytes text):
     span.at, span.len = at, <uint32_t>len(text)
     try:
         return id if find_server_name(span, &id) else None
+    finally:
+        free(at)
+
+
+def group_used_once(bytes group):
+    cdef uint8_t *at = exact(group)
+    try:
+        return used_once(at, len(group))
     finally:
         free(at)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 NONE, QUERY, SYNC, LATE_SYNC, CHORE, COPY_END, STRUCK, NAMED, BIND, DESCRIBE, EXECUTE = range(11)
 SYNCS, IN_READY, EXTENDED = (SYNC, LATE_SYNC), (QUERY, SYNC, LATE_SYNC, CHORE), (NAMED, BIND, DESCRIBE, EXECUTE)
 # The type bytes that are the last answer to an extended message.
@@ -67,16 +69,18 @@ class ExpectModel:
 
     def copy_begins(self) -> None:
         self.head()
-        kept = self.entries[:1]
         rest = self.entries[1:]
-        self.silent = 0
-        while rest and rest[0] in SYNCS:
-            self.silent |= 1 if rest.pop(0) == SYNC else 2
+        syncs = list(itertools.takewhile(lambda kind: kind in SYNCS, rest))
+        del rest[: len(syncs)]
+        self.silent = (SYNC in syncs) + 2 * (LATE_SYNC in syncs)
+        kept: list[int] = []
         if not rest:
             self.copying = True
         elif rest[0] == COPY_END:
             del rest[0]
-        self.entries = kept + rest
+        else:
+            kept = [kind for kind in syncs if kind == LATE_SYNC]
+        self.entries = self.entries[:1] + kept + rest
 
     def copy_ends(self) -> None:
         if self.copying:

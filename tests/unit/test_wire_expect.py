@@ -152,6 +152,7 @@ def test_the_sync_that_the_server_reads_as_part_of_a_copy_is_struck_out() -> Non
 
 def test_what_cannot_be_in_a_copy_ends_the_striking_out() -> None:
     assert drive("Execute Sync Parse Sync CopyInResponse ErrorResponse ReadyForQuery") == [SYNC, 0]
+    assert drive("Execute Sync late Sync Parse Sync CopyInResponse ErrorResponse ReadyForQuery") == [LATE_SYNC, 1]
     assert drive("Execute CopyDone Query CopyInResponse CommandComplete ErrorResponse") == [1]
 
 
