@@ -16,7 +16,19 @@ from pgpool_core.config.ini import read_ini_text
 from pgpool_core.config.load import build
 from pgpool_core.config.toml import read_toml_text
 from pgpool_core_probes import auth_probe, settings_probe, sqlscan_probe, statements_probe, wire_probe
-from tests.unit.expect_model import CHORE, COPY_END, NONE, QUERY, SYNC, ExpectModel
+from tests.unit.expect_model import (
+    BIND,
+    CHORE,
+    DESCRIBE,
+    EXECUTE,
+    IN_READY,
+    LATE_SYNC,
+    NAMED,
+    NONE,
+    QUERY,
+    SYNC,
+    ExpectModel,
+)
 
 Target = Callable[[bytes], Hashable]
 
@@ -71,26 +83,38 @@ def expect(data: bytes) -> Hashable:
     """Each byte is an event; the queue against its model."""
     queue, model, answered = wire_probe.Queue(), ExpectModel(), []
     for byte in data:
-        match byte % 8:
-            case 0 | 1 | 2 as which:
-                kind = (QUERY, SYNC, CHORE)[which]
+        match byte % 16:
+            case which if which < 8:
+                kind = (QUERY, SYNC, CHORE, LATE_SYNC, NAMED, BIND, DESCRIBE, EXECUTE)[which]
                 assert queue.push(kind) == 0
                 model.push(kind)
-            case 3 | 4:
+            case 8 | 9:
                 kind = queue.ready()
                 assert kind == model.ready()
-                assert kind in (NONE, QUERY, SYNC, CHORE) and kind != COPY_END
+                assert kind == NONE or kind in IN_READY
                 answered.append(kind)
-            case 5:
+            case 10:
                 queue.copy_begins()
                 model.copy_begins()
-            case 6:
+            case 11:
                 assert queue.copy_ends() == 0
                 model.copy_ends()
+            case 12:
+                queue.error()
+                model.error()
+            case 13 | 14:
+                last = b"123TnCsI"[byte // 16 % 8]
+                queue.answer(last)
+                model.answer(last)
             case _:
                 assert queue.head() == model.head()
-        assert (queue.owed, queue.copying) == (model.owed, model.copying)
-    return tuple(answered[:5]), queue.cap, queue.copying
+        assert (queue.owed, queue.copying, queue.skipping, queue.silent) == (
+            model.owed,
+            model.copying,
+            model.skipping,
+            model.silent,
+        )
+    return tuple(answered[:5]), queue.cap, queue.copying, queue.skipping
 
 
 def startup(data: bytes) -> Hashable:
@@ -232,6 +256,10 @@ def statements(data: bytes) -> Hashable:
             early = trial.plan(statements_probe.Client(texts), data[1 : 1 + have], limit=limit)
             assert early[0] in (PLAN_PASS, PLAN_SEND, PLAN_NEED_MORE, PLAN_TOO_LONG)
             assert early[2] <= have
+    for message in _whole(data[1:])[:1]:
+        used = statements_probe.group_used_once(message + data[1 + len(message) :])
+        assert used == statements_probe.group_used_once(data[1:] + b"\0") or used == 2
+        seen.append((b"once", used))
     for message in _whole(data[1:]):
         server = servers[0]
         if message[:1] in (b"P", b"B", b"D", b"C"):

@@ -124,6 +124,57 @@ async def test_deallocate_by_sql_ends_a_statement_of_the_protocol(target: Target
 
 @SAME
 @ONE_SERVER
+@pytest.mark.parametrize("sends", ["whole", "in pieces"])
+async def test_deallocate_by_messages_ends_a_statement_of_the_protocol(target: Target, sends: str) -> None:
+    async def run(client: ScriptedPeer, text: str) -> list[Message]:
+        group = frontend.parse(text) + frontend.bind() + frontend.describe(kind=b"P") + frontend.execute()
+        for part in [group] if sends == "whole" else [group[:30], group[30:50], group[50:]]:
+            await client.send(part)
+        return await ask(client)
+
+    async with logged_in(target) as one, logged_in(target) as two:
+        for client in (one, two):
+            await ask(client, frontend.parse("select 7", "s"))
+        answer = await run(one, "DEALLOCATE s")
+        assert (letters(answer), answer[3].text) == ("12nCZ", "DEALLOCATE")
+        assert codes(await run(one, "deallocate s")) == ["26000"]
+        assert codes(await ask(one, use("s"))) == ["26000"]
+        assert values(await ask(two, use("s"))) == [[b"7"]]
+        assert codes(await ask(one, frontend.parse("select 8", "s"))) == []
+        await two.query("begin")
+        await two.query("selec")
+        assert codes(await run(two, "deallocate s")) == ["25P02"]
+        await two.query("rollback")
+        assert values(await ask(two, use("s"))) == [[b"7"]]
+        assert letters(await run(one, "deallocate all")) == "12nCZ"
+        assert codes(await ask(one, use("s"))) == ["26000"]
+
+
+@SAME
+@ONE_SERVER
+async def test_a_deallocate_that_was_not_reached_leaves_the_statement(target: Target) -> None:
+    async with logged_in(target) as one:
+        await ask(one, frontend.parse("select 7", "s"))
+        await one.send(
+            frontend.query("begin; select 1/0") + frontend.query("deallocate s") + frontend.query("rollback")
+        )
+        for code in ("22012", "25P02", None):
+            assert codes(await one.until("Z")) == ([code] if code else [])
+        assert values(await ask(one, use("s"))) == [[b"7"]]
+
+
+@SAME
+@ONE_SERVER
+async def test_errors_about_parameters_have_the_clients_name(target: Target) -> None:
+    async with logged_in(target) as one:
+        await ask(one, frontend.parse("select $1::int", "mine"))
+        answer = await ask(one, use("mine"))
+        said = 'bind message supplies 0 parameters, but prepared statement "mine" requires 1'
+        assert (codes(answer), answer[0].fields["M"]) == (["08P01"], said)
+
+
+@SAME
+@ONE_SERVER
 async def test_a_changed_table_is_healed_by_preparing_again(target: Target) -> None:
     async with logged_in(target) as one, logged_in(target) as two:
         await two.query("drop table if exists healed; create table healed (a int); insert into healed values (1)")
@@ -152,7 +203,8 @@ async def test_an_unnamed_statement_of_another_client_is_never_used(pooler: Pool
     place = pooler(default_pool_size=1)
     async with logged_in(place) as one, logged_in(place) as two:
         assert values(await ask(one, frontend.parse("select 'mine'"), use(""))) == [[b"mine"]]
-        assert codes(await ask(two, use(""))) == ["26000"]
+        missing = await ask(two, use(""))
+        assert (codes(missing), missing[0].fields["M"]) == (["26000"], "unnamed prepared statement does not exist")
         assert codes(await ask(two, frontend.describe())) == ["26000"]
 
 

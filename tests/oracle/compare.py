@@ -4,8 +4,6 @@ Left out, for every message:
 
 - process ids and cancel keys; where in PostgreSQL's source an error was raised (fields F, L and R), and the context (W),
   which counts lines of functions;
-- the name of a prepared statement in an error (26000, 08P01): the pooler has names of its own, and writes back only
-  those that it finds at the place where PostgreSQL has them;
 - table oids in RowDescription: the two databases have tables of their own;
 - ParameterStatus as messages: a pooler knows changes earlier or later, so the last known values are compared instead,
   behind every answer;
@@ -14,7 +12,6 @@ Left out, for every message:
 
 from __future__ import annotations
 
-import re
 import struct
 
 import attrs
@@ -24,7 +21,6 @@ from pgpool_core.testing import Message
 __all__ = ["Answer", "Line", "said"]
 
 _NOT_COMPARED = "FLRW"
-_NO_STATEMENT = re.compile('unnamed prepared statement|prepared statement "[^"]*"')
 # Told once at login, by the pooler's own knowledge of the server.
 _PARAMETERS = (
     "DateStyle",
@@ -45,8 +41,6 @@ def said(message: Message) -> Line:
     kind = message.type.decode("latin-1")
     if kind in "EN":
         fields = {key: value for key, value in message.fields.items() if key not in _NOT_COMPARED}
-        if fields.get("C") in ("26000", "08P01", "42P05") and "M" in fields:
-            fields["M"] = _NO_STATEMENT.sub("prepared statement", fields["M"])
         return f"{kind} {fields}"
     if kind == "D":
         return f"D {message.values}"

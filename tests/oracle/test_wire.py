@@ -5,33 +5,51 @@ A failure prints the shortest sequence that fails and its seed; `PGPOOL_ORACLE_S
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from tests.oracle.conftest import Places
+from tests.oracle.differences import Known
 from tests.oracle.player import Difference
 from tests.oracle.seeds import SEED, seeds
+from tests.oracle.wire_found import FOUND
 from tests.oracle.wire_player import compare_wire, shrink_wire
-from tests.oracle.wire_script import wire_script_of
+from tests.oracle.wire_script import WireScript, wire_script_of
 
 
-async def hold_up(seed: int, places: Places) -> None:
-    """Fail with the shortest form of the sequence for which the pooler and PostgreSQL do not say the same."""
+async def hold_up(seed: int, places: Places) -> Known | None:
+    """The difference that is meant to be there and ended the comparison, if any. Else fail with the shortest form of the sequence for which the pooler and PostgreSQL do not say the same."""
     script = wire_script_of(seed)
     straight, pooled = places(1)
     try:
-        await compare_wire(script, straight, pooled)
+        return await compare_wire(script, straight, pooled)
     except Difference as found:
         shortest = await shrink_wire(script, straight, pooled)
         pytest.fail(f"{shortest}\nat first: {found}\nagain: {SEED}={seed}", pytrace=False)
 
 
+async def hold_all_up(count: int, places: Places) -> None:
+    """So many sequences; a difference that is meant to be there is rare, or the list of them hides something."""
+    met = Counter[str]()
+    for seed in seeds(count):
+        if (meant := await hold_up(seed, places)) is not None:
+            met[meant.name] += 1
+    assert met.total() <= 3 + count // 50, met
+
+
+async def test_some_sequences(places: Places) -> None:
+    await hold_all_up(150, places)
+
+
+@pytest.mark.parametrize("script", FOUND, ids=str)
+async def test_a_sequence_that_once_differed(places: Places, script: WireScript) -> None:
+    straight, pooled = places(1)
+    for _ in range(3):
+        assert await compare_wire(script, straight, pooled) is None
+
+
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=False,  # random sequences: some runs do not meet it
-    reason="after some sequences on the same server (prepared statements known there) a client gets no answer; and"
-    " answers about the cursor `c` differ behind such a client",
-)
 @pytest.mark.parametrize("part", range(10))
 async def test_thousands_of_sequences(places: Places, part: int) -> None:
-    for seed in seeds(400):
-        await hold_up(seed, places)
+    await hold_all_up(500, places)

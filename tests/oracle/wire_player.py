@@ -6,7 +6,8 @@ What may differ, beside what `compare` leaves out:
 - ParameterStatus: its last value is compared, behind every burst;
 - where PostgreSQL ends the connection (a Query inside a COPY of the extended protocol), what has been sent behind that
   may reset the connection before everything is read: such a sequence is not compared;
-- NoticeResponse that a server sends of itself (none here does).
+- NoticeResponse that a server sends of itself (none here does);
+- what `differences` lists.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import trio
 
 from pgpool_core.testing import PeerMismatch, ScriptedPeer, connect_peer
 from tests.oracle.compare import Answer
+from tests.oracle.differences import Known, known
 from tests.oracle.player import Difference
 from tests.oracle.stage import Address
 from tests.oracle.wire_script import WireScript
@@ -28,11 +30,15 @@ PATIENCE_S = 5.0
 ATTEMPTS = 120
 
 
-async def compare_wire(script: WireScript, straight: Address, pooled: Address) -> None:
-    """Raises Difference."""
+async def compare_wire(script: WireScript, straight: Address, pooled: Address) -> Known | None:
+    """The difference at which the comparison ended, when it is one that is meant to be there.
+
+    Raises:
+        Difference: another one.
+    """
     wanted = await _play(script, straight)
     if any(answer.ended for answer in wanted):
-        return
+        return None
     try:
         got = await _play(script, pooled)
     except (PeerMismatch, trio.BrokenResourceError) as error:
@@ -41,9 +47,12 @@ async def compare_wire(script: WireScript, straight: Address, pooled: Address) -
         for at in range(max(len(right.lines), len(was.lines))):
             one, other = (side.lines[at] if at < len(side.lines) else "nothing" for side in (right, was))
             if one != other:
+                if (meant := known(one, other)) is not None:
+                    return meant
                 raise Difference(f"burst {number}, answer {at}:\n  PostgreSQL: {one}\n  pooler:     {other}")
         if right != was:
             raise Difference(f"burst {number}: {right.parameters} {right.ended}, not {was.parameters} {was.ended}")
+    return None
 
 
 async def _play(script: WireScript, address: Address) -> list[Answer]:

@@ -20,6 +20,7 @@ from pgpool_core.statements.prepared cimport (
 )
 from pgpool_core.statements.rewrite cimport (
     NAME_FOUND, NamePlace, error_fields, ErrorFields, find_server_name, name_place, parse_text_ok, put_error,
+    put_unnamed, used_once,
 )
 from pgpool_core.statements.text cimport (
     EPOCH_NEVER, SERVER_NAME_LEN, TEXT_SHARDS, Statement, Texts as CTexts, server_name, text_intern, text_outdate, text_unref, texts_free,
@@ -101,6 +102,26 @@ def server_id(bytes text):
         return id if find_server_name(span, &id) else None
     finally:
         free(at)
+
+
+def group_used_once(bytes group):
+    cdef uint8_t *at = exact(group)
+    try:
+        return used_once(at, len(group))
+    finally:
+        free(at)
+
+
+def unnamed_error(bytes body, size_t cap):
+    cdef uint8_t *at = exact(body)
+    cdef uint8_t *out = <uint8_t *>malloc(cap if cap > 0 else 1)
+    cdef size_t n
+    try:
+        n = put_unnamed(out, cap, at, <uint32_t>len(body))
+        return (<const char *>out)[:n]
+    finally:
+        free(at)
+        free(out)
 
 
 def renamed_error(bytes body, uint64_t id, bytes name, size_t cap):

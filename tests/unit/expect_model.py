@@ -2,54 +2,88 @@
 
 from __future__ import annotations
 
-NONE, QUERY, SYNC, CHORE, COPY_END, STRUCK = range(6)
+import itertools
+
+NONE, QUERY, SYNC, LATE_SYNC, CHORE, COPY_END, STRUCK, NAMED, BIND, DESCRIBE, EXECUTE = range(11)
+SYNCS, IN_READY, EXTENDED = (SYNC, LATE_SYNC), (QUERY, SYNC, LATE_SYNC, CHORE), (NAMED, BIND, DESCRIBE, EXECUTE)
+# The type bytes that are the last answer to an extended message.
+LAST = {NAMED: b"13", BIND: b"2", DESCRIBE: b"Tn", EXECUTE: b"CsI"}
 
 
 class ExpectModel:
-    """What a server owes, entry by entry; nothing is optimised."""
+    """What a server owes, message by message; nothing is optimised."""
 
     def __init__(self) -> None:
         self.entries: list[int] = []
         self.copying = False
+        self.skipping = False
+        self.silent = 0
 
     @property
     def owed(self) -> int:
-        return sum(kind != COPY_END for kind in self.entries)
+        return sum(kind in IN_READY for kind in self.entries)
+
+    def _over(self) -> None:
+        self.copying, self.silent = False, 0
 
     def push(self, kind: int) -> None:
-        if not (kind == SYNC and self.copying):
-            self.entries.append(kind)
+        if kind in SYNCS:
+            if self.copying:
+                self.silent |= 1 if kind == SYNC else 2
+                return
+            self.skipping = False
+        elif self.skipping:
+            return
+        else:
+            self.copying = False
+        self.entries.append(kind)
 
     def head(self) -> int:
-        return next((kind for kind in self.entries if kind != COPY_END), NONE)
+        while self.entries and self.entries[0] == COPY_END:
+            del self.entries[0]
+        return self.entries[0] if self.entries else NONE
+
+    def answer(self, be_type: int) -> None:
+        kind = self.head()
+        if be_type in LAST.get(kind, b""):
+            del self.entries[0]
+            if kind == EXECUTE:
+                self._over()
+
+    def error(self) -> None:
+        kind = self.head()
+        self._over()
+        if kind in EXTENDED:
+            while self.entries and self.entries[0] not in SYNCS:
+                del self.entries[0]
+            self.skipping = not self.entries
 
     def ready(self) -> int:
-        kind = self.head()
-        self.copying = False
-        if kind != NONE:
-            del self.entries[: self.entries.index(kind) + 1]
+        self._over()
+        self.skipping = False
         if not self.owed:
-            self.entries.clear()
+            return NONE
+        while (kind := self.entries.pop(0)) not in IN_READY:
+            pass
         return kind
 
     def copy_begins(self) -> None:
-        at = 0
-        if self.head() == QUERY:
-            at = self.entries.index(QUERY) + 1
-            del self.entries[: at - 1]
-            at = 1
-        while at < len(self.entries) and self.entries[at] != COPY_END:
-            if self.entries[at] == SYNC:
-                del self.entries[at]
-            else:
-                at += 1
-        if at < len(self.entries):
-            del self.entries[at]
-        else:
+        self.head()
+        rest = self.entries[1:]
+        syncs = list(itertools.takewhile(lambda kind: kind in SYNCS, rest))
+        del rest[: len(syncs)]
+        self.silent = (SYNC in syncs) + 2 * (LATE_SYNC in syncs)
+        kept: list[int] = []
+        if not rest:
             self.copying = True
+        elif rest[0] == COPY_END:
+            del rest[0]
+        else:
+            kept = [kind for kind in syncs if kind == LATE_SYNC]
+        self.entries = self.entries[:1] + kept + rest
 
     def copy_ends(self) -> None:
         if self.copying:
             self.copying = False
-        else:
+        elif self.entries and not self.skipping:
             self.entries.append(COPY_END)

@@ -109,6 +109,18 @@ def test_in_a_failed_transaction_postgresql_judges_every_parse() -> None:
     assert pair.client.stands().keys() == {b"a", b"b"}
 
 
+def test_behind_a_sync_that_a_copy_has_swallowed_the_error_still_has_the_clients_name() -> None:
+    pair = Pair()
+    pair.prepare(b"a", b"copy")
+    pair.sends(bind(b"a"))
+    pair.server.request()
+    pair.server.struck(1)
+    pair.sends(parse(b"a", b"copy"))
+    said = b'prepared statement "%s" already exists'
+    verdict, instead = pair.server.failure(error(b"42P05", said % name_of(1), b"StorePreparedStatement")[5:])
+    assert (verdict, said % b"a" in instead) == (RENAMED, True)
+
+
 def test_a_transaction_that_may_have_failed_is_judged_by_postgresql_too() -> None:
     pair = Pair()
     pair.prepare(b"a", b"select 1")

@@ -9,7 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgpool_core_probes import statements_probe
-from tests.unit.statements_model import bind, close, close_portal, describe, error, parse, text_of
+from tests.unit.statements_model import (
+    EXECUTE,
+    FLUSH,
+    SYNC,
+    bind,
+    close,
+    close_portal,
+    describe,
+    error,
+    message,
+    parse,
+    query,
+    text_of,
+)
 
 FOUND, NEED_MORE, NONE, TOO_LONG, BROKEN = range(5)
 MAX_NAME = 4096
@@ -95,3 +108,43 @@ def test_an_error_says_the_clients_name_wherever_ours_was(id: int, name: bytes, 
     assert statements_probe.renamed_error(body, id, name, len(whole)) == whole
     for cap in (0, 4, 5, len(whole) - 1):
         assert cap >= len(whole) or statements_probe.renamed_error(body, id, name, cap) == b""
+
+
+def test_a_group_that_uses_one_unnamed_statement_once_is_known_when_its_sync_comes() -> None:
+    one = parse(b"", b"deallocate a")
+    used = one + describe(b"") + bind(b"") + message(b"D", b"P\0") + EXECUTE + SYNC
+    once, need_more, no = 1, 2, 0
+    for n in range(len(one), len(used)):
+        assert statements_probe.group_used_once(used[:n]) == need_more
+    assert statements_probe.group_used_once(used + SYNC) == once
+    for other in (
+        one + SYNC,
+        one + bind(b"") + SYNC,
+        one + EXECUTE,
+        one + bind(b"a"),
+        one + bind(b"", b"p"),
+        one + bind(b"") + EXECUTE + EXECUTE,
+        one + FLUSH,
+        one + query(b"select 1"),
+        one + b"S\0\0\0\3",
+        one + b"B\xff\xff\xff\xff",
+    ):
+        assert statements_probe.group_used_once(other) == no
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (b'prepared statement "%s" does not exist', b"unnamed prepared statement does not exist"),
+        ("vorbereitete Anweisung »%s« existiert nicht".encode(), "vorbereitete Anweisung »« existiert nicht".encode()),
+    ],
+)
+def test_the_unnamed_statement_that_is_missing_is_called_unnamed(said: bytes, wanted: bytes) -> None:
+    def body(text: bytes) -> bytes:
+        return b"SERROR\0M" + text + b"\0\0"
+
+    whole = b"E" + struct.pack("!I", 4 + len(body(wanted))) + body(wanted)
+    given = body(said % statements_probe.name_of(0))
+    assert statements_probe.unnamed_error(given, len(whole)) == whole
+    for cap in range(len(whole)):
+        assert statements_probe.unnamed_error(given, cap) == b""

@@ -1,4 +1,4 @@
-"""Which answers a server owes: the queue against a plain list, and the copies that strike out Syncs."""
+"""Which answers a server owes: the queue against a plain list, and what PostgreSQL skips."""
 
 from __future__ import annotations
 
@@ -6,13 +6,49 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgpool_core_probes import wire_probe
-from tests.unit.expect_model import CHORE, NONE, QUERY, SYNC, ExpectModel
+from tests.unit.expect_model import (
+    BIND,
+    CHORE,
+    DESCRIBE,
+    EXECUTE,
+    LATE_SYNC,
+    NAMED,
+    NONE,
+    QUERY,
+    SYNC,
+    ExpectModel,
+)
 
 OK, FULL = 0, -1
-INLINE, MAX = 16, 1 << 20
+INLINE, MAX = 32, 1 << 22
+SILENT_SYNC, SILENT_LATE = 1, 2
 
+FRONTEND = {
+    "Query": QUERY,
+    "Sync": SYNC,
+    "late Sync": LATE_SYNC,
+    "chore": CHORE,
+    "Parse": NAMED,
+    "Close": NAMED,
+    "Bind": BIND,
+    "Describe": DESCRIBE,
+    "Execute": EXECUTE,
+}
+BACKEND = {
+    "ParseComplete": "1",
+    "CloseComplete": "3",
+    "BindComplete": "2",
+    "RowDescription": "T",
+    "NoData": "n",
+    "CommandComplete": "C",
+    "PortalSuspended": "s",
+    "EmptyQueryResponse": "I",
+}
 STEPS = st.lists(
-    st.sampled_from(["query", "sync", "sync", "chore", "ready", "ready", "begins", "ends", "head"]), max_size=120
+    st.sampled_from(
+        [*FRONTEND, *BACKEND, *["ReadyForQuery"] * 3, *["ErrorResponse"] * 2, "CopyInResponse", "CopyDone", "head"]
+    ),
+    max_size=120,
 )
 
 
@@ -20,39 +56,55 @@ STEPS = st.lists(
 def test_the_queue_follows_its_rules_in_any_order(steps: list[str]) -> None:
     queue, model = wire_probe.Queue(), ExpectModel()
     for step in steps:
-        if step in ("query", "sync", "chore"):
-            kind = {"query": QUERY, "sync": SYNC, "chore": CHORE}[step]
-            assert queue.push(kind) == OK
-            model.push(kind)
-        elif step == "ready":
+        if step in FRONTEND:
+            assert queue.push(FRONTEND[step]) == OK
+            model.push(FRONTEND[step])
+        elif step in BACKEND:
+            queue.answer(ord(BACKEND[step]))
+            model.answer(ord(BACKEND[step]))
+        elif step == "ReadyForQuery":
             assert queue.ready() == model.ready()
-        elif step == "begins":
+        elif step == "ErrorResponse":
+            queue.error()
+            model.error()
+        elif step == "CopyInResponse":
             queue.copy_begins()
             model.copy_begins()
-        elif step == "ends":
+        elif step == "CopyDone":
             assert queue.copy_ends() == OK
             model.copy_ends()
         else:
             assert queue.head() == model.head()
-        assert (queue.owed, queue.copying) == (model.owed, model.copying)
+        assert (queue.owed, queue.copying, queue.skipping, queue.silent) == (
+            model.owed,
+            model.copying,
+            model.skipping,
+            model.silent,
+        )
 
 
 def drive(*steps: str) -> list[int]:
     """Play a conversation; what each ReadyForQuery answered, then how many answers are still owed."""
     queue, answered = wire_probe.Queue(), []
-    for step in steps:
-        match step:
-            case "Query":
-                assert queue.push(QUERY) == OK
-            case "Sync":
-                assert queue.push(SYNC) == OK
-            case "CopyDone":
-                assert queue.copy_ends() == OK
-            case "CopyInResponse":
-                queue.copy_begins()
-            case "ReadyForQuery":
-                answered.append(queue.ready())
+    for step in " ".join(steps).replace("late Sync", "late_Sync").split():
+        if (sent := step.replace("_", " ")) in FRONTEND:
+            assert queue.push(FRONTEND[sent]) == OK
+        elif step in BACKEND:
+            queue.answer(ord(BACKEND[step]))
+        elif step == "ErrorResponse":
+            queue.error()
+        elif step == "CopyInResponse":
+            queue.copy_begins()
+        elif step == "ReadyForQuery":
+            answered.append(queue.ready())
+        else:
+            assert step == "CopyDone"
+            assert queue.copy_ends() == OK
     return [*answered, queue.owed]
+
+
+GROUP = "Parse Bind Execute"
+DONE = "ParseComplete BindComplete CommandComplete"
 
 
 def test_a_pipeline_is_answered_in_order() -> None:
@@ -62,6 +114,24 @@ def test_a_pipeline_is_answered_in_order() -> None:
 
 def test_a_ready_that_nobody_asked_for_is_told_apart() -> None:
     assert drive("Query", "ReadyForQuery", "ReadyForQuery") == [QUERY, NONE, 0]
+
+
+def test_an_error_in_a_group_skips_the_queries_up_to_its_sync() -> None:
+    assert drive("Parse Query Bind Query Sync Query ErrorResponse ReadyForQuery") == [SYNC, 1]
+    assert drive("Parse Query ErrorResponse Query Bind Sync ReadyForQuery") == [SYNC, 0]
+    assert drive("Parse ErrorResponse Query Query") == [0]
+
+
+def test_what_was_answered_before_the_query_does_not_make_its_error_the_groups() -> None:
+    assert drive(GROUP, "Query", DONE, "ErrorResponse ReadyForQuery Sync ReadyForQuery") == [QUERY, SYNC, 0]
+    assert drive(GROUP, "Query", "ParseComplete BindComplete ErrorResponse Sync ReadyForQuery") == [SYNC, 0]
+    assert drive("Bind Describe Query BindComplete RowDescription ErrorResponse") == [1]
+    assert drive("Bind Describe Query BindComplete ErrorResponse") == [0]
+
+
+def test_the_error_of_a_query_or_of_a_sync_skips_nothing() -> None:
+    assert drive("Query Query ErrorResponse ReadyForQuery ReadyForQuery") == [QUERY, QUERY, 0]
+    assert drive("Sync Query ErrorResponse ReadyForQuery ReadyForQuery") == [SYNC, QUERY, 0]
 
 
 def test_a_copy_by_query_is_answered_by_its_own_ready() -> None:
@@ -76,31 +146,53 @@ def test_a_query_that_copies_twice_is_answered_once() -> None:
 
 def test_the_sync_that_the_server_reads_as_part_of_a_copy_is_struck_out() -> None:
     """libpq: Parse, Bind, Execute, Sync; then it waits for CopyInResponse."""
-    assert drive("Sync", "CopyInResponse") == [0]
-    assert drive("Sync", "CopyInResponse", "Sync", "CopyDone", "Sync", "ReadyForQuery") == [SYNC, 0]
+    assert drive("Execute Sync CopyInResponse") == [0]
+    assert drive("Execute Sync CopyInResponse late Sync CopyDone Sync CommandComplete ReadyForQuery") == [SYNC, 0]
+
+
+def test_what_cannot_be_in_a_copy_ends_the_striking_out() -> None:
+    assert drive("Execute Sync Parse Sync CopyInResponse ErrorResponse ReadyForQuery") == [SYNC, 0]
+    assert drive("Execute Sync late Sync Parse Sync CopyInResponse ErrorResponse ReadyForQuery") == [LATE_SYNC, 1]
+    assert drive("Execute CopyDone Query CopyInResponse CommandComplete ErrorResponse") == [1]
 
 
 def test_what_was_sent_ahead_behind_the_end_of_the_copy_is_still_owed() -> None:
-    steps = ["Sync", "CopyDone", "Sync", "Query", "CopyInResponse", "ReadyForQuery", "ReadyForQuery"]
-    assert drive(*steps) == [SYNC, QUERY, 0]
+    steps = "Execute Sync CopyDone Sync Query CopyInResponse CommandComplete ReadyForQuery ReadyForQuery"
+    assert drive(steps) == [SYNC, QUERY, 0]
 
 
 def test_a_copy_sent_in_one_go_keeps_its_sync() -> None:
     """Parse, Bind, Execute, CopyData, CopyDone, Sync without waiting for CopyInResponse."""
-    assert drive("CopyDone", "Sync", "CopyInResponse", "ReadyForQuery") == [SYNC, 0]
-    assert drive("CopyDone", "CopyInResponse", "Sync", "ReadyForQuery") == [SYNC, 0]
-
-
-def test_a_copy_sent_in_one_go_behind_a_query_keeps_its_sync() -> None:
-    steps = ["Query", "CopyDone", "Sync", "ReadyForQuery", "CopyInResponse", "ReadyForQuery"]
-    assert drive(*steps) == [QUERY, SYNC, 0]
+    assert drive(GROUP, "CopyDone Sync ParseComplete BindComplete CopyInResponse CommandComplete ReadyForQuery") == [
+        SYNC,
+        0,
+    ]
+    assert drive("Execute CopyDone CopyInResponse Sync CommandComplete ReadyForQuery") == [SYNC, 0]
+    assert drive("Query Execute CopyDone Sync ReadyForQuery CopyInResponse CommandComplete ReadyForQuery") == [
+        QUERY,
+        SYNC,
+        0,
+    ]
 
 
 def test_the_late_end_of_a_failed_copy_does_not_end_the_next_one() -> None:
-    assert drive("Query", "CopyInResponse", "ReadyForQuery", "CopyDone", "Query", "CopyInResponse", "Sync") == [
-        QUERY,
-        1,
+    steps = "Query CopyInResponse ErrorResponse ReadyForQuery CopyDone Query CopyInResponse Sync"
+    assert drive(steps) == [QUERY, 1]
+    assert drive("Execute CopyInResponse ErrorResponse CopyDone Sync ReadyForQuery Execute CopyInResponse Sync") == [
+        SYNC,
+        0,
     ]
+
+
+def test_a_copy_that_fails_tells_which_syncs_are_in_doubt() -> None:
+    for sync, doubt in (("Sync", SILENT_SYNC), ("late Sync", SILENT_LATE)):
+        queue = wire_probe.Queue()
+        for kind in (EXECUTE, FRONTEND[sync]):
+            queue.push(kind)
+        queue.copy_begins()
+        assert (queue.silent, queue.owed) == (doubt, 0)
+        queue.answer(ord("C"))
+        assert queue.silent == 0
 
 
 def test_the_queue_grows_up_to_its_limit_and_gives_memory_back() -> None:

@@ -20,7 +20,8 @@ from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.ledger cimport ledger_call, ledger_refusal, ledger_text, ledger_unseen, ledger_watches
 from pgpool_core.engine.listen cimport TAKE_DONE, TAKE_NOT, listen_may, listen_take
 from pgpool_core.engine.login cimport login_bytes
-from pgpool_core.engine.named cimport DEALLOCATES, NAMED_FULL, NAMED_GO_ON, named_deallocates, named_message, named_tracked
+from pgpool_core.engine.named cimport (DEALLOCATES, DROP_IS, DROP_NEED_MORE, DROP_NOT, DROP_WAIT, NAMED_FULL, NAMED_GO_ON,
+                                       named_deallocates, named_dropped, named_drops, named_message, named_tracked)
 from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.patience cimport patience_waits
 from pgpool_core.engine.records cimport *
@@ -32,10 +33,11 @@ from pgpool_core.pool.client cimport WAIT_NONE, Client
 from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSE, POOL_CLOSED, POOL_GOT, Pool, pool_request
 from pgpool_core.pool.server cimport Server
 from pgpool_core.session.sqlscan cimport PROVED_DEALLOCATE
+from pgpool_core.statements.names cimport Name
 from pgpool_core.statements.text cimport MAX_TEXT_LEN
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_load8, pgpool_store64, pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
-from pgpool_core.wire.be cimport load_be32
+from pgpool_core.wire.be cimport load_be32, store_be32
 from pgpool_core.wire.build cimport build_error, build_query, build_ready
 from pgpool_core.wire.codes cimport *
 from pgpool_core.wire.expect cimport (EXPECT_BIND, EXPECT_DESCRIBE, EXPECT_EXECUTE, EXPECT_LATE_SYNC, EXPECT_NAMED,
@@ -318,12 +320,28 @@ cdef int expect_named(ServerConn *s, uint32_t n) noexcept nogil:
     return EXPECT_OK
 
 
+cdef size_t put_deallocates(Worker *w, uint8_t kind) noexcept nogil:
+    """Into the scratch: a Query or unnamed Parse of DEALLOCATES."""
+    cdef size_t n
+    if kind == FE_QUERY:
+        return build_query(w.scratch, SCRATCH_SIZE, <const uint8_t *>DEALLOCATES, strlen(DEALLOCATES))
+    n = build_query(w.scratch + 1, SCRATCH_SIZE - 1, <const uint8_t *>DEALLOCATES, strlen(DEALLOCATES)) + 1
+    w.scratch[0] = FE_PARSE
+    w.scratch[HEADER_LEN] = 0                     # the name; the length is behind it: written anew
+    w.scratch[n] = w.scratch[n + 1] = 0           # no types
+    store_be32(w.scratch + 1, <uint32_t>(n + 1))
+    return n + 2
+
+
 cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
     """Pass a linked client's bytes on, noting which of them the server will answer."""
     cdef ServerConn *s = <ServerConn *>(<Server *>c.seat.server).owner
     cdef Counters *k = counters_of(w, c.pool)
     cdef size_t pos = 0, sent = 0
-    cdef Frame f
+    cdef Frame f, other
+    cdef Name *drops = NULL       # taken away by the DEALLOCATE of the group at hand
+    cdef int verdict
+    cdef size_t length, none = 0
     cdef int r, pushed = EXPECT_OK
     cdef uint32_t this_one
     cdef bint watched = ledger_watches(c)
@@ -344,12 +362,30 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
                 conn_mix(w, &s.conn, data + sent, pos - sent)
                 pushed = refuse(w, c, s, k, &f, data + pos + HEADER_LEN)
                 sent = pos + HEADER_LEN + f.body_len
-            elif f.type == FE_QUERY and tracked and w.scan.proved == PROVED_DEALLOCATE and scan_whole(&f, n, pos) \
-                    and named_deallocates(w, c, s):
-                conn_mix(w, &s.conn, data + sent, pos - sent)
-                conn_mix(w, &s.conn, w.scratch, build_query(w.scratch, SCRATCH_SIZE, <const uint8_t *>DEALLOCATES,
-                                                            strlen(DEALLOCATES)))
-                sent = pos + HEADER_LEN + f.body_len
+            elif tracked and w.scan.proved == PROVED_DEALLOCATE and scan_whole(&f, n, pos):
+                if f.type == FE_QUERY:
+                    verdict = named_deallocates(w, c, s)
+                elif data[pos + HEADER_LEN] == 0:
+                    verdict = named_drops(w, c, s, data + pos, n - pos, &drops)
+                else:
+                    verdict = DROP_NOT            # a named one may be executed any time
+                if verdict == DROP_WAIT:
+                    c.awaiting = 1
+                if verdict == DROP_WAIT or verdict == DROP_NEED_MORE:
+                    break
+                if verdict == DROP_IS:
+                    conn_mix(w, &s.conn, data + sent, pos - sent)
+                    length = put_deallocates(w, f.type)
+                    if f.type == FE_PARSE:
+                        other.type = FE_PARSE
+                        other.body_len = <uint32_t>(length - HEADER_LEN)
+                        pushed = named_message(w, c, s, k, &other, w.scratch, length, 0, &none)
+                        if pushed != EXPECT_OK:
+                            break
+                    conn_mix(w, &s.conn, w.scratch, length)
+                    sent = pos + HEADER_LEN + f.body_len
+                else:
+                    drops = NULL
         if tracked and sent <= pos and (f.type == FE_PARSE or f.type == FE_BIND or f.type == FE_DESCRIBE
                                         or f.type == FE_CLOSE):
             pushed = named_message(w, c, s, k, &f, data, n, pos, &sent)
@@ -371,8 +407,16 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             s.query_in_group |= s.open_group
             pushed = ask(s, EXPECT_QUERY)
         elif f.type == FE_SYNC:
+            if drops != NULL:
+                conn_mix(w, &s.conn, data + sent, pos - sent)
+                sent = pos
+                pushed = named_dropped(w, s, drops)
+                if pushed != EXPECT_OK or ask(s, EXPECT_NAMED) != EXPECT_OK:
+                    pushed = NAMED_FULL
+                    break
+                drops = NULL
             query_begins(w, s, k)
-            pushed = ask(s, EXPECT_LATE_SYNC if c.cur.type == FE_COPY_DATA else EXPECT_SYNC)
+            pushed = ask(s, EXPECT_LATE_SYNC if c.cur.type == FE_COPY_DATA or c.cur.type == FE_FLUSH else EXPECT_SYNC)
             s.open_group = 0
         elif f.type == FE_COPY_DONE or f.type == FE_COPY_FAIL:
             pushed = expect_copy_ends(&s.expect)

@@ -6,6 +6,7 @@ from pgpool_core.auth.startup cimport REPLICATION_NONE
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.records cimport ClientConn, ServerConn, Worker
 from pgpool_core.pool.pool cimport MODE_SESSION
+from pgpool_core.statements.names cimport Name
 from pgpool_core.wire.scan cimport Frame
 
 
@@ -13,6 +14,12 @@ cdef enum:
     NAMED_GO_ON = 0               # the message is dealt with up to `*sent`; what is behind goes as it is
     NAMED_HOLD = 1                # it has to wait: for more of itself, or for the server (c.awaiting)
     NAMED_FULL = -1
+
+
+    DROP_NOT = 0                  # it is no such group: it goes as it is
+    DROP_IS = 1
+    DROP_NEED_MORE = 2            # call again when more of the group has come
+    DROP_WAIT = 3                 # call again when the server has answered more
 
 
 cdef const char *DEALLOCATES       # a query that does nothing, sent in the place of a DEALLOCATE of a name of ours
@@ -27,7 +34,9 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
                        size_t pos, size_t *sent) noexcept nogil
 cdef size_t named_error(Worker *w, ServerConn *s, const uint8_t *body, uint32_t n) noexcept nogil
 cdef void named_tag(ServerConn *s, ClientConn *c, const uint8_t *tag, uint32_t n) noexcept nogil
-cdef bint named_deallocates(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
+cdef int named_deallocates(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
+cdef int named_drops(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *group, size_t n, Name **name) noexcept nogil
+cdef int named_dropped(Worker *w, ServerConn *s, Name *name) noexcept nogil
 cdef size_t named_retag(Worker *w, ServerConn *s) noexcept nogil
 cdef void named_part(ServerConn *s) noexcept nogil
 cdef void named_free(ServerConn *s) noexcept nogil

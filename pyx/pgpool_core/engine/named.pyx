@@ -12,8 +12,11 @@ from pgpool_core.session.sqltoken cimport name_fold
 from pgpool_core.statements.failure cimport FAILURE_RENAMED, failure_read
 from pgpool_core.statements.names cimport Name, name_plan, name_settle, name_stands, names_clear, names_find
 from pgpool_core.statements.outgoing cimport *
-from pgpool_core.statements.owed cimport owed_free, owed_orphan
+from pgpool_core.statements.owed cimport (OWED_DROP, OWED_OK, owed_free, owed_orphan, owed_push, owed_reserve,
+                                          owed_unsure)
 from pgpool_core.statements.prepared cimport prepared_clear, prepared_free
+from pgpool_core.statements.rewrite cimport USED_NEED_MORE, USED_ONCE, put_close, used_once
+from pgpool_core.statements.text cimport NOWHERE
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32
 from pgpool_core.wire.codes cimport FE_BIND, FE_DESCRIBE, FE_PARSE, TX_FAILED
 from pgpool_core.wire.scan cimport HEADER_LEN, Frame
@@ -55,7 +58,7 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
     ends.salt = salt_of(c) if f.type == FE_PARSE and n - pos > HEADER_LEN and data[pos + HEADER_LEN] else 0
     ends.no_unnamed = not c.unnamed_here
     ends.failed = s.tx_status == TX_FAILED
-    ends.pending = s.expect.owed > (s.chore != CHORE_NONE)
+    ends.pending = unanswered(s)
     verdict = outgoing_plan(&ends, f, data + pos, n - pos, out)
     if verdict == OUT_TOO_LONG:
         ledger_pin(w, c, PIN_STATEMENT)
@@ -102,7 +105,7 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
 cdef size_t named_error(Worker *w, ServerConn *s, const uint8_t *body, uint32_t n) noexcept nogil:
     """Look at an ErrorResponse; nonzero: the client is to get so many bytes of the worker's scratch in its place."""
     cdef size_t length = 0
-    if s.owed.len == 0 or failure_read(&s.owed, &s.prepared, body, n, w.scratch, SCRATCH_SIZE, &length) != FAILURE_RENAMED:
+    if failure_read(&s.owed, &s.prepared, body, n, w.scratch, SCRATCH_SIZE, &length) != FAILURE_RENAMED:
         return 0
     return length
 
@@ -115,28 +118,71 @@ cdef void named_tag(ServerConn *s, ClientConn *c, const uint8_t *tag, uint32_t n
             names_clear(c.names)
 
 
-cdef bint named_deallocates(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
-    """The text looked at last, a Query, is DEALLOCATE of a statement that the client has prepared by messages.
-
-    True: the client has it no more, and the answer to this Query is to say DEALLOCATE.
-    """
+cdef Name *named_in_text(Worker *w, ClientConn *c) noexcept nogil:
+    """The name in the DEALLOCATE that was looked at last, if the client has it."""
     cdef uint8_t[63] folded
     cdef int n = name_fold(w.scan.name, folded)
     cdef Span span
     cdef Name *name
-    if n <= 0 or c.names == NULL or s.retag or s.tx_status == TX_FAILED:
-        return False
+    if n <= 0:
+        return NULL
     span.at = folded
     span.len = <uint32_t>n
     name = names_find(c.names, span)
-    if name == NULL or name.stands == NULL or name.flights:
-        return False
+    return name if name != NULL and name.planned != NULL else NULL
+
+
+cdef inline bint unanswered(const ServerConn *s) noexcept nogil:
+    """Requests of the client's are: whether its transaction has failed in them, nobody knows yet."""
+    return s.expect.owed > (s.chore != CHORE_NONE)
+
+
+cdef int named_deallocates(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
+    """The text looked at last, a Query, is DEALLOCATE of a statement that the client has prepared by messages.
+
+    DROP_IS: the client has it no more, and the answer to this Query is to say DEALLOCATE.
+    """
+    cdef Name *name = named_in_text(w, c)
+    if name == NULL or s.open_group:              # in a group that may have failed: SQL's own, then
+        return DROP_NOT
+    if s.retag or name.flights or unanswered(s):
+        return DROP_WAIT
+    if s.tx_status == TX_FAILED:
+        return DROP_NOT
     name_plan(name, NULL, s.owed.sent)
     name.flights -= 1
     name_stands(name, NULL)
     name_settle(name)
     s.retag = s.owed.sent + 1
-    return True
+    return DROP_IS
+
+
+cdef int named_drops(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *group, size_t n, Name **name) noexcept nogil:
+    """The text looked at last, an unnamed Parse at `group`, is DEALLOCATE of such a statement, and used once up to Sync.
+
+    DROP_IS: the group is whole. What is to be sent is DEALLOCATES in the place of the text, and named_dropped before Sync.
+    """
+    cdef int r
+    name[0] = named_in_text(w, c)
+    if name[0] == NULL or s.open_group:
+        return DROP_NOT
+    r = used_once(group, n)
+    if r != USED_ONCE:
+        return DROP_NEED_MORE if r == USED_NEED_MORE else DROP_NOT
+    if s.retag or owed_unsure(&s.owed, name[0].flights, name[0].group):
+        return DROP_WAIT
+    s.retag = s.owed.sent + 1
+    return DROP_IS
+
+
+cdef int named_dropped(Worker *w, ServerConn *s, Name *name) noexcept nogil:
+    """Behind the Execute of a DEALLOCATE: a message whose answer takes `name` away, which comes if that has succeeded."""
+    if owed_reserve(&s.owed, 1) != OWED_OK:
+        return NAMED_FULL
+    name_plan(name, NULL, s.owed.sent)
+    owed_push(&s.owed, OWED_DROP, NOWHERE, NULL, 0, name)
+    conn_mix(w, &s.conn, w.scratch, put_close(w.scratch, NOWHERE))
+    return NAMED_GO_ON
 
 
 cdef size_t named_retag(Worker *w, ServerConn *s) noexcept nogil:

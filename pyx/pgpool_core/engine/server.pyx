@@ -78,7 +78,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             break
         if (f.type == BE_READY or f.body_len <= HOLD_MAX and (
                 f.type == BE_PARAMETER_STATUS or f.type == BE_COMMAND_COMPLETE
-                or (f.type == BE_ERROR and (swallow or s.owed.len))) or (
+                or f.type == BE_ERROR) or (
                     f.type == BE_NOTIFICATION and f.body_len < NOTE_MAX)) and not scan_whole(&f, n, pos):
             if f.type == BE_READY and f.body_len != 1:
                 r = -1
@@ -145,7 +145,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 c.unnamed_fresh = 0               # not parsed, or skipped
                 if c.listens != NULL:
                     c.listens.undone = 1
-            if not swallow and s.owed.len and scan_whole(&f, n, pos):
+            if not swallow and (s.owed.len or kind >= EXPECT_NAMED) and scan_whole(&f, n, pos):
                 length = named_error(w, s, data + pos + HEADER_LEN, f.body_len)
                 if length:                        # the client gets another text, with its own name in it
                     forwarded(w, s, c, k, data + start, pos - start)

@@ -10,8 +10,8 @@ from libc.string cimport memcmp
 from pgpool_core.statements.names cimport Name
 from pgpool_core.statements.owed cimport (OWED_PARSE, OWED_PARSE_OURS, OWED_USE, OwedEntry, owed_at)
 from pgpool_core.statements.prepared cimport Planted, prepared_find, prepared_is, prepared_settle
-from pgpool_core.statements.rewrite cimport ErrorFields, error_fields, find_server_name, put_error
-from pgpool_core.statements.text cimport EPOCH_NEVER, text_outdate
+from pgpool_core.statements.rewrite cimport ErrorFields, error_fields, find_server_name, put_error, put_unnamed
+from pgpool_core.statements.text cimport EPOCH_NEVER, NOWHERE, text_outdate
 from pgpool_core.wire.span cimport Span
 
 
@@ -48,11 +48,11 @@ cdef Name *name_missed(Owed *q, uint64_t id) noexcept nogil:
 
 cdef Name *name_taken(Owed *q, uint64_t id) noexcept nogil:
     """What the client calls the statement that a Parse has found there: its own Parse, or ours for what is behind it."""
-    cdef uint32_t i
+    cdef uint32_t i, first = marks_at_head(q)     # a mark may be of a group before, which a COPY has made one with this
     cdef OwedEntry *e
-    for i in range(marks_at_head(q), q.len):
+    for i in range(first, q.len):
         e = owed_at(q, i)
-        if e.group != owed_at(q, 0).group:
+        if e.group != owed_at(q, first).group:
             break
         if e.id == id and e.name != NULL:
             return e.name
@@ -89,17 +89,22 @@ cdef int failure_read(Owed *q, Prepared *set, const uint8_t *body, uint32_t n, u
     cdef uint64_t id = 0
     cdef Name *name
     cdef Span called
-    cdef bint exists
+    cdef bint exists, misfits
     if not error_fields(body, n, &fields):
         return FAILURE_OTHER
     if says(fields.sqlstate, "0A000", 5) and says(fields.routine, "RevalidateCachedQuery", 21):
         outdate_used(q, set)
         return FAILURE_OUTDATED
     exists = says(fields.sqlstate, "42P05", 5)
-    if not exists and not says(fields.sqlstate, "26000", 5) or not find_server_name(fields.message, &id):
+    misfits = says(fields.sqlstate, "08P01", 5)   # a Bind with another number of parameters
+    if not exists and not misfits and not says(fields.sqlstate, "26000", 5) or not find_server_name(fields.message, &id):
         return FAILURE_OTHER
     name = name_taken(q, id) if exists else name_missed(q, id)
-    correct(q, set, id, exists)
+    if not misfits:
+        correct(q, set, id, exists)
+    if name == NULL and id == NOWHERE and not exists:
+        out_len[0] = put_unnamed(out, cap, body, n)
+        return FAILURE_RENAMED if out_len[0] else FAILURE_OTHER
     if name == NULL:
         return FAILURE_OTHER
     called.at = name.text

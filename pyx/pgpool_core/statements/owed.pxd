@@ -27,6 +27,7 @@ cdef enum:
     OWED_USE = 8                  # a mark: Bind or Describe
     OWED_JUDGED = 9               # the client's Parse, sent under the name ASIDE: the server has the text, but is to say whether it may
     OWED_ASIDE = 10               # Close of that name, in front of it
+    OWED_DROP = 11                # Close of nothing, ours: behind an Execute that has taken the client's name away
 
     ANSWER_FORWARD = 0
     ANSWER_SWALLOW = 1            # the client has not asked for it

@@ -137,7 +137,8 @@ cdef int owed_answer(Owed *q, Prepared *set, uint8_t be_type) noexcept nogil:
         name_stands(e.name, e.statement)
     kind = e.kind
     pop(q, set)
-    if kind == OWED_PARSE_OURS or kind == OWED_CLOSE_OURS or kind == OWED_ASIDE:
+    if kind == OWED_PARSE_OURS or kind == OWED_CLOSE_OURS or kind == OWED_ASIDE \
+            or kind == OWED_DROP:
         return ANSWER_SWALLOW
     return ANSWER_AS_PARSE if kind == OWED_KNOWN else ANSWER_FORWARD
 

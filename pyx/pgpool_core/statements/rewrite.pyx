@@ -4,14 +4,21 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from pgpool_core.statements.names cimport MAX_NAME_LEN
-from pgpool_core.statements.text cimport server_name
-from pgpool_core.wire.be cimport load_be16, store_be32
-from pgpool_core.wire.codes cimport BE_ERROR, FE_BIND, FE_CLOSE, FE_PARSE
+from pgpool_core.statements.text cimport NOWHERE, server_name
+from pgpool_core.wire.be cimport load_be16, load_be32, store_be32
+from pgpool_core.wire.codes cimport BE_ERROR, FE_BIND, FE_CLOSE, FE_DESCRIBE, FE_EXECUTE, FE_PARSE, FE_SYNC
 
 cdef enum:
     OF_STATEMENT = 0x53           # 'S' in Describe and Close
     OF_PORTAL = 0x50              # 'P'
     OUR_PREFIX_LEN = 7            # pgpool_
+    OF_NAME_LEN = 20
+    USED_MOST = 64                # length word of the messages behind the Parse
+    UNNAMED_LEN = 26
+    QUOTED_LEN = OF_NAME_LEN + SERVER_NAME_LEN + 1
+
+cdef const char *OF_NAME = 'prepared statement "'
+cdef const char *UNNAMED = "unnamed prepared statement"
 
 
 cdef int string_end(const uint8_t *body, uint32_t at, uint32_t have, uint32_t body_len, uint32_t *end) noexcept nogil:
@@ -73,6 +80,37 @@ cdef bint parse_text_ok(const uint8_t *text, uint32_t n) noexcept nogil:
         return False
     at = <uint32_t>(zero - text) + 1
     return n - at >= 2 and n - at == 2 + 4 * <uint32_t>load_be16(text + at)
+
+
+cdef int used_once(const uint8_t *group, size_t n) noexcept nogil:
+    """Whether a group is a Parse, a Bind and an Execute of the unnamed statement and portal, perhaps Describes, and Sync.
+
+    `group` begins with the Parse, which is whole. USED_NEED_MORE: so far it is.
+    """
+    cdef size_t at = HEADER_LEN + load_be32(group + 1) - 4
+    cdef uint32_t length
+    cdef uint8_t kind
+    cdef uint8_t last = FE_PARSE
+    cdef const uint8_t *body
+    while n - at >= HEADER_LEN:
+        kind = group[at]
+        length = load_be32(group + at + 1)
+        if length < 4 or length > USED_MOST:
+            return USED_NOT
+        length -= 4
+        if length > n - at - HEADER_LEN:
+            return USED_NEED_MORE
+        body = group + at + HEADER_LEN
+        if kind == FE_SYNC:
+            return USED_ONCE if last == FE_EXECUTE else USED_NOT
+        if kind == FE_BIND and last == FE_PARSE and length >= 2 and body[0] == 0 and body[1] == 0:
+            last = FE_BIND
+        elif kind == FE_EXECUTE and last == FE_BIND and length == 5 and body[0] == 0:
+            last = FE_EXECUTE
+        elif not (kind == FE_DESCRIBE and length == 2 and body[1] == 0):
+            return USED_NOT
+        at += HEADER_LEN + <size_t>length
+    return USED_NEED_MORE
 
 
 cdef bint name_like_ours(Span name) noexcept nogil:
@@ -164,6 +202,36 @@ cdef bint find_server_name(Span text, uint64_t *id) noexcept nogil:
                 return True
         at += 1
     return False
+
+
+cdef size_t put_unnamed(uint8_t *out, size_t cap, const uint8_t *body, uint32_t n) noexcept nogil:
+    """The whole ErrorResponse about the statement NOWHERE, as PostgreSQL words it for the unnamed one; 0: too small.
+
+    In its other languages only the name is taken out.
+    """
+    cdef uint8_t[QUOTED_LEN] quoted
+    cdef uint32_t at
+    cdef size_t used
+    cdef Span nothing
+    nothing.at = body
+    nothing.len = 0
+    memcpy(quoted, OF_NAME, OF_NAME_LEN)
+    server_name(quoted + OF_NAME_LEN, NOWHERE)
+    quoted[QUOTED_LEN - 1] = 0x22
+    at = 0
+    while at + QUOTED_LEN <= n and not (body[at] == quoted[0] and memcmp(body + at, quoted, QUOTED_LEN) == 0):
+        at += 1
+    if at + QUOTED_LEN > n:
+        return put_error(out, cap, body, n, NOWHERE, nothing)
+    used = HEADER_LEN + <size_t>n - QUOTED_LEN + UNNAMED_LEN
+    if used > cap:
+        return 0
+    out[0] = BE_ERROR
+    store_be32(out + 1, <uint32_t>(used - 1))
+    memcpy(out + HEADER_LEN, body, at)
+    memcpy(out + HEADER_LEN + at, UNNAMED, UNNAMED_LEN)
+    memcpy(out + HEADER_LEN + at + UNNAMED_LEN, body + at + QUOTED_LEN, n - at - QUOTED_LEN)
+    return used
 
 
 cdef size_t put_error(uint8_t *out, size_t cap, const uint8_t *body, uint32_t n, uint64_t id, Span name) noexcept nogil:

@@ -18,7 +18,7 @@ cdef enum:
     EXPECT_NONE = 0
     EXPECT_QUERY = 1              # Query or FunctionCall: answered up to its own ReadyForQuery
     EXPECT_SYNC = 2               # Sync: ends a group of extended messages
-    EXPECT_LATE_SYNC = 3          # the same, right behind CopyData
+    EXPECT_LATE_SYNC = 3          # the same, behind CopyData
     EXPECT_CHORE = 4              # a Query of ours (reset, check, settings, rollback): its answer is not the client's
     EXPECT_COPY_END = 5           # CopyDone or CopyFail: brings no answer, marks the place
     EXPECT_STRUCK = 6             # what the server will not answer

@@ -27,6 +27,10 @@ cdef inline uint8_t *slots(Expect *q) noexcept nogil:
     return q.ring
 
 
+cdef inline uint8_t kind_at(Expect *q, uint32_t i) noexcept nogil:
+    return slots(q)[(q.head + i) & (q.cap - 1)]
+
+
 cdef inline void drop(Expect *q) noexcept nogil:
     q.head = (q.head + 1) & (q.cap - 1)
     q.len -= 1
@@ -152,25 +156,29 @@ cdef void expect_copy_begins(Expect *q) noexcept nogil:
 
     They are those behind the Query or Execute being answered, up to the client's CopyDone or CopyFail. If the client has
     not ended the copy yet, those still to come are not written down (`copying`). Where anything else stands in between,
-    the server will not come to it in the copy: that fails before, or the connection ends over it.
+    the server will not come to it in the copy: that fails before, on CopyData and most likely in front of the Syncs behind
+    that, or the connection ends over it.
     """
     cdef uint8_t *ring
     cdef uint8_t kind = expect_head(q)
-    cdef uint32_t i, at
+    cdef uint32_t i, at, n = 1
+    cdef bint fails
     q.silent = 0
     ring = slots(q)
-    for i in range(1, q.len):
+    while n < q.len and (is_sync(kind_at(q, n)) or kind_at(q, n) == EXPECT_STRUCK):
+        n += 1
+    fails = n < q.len and kind_at(q, n) != EXPECT_COPY_END
+    for i in range(1, n):
         at = (q.head + i) & (q.cap - 1)
         kind = ring[at]
         if is_sync(kind):
-            q.owed -= 1
             q.silent |= SILENT_SYNC if kind == EXPECT_SYNC else SILENT_LATE
-        elif kind != EXPECT_STRUCK and kind != EXPECT_COPY_END:
-            return
-        ring[at] = EXPECT_STRUCK
-        if kind == EXPECT_COPY_END:
-            return
-    q.copying = 1
+            if kind == EXPECT_SYNC or not fails:
+                q.owed -= 1
+                ring[at] = EXPECT_STRUCK
+    if n < q.len and not fails:
+        ring[(q.head + n) & (q.cap - 1)] = EXPECT_STRUCK
+    q.copying = n >= q.len
 
 
 cdef int expect_copy_ends(Expect *q) noexcept nogil:
