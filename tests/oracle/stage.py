@@ -59,6 +59,7 @@ def pooler_before(server: PostgresServer, *, servers: int, **settings: object) -
             "session_state": "auto",
             "default_pool_size": servers,
             "max_client_conn": 500,
+            "query_wait_notify": 0,  # a NOTICE of the pooler's own
             "max_pinned_connections": servers,
             "admin_users": "app",
             "log_connections": False,
