@@ -137,6 +137,13 @@ class PoolClosed(PoolError):
     sqlstate = "57P03"
 
 
+class CommandRefused(PgPoolError):
+    """An order, such as a command of the console, cannot be obeyed; the session goes on."""
+
+    sqlstate = "08P01"
+    severity = "ERROR"
+
+
 class ServerUnavailable(PgPoolError):
     """PostgreSQL cannot be reached, or hung up before the login was over."""
 

@@ -132,7 +132,7 @@ def _factory(kind: Kind, request: pytest.FixtureRequest, made: list[PoolerProces
 
 @pytest.fixture
 def pooler(request: pytest.FixtureRequest) -> Iterator[PoolerFactory]:
-    """`pooler(**settings)` starts `pgpool-core serve`; at the end each must stop on SIGTERM with status 0.
+    """`pooler(**settings)` starts `pgpool-core serve`; at the end each must stop on SIGQUIT with status 0.
 
     A pooler that the test itself stopped or killed is not judged again.
     """
@@ -142,7 +142,7 @@ def pooler(request: pytest.FixtureRequest) -> Iterator[PoolerFactory]:
     for process in made:
         running = process.running
         if (status := process.close()) != 0 and running:
-            bad.append(f"exit status {status} at SIGTERM; it said:\n{_end_of(process.log)}")
+            bad.append(f"exit status {status} at SIGQUIT; it said:\n{_end_of(process.log)}")
     assert not bad, "\n".join(bad)
 
 
@@ -204,7 +204,7 @@ def _running_targets() -> Iterator[_Running]:
     for (kind, _), process in running.items():
         status = process.close()
         if kind == "pgpool_core" and status != 0:
-            bad.append(f"exit status {status} at SIGTERM; it said:\n{_end_of(process.log)}")
+            bad.append(f"exit status {status} at SIGQUIT; it said:\n{_end_of(process.log)}")
     assert not bad, "\n".join(bad)
 
 

@@ -21,7 +21,7 @@ class Console:
             pooler.url(user, "pgbouncer"),
             autocommit=True,
             row_factory=dict_row,
-            prepare_threshold=None,  # the console speaks the simple protocol only
+            prepare_threshold=None,  # that of PgBouncer speaks the simple protocol only
         )
 
     def __enter__(self) -> Self:
@@ -35,6 +35,14 @@ class Console:
     def rows(self, command: str) -> list[dict[str, Any]]:
         """What `command`, such as "SHOW SERVERS", answers."""
         return self._connection.execute(command.encode()).fetchall()
+
+    def cancel(self) -> None:
+        """Ask for the end of the command that runs, as ^C in psql does."""
+        self._connection.cancel()
+
+    def close(self) -> None:
+        """Leave."""
+        self._connection.close()
 
     def run(self, command: str) -> str | None:
         """The command tag of a command that answers no rows, such as "RELOAD"."""

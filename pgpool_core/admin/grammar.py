@@ -7,7 +7,7 @@ The grammar is PgBouncer's, `word [word] [;]` or `SET key =|TO value [;]`, lette
 
 with at most 15 bytes in the command, 63 in its argument or the key, 255 in the value. Ours beyond that: SQL comments
 are blanks (drivers ping with `-- ping`, tracing tools add `/* ... */`), and an empty command is an empty query as in
-PostgreSQL, where PgBouncer reports an error. Several statements in one message are refused.
+PostgreSQL, where PgBouncer reports an error. Several statements in one message are cut apart before (`sqlwords`).
 Source: PgBouncer `doc/usage.md`, "Admin console", and what a running 1.18 answers.
 """
 
@@ -24,15 +24,6 @@ MAX_ECHO = 400
 """Characters of a refused command that its error repeats."""
 
 BAD_ARGUMENTS = "bad arguments"
-
-FAKED_SETTINGS = {
-    "client_encoding": "UTF-8",
-    "default_transaction_isolation": "read committed",
-    "standard_conforming_strings": "on",
-    "datestyle": "ISO",
-    "timezone": "GMT",
-}
-"""Settings of a PostgreSQL session that drivers ask for or set after login; SHOW answers these, SET is ignored."""
 
 # Every repetition is possessive: a hostile text costs time in proportion to its length.
 _BLANK = r"(?:[ \t\n\r]|--[^\n]*+|/\*(?:[^*]|\*(?!/))*+\*/)"

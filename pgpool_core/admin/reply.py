@@ -1,4 +1,4 @@
-"""Messages that the console sends, as bytes: every value in text format, every reply ends with ReadyForQuery.
+"""Messages that the console sends, as bytes: values in text format, in the extended protocol also in binary.
 
 Source: PostgreSQL docs, "Message Formats". The field values of RowDescription are those that PgBouncer sends: no table,
 no column number, type modifier -1.
@@ -11,9 +11,11 @@ from struct import pack
 
 import attrs
 
-INT4, INT8, NUMERIC, TEXT = 23, 20, 1700, 25
+INT4, INT8, NUMERIC, TEXT, BYTEA = 23, 20, 1700, 25, 17
 """Type OIDs, from PostgreSQL's `pg_type.dat`."""
-_TYPE_LENGTH = {INT4: 4, INT8: 8, NUMERIC: -1, TEXT: -1}
+_TYPE_LENGTH = {INT4: 4, INT8: 8, NUMERIC: -1, TEXT: -1, BYTEA: -1}
+_INT_BINARY = {INT4: "!Ii", INT8: "!Iq"}
+_NULL = b"\xff\xff\xff\xff"
 
 PROTOCOL_VIOLATION = "08P01"
 """PgBouncer's SQLSTATE for whatever the console refuses; tools expect it."""
@@ -40,12 +42,13 @@ GREETING_PARAMETERS: tuple[tuple[bytes, bytes], ...] = (
 )
 """What a console client is told at login, in PgBouncer's order."""
 
-Cell = str | int | None
+Cell = str | int | bytes | None
+Cells = Sequence[Cell]
 
 
 @attrs.frozen
 class Column:
-    """A column of a console table; `oid` is its type on the wire, one of INT4, INT8, NUMERIC, TEXT."""
+    """A column of a console table; `oid` is its type on the wire, one of INT4, INT8, NUMERIC, TEXT, BYTEA."""
 
     name: str
     oid: int
@@ -72,27 +75,82 @@ def message(code: bytes, body: bytes) -> bytes:
 
 READY_FOR_QUERY = message(b"Z", b"I")
 EMPTY_QUERY_RESPONSE = message(b"I", b"")
+PARSE_COMPLETE = message(b"1", b"")
+BIND_COMPLETE = message(b"2", b"")
+CLOSE_COMPLETE = message(b"3", b"")
+NO_DATA = message(b"n", b"")
+PORTAL_SUSPENDED = message(b"s", b"")
 
 
-def row_description(table: Sequence[Column]) -> bytes:
-    """Return RowDescription for `table`."""
+def ready_for_query(status: str) -> bytes:
+    """Return ReadyForQuery; `status` is I, T or E."""
+    return message(b"Z", status.encode())
+
+
+def parameter_description(oids: Sequence[int]) -> bytes:
+    """Return ParameterDescription."""
+    return message(b"t", pack(f"!H{len(oids)}I", len(oids), *oids))
+
+
+def row_description(table: Sequence[Column], formats: Sequence[int] = ()) -> bytes:
+    """Return RowDescription for `table`; `formats` are those of its columns, 0 for text and 1 for binary, none for all text."""
     body = bytearray(pack("!H", len(table)))
-    for column in table:
+    for number, column in enumerate(table):
         body += encode_text(column.name) + b"\0"
-        body += pack("!IHIhiH", 0, 0, column.oid, _TYPE_LENGTH[column.oid], -1, 0)
+        text_or_binary = formats[number] if formats else 0
+        body += pack("!IHIhiH", 0, 0, column.oid, _TYPE_LENGTH[column.oid], -1, text_or_binary)
     return message(b"T", bytes(body))
 
 
-def data_row(cells: Sequence[Cell]) -> bytes:
-    """Return DataRow; None is NULL."""
+def data_row(cells: Cells) -> bytes:
+    """Return DataRow in text format; None is NULL."""
     body = bytearray(pack("!H", len(cells)))
     for cell in cells:
         if cell is None:
-            body += b"\xff\xff\xff\xff"
+            body += _NULL
         else:
-            value = encode_text(cell) if isinstance(cell, str) else b"%d" % cell
+            value = text_of(cell)
             body += pack("!I", len(value)) + value
     return message(b"D", bytes(body))
+
+
+def text_of(cell: str | int | bytes) -> bytes:
+    """Return a value in text format."""
+    if isinstance(cell, str):
+        return encode_text(cell)
+    return b"\\x" + cell.hex().encode() if isinstance(cell, bytes) else b"%d" % cell
+
+
+def mixed_row(cells: Cells, table: Sequence[Column], formats: Sequence[int]) -> bytes:
+    """Return DataRow with each value in the format of its column."""
+    body = bytearray(pack("!H", len(cells)))
+    for cell, column, text_or_binary in zip(cells, table, formats, strict=True):
+        if cell is None:
+            body += _NULL
+        elif text_or_binary and column.oid in _INT_BINARY and isinstance(cell, int):
+            low, high = -(1 << 8 * _TYPE_LENGTH[column.oid] - 1), (1 << 8 * _TYPE_LENGTH[column.oid] - 1) - 1
+            body += pack(_INT_BINARY[column.oid], _TYPE_LENGTH[column.oid], min(max(cell, low), high))
+        else:
+            value = text_of(cell)
+            if text_or_binary and isinstance(cell, int):
+                value = _numeric(cell)
+            elif text_or_binary and isinstance(cell, bytes):
+                value = cell
+            body += pack("!I", len(value)) + value
+    return message(b"D", bytes(body))
+
+
+def _numeric(number: int) -> bytes:
+    """Return a whole number as PostgreSQL's binary numeric: digits to the base 10000, the highest first."""
+    digits, left = list[int](), abs(number)
+    while left:
+        left, digit = divmod(left, 10_000)
+        digits.append(digit)
+    weight = len(digits) - 1 if digits else 0
+    while digits and digits[0] == 0:
+        del digits[0]
+    sign = 0x4000 if number < 0 else 0
+    return pack(f"!HhHH{len(digits)}H", len(digits), weight, sign, 0, *reversed(digits))
 
 
 def command_complete(tag: str) -> bytes:

@@ -6,11 +6,11 @@ Source: what `RowDescription` of a running PgBouncer 1.25.2 says; meanings from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
-from pgpool_core.admin.reply import INT4, NUMERIC, TEXT, Cell, Column, columns
+from pgpool_core.admin.reply import BYTEA, INT4, INT8, NUMERIC, TEXT, Cells, Column, columns
 from pgpool_core.metrics.snapshot import (
     CONSOLE_DATABASE,
     CONSOLE_USER,
@@ -22,8 +22,6 @@ from pgpool_core.metrics.snapshot import (
     ServerRow,
     Snapshot,
 )
-
-Cells = Sequence[Cell]
 
 
 @attrs.frozen
@@ -79,10 +77,12 @@ def _totals(snapshot: Snapshot) -> Iterable[Cells]:
 def _pools(snapshot: Snapshot) -> Iterable[Cells]:
     """Return the console's pool first, then the others by database and user."""
     nothing = [0] * (len(_POOL_COUNTS) + 1)
+    balance = {row.name: row.load_balance_hosts for row in snapshot.databases}
     yield [CONSOLE_DATABASE, CONSOLE_USER, snapshot.console_clients(), *nothing, "statement", None]
     for pool in snapshot.pools:
         counts = [getattr(pool, name) for name in _POOL_COUNTS]
-        yield [pool.database, pool.user, *counts, *divmod(pool.maxwait_us, 1_000_000), POOL_MODES[pool.mode], None]
+        wait, mode = divmod(pool.maxwait_us, 1_000_000), POOL_MODES[pool.mode]
+        yield [pool.database, pool.user, *counts, *wait, mode, balance.get(pool.database)]
 
 
 def _pointer(connection_id: int) -> str:
@@ -91,7 +91,7 @@ def _pointer(connection_id: int) -> str:
 
 
 def _socket(snapshot: Snapshot, kind: str, row: ClientRow | ServerRow, user: str, database: str, wait_us: int) -> Cells:
-    """Return one row of SHOW CLIENTS or SHOW SERVERS. No TLS or named statements in this version."""
+    """Return one row of SHOW CLIENTS or SHOW SERVERS. No TLS in this version."""
     return [
         kind,
         user,
@@ -111,7 +111,7 @@ def _socket(snapshot: Snapshot, kind: str, row: ClientRow | ServerRow, user: str
         row.remote_pid,
         "",
         row.application_name,
-        0,
+        row.prepared,
         row.id,
     ]
 
@@ -168,11 +168,17 @@ def _channels(snapshot: Snapshot) -> Iterable[Cells]:
         yield [row.database, row.user, row.channel, row.clients, row.state, row.remote_pid or None, *counts]
 
 
-def _servers(snapshot: Snapshot) -> Iterable[Cells]:
+def _owned_servers(snapshot: Snapshot) -> Iterable[tuple[ServerRow, str, str]]:
+    """Return the servers, each with its user and database."""
     pools = {pool.id: pool for pool in snapshot.pools}
     for server in snapshot.servers:
         pool = pools.get(server.pool)  # None: its database was removed, and it is being closed
         user, database = (pool.user, pool.database) if pool else ("(nouser)", "(nodb)")
+        yield server, user, database
+
+
+def _servers(snapshot: Snapshot) -> Iterable[Cells]:
+    for server, user, database in _owned_servers(snapshot):
         yield _socket(snapshot, "S", server, user, database, 0)
 
 
@@ -224,6 +230,63 @@ def _lists(snapshot: Snapshot) -> Iterable[Cells]:
     return snapshot.lists().items()
 
 
+def _active(row: ClientRow | ServerRow) -> bool:
+    return row.state == "active"
+
+
+def _sockets(snapshot: Snapshot, keep: Callable[[ClientRow | ServerRow], bool] = lambda row: True) -> Iterable[Cells]:
+    """Return clients and servers with what is in their buffers. States carry their side, as in `cl_active`; idle clients are active."""
+    states = {"idle": "active", "waiting": "waiting", "login": "login"}
+    for client in filter(keep, snapshot.clients):
+        row = _socket(snapshot, "C", client, client.user, client.database, client.wait_us)
+        yield [*row[:4], f"cl_{states.get(client.state, client.state)}", *row[5:], *_buffers(client)]
+    for server, user, database in _owned_servers(snapshot):
+        if keep(server):
+            row = _socket(snapshot, "S", server, user, database, 0)
+            yield [*row[:4], f"sv_{server.state}", *row[5:], *_buffers(server)]
+
+
+def _active_sockets(snapshot: Snapshot) -> Iterable[Cells]:
+    """Return the sockets of clients and servers that are linked."""
+    return _sockets(snapshot, _active)
+
+
+def _buffers(row: ClientRow | ServerRow) -> Cells:
+    """Return recv_pos, pkt_pos, pkt_remain, send_pos, send_remain, pkt_avail, send_avail: our buffers are empty, or hold this."""
+    return [row.held, 0, row.remain, 0, row.unsent, row.held, row.unsent]
+
+
+def _peer_pools(snapshot: Snapshot) -> Iterable[Cells]:
+    for row in snapshot.peers:
+        waits = (row.cl_active_cancel_req, row.cl_waiting_cancel_req)
+        yield [row.id, *waits, row.sv_active_cancel, row.sv_login]
+
+
+def _memory(snapshot: Snapshot) -> Iterable[Cells]:
+    return ([row.name, row.size, row.used, row.free, row.total] for row in snapshot.memory)
+
+
+def _state(snapshot: Snapshot) -> Iterable[Cells]:
+    state = snapshot.state
+    words = {"active": not (state.paused or state.suspended), "paused": state.paused, "suspended": state.suspended}
+    return ([name, "yes" if is_so else "no"] for name, is_so in words.items())
+
+
+def _fds(snapshot: Snapshot) -> Iterable[Cells]:
+    """Return every open socket: listeners, then clients, then servers. Secrets are never shown."""
+    nothing = [None] * 7
+    for listener in snapshot.listeners:
+        yield [listener.fd, "pooler", None, None, listener.addr, listener.port, 0, 0, *nothing]
+    fds = {row.id: row.fd for row in snapshot.clients} | {row.id: row.fd for row in snapshot.servers}
+    for client in snapshot.clients:
+        if client.state != "login":
+            owner = (client.user, client.database, client.addr, client.port)
+            yield [client.fd, "client", *owner, 0, fds.get(client.link, 0), *nothing]
+    for server, user, database in _owned_servers(snapshot):
+        owner = (user, database, server.addr, server.port)
+        yield [server.fd, "server", *owner, server.remote_pid, fds.get(server.link, 0), *nothing]
+
+
 _SOCKET_COLUMNS = (
     *columns(TEXT, "type user database replication state addr"),
     *columns(INT4, "port"),
@@ -236,6 +299,7 @@ _SOCKET_COLUMNS = (
     *columns(TEXT, "tls application_name"),
     *columns(INT4, "prepared_statements id"),
 )
+_BUFFER_COLUMNS = columns(INT4, "recv_pos pkt_pos pkt_remain send_pos send_remain pkt_avail send_avail")
 _DATABASE = columns(TEXT, "database")
 _PLAIN_COUNTS = columns(
     NUMERIC,
@@ -331,15 +395,44 @@ TABLES: Mapping[str, Table] = {
         _users,
     ),
     "LISTS": Table((*columns(TEXT, "list"), *columns(INT4, "items")), _lists),
+    "SOCKETS": Table((*_SOCKET_COLUMNS, *_BUFFER_COLUMNS), _sockets),
+    "ACTIVE_SOCKETS": Table((*_SOCKET_COLUMNS, *_BUFFER_COLUMNS), _active_sockets),
+    "PEERS": Table(
+        (*columns(INT4, "peer_id"), *columns(TEXT, "host"), *columns(INT4, "port pool_size")),
+        lambda snapshot: ([row.id, row.host, row.port, row.pool_size] for row in snapshot.peers),
+    ),
+    "PEER_POOLS": Table(
+        columns(INT4, "peer_id cl_active_cancel_req cl_waiting_cancel_req sv_active_cancel sv_login"), _peer_pools
+    ),
+    "MEM": Table((*columns(TEXT, "name"), *columns(INT4, "size used free memtotal")), _memory),
+    "DNS_HOSTS": Table(
+        (*columns(TEXT, "hostname"), *columns(INT8, "ttl"), *columns(TEXT, "addrs")),
+        lambda snapshot: ([row.name, row.ttl_s, ",".join(row.addresses)] for row in snapshot.names),
+    ),
+    "DNS_ZONES": Table(
+        (*columns(TEXT, "zonename"), *columns(INT8, "serial"), *columns(INT4, "count")),
+        lambda snapshot: (),
+    ),
+    "STATE": Table(columns(TEXT, "key value"), _state),
+    "FDS": Table(
+        (
+            *columns(INT4, "fd"),
+            *columns(TEXT, "task user database addr"),
+            *columns(INT4, "port"),
+            *columns(INT8, "cancel"),
+            *columns(INT4, "link"),
+            *columns(TEXT, "client_encoding std_strings datestyle timezone password"),
+            *columns(BYTEA, "scram_client_key scram_server_key"),
+        ),
+        _fds,
+    ),
 }
 """The SHOW commands that need a Snapshot."""
 
 CONFIG_COLUMNS = columns(TEXT, "key value default changeable")
 VERSION_COLUMNS = columns(TEXT, "version")
-STATE_COLUMNS = columns(TEXT, "key value")
-
-STATE_ROWS: Sequence[Cells] = (("active", "yes"), ("paused", "no"), ("suspended", "no"))
-"""This version cannot be paused or suspended."""
+OTHER_COLUMNS: Mapping[str, tuple[Column, ...]] = {"CONFIG": CONFIG_COLUMNS, "VERSION": VERSION_COLUMNS}
+"""The SHOW commands that need none."""
 
 
 def config_rows(rows: Iterable[ConfigRow]) -> list[Cells]:

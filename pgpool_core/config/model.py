@@ -370,6 +370,11 @@ class Config:
     )
     client_login_timeout: float = _setting(60.0, Seconds(), "time for a client to log in; 0 = any")
 
+    suspend_timeout: float = _setting(
+        10.0,
+        Seconds(),
+        "SUSPEND: time for what has been begun to get through; connections that need longer are dropped",
+    )
     tcp_keepalive: bool = _setting(True, Flag(), "SO_KEEPALIVE on connections of both sides")
     tcp_keepcnt: int = _setting(0, Integer(0, 127), "TCP_KEEPCNT, lost probes; 0 = as the system has it")
     tcp_keepidle: int = _setting(

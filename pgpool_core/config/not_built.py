@@ -87,7 +87,6 @@ NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
         "syslog_facility": _text("daemon"),
         "job_name": _text("pgbouncer"),
         "service_name": _text("pgbouncer"),
-        "suspend_timeout": _seconds("10"),
         "resolv_conf": _text(),
         "track_extra_parameters": NotBuiltSetting(_IgnoringCase(), ("IntervalStyle",)),
         "pool_idle_timeout": _seconds("0"),

@@ -8,7 +8,7 @@ client that listens is told that notifications may have been missed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -70,6 +70,7 @@ class ListenerStatus:
     backend_pid: int  # 0 while there is none
     notifications: int  # that have come, since the first client listened
     reconnects: int
+    connected: bool = False  # a connection is there, or being opened
 
 
 async def until_taken(letter: Callable[[], bool]) -> None:
@@ -97,13 +98,14 @@ class PoolListener:
         self._adding: list[bytes] = []  # what the query under way changes
         self._dropping: list[bytes] = []
         self._lost = False  # clients listen, and there is no connection
+        self._connected = False
         self._notifications = self._reconnects = 0
 
     @property
     def status(self) -> ListenerStatus:
         """What it looks like now."""
         state = "listening" if self._heard else "lost" if self._lost else "opening"
-        return ListenerStatus(state, self._backend_pid, self._notifications, self._reconnects)
+        return ListenerStatus(state, self._backend_pid, self._notifications, self._reconnects, self._connected)
 
     def listen(self, asked: Asked) -> None:
         """A worker has its first client for a channel; it is told when the connection listens."""
@@ -152,12 +154,17 @@ class PoolListener:
             await trio.sleep(SLOT_LOOK_S)
             if not self.wanted:
                 return
+        self._connected = True
         try:
             self.target = self._record.target
             server = await self._open_server(self.target, timeout_s=connect_timeout_s(self._pools.config))
-            await self._serve(server)
+            if self._pools.holds.pauses(self._record.key.database):
+                server.close()
+            else:
+                await self._serve(server)
         finally:
             self._backend_pid = 0
+            self._connected = False
             engine.give_listener(pool)
 
     async def _serve(self, server: LoggedInServer) -> None:
@@ -318,6 +325,12 @@ class Channels:
             if pool not in live:
                 scope.cancel(reason="its pool is closed")
             elif routing.must_reconnect(listener.target, live[pool].target):
+                listener.reconnect()
+
+    def interrupt(self, pools: Set[int]) -> None:
+        """Give up the connections of these pools; others are opened as soon as there is room for them."""
+        for pool, (listener, _) in self._listeners.items():
+            if pool in pools:
                 listener.reconnect()
 
     def status(self) -> Mapping[int, ListenerStatus]:

@@ -1,4 +1,4 @@
-"""Answers what the workers ask by mail: who may log in where, cancel requests, console commands; and writes their log lines.
+"""Answers what the workers ask by mail: who may log in where, cancel requests, the console; and writes their log lines.
 
 A letter is a tuple whose first word says what it is about; the list stands at `Mailroom.deliver`. Nothing that a client sent may
 stop the pump: whatever goes wrong with a letter costs that one client.
@@ -10,29 +10,34 @@ import logging
 import math
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
 
 from pgpool_core import logs
+from pgpool_core.admin.session import ConsoleSession
 from pgpool_core.control import routing
 from pgpool_core.control.cancel import send_cancel
-from pgpool_core.control.channels import Channels
+from pgpool_core.control.channels import Channels, until_taken
 from pgpool_core.control.opener import Opener
+from pgpool_core.control.orders import Orders
 from pgpool_core.control.peers import Peers
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.report import Report
 from pgpool_core.control.routing import Refusal, ToConsole, ToPool, Verdict, connect_timeout_s
-from pgpool_core.errors import InternalError, PgPoolError, PoolError, error_response
+from pgpool_core.errors import InternalError, PgPoolError, PoolClosed, PoolError, error_response
 
 if TYPE_CHECKING:
     from pgpool_core.admin.commands import Console
     from pgpool_core.engine.plane import Engine
 
 CANCELS_AT_ONCE: Final = 64  # connections that carry cancel requests; further ones wait their turn
-CONSOLE_COMMANDS_AT_ONCE: Final = 16
 
+COUNTED: Final = (b"Q", b"E")  # console messages that SHOW STATS counts as queries
+
+SHUTTING_DOWN: Final = error_response(PoolClosed("pooler is shutting down"))
 INTERNAL_ERROR: Final = error_response(InternalError("internal error"))
 
 
@@ -62,6 +67,14 @@ class Cancel:
     port: int
 
 
+@attrs.define(eq=False)
+class ConsoleClient:
+    """A client of the console, and what it has running."""
+
+    session: ConsoleSession
+    running: trio.CancelScope | None = None
+
+
 class Mailroom:
     """Reads the engine's mail and sees that every letter is answered."""
 
@@ -74,6 +87,7 @@ class Mailroom:
         channels: Channels,
         nursery: trio.Nursery,
         console: Console,
+        orders: Orders,
     ) -> None:
         """Begin to work when `pump` runs; answers that take time become tasks of `nursery`."""
         self._engine = engine
@@ -88,7 +102,8 @@ class Mailroom:
         """Who else may know what to do with the cancel key of nobody here."""
         self._own_uid = os.geteuid()
         self._cancels = trio.CapacityLimiter(CANCELS_AT_ONCE)
-        self._commands = trio.CapacityLimiter(CONSOLE_COMMANDS_AT_ONCE)
+        self._orders = orders
+        self._consoles: dict[int, ConsoleClient] = {}  # by the client's id
 
     async def pump(self) -> None:
         """Deliver mail as it comes, until cancelled."""
@@ -116,8 +131,19 @@ class Mailroom:
                 self._opener.poke()
             case ("policy", *about):
                 self._nursery.start_soon(self._answer_login, Policy(*about))
-            case ("console", client, text, is_admin):
-                self._nursery.start_soon(self._answer_console, client, text, is_admin)
+            case ("console", client, client_id, kind, body, is_admin):
+                self._nursery.start_soon(self._answer_console, client, client_id, kind, body, is_admin)
+            case ("console_cancel", client_id):
+                if (found := self._consoles.get(client_id)) is not None and found.running is not None:
+                    found.running.cancel(reason="a cancel request")
+            case ("console_gone", client_id):
+                self._nursery.start_soon(self._console_gone, client_id)
+            case ("consoles_missed",):
+                self._nursery.start_soon(self._look_for_consoles)
+            case ("suspended", token, worker, unsettled):
+                self._orders.at_rest(token, worker, unsettled)
+            case ("sockets", token, rows):
+                self._report.sockets_told(token, rows)
             case ("cancel", *about):
                 self._nursery.start_soon(self._carry_cancel, Cancel(*about))
             case ("peer_cancel", peer, key):
@@ -166,21 +192,45 @@ class Mailroom:
                 return decision.verdict, decision.error_response()
             case ToConsole():
                 return decision.verdict, b""
+            case ToPool() if pools.holds.ending:
+                return Verdict.REFUSE_LATE, SHUTTING_DOWN
+            case ToPool() if decision.key.database in pools.holds.disabled:
+                text = f'database "{decision.key.database}" is disabled'
+                return Verdict.REFUSE_LATE, error_response(PoolClosed(text, sqlstate="55000"))
             case ToPool():
                 # A reload may have come while keys were computed: the route must be that of the configuration in force now.
                 if routing.entry_for(pools.config, decision.key.database) is decision.entry:
                     pools.add_login(login.database, login.user, decision)
                 return Verdict.RETRY, b""
 
-    async def _answer_console(self, client: int, text: bytes, is_admin: bool) -> None:
-        async with self._commands:
+    async def _answer_console(self, client: int, client_id: int, kind: bytes, body: bytes, is_admin: bool) -> None:
+        """Answer one message; a worker sends the next one of a client when it has the answer."""
+        if (asking := self._consoles.get(client_id)) is None:
+            asking = ConsoleClient(ConsoleSession(self._console, client=client_id, is_admin=is_admin))
+            self._consoles[client_id] = asking
+        if kind in COUNTED:
             self._report.periods.count_console_command()
+        answer = b""
+        with trio.CancelScope() as asking.running:
             try:
-                answer = await self._console.answer(text, is_admin=is_admin)
-            except Exception as error:
+                answer = await asking.session.answer(kind, body)
+            except Exception:
                 logs.LOGGER.exception("internal error on the console")
-                answer = error_response(error, severity="ERROR") + b"Z\0\0\0\5I"
-        self._engine.reply(client, answer)
+                answer = asking.session.broken_off(kind, InternalError("internal error"))
+        if asking.running.cancelled_caught:
+            answer = asking.session.broken_off(kind)
+        asking.running = None
+        await until_taken(partial(self._engine.reply, client, answer))
+
+    async def _console_gone(self, client_id: int) -> None:
+        self._consoles.pop(client_id, None)
+        await self._orders.console_gone(client_id)
+
+    async def _look_for_consoles(self) -> None:
+        """The letter of one that has left was lost: see who is there."""
+        there = {row["id"] for row in await self._report.clients()}
+        for client_id in self._consoles.keys() - there:
+            await self._console_gone(client_id)
 
     async def _carry_cancel(self, cancel: Cancel) -> None:
         record = self._pools.get(cancel.pool)
@@ -227,6 +277,7 @@ class Mailroom:
         if record is not None and self._pools.config.log_disconnections:
             text = f"closing because: {_text(reason)} (age={age_us // 1_000_000}s)"
             logs.LOGGER.info("%s", logs.line(f"S-0x{server_id:x}: {record.key}", text))
+        self._orders.stirred()
         self._opener.poke()
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from pgpool_core import logs
+from pgpool_core.config.change import with_setting
 from pgpool_core.config.doubts import without_effect
 from pgpool_core.config.model import Config
 from pgpool_core.config.settings import describe
@@ -26,6 +27,7 @@ from pgpool_core.control.listeners import Listener, open_listeners
 from pgpool_core.control.mailroom import Mailroom
 from pgpool_core.control.observe import Observed
 from pgpool_core.control.opener import Opener, OpenServer, clock_us
+from pgpool_core.control.orders import Orders
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.reload import plan_pools
 from pgpool_core.control.report import Report
@@ -289,9 +291,25 @@ class Pooler:
         """Before `run`: sockets that are open already, for this value of the setting; they become ours."""
         self._observed.take(metrics_listen, sockets)
 
-    def shutdown(self, mode: Literal["immediate"]) -> None:
-        """SHUTDOWN on the console."""
-        self.stop(f"SHUTDOWN on the console, {mode}")
+    async def change_setting(self, key: str, value: str) -> None:
+        """Change one setting until the next reload, as a reload would.
+
+        Raises:
+            ConfigError: there is no such setting, a restart is needed for it, or the value is not acceptable.
+        """
+        async with self._reloading:
+            await self.apply(with_setting(self.config, key, value), self._userlist)
+
+    @property
+    def orders(self) -> Orders:
+        """Pause, resume, suspend, shut down and the like.
+
+        Raises:
+            PoolClosed: it does not run.
+        """
+        if self._engine is None:
+            raise PoolClosed(NOT_RUNNING)
+        return self._orders
 
     def config_rows(self) -> Iterable[ConfigRow]:
         """Every setting of [pgbouncer], for SHOW CONFIG."""
@@ -364,9 +382,22 @@ class Pooler:
 
         engine = self.engine
         self._opener = Opener(engine, self._pools, nursery, open_server=self._open_server, now_us=self._now_us)
-        self._mailroom = Mailroom(
-            engine, self._pools, self._opener, self._report, self._channels, nursery, Console(self, version=__version__)
+        self._orders = Orders(
+            engine,
+            self._pools,
+            self._report,
+            self._channels,
+            nursery,
+            config=lambda: self.config,
+            stop=self.stop,
+            close_tcp=self._close_tcp,
+            clients_leave=self.wait_for_clients,
         )
+        console = Console(self, version=__version__)
+        self._mailroom = Mailroom(
+            engine, self._pools, self._opener, self._report, self._channels, nursery, console, self._orders
+        )
+        self._report.listeners, self._report.peers = self.listeners, self._mailroom.peers
         self._channels.nursery = nursery
         self._observed.nursery = nursery
         self._pools.make_known()
@@ -426,6 +457,16 @@ class Pooler:
             engine.stop()
             if self._mailroom is not None:
                 self._mailroom.last_words()
+
+    async def _close_tcp(self) -> None:
+        """Take nobody in any more but by the unix socket, which stays for the console."""
+        self._leaving = "shutting down"
+        self.on_stopping()
+        while not self.engine.let_go_of_listeners(tcp_only=True):  # noqa: ASYNC110 (the workers send no mail about this)
+            await trio.sleep(LET_GO_LOOK_S)
+        for listener in self.listeners:
+            if not listener.is_unix:
+                listener.close()
 
     def _close_listeners(self) -> None:
         for listener in self.listeners:

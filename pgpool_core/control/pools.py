@@ -15,6 +15,7 @@ from pgpool_core import logs
 from pgpool_core.config.model import FALLBACK_DATABASE, Config
 from pgpool_core.control import routing
 from pgpool_core.control.connect import ServerTarget
+from pgpool_core.control.holds import Holds
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.names import Moved, Names
 from pgpool_core.control.reload import PoolsPlan
@@ -56,6 +57,7 @@ class PoolRegistry:
         self._user_groups: dict[str, int] = {}
         self._orders: dict[str, HostOrder] = {}
         self._credentials: dict[bytes, trio.Event] = {}
+        self.holds = Holds()
 
     def __iter__(self) -> Iterator[PoolRecord]:
         return iter(self._by_key.values())
@@ -66,6 +68,10 @@ class PoolRegistry:
     def get(self, pool: int) -> PoolRecord | None:
         """The pool with this id; also one that is being closed."""
         return self._by_id.get(pool)
+
+    def knows(self, database: str) -> bool:
+        """Whether there is such a database: an entry, or any name where there is `*`."""
+        return routing.entry_for(self.config, database) is not None
 
     def make_known(self) -> None:
         """Make the pools of all entries with a forced user, so that min_pool_size is kept without clients."""
@@ -133,6 +139,7 @@ class PoolRegistry:
                 record.welcome = ()  # another server may greet differently: the next one says how
                 engine.retire_servers(record.id)
             record.settings, record.target = change.settings, change.target
+        self.holds.keep_only({name for name in self.holds.paused | self.holds.disabled if self.knows(name)})
         self.make_known()
         self.tell_users()
 
@@ -167,6 +174,8 @@ class PoolRegistry:
             self._database_groups[key.database], routing.database_clients(config, key.database)
         )
         self._engine.configure_pool(pool, **attrs.asdict(settings))
+        if self.holds.pauses(key.database):
+            self._engine.pause_pool(pool, True)
         record = PoolRecord(pool, key, settings, target)
         self._by_key[key] = self._by_id[pool] = record
         if to.auto:

@@ -5,9 +5,10 @@ Clients are known to their workers only, so they are asked by mail; everything e
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -18,15 +19,36 @@ from pgpool_core.control import routing
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.metrics.counters import Averages, StatsPeriods
 from pgpool_core.metrics.features import SessionFeatures
-from pgpool_core.metrics.snapshot import ChannelRow, DatabaseRow, LeakRow, Snapshot, UserRow
+from pgpool_core.metrics.snapshot import (
+    ChannelRow,
+    DatabaseRow,
+    LeakRow,
+    ListenerRow,
+    MemoryRow,
+    NameRow,
+    PeerRow,
+    PoolerState,
+    Snapshot,
+    UserRow,
+)
 from pgpool_core.policy.userlist import Userlist
 
 if TYPE_CHECKING:
     from pgpool_core.control.channels import ListenerStatus
+    from pgpool_core.control.listeners import Listener
+    from pgpool_core.control.peers import Peers
     from pgpool_core.engine.plane import Engine
 
 LEAKS_KEPT: Final = 100
 CLIENTS_WAIT_S: Final = 1.0  # for all workers to tell their clients; a worker answers between two turns of its loop
+
+MEMORY_NAMES: Final = (
+    *("user_cache", "credentials_cache", "db_cache", "peer_cache", "peer_pool_cache", "pool_cache"),
+    *("outstanding_request_cache", "server_cache", "client_cache", "iobuf_cache", "var_list_cache"),
+    "server_prepared_statement_cache",
+)
+QUIET: Final = {"prepared": 0, "held": 0, "remain": 0, "unsent": 0}
+NOTHING: Final[Mapping[int, Mapping[str, int]]] = {}
 
 Rows = list[dict[str, Any]]
 
@@ -51,6 +73,10 @@ class Report:
         self._telling: dict[int, dict[tuple[int, bytes], int]] = {}
         self._asked: dict[int, tuple[dict[int, Rows], trio.Event]] = {}
         self._leaks: deque[LeakRow] = deque(maxlen=LEAKS_KEPT)
+        self._sockets: dict[int, dict[int, dict[str, int]]] = {}  # by token and server: what only workers may look at
+        self._told_sockets: dict[int, dict[str, int]] = {}
+        self.listeners: Sequence[Listener] = ()
+        self.peers: Peers | None = None
 
     def clients_told(self, token: int, worker: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """A worker has told its clients; too late an answer is dropped."""
@@ -102,6 +128,11 @@ class Report:
             for pool, channel, clients in rows:
                 told[pool, channel] = told.get((pool, channel), 0) + clients
 
+    def sockets_told(self, token: int, rows: Iterable[tuple[int, dict[str, int]]]) -> None:
+        """A worker has told of its servers, which it does before its clients."""
+        if token in self._sockets:
+            self._sockets[token].update(rows)
+
     async def clients(self) -> Rows:
         """The clients of all workers; those of a worker that does not answer in time are missing, and the log says so."""
         token = self._engine.ask_clients()
@@ -109,12 +140,14 @@ class Report:
         complete = trio.Event()
         self._asked[token] = told, complete
         self._telling[token] = {}
+        self._sockets[token] = {}
         try:
             with trio.move_on_after(CLIENTS_WAIT_S) as scope:
                 await complete.wait()
         finally:
             del self._asked[token]
             self._channels = self._telling.pop(token)
+            self._told_sockets = self._sockets.pop(token)
         if scope.cancelled_caught:
             fields = {"workers": self._engine.workers, "answered": len(told)}
             logs.LOGGER.error("%s", logs.line("", "not every worker has told its clients", fields))
@@ -128,29 +161,70 @@ class Report:
 
     async def snapshot(self, config: Config, userlist: Userlist, port: int) -> Snapshot:
         """The pooler as it is now, clients included; `port` is the one that it listens on."""
-        return self.build(await self.clients(), config, userlist, port)
+        clients = await self.clients()
+        return self.build(clients, config, userlist, port, self._told_sockets)
 
     def features(self) -> SessionFeatures:
         """Which session features have been used, over all pools."""
         return SessionFeatures.of(self._engine.counters().values())
 
-    def build(self, clients: Iterable[dict[str, Any]], config: Config, userlist: Userlist, port: int) -> Snapshot:
-        """The pooler as it is now, with these clients."""
+    def build(
+        self,
+        clients: Iterable[dict[str, Any]],
+        config: Config,
+        userlist: Userlist,
+        port: int,
+        sockets: Mapping[int, Mapping[str, int]] = NOTHING,
+    ) -> Snapshot:
+        """The pooler as it is now, with these clients; `sockets` is what workers have told of servers."""
         engine = self._engine
+        holds = self._pools.holds
+        users = list(_users(config, userlist))
+        databases = list(self._databases(config))
         return Snapshot.build(
             now_us=self._now_us(),
             unix_us=time.time_ns() // 1000,
             listen_port=port,
             pools=engine.pools(),
             clients=clients,
-            servers=engine.servers(),
+            servers=[{**row, **QUIET, **sockets.get(row["id"], {})} for row in engine.servers()],
             counters=engine.counters(),
             periods=self.periods,
             channels=self._channel_rows(),
-            databases=self._databases(config),
-            users=_users(config, userlist),
+            databases=databases,
+            users=users,
             leaks=self._leaks,
+            listeners=[ListenerRow(listener.fd, listener.host, listener.port) for listener in self.listeners],
+            memory=_memory(engine, len(users), len(databases)),
+            names=self._name_rows(),
+            names_asked=self._pools.names.under_way,
+            peers=self._peer_rows(config),
+            state=PoolerState(paused=holds.paused_all, suspended=holds.suspended),
         )
+
+    def _name_rows(self) -> Iterable[NameRow]:
+        """A row for each host name that is remembered; one that several ports have comes once."""
+        found: dict[str, NameRow] = {}
+        for name in self._pools.names:
+            left_s = max(0, math.ceil(name.expires - trio.current_time()))
+            found[name.host] = NameRow(name.host, left_s, tuple(sorted(name.hosts)))
+        return found.values()
+
+    def _peer_rows(self, config: Config) -> Iterable[PeerRow]:
+        """A row for each entry of [peers]."""
+        for number, peer in config.peers.items():
+            size = _first(peer.pool_size, config.default_pool_size)
+            under_way = self.peers.under_way(number) if self.peers is not None else 0
+            waiting = self.peers.waiting.get(number, 0) if self.peers is not None else 0
+            yield PeerRow(
+                number,
+                peer.host,
+                peer.port,
+                size,
+                cl_active_cancel_req=under_way,
+                cl_waiting_cancel_req=waiting,
+                sv_active_cancel=under_way,
+            )
 
     def _channel_rows(self) -> Iterable[ChannelRow]:
         """A row for each channel that clients listen to without a server."""
@@ -171,7 +245,9 @@ class Report:
 
     def _databases(self, config: Config) -> Iterable[DatabaseRow]:
         """A row for each entry, and for each database that came into being through `*`."""
+        holds = self._pools.holds
         names = dict.fromkeys(config.databases) | dict.fromkeys(record.key.database for record in self._pools)
+        names |= dict.fromkeys(sorted(holds.paused | holds.disabled))
         for name in names:
             entry = config.databases.get(name) or routing.entry_for(config, name)
             if entry is None:
@@ -191,7 +267,18 @@ class Report:
                 load_balance_hosts=(entry.load_balance_hosts or "round-robin") if len(entry.hosts) > 1 else None,
                 max_connections=_first(entry.max_db_connections, config.max_db_connections),
                 max_client_connections=routing.database_clients(config, name),
+                paused=holds.pauses(name),
+                disabled=name in holds.disabled,
             )
+
+
+def _memory(engine: Engine, users: int, databases: int) -> Iterable[MemoryRow]:
+    """PgBouncer's rows. What is no block of records of one size here has size 0."""
+    known = {"user_cache": (0, users, 0), "db_cache": (0, databases, 0)}
+    known |= {name: (size, used, free) for name, size, used, free in engine.memory()}
+    for name in MEMORY_NAMES:
+        size, used, free = known.get(name, (0, 0, 0))
+        yield MemoryRow(name, size, used, free, size * (used + free))
 
 
 def _users(config: Config, userlist: Userlist) -> Iterable[UserRow]:

@@ -17,6 +17,7 @@ import trio
 
 from pgpool_core.config.model import Config
 from pgpool_core.control.groups import sole_errors
+from pgpool_core.control.orders import Orders
 from pgpool_core.control.pooler import Pooler, load_users
 from pgpool_core.embedded.address import ProxyAddress
 from pgpool_core.embedded.fork import close_in_children
@@ -118,6 +119,35 @@ class Proxy:
         userlist = self._given if use_given and self._given is not None else load_users(config)
         await trio.lowlevel.checkpoint()
         await pooler.apply(config, userlist)
+
+    async def pause(self, database: str | None = None) -> None:
+        """Give servers to nobody and close them as they come free, of one database or of all; returns when the last has gone.
+
+        Clients wait meanwhile, each up to its query_wait_timeout. Cancelled: resumes.
+
+        Raises:
+            CommandRefused: no such database, or paused already.
+            PoolClosed: the proxy has stopped.
+        """
+        await self._running().orders.pause(database)
+
+    async def resume(self, database: str | None = None) -> None:
+        """End `pause`.
+
+        Raises:
+            CommandRefused: it is not paused.
+            PoolClosed: the proxy has stopped.
+        """
+        await self._running().orders.resume(database)
+
+    @property
+    def orders(self) -> Orders:
+        """All that operators may order: pause, resume, suspend, disable, kill, reconnect, shut down.
+
+        Raises:
+            PoolClosed: the proxy has stopped.
+        """
+        return self._running().orders
 
     def call_after_reload(self, action: Callable[[Config], None]) -> None:
         """From now on call `action` with the configuration in force after each reload, whoever asked for it."""

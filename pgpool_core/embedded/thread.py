@@ -125,6 +125,32 @@ class ThreadedProxy:
         except (trio.RunFinishedError, trio.Cancelled):
             raise PoolClosed("this proxy has stopped") from None
 
+    def pause(self, database: str | None = None) -> None:
+        """As `Proxy.pause`.
+
+        Raises:
+            CommandRefused: no such database, or paused already.
+            PoolClosed: the proxy has stopped.
+        """
+        proxy, token = self._running()
+        try:
+            trio.from_thread.run(proxy.pause, database, trio_token=token)
+        except (trio.RunFinishedError, trio.Cancelled):
+            raise PoolClosed("this proxy has stopped") from None
+
+    def resume(self, database: str | None = None) -> None:
+        """As `Proxy.resume`.
+
+        Raises:
+            CommandRefused: it is not paused.
+            PoolClosed: the proxy has stopped.
+        """
+        proxy, token = self._running()
+        try:
+            trio.from_thread.run(proxy.resume, database, trio_token=token)
+        except (trio.RunFinishedError, trio.Cancelled):
+            raise PoolClosed("this proxy has stopped") from None
+
     def shutdown(self, *, timeout_s: float | None = None) -> None:
         """Stop, as `Proxy.shutdown`, and wait for the thread, at most `timeout_s` seconds. Does nothing in a forked child."""
         if self._pid != os.getpid():

@@ -38,7 +38,12 @@ __all__ = [
     "DatabaseRow",
     "DatabaseStats",
     "LeakRow",
+    "ListenerRow",
+    "MemoryRow",
+    "NameRow",
+    "PeerRow",
     "PoolRow",
+    "PoolerState",
     "ServerRow",
     "Snapshot",
     "StatsPeriods",
@@ -88,6 +93,15 @@ class ClientRow:
     pinned_us: int
     pin_cause: int
     """Fingerprint of the statement that did it: the same for texts that differ in their constants only."""
+    prepared: int
+    """Named statements."""
+    held: int
+    """Bytes received and not passed on."""
+    remain: int
+    """Bytes to come of the message that is passing through."""
+    unsent: int
+    """Bytes that its socket has not taken yet."""
+    fd: int
 
 
 @attrs.frozen
@@ -109,6 +123,62 @@ class ServerRow:
     application_name: str = attrs.field(converter=as_text)
     worker: int
     replication: str  # "none", "physical" or "logical"
+    prepared: int
+    held: int
+    remain: int
+    unsent: int
+    fd: int
+
+
+@attrs.frozen
+class ListenerRow:
+    """A socket that clients connect to."""
+
+    fd: int
+    addr: str
+    port: int
+
+
+@attrs.frozen
+class MemoryRow:
+    """Records of one kind: bytes of each, how many are in use and how many are kept for later, bytes of all."""
+
+    name: str
+    size: int
+    used: int
+    free: int
+    total: int
+
+
+@attrs.frozen
+class NameRow:
+    """A host name that is remembered: seconds until it is looked up again, and its addresses."""
+
+    name: str
+    ttl_s: int
+    addresses: tuple[str, ...]
+
+
+@attrs.frozen
+class PeerRow:
+    """Another pooler that cancel requests are passed to, and how many are under way."""
+
+    id: int
+    host: str | None
+    port: int
+    pool_size: int
+    cl_active_cancel_req: int = 0
+    cl_waiting_cancel_req: int = 0
+    sv_active_cancel: int = 0
+    sv_login: int = 0
+
+
+@attrs.frozen
+class PoolerState:
+    """Whether the pooler as a whole stands still."""
+
+    paused: bool = False
+    suspended: bool = False
 
 
 @attrs.frozen
@@ -242,6 +312,13 @@ class Snapshot:
     overall: DatabaseStats
     leaks: tuple[LeakRow, ...] = ()
     """The last ones, oldest first."""
+    listeners: tuple[ListenerRow, ...] = ()
+    memory: tuple[MemoryRow, ...] = ()
+    names: tuple[NameRow, ...] = ()
+    names_asked: int = 0
+    """Look-ups that are under way."""
+    peers: tuple[PeerRow, ...] = ()
+    state: PoolerState = PoolerState()
 
     @classmethod
     def build(
@@ -259,6 +336,12 @@ class Snapshot:
         users: Iterable[UserRow],
         leaks: Iterable[LeakRow] = (),
         channels: Iterable[ChannelRow] = (),
+        listeners: Iterable[ListenerRow] = (),
+        memory: Iterable[MemoryRow] = (),
+        names: Iterable[NameRow] = (),
+        names_asked: int = 0,
+        peers: Iterable[PeerRow] = (),
+        state: PoolerState | None = None,
     ) -> Snapshot:
         """Return the engine's answers as rows; console database and console user are added where they are missing.
 
@@ -301,6 +384,12 @@ class Snapshot:
             stats=stats,
             overall=overall,
             leaks=tuple(leaks),
+            listeners=tuple(listeners),
+            memory=tuple(memory),
+            names=tuple(sorted(names, key=lambda row: row.name)),
+            names_asked=names_asked,
+            peers=tuple(sorted(peers, key=lambda row: row.id)),
+            state=state or PoolerState(),
         )
 
     def time_text(self, at_us: int) -> str:
@@ -309,21 +398,21 @@ class Snapshot:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
     def lists(self) -> dict[str, int]:
-        """Return the sizes of PgBouncer's lists. Free objects and DNS names are kept in no list here, so those are 0."""
+        """Return the sizes of PgBouncer's lists. Free objects are kept in no list here, so those are 0."""
         return {
             "databases": len(self.databases),
             "users": len(self.users),
-            "peers": 0,
+            "peers": len(self.peers),
             "pools": len(self.pools) + 1,
-            "peer_pools": 0,
+            "peer_pools": len(self.peers),
             "free_clients": 0,
             "used_clients": len(self.clients),
             "login_clients": sum(client.state == "login" for client in self.clients),
             "free_servers": 0,
             "used_servers": len(self.servers),
-            "dns_names": 0,
+            "dns_names": len(self.names),
             "dns_zones": 0,
-            "dns_queries": 0,
+            "dns_queries": self.names_asked,
             "dns_pending": 0,
         }
 

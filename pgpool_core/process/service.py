@@ -159,7 +159,9 @@ class _Service:
                     self._pidfile.write(replace=True)
                 self._up()
                 nursery.start_soon(self._hand_over, pooler)
-                await watch_signals(received, reload=partial(_reload, pooler), stop=pooler.stop)
+                await watch_signals(
+                    received, reload=partial(_reload, pooler), stop=pooler.stop, orders=lambda: pooler.orders
+                )
 
     async def _run(
         self, pooler: Pooler, nursery: trio.Nursery, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

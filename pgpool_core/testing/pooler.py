@@ -10,7 +10,7 @@ import tempfile
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from signal import SIGHUP, SIGTERM
+from signal import SIGHUP, SIGQUIT, SIGTERM, Signals
 from typing import Literal, Self
 from urllib.parse import quote
 
@@ -127,7 +127,7 @@ class PoolerProcess:
             for place in self._listening_at():
                 self.process.wait_for_listener(place)
         except ProcessFailed:
-            self.process.stop(SIGTERM, timeout_s=1.0)
+            self.process.stop(self._end_signal, timeout_s=1.0)
             raise
 
     def replace(self) -> GuardedProcess:
@@ -151,7 +151,9 @@ class PoolerProcess:
         source = str(Path(pgpool_core.__file__).parent.parent)
         env["PYTHONPATH"] = os.pathsep.join(part for part in (source, env.get("PYTHONPATH")) if part)
         command += [*options, str(self.ini)]
-        self._process = GuardedProcess(command, account=self._account, env={**env, **self.env}, cwd=self.folder)
+        self._process = GuardedProcess(
+            command, account=self._account, env={**env, **self.env}, cwd=self.folder, guard_signal=self._end_signal
+        )
 
     def write(self) -> None:
         """Write ini and auth_file from the attributes as they are now."""
@@ -176,11 +178,16 @@ class PoolerProcess:
         self.process.signal(SIGHUP)
 
     def stop(self, *, timeout_s: float = 10.0) -> int:
-        """SIGTERM, then SIGKILL after `timeout_s`; the exit status (0 also when it never ran)."""
+        """End it at once, clients or not, and with SIGKILL after `timeout_s`; the exit status (0 also when it never ran)."""
         for old in self._before:
-            old.stop(SIGTERM, timeout_s=timeout_s)
+            old.stop(self._end_signal, timeout_s=timeout_s)
         self._before.clear()
-        return 0 if self._process is None else self._process.stop(SIGTERM, timeout_s=timeout_s)
+        return 0 if self._process is None else self._process.stop(self._end_signal, timeout_s=timeout_s)
+
+    @property
+    def _end_signal(self) -> Signals:
+        """PgBouncer knows SIGQUIT since 1.23 only, and waits for its clients after SIGTERM since then."""
+        return SIGQUIT if self.kind == "pgpool_core" else SIGTERM
 
     def close(self) -> int:
         """Stop and remove the folder; the exit status."""

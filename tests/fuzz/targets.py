@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from itertools import repeat
 from typing import Any
+
+import trio
 
 from pgpool_core.config.ini import read_ini_text
 from pgpool_core.config.load import build
 from pgpool_core.config.toml import read_toml_text
 from pgpool_core_probes import auth_probe, settings_probe, sqlscan_probe, statements_probe, wire_probe
+from tests.unit.console_model import Pooler, Reply, session_of
 from tests.unit.expect_model import CHORE, COPY_END, NONE, QUERY, SYNC, ExpectModel
 
 Target = Callable[[bytes], Hashable]
@@ -291,7 +294,33 @@ def config(data: bytes) -> Hashable:
     return data[:1] == b"t", frozenset(kinds), len(loaded.config.databases) > 0, len(loaded.config.users) > 0
 
 
+def console(data: bytes) -> Hashable:
+    """What a console client sends: whatever it is, each message has an answer, and Sync and Query make ready.
+
+    The first byte says whether an admin speaks; then messages as on the wire, the last one perhaps cut off.
+    """
+    pooler = Pooler()
+    session = session_of(pooler, is_admin=bool(data[:1] != b"0"))
+    kinds, at, answers = b"", 1, b""
+    while at + 5 <= len(data) and len(kinds) < 50:
+        kind, length = data[at : at + 1], int.from_bytes(data[at + 1 : at + 5], "big")
+        body = data[at + 5 : at + 1 + min(max(length, 4), MAX_BODY)]
+        at += 5 + len(body)
+        answer = _at_once(session.answer(kind, body))
+        codes = [code for code, _ in Reply.split(answer)]
+        assert codes.count(b"Z") == (1 if kind == b"S" or (kind in b"QF" and answer) else 0)
+        kinds, answers = kinds + kind, answers + b"".join(codes)
+    assert _at_once(session.answer(b"S", b"")).endswith((b"\5I", b"\5T", b"\5E"))
+    return kinds[:6], answers[:8], tuple(order.split()[0] for order in pooler.done[:3])
+
+
+def _at_once(coroutine: Coroutine[object, object, bytes]) -> bytes:
+    """Run what does not wait; a checkpoint of trio is stepped over."""
+    return trio.run(lambda: coroutine)
+
+
 TARGETS: dict[str, Target] = {
+    "console": console,
     "scan_client": scan_client,
     "scan_server": scan_server,
     "expect": expect,

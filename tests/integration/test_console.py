@@ -206,7 +206,7 @@ def test_who_may_only_look_changes_nothing(any_pooler: PoolerFactory) -> None:
 
 def test_an_unknown_command_is_an_error_and_no_more(any_pooler: PoolerFactory) -> None:
     with Console(any_pooler()) as console:
-        for command in ("NONSENSE", "SHOW NONSENSE", "select 1", "'"):
+        for command in ("NONSENSE", "SHOW NONSENSE", "select now()", "'"):
             with pytest.raises(psycopg.Error):
                 console.run(command)
         assert console.rows("SHOW VERSION")

@@ -105,6 +105,8 @@ cdef class Set:
                 pool.retry_us = value
             elif name == "closed":
                 pool.closed = value
+            elif name == "paused":
+                pool.paused = value
             else:
                 raise ValueError(name)
 

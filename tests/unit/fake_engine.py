@@ -33,6 +33,10 @@ class FakePool:
     until_us: int = 0
     welcome: Sequence[tuple[bytes, bytes]] = ()
     closed_with: bytes | None = None
+    kicked_with: bytes | None = None
+    ended_with: bytes | None = None
+    paused: bool = False
+    to_close: int = 0
     retired: int = 0
     retired_hosts: list[bytes | None] = attrs.field(factory=list)
 
@@ -64,6 +68,11 @@ class FakeEngine:
         self.client_rows: dict[int, list[dict[str, Any]]] = {}
         self.silent_workers: set[int] = set()
         self.sweeps = 0
+        self.suspended = False
+        self.dropped = False
+        self.restless = False  # connections in the middle of something stay so until they are dropped
+        self.unsettled = 0  # connections in the middle of something, as the first worker says next
+        self.connected = 0
         self.told: list[tuple[object, ...]] = []
         self.full = 0  # times that the ring of a worker has no room
         self.room: list[int] = []  # what take_listener says; then there is room
@@ -118,6 +127,9 @@ class FakeEngine:
     def drop_listeners(self) -> None:
         self.listeners.clear()
 
+    def let_go_of_listeners(self, *, tcp_only: bool = False) -> bool:
+        return True
+
     def add_group(self, limit: int) -> int:
         self.groups.append(limit)
         return len(self.groups) - 1
@@ -159,6 +171,8 @@ class FakeEngine:
     def plan(self, now_us: int) -> list[tuple[int, int, list[tuple[bytes, bytes]] | None]]:
         planned: list[tuple[int, int, list[tuple[bytes, bytes]] | None]] = []
         for pool in self.pool_list:
+            if pool.paused or pool.ended_with:
+                continue
             limit = self.settings.get("max_opening", 4)
             while now_us >= pool.until_us and pool.opening < limit and pool.opening + len(pool.adopted) < pool.wants:
                 pool.opening += 1
@@ -196,7 +210,7 @@ class FakeEngine:
     def sweep(self, now_us: int) -> None:
         self.sweeps += 1
 
-    def retire_servers(self, pool: int, host: bytes | None = None) -> None:
+    def retire_servers(self, pool: int, host: bytes | None = None, *, dedicated: bool = True) -> None:
         self.pool_list[pool].retired += 1
         self.pool_list[pool].retired_hosts.append(host)
 
@@ -205,11 +219,44 @@ class FakeEngine:
         self.pool_list[pool].wants = 0
         self.pool_list[pool].adopted.clear()
 
-    def disconnect(self, client_id: int, error: bytes) -> None:
+    def disconnect(self, client_id: int, error: bytes) -> bool:
         self.disconnected[client_id] = error
+        return True
+
+    def kick_pool(self, pool: int, error: bytes) -> bool:
+        self.pool_list[pool].kicked_with = error
+        return True
+
+    def pause_pool(self, pool: int, on: bool) -> None:
+        self.pool_list[pool].paused = on
+        self._called()
+
+    def end_pool(self, pool: int, error: bytes) -> None:
+        self.pool_list[pool].ended_with = error
+        self._called()
+
+    def servers_to_close(self, pool: int) -> int:
+        return self.pool_list[pool].to_close
+
+    def suspend(self, token: int, drop: bool) -> bool:
+        self.suspended, self.dropped = True, drop
+        for worker in range(self.workers):
+            unsettled, self.unsettled = self.unsettled, int(self.restless and not drop)
+            self.post("suspended", token, worker, unsettled)
+        self._called()
+        return True
+
+    def go_on(self, token: int) -> bool:
+        self.suspended = False
+        self._called()
+        return True
+
+    def client_count(self) -> int:
+        return self.connected
 
     def reply(self, client: int, data: bytes) -> bool:
         self.replies[client] = data
+        self._called()
         return True
 
     def take_listener(self, pool: int) -> int:
@@ -253,6 +300,9 @@ class FakeEngine:
 
     def servers(self) -> list[dict[str, Any]]:
         return []
+
+    def memory(self) -> list[tuple[str, int, int, int]]:
+        return [("client_cache", 500, 2, 62)]
 
     def pools(self) -> list[dict[str, Any]]:
         names = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from struct import unpack_from
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import psycopg
@@ -18,18 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgpool_core.admin import reply
-from pgpool_core.admin.commands import Console
-from pgpool_core.errors import ConfigError, PgPoolError
-from pgpool_core.metrics.snapshot import ConfigRow, DatabaseRow, LeakRow, Snapshot, StatsPeriods, UserRow
-
-SECOND = 1_000_000
-NOW_US = 5_000 * SECOND
-UNIX_US = 1_700_000_000 * SECOND + 999_999  # 2023-11-14 22:13:20 UTC
-BUCKETS = 272
+from pgpool_core.errors import CommandRefused, ConfigError, PgPoolError
+from pgpool_core.metrics.snapshot import Snapshot, StatsPeriods
+from tests.unit.console_model import Pooler, Reply, link, sample, session_of
 
 SOCKET_COLUMNS = """type t, user t, database t, replication t, state t, addr t, port i, local_addr t, local_port i,
     connect_time t, request_time t, wait i, wait_us i, close_needed i, ptr t, link t, remote_pid i, tls t,
     application_name t, prepared_statements i, id i"""
+BUFFER_COLUMNS = """, recv_pos i, pkt_pos i, pkt_remain i, send_pos i, send_remain i, pkt_avail i, send_avail i"""
 COLUMNS = {
     "STATS": """database t, total_server_assignment_count N, total_xact_count N, total_query_count N, total_received N,
         total_sent N, total_xact_time N, total_query_time N, total_wait_time N, total_client_parse_count N,
@@ -62,206 +58,33 @@ COLUMNS = {
     "CONFIG": "key t, value t, default t, changeable t",
     "VERSION": "version t",
     "STATE": "key t, value t",
+    "SOCKETS": SOCKET_COLUMNS + BUFFER_COLUMNS,
+    "ACTIVE_SOCKETS": SOCKET_COLUMNS + BUFFER_COLUMNS,
+    "PEERS": "peer_id i, host t, port i, pool_size i",
+    "PEER_POOLS": "peer_id i, cl_active_cancel_req i, cl_waiting_cancel_req i, sv_active_cancel i, sv_login i",
+    "MEM": "name t, size i, used i, free i, memtotal i",
+    "DNS_HOSTS": "hostname t, ttl q, addrs t",
+    "DNS_ZONES": "zonename t, serial q, count i",
+    "FDS": """fd i, task t, user t, database t, addr t, port i, cancel q, link i, client_encoding t, std_strings t,
+        datestyle t, timezone t, password t, scram_client_key b, scram_server_key b""",
 }
-OIDS = {"t": 25, "i": 23, "N": 1700}
-
-
-def pool(number: int, database: str, user: str, **values: int) -> dict[str, Any]:
-    names = """mode pool_size min_pool_size reserve_pool_size cl_active cl_waiting cl_active_cancel_req
-        cl_waiting_cancel_req sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login maxwait_us
-        servers_total"""
-    return {"id": number, "database": database, "user": user} | dict.fromkeys(names.split(), 0) | values
-
-
-def link(number: int, pool_id: int, state: str, **values: Any) -> dict[str, Any]:
-    """Return a client or a server as the engine gives it, of a connection that was made 100 seconds ago."""
-    row: dict[str, Any] = {"id": number, "pool": pool_id, "state": state, "user": "ann", "database": "app"}
-    row |= {"addr": "10.0.0.8", "port": 50000, "local_addr": "10.0.0.1", "local_port": 6432, "worker": 0}
-    row |= {"connect_us": NOW_US - 100 * SECOND, "request_us": NOW_US - 2 * SECOND, "wait_us": 0, "link": 0}
-    row |= {"application_name": "", "close_needed": False, "remote_pid": 0, "pins": [], "pinned_us": 0, "pin_cause": 0}
-    return row | {"replication": "none"} | values
-
-
-def leak(**values: Any) -> LeakRow:
-    common: dict[str, Any] = {"database": "app", "user": "ann", "kind": "setting", "name": "work_mem"}
-    common |= {"application_name": "shop", "fingerprint": 0xAB, "client_id": 7, "server_id": 8, "server_pid": 9}
-    return LeakRow(**(common | values))
-
-
-def counted(**values: Any) -> dict[str, Any]:
-    names = """server_assignments xacts queries received sent xact_us query_us wait_us client_parses server_parses binds
-        client_logins login_us pins state_refusals probes leak_checks leaks listens notifications"""
-    histograms: dict[str, Any] = {name: [0] * BUCKETS for name in ("wait", "query", "xact", "login")}
-    histograms["pinned_for"] = [0] * 16
-    return dict.fromkeys(names.split(), 0) | histograms | values
-
-
-ONE_TO_TWELVE = counted(
-    **{"server_assignments": 10, "xacts": 20, "queries": 30, "received": 40, "sent": 50, "xact_us": 60, "query_us": 70},
-    **{"wait_us": 80, "client_parses": 90, "server_parses": 100, "binds": 110, "client_logins": 120},
-)
-
-
-def sample() -> Snapshot:
-    """Return a pooler of two databases, three pools, five clients and two servers, after one period of 10 seconds."""
-    periods = StatsPeriods(now_us=NOW_US - 10 * SECOND)
-    counters = {1: ONE_TO_TWELVE, 2: counted(queries=1), 3: counted()}
-    periods.tick(counters, NOW_US)
-    common: Mapping[str, Any] = {"port": 5432, "min_pool_size": 1, "reserve_pool_size": 2, "server_lifetime_s": 3600.0}
-    return Snapshot.build(
-        now_us=NOW_US,
-        unix_us=UNIX_US,
-        listen_port=6432,
-        pools=[
-            pool(2, "zoo", "bob", mode=0),
-            pool(3, "app", "zed", mode=2),
-            pool(1, "app", "ann", mode=1, cl_active=2, cl_waiting=1, sv_active=1, sv_idle=1, maxwait_us=1_250_000)
-            | {"servers_total": 2, "cl_active_cancel_req": 3, "cl_waiting_cancel_req": 4, "sv_active_cancel": 5}
-            | {"sv_being_canceled": 6, "sv_used": 7, "sv_tested": 8, "sv_login": 9},
-        ],
-        clients=[
-            link(30, 1, "waiting", wait_us=1_250_000),
-            link(
-                17,
-                1,
-                "active",
-                link=18,
-                application_name="psql",
-                close_needed=True,
-                remote_pid=77,
-                replication="logical",
-                pins=["listen", "advisory lock"],
-                pinned_us=NOW_US - 3 * SECOND,
-                pin_cause=0xABC,
-            ),
-            link(40, -2, "idle", user="root", database="pgbouncer"),
-            link(41, -1, "login", user="", database=None),
-            link(29, 1, "idle", request_us=0),
-        ],
-        servers=[
-            link(19, 1, "idle"),
-            link(18, 1, "active", link=17, remote_pid=4242, application_name="psql", port=5432),
-        ],
-        counters=counters,
-        periods=periods,
-        databases=[
-            DatabaseRow(
-                name="zoo", host=None, database="zoo", force_user="bob", pool_size=3, pool_mode="session", **common
-            ),
-            DatabaseRow(
-                name="app",
-                host="db1",
-                database="app_db",
-                force_user=None,
-                pool_size=20,
-                pool_mode=None,
-                max_connections=50,
-                max_client_connections=60,
-                **common,
-            ),
-        ],
-        users=[UserRow(name="zed", pool_size=7, pool_mode="session", max_user_connections=4), UserRow(name="ann")],
-        leaks=[leak(at_us=NOW_US - 3 * SECOND), leak(kind="listen", name="", fingerprint=0, at_us=NOW_US - SECOND)],
-    )
-
-
-@attrs.define
-class Pooler:
-    """A pooler that has one snapshot and remembers what it was told to do."""
-
-    done: list[str] = attrs.field(factory=list)
-    reload_error: ConfigError | None = None
-    snapshot_error: PgPoolError | None = None
-
-    async def snapshot(self) -> Snapshot:
-        if self.snapshot_error:
-            raise self.snapshot_error
-        return sample()
-
-    async def reload(self) -> None:
-        if self.reload_error:
-            raise self.reload_error
-        self.done.append("reload")
-
-    def shutdown(self, mode: Literal["immediate"]) -> None:
-        self.done.append(f"shutdown {mode}")
-
-    def config_rows(self) -> list[ConfigRow]:
-        return [ConfigRow("verbose", "0", "0", True), ConfigRow("auth_file", None, None, False)]
-
-
-class Reply:
-    """A console reply, taken apart; fails where it is not exactly a run of whole messages."""
-
-    def __init__(self, data: bytes) -> None:
-        self.messages = list(self._split(data))
-        self.codes = b"".join(code for code, _ in self.messages)
-        bodies = dict(self.messages)
-        self.tag = bodies[b"C"].removesuffix(b"\0").decode() if b"C" in bodies else None
-        self.error = self._fields(bodies[b"E"]) if b"E" in bodies else None
-        self.notice = self._fields(bodies[b"N"]) if b"N" in bodies else None
-        self.columns = self._columns(bodies[b"T"]) if b"T" in bodies else []
-        self.rows = [self._cells(body) for code, body in self.messages if code == b"D"]
-        assert all(len(row) == len(self.columns) for row in self.rows)
-
-    def table(self) -> list[dict[str, str | None]]:
-        return [dict(zip((name for name, _ in self.columns), row, strict=True)) for row in self.rows]
-
-    @staticmethod
-    def _split(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-        at = 0
-        while at < len(data):
-            (length,) = unpack_from("!I", data, at + 1)
-            body = data[at + 5 : at + 1 + length]
-            assert len(body) == length - 4
-            yield data[at : at + 1], body
-            at += 1 + length
-
-    @staticmethod
-    def _fields(body: bytes) -> dict[str, str]:
-        assert body.endswith(b"\0\0")
-        return {f[:1].decode(): f[1:].decode("utf-8", "surrogateescape") for f in body[:-2].split(b"\0")}
-
-    @staticmethod
-    def _columns(body: bytes) -> list[tuple[str, int]]:
-        (count,), at, found = unpack_from("!H", body), 2, []
-        for _ in range(count):
-            end = body.index(b"\0", at)
-            table, number, oid, length, modifier, text_format = unpack_from("!IHIhiH", body, end + 1)
-            assert (table, number, length, modifier, text_format) == (0, 0, 4 if oid == 23 else -1, -1, 0)
-            found.append((body[at:end].decode(), oid))
-            at = end + 19
-        assert at == len(body)
-        return found
-
-    @staticmethod
-    def _cells(body: bytes) -> list[str | None]:
-        (count,), at, found = unpack_from("!H", body), 2, []
-        for _ in range(count):
-            (length,) = unpack_from("!i", body, at)
-            found.append(None if length < 0 else body[at + 4 : at + 4 + length].decode("utf-8", "surrogateescape"))
-            at += 4 + max(length, 0)
-        assert at == len(body)
-        return found
+EMPTY = {"DNS_ZONES"}
+OIDS = {"t": 25, "i": 23, "q": 20, "N": 1700, "b": 17}
 
 
 def ask(query: str | bytes, *, is_admin: bool = True, pooler: Pooler | None = None) -> Reply:
-    console = Console(pooler or Pooler(), version="9.8.7")
+    session = session_of(pooler or Pooler(), is_admin=is_admin)
     text = query.encode() if isinstance(query, str) else query
-
-    async def answer() -> bytes:
-        return await console.answer(text, is_admin=is_admin)
-
-    return Reply(trio.run(answer))
+    return Reply(trio.run(session.answer, b"Q", text))
 
 
 @pytest.mark.parametrize("what", COLUMNS)
 def test_a_table_has_exactly_the_columns_and_types_that_tools_know(what: str) -> None:
-    found = ask(f"SHOW {what}", is_admin=False)
+    found = ask(f"SHOW {what}", is_admin=what == "FDS")
     expected = [entry.split() for entry in COLUMNS[what].split(",")]
     assert found.columns == [(name, OIDS[kind]) for name, kind in expected]
     assert found.codes == b"T" + b"D" * len(found.rows) + b"CZ"
-    assert found.rows
+    assert bool(found.rows) == (what not in EMPTY)
     assert found.tag == "SHOW"
 
 
@@ -373,10 +196,10 @@ def test_users_print_sizes_as_padded_text() -> None:
 
 def test_lists_have_the_rows_of_the_exporters() -> None:
     assert ask("SHOW LISTS").rows == [
-        *[["databases", "3"], ["users", "3"], ["peers", "0"], ["pools", "4"], ["peer_pools", "0"]],
+        *[["databases", "3"], ["users", "3"], ["peers", "1"], ["pools", "4"], ["peer_pools", "1"]],
         *[["free_clients", "0"], ["used_clients", "5"], ["login_clients", "1"]],
         *[["free_servers", "0"], ["used_servers", "2"]],
-        *[["dns_names", "0"], ["dns_zones", "0"], ["dns_queries", "0"], ["dns_pending", "0"]],
+        *[["dns_names", "1"], ["dns_zones", "0"], ["dns_queries", "0"], ["dns_pending", "0"]],
     ]
 
 
@@ -434,7 +257,7 @@ def test_an_empty_query_is_answered_as_postgresql_does() -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["SHOW POOLS; SHOW STATS", "SELECT 1", "BEGIN", "SHOW", "SHOW server_version", "BOO", "SET x"]
+    "query", ["SHOW", "SHOW server_versions", "BOO", "SET x", "SELECT 1 2", "SELECT now()", "BEGINN", "INSERT x"]
 )
 @pytest.mark.parametrize("is_admin", [True, False])
 def test_an_unknown_command_is_told_as_pgbouncer_tells_it(query: str, is_admin: bool) -> None:
@@ -452,29 +275,6 @@ def test_arguments_that_mean_nothing_are_refused_and_nothing_happens(query: str)
 
 
 @pytest.mark.parametrize(
-    ("query", "command"),
-    [
-        *[(word, word) for word in ("PAUSE", "RESUME", "SUSPEND", "KILL", "RECONNECT", "WAIT_CLOSE")],
-        ("disable app", "DISABLE"),
-        ("ENABLE app", "ENABLE"),
-        ("KILL_CLIENT 5", "KILL_CLIENT"),
-        ("SET verbose = 1", "SET"),
-        ("SHUTDOWN wait_for_servers", "SHUTDOWN WAIT_FOR_SERVERS"),
-        ("SHUTDOWN WAIT_FOR_CLIENTS", "SHUTDOWN WAIT_FOR_CLIENTS"),
-        *[(f"show {what}", f"SHOW {what}") for what in ("PEERS", "PEER_POOLS", "SOCKETS", "MEM", "FDS")],
-        ("SHOW ACTIVE_SOCKETS", "SHOW ACTIVE_SOCKETS"),
-        ("SHOW DNS_HOSTS", "SHOW DNS_HOSTS"),
-        ("SHOW DNS_ZONES", "SHOW DNS_ZONES"),
-    ],
-)
-def test_a_command_that_this_version_lacks_says_so(query: str, command: str) -> None:
-    pooler = Pooler()
-    text = f"command {command} is not supported by this version of pgpool_core"
-    assert ask(query, pooler=pooler).error == {"S": "ERROR", "C": "0A000", "M": text}
-    assert pooler.done == []
-
-
-@pytest.mark.parametrize(
     "query", ["RELOAD", "SHUTDOWN", "SHUTDOWN WAIT_FOR_CLIENTS", "PAUSE", "KILL app", "SET verbose=1", "SHOW FDS"]
 )
 def test_who_may_only_look_changes_nothing(query: str) -> None:
@@ -488,7 +288,51 @@ def test_reload_and_shutdown_reach_the_pooler() -> None:
     pooler = Pooler()
     assert ask("RELOAD;", pooler=pooler).tag == "RELOAD"
     assert ask("shutdown", pooler=pooler).tag == "SHUTDOWN"
-    assert pooler.done == ["reload", "shutdown immediate"]
+    assert pooler.done == ["reload", "shutdown None"]
+
+
+@pytest.mark.parametrize(
+    ("query", "tag", "done"),
+    [
+        *[(word, word, f"{word.lower()} None") for word in ("PAUSE", "RESUME", "KILL", "RECONNECT", "WAIT_CLOSE")],
+        *[(f"{word} app;", word, f"{word.lower()} app") for word in ("PAUSE", "RESUME", "KILL", "RECONNECT")],
+        ('PAUSE "My ""Db"""', "PAUSE", 'pause My "Db"'),
+        ("SUSPEND", "SUSPEND", "suspend 40"),
+        ("disable app", "DISABLE", "disable app"),
+        ("DISABLE", "DISABLE", "disable None"),
+        ("ENABLE app", "ENABLE", "enable app"),
+        ("KILL_CLIENT 0x1f", "KILL_CLIENT", "kill_client 0x1f"),
+        ("WAIT_CLOSE app", "WAIT_CLOSE", "wait_close app"),
+        ("SHUTDOWN wait_for_servers", "SHUTDOWN", "shutdown WAIT_FOR_SERVERS"),
+        ("SHUTDOWN WAIT_FOR_CLIENTS", "SHUTDOWN", "shutdown WAIT_FOR_CLIENTS"),
+        ("set Verbose = 1", "SET verbose=1", "set verbose 1"),
+        (
+            "SET server_reset_query TO 'DISCARD ALL'",
+            "SET server_reset_query=DISCARD ALL",
+            "set server_reset_query DISCARD ALL",
+        ),
+    ],
+)
+def test_an_order_reaches_the_pooler_and_is_answered_with_its_tag(query: str, tag: str, done: str) -> None:
+    pooler = Pooler()
+    found = ask(query, pooler=pooler)
+    assert (found.codes, found.tag) == (b"CZ", tag)
+    assert pooler.done == [done]
+
+
+def test_an_order_that_cannot_be_obeyed_is_an_error_with_the_reason() -> None:
+    refused = CommandRefused("no such database: nowhere")
+    assert ask("PAUSE nowhere", pooler=Pooler(order_error=refused)).error == {
+        "S": "ERROR",
+        "C": "08P01",
+        "M": str(refused),
+    }
+
+
+def test_a_setting_that_cannot_be_changed_is_told_with_the_reason_as_detail() -> None:
+    problem = ConfigError("setting listen_port cannot be changed without a restart")
+    found = ask("SET listen_port = 1", pooler=Pooler(reload_error=problem))
+    assert found.error == {"S": "ERROR", "C": "08P01", "M": "SET failed", "D": str(problem)}
 
 
 def test_a_failed_reload_has_the_text_and_code_that_tools_know_and_the_reason_as_detail() -> None:
@@ -533,11 +377,11 @@ QUERIES = st.binary(max_size=300) | st.lists(st.sampled_from([*WORDS, "clients",
 @given(QUERIES, st.booleans())
 def test_any_bytes_get_a_whole_reply_that_ends_ready(query: bytes, is_admin: bool) -> None:
     found = ask(query, is_admin=is_admin)
-    assert found.messages[-1] == (b"Z", b"I")
+    assert found.messages[-1][0] == b"Z"
     assert found.codes.count(b"Z") == 1
-    assert sum(found.codes.count(code) for code in (b"C", b"E", b"I")) == 1
+    assert found.codes.count(b"E") <= 1
     if found.error:
-        assert found.codes == b"EZ"
+        assert found.codes.endswith(b"EZ")
         assert {"S", "C", "M"} <= found.error.keys()
 
 
@@ -556,7 +400,7 @@ def test_a_long_table_lets_other_tasks_run() -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(count_turns)
-            found = Reply(await Console(Crowded(), version="0").answer(b"SHOW CLIENTS", is_admin=False))
+            found = Reply(await session_of(Crowded(), is_admin=False).answer(b"Q", b"SHOW CLIENTS\0"))
             nursery.cancel_scope.cancel()
         assert len(found.rows) == 2_000
 
@@ -566,7 +410,7 @@ def test_a_long_table_lets_other_tasks_run() -> None:
 
 async def serve_console(stream: trio.SocketStream) -> None:
     """Be a pooler without passwords whose only database is the console."""
-    console = Console(Pooler(), version="9.8.7")
+    session = session_of(Pooler())
     buffer = b""
 
     async def take(size: int) -> bytes:
@@ -584,9 +428,8 @@ async def serve_console(stream: trio.SocketStream) -> None:
         greeting = b"".join(reply.parameter_status(*item) for item in reply.GREETING_PARAMETERS)
         await stream.send_all(reply.message(b"R", b"\0\0\0\0") + greeting + reply.READY_FOR_QUERY)
         while (code := await take(1)) != b"X":
-            assert code == b"Q", f"the console has the simple protocol only, got {code!r}"
-            query = await take(unpack_from("!I", await take(4))[0] - 4)
-            await stream.send_all(await console.answer(query, is_admin=True))
+            body = await take(unpack_from("!I", await take(4))[0] - 4)
+            await stream.send_all(await session.answer(code, body))
     except trio.EndOfChannel:
         pass
 

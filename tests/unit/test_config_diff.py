@@ -38,10 +38,6 @@ def test_only_sockets_threads_and_what_the_process_is_need_a_restart():
         "pidfile",
         "workers",
         "io_backend",
-        "listen_backlog",
-        "user",
-        "pidfile",
-        "so_reuseport",
         "pkt_buf",
         "disable_pqexec",
     }

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pgpool_core.metrics.counters import bucket_bounds_us, bucket_of
 from pgpool_core.metrics.prometheus import BOUNDS_US, Facts, cumulative, page
 from pgpool_core.metrics.snapshot import ChannelRow, DatabaseRow, Snapshot, StatsPeriods
-from tests.unit.test_admin_console import counted, link, pool
+from tests.unit.console_model import counted, link, pool
 
 FACTS = Facts(version="PgBouncer 1.25.2 (pgpool_core x)", max_client_conn=100, max_user_connections=7)
 SECOND = 1_000_000

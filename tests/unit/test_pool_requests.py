@@ -183,3 +183,51 @@ def test_a_refused_move_leaves_client_and_server_linked() -> None:
     assert pool.room.unlink(pool.servers[0], 0, NOW_US + 20) == -1
     assert pool.room.dump_client(client)["server"] == pool.servers[0]
     assert pool.room.dump_server(pool.servers[0])["client"] == client
+
+
+PAUSE_ALL, PAUSE_END, ENDING = 1, 2, -3
+
+
+def test_while_a_pool_is_paused_everybody_waits_and_what_is_released_is_closed() -> None:
+    pool = OnePool(0)
+    (server,) = pool.servers
+    _, (verdict, _, _) = pool.request()
+    assert verdict == GOT
+    pool.room.configure(pool.pool, paused=PAUSE_ALL)
+    waiter, (verdict, _, _) = pool.request()
+    assert verdict == QUEUED
+    assert pool.room.release(server, 0, NOW_US + 20) == (CLOSE, None)
+    assert pool.room.plan(NOW_US + 30) is None, "none is opened"
+    assert pool.room.gone(server, NOW_US + 40)
+    assert pool.room.plan(NOW_US + 50) is None
+    pool.room.configure(pool.pool, paused=0)
+    opened = pool.room.plan(NOW_US + 60)
+    assert opened is not None
+    assert pool.room.release(opened[1], 0, NOW_US + 70) == (GRANTED, waiter)
+
+
+def test_idle_servers_of_a_paused_pool_are_closed_at_once() -> None:
+    pool = OnePool(0, 1, 1, server_check_delay_us=5 * SECOND_US)
+    pool.room.sweep(pool.pool, NOW_US + 10 * SECOND_US)
+    assert pool.room.dump_server(pool.servers[0])["state"] == "used"
+    pool.room.configure(pool.pool, paused=PAUSE_ALL)
+    assert sorted(pool.room.sweep(pool.pool, NOW_US + 11 * SECOND_US)) == sorted(pool.servers)
+
+
+def test_a_client_that_needs_a_server_of_its_own_waits_while_its_pool_is_paused() -> None:
+    pool = OnePool(0, pool_size=2)
+    pool.room.configure(pool.pool, paused=PAUSE_ALL)
+    pool.room.sweep(pool.pool, NOW_US + 10)
+    client = pool.room.add_client()
+    assert pool.room.ask_dedicated(pool.pool, client, 0, NOW_US + 20)
+    assert pool.room.plan(NOW_US + 30) is None
+    pool.room.configure(pool.pool, paused=0)
+    assert pool.room.plan(NOW_US + 40) is not None
+
+
+def test_in_a_pool_that_ends_nobody_may_wait() -> None:
+    pool = OnePool(0)
+    pool.room.configure(pool.pool, paused=PAUSE_END)
+    _, (verdict, _, _) = pool.request()
+    assert verdict == ENDING
+    assert not pool.room.ask_dedicated(pool.pool, pool.room.add_client(), 0, NOW_US + 10)

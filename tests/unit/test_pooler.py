@@ -350,11 +350,11 @@ async def test_the_console_answers_with_the_clients_of_all_workers(folder: Path)
         **{"pool": -2, "user": "admin", "database": "pgbouncer", "state": "active", "addr": "unix", "port": 6432},
         **{"local_addr": "", "local_port": 0, "connect_us": 0, "request_us": 0, "wait_us": 0, "link": 0},
         **{"application_name": "", "close_needed": False, "remote_pid": 0, "replication": "none"},
-        **{"pins": [], "pinned_us": 0, "pin_cause": 0},
+        **{"pins": [], "pinned_us": 0, "pin_cause": 0, "prepared": 0, "held": 0, "remain": 0, "unsent": 0, "fd": 9},
     }
     async with running(folder, workers=2) as it:
         it.engine.client_rows = {0: [{**row, "id": 1, "worker": 0}], 1: [{**row, "id": 2, "worker": 1}]}
-        it.engine.post("console", 5, b"SHOW CLIENTS\0", True)
+        it.engine.post("console", 5, 77, b"Q", b"SHOW CLIENTS\0", True)
         await wait_all_tasks_blocked()
         answer = it.engine.replies[5]
         assert answer.count(b"D\0\0") == 2
@@ -396,7 +396,7 @@ async def test_shutdown_on_the_console_tells_clients_and_frees_the_socket(folder
         socket_file = folder / ".s.PGSQL.6432"
         assert socket_file.exists()
         it.engine.want(0, 1)
-        it.engine.post("console", 5, b"SHUTDOWN\0", True)
+        it.engine.post("console", 5, 77, b"Q", b"SHUTDOWN\0", True)
         await it.engine.until(lambda: it.engine.state == "stopped")
         told = it.engine.pool_list[0].closed_with
         assert told is not None

@@ -29,7 +29,7 @@ from pgpool_core.engine.slots cimport slot_release
 from pgpool_core.engine.sys cimport SHUT_WR, shutdown
 from pgpool_core.engine.timers cimport TIMER_NONE, TIMER_STALL, timer_clear, timer_set
 from pgpool_core.pool.client cimport WAIT_NONE, Client
-from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSE, POOL_CLOSED, POOL_GOT, Pool, pool_request
+from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSE, POOL_CLOSED, POOL_ENDING, POOL_GOT, Pool, pool_request
 from pgpool_core.pool.server cimport Server
 from pgpool_core.session.sqlscan cimport PROVED_DEALLOCATE
 from pgpool_core.statements.text cimport MAX_TEXT_LEN
@@ -217,6 +217,9 @@ cdef int request(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         verdict = pool_request(pool, &c.seat, w.index, w.now_us, &seat, &before)
     if verdict == POOL_CLOSED:
         client_fatal(w, c, "57P01", "database removed")
+        return 1
+    if verdict == POOL_ENDING:
+        client_fatal(w, c, "57P01", "server shutting down")
         return 1
     if seat != NULL and before != w.index:
         s = <ServerConn *>seat.owner

@@ -7,9 +7,10 @@ from libc.string cimport memcpy, strlen
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.channels cimport channels_forget
 from pgpool_core.engine.conn cimport conn_again, conn_close, conn_send, plane_post
+from pgpool_core.engine.console cimport console_tell
 from pgpool_core.engine.ledger cimport ledger_unpin
 from pgpool_core.engine.login cimport login_end
-from pgpool_core.engine.mailbox cimport MAIL_LOG, Mail
+from pgpool_core.engine.mailbox cimport MAIL_CONSOLE_GONE, MAIL_LOG, Mail
 from pgpool_core.engine.orphan cimport server_orphan
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.slots cimport slot_release
@@ -146,6 +147,8 @@ cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
     """The end of a client: called once, when its turn on the list of the doomed has come."""
     cdef const char *reason = c.conn.reason if c.conn.reason != NULL else <const char *>"closed"
     detach(w, c)
+    if c.console:
+        console_tell(w, c, MAIL_CONSOLE_GONE)
     if w.plane.log_disconnections:
         client_log(w, c, 1, reason, True)
     forget_pool(w, c)

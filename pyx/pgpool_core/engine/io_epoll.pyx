@@ -13,6 +13,7 @@ from pgpool_core.engine.conn cimport SENT, conn_again, conn_flush
 from pgpool_core.engine.records cimport (HEADROOM, KIND_CLIENT, KIND_LISTENER, KIND_SERVER, KIND_WAKE, RECV_SIZE,
                                          Conn, Io, ServerConn, Worker)
 from pgpool_core.engine.slots cimport handle_of, slot_of
+from pgpool_core.engine.suspend cimport suspend_rests
 from pgpool_core.engine.sys cimport *
 from pgpool_core.pool.server cimport SV_IDLE, SV_USED
 from pgpool_core.sync.atomic cimport pgpool_load8, pgpool_load32
@@ -83,7 +84,7 @@ cdef void pump(Worker *w, Conn *c) noexcept nogil:
     cdef uint32_t i = 0
     c.missed = c.paused
     while i < w.plane.reads_a_turn:
-        if c.doomed or c.fd < 0:
+        if c.doomed or c.fd < 0 or (w.suspended and suspend_rests(c)):
             return
         if c.paused:
             c.missed = 1
@@ -155,6 +156,8 @@ cdef void turn(Worker *w, int timeout_ms) noexcept nogil:
             kind = pgpool_load8(&s.seat.state)
             if pgpool_load32(&s.seat.worker) != w.index or c.doomed:
                 continue
+            if (kind == SV_IDLE or kind == SV_USED) and w.suspended:
+                continue                             # reported again when that is over
             if kind == SV_IDLE or kind == SV_USED:
                 w.up.hangup(w, c)                    # something happens on an idle server
             else:

@@ -8,11 +8,12 @@ from pgpool_core.auth.startup cimport (REPLICATION_LOGICAL, REPLICATION_NONE, RE
 from pgpool_core.engine.buf cimport Buf, buf_bytes
 from pgpool_core.engine.channels cimport ChannelRow
 from pgpool_core.engine.counters cimport HIST_BUCKETS, PIN_KINDS, Counters, Histogram, counters_copy
-from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CHANNELS, MAIL_CONSOLE, MAIL_LEAK, MAIL_LISTEN, MAIL_LOG,
-                                         MAIL_CANCEL_ELSEWHERE, MAIL_PEER_CANCEL, MAIL_POLICY, MAIL_SERVER_CLOSED, Mail, mailbox_take)
+from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CANCEL_ELSEWHERE, MAIL_CHANNELS, MAIL_CONSOLE, MAIL_CONSOLE_CANCEL, MAIL_CONSOLE_GONE,
+                                         MAIL_LEAK, MAIL_LISTEN, MAIL_LOG, MAIL_PEER_CANCEL, MAIL_POLICY, MAIL_SERVER_CLOSED,
+                                         MAIL_SOCKETS, MAIL_SUSPENDED, Mail, mailbox_take)
 from pgpool_core.engine.parameters cimport ignored
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.rows cimport CancelTarget, ClientRow, fill_cancel_target
+from pgpool_core.engine.rows cimport CancelTarget, ClientRow, SocketRow, fill_cancel_target
 from pgpool_core.engine.slots cimport CHUNK_SLOTS, handle_of, slot_at, slot_live
 from pgpool_core.engine.sys cimport pgpool_peer, pgpool_print_peer, read
 from pgpool_core.session.probe cimport (FOUND_CURSOR, FOUND_LISTEN, FOUND_LOCK, FOUND_NAMED, FOUND_PREPARED, FOUND_PROTOCOL,
@@ -189,9 +190,16 @@ cdef list client_rows(ClientRow *rows, uint32_t n):
             "application_name": r.application_name.decode("utf-8", "replace"), "close_needed": False,
             "worker": r.worker, "remote_pid": r.peer.pid, "replication": replication_word(r.replication),
             "pins": [name for bit, name in PINS if r.pins & bit],
-            "pinned_us": r.pinned_us, "pin_cause": r.pin_cause,
+            "pinned_us": r.pinned_us, "pin_cause": r.pin_cause, "prepared": r.prepared, "fd": r.fd,
+            "held": r.held, "remain": r.remain, "unsent": r.unsent,
         })
     return found
+
+
+cdef list socket_rows(SocketRow *rows, uint32_t n):
+    cdef uint32_t i
+    return [(rows[i].id, {"prepared": rows[i].prepared, "held": rows[i].held, "remain": rows[i].remain,
+                          "unsent": rows[i].unsent}) for i in range(n)]
 
 
 cdef list channel_rows(ChannelRow *rows, uint32_t n):
@@ -203,7 +211,13 @@ cdef object letter_of(Plane *plane, Mail *mail):
     if mail.kind == MAIL_POLICY:
         return policy_letter(mail)
     if mail.kind == MAIL_CONSOLE:
-        return ("console", mail.client, (<char *>mail.data)[:mail.len].rstrip(b"\0"), bool(mail.a))
+        return ("console", mail.client, mail.server, bytes([<uint8_t>mail.b]), (<char *>mail.data)[:mail.len], bool(mail.a))
+    if mail.kind == MAIL_CONSOLE_GONE:
+        return ("console_gone", mail.a)
+    if mail.kind == MAIL_CONSOLE_CANCEL:
+        return ("console_cancel", mail.a)
+    if mail.kind == MAIL_SUSPENDED:
+        return ("suspended", mail.a, mail.worker, mail.b)
     if mail.kind == MAIL_CANCEL:
         return cancel_letter(plane, mail.server)
     if mail.kind == MAIL_SERVER_CLOSED:
@@ -218,6 +232,8 @@ cdef object letter_of(Plane *plane, Mail *mail):
         return ("peer_cancel", mail.client, mail.a.to_bytes(4, "big") + mail.b.to_bytes(4, "big"))
     if mail.kind == MAIL_CANCEL_ELSEWHERE:
         return ("cancel_elsewhere", mail.a.to_bytes(8, "big"))
+    if mail.kind == MAIL_SOCKETS:
+        return ("sockets", mail.a, socket_rows(<SocketRow *>mail.data, <uint32_t>mail.b))
     if mail.kind == MAIL_CHANNELS:
         return ("channels", mail.a, mail.worker, channel_rows(<ChannelRow *>mail.data, <uint32_t>mail.b))
     return ("clients", mail.a, mail.worker, client_rows(<ClientRow *>mail.data, <uint32_t>mail.b))
@@ -239,4 +255,6 @@ cdef list take_letters(Plane *plane):
             letters.append(letter)
     if pgpool_swap32(&plane.cancels_missed, 0):
         letters += missed_cancels(plane)
+    if pgpool_swap32(&plane.consoles_missed, 0):
+        letters.append(("consoles_missed",))
     return letters

@@ -12,7 +12,7 @@ cdef enum:
 
     # worker -> control
     MAIL_POLICY = 1               # client asks: where to, and with which secret
-    MAIL_CONSOLE = 2              # data = query text
+    MAIL_CONSOLE = 2              # client, server = its id, a = 1 for an admin, b = FE_*, data = body of the message
     MAIL_CANCEL = 3               # server, a = backend pid, b = backend key
     MAIL_SERVER_CLOSED = 4        # server = its id, a = pool, b = age_us, client = address of the reason (static)
     MAIL_LOG = 5                  # data = LogRecord
@@ -21,6 +21,10 @@ cdef enum:
     MAIL_LISTEN = 8               # a = pool, b = token, or 0 to listen no more; data = channel
     MAIL_CHANNELS = 9             # a = token, b = how many, data = array of ChannelRow
     MAIL_PEER_CANCEL = 10         # client = peer id, a and b = the halves of the key: to be passed on
+    MAIL_CONSOLE_GONE = 11        # a = id of a console client that has left
+    MAIL_CONSOLE_CANCEL = 12      # a = id of a console client whose command is to be cancelled
+    MAIL_SOCKETS = 13             # a = token, b = how many, data = array of SocketRow; before MAIL_CLIENTS
+    MAIL_SUSPENDED = 14           # a = token, b = connections that are in the middle of something
     # control or worker -> worker
     MAIL_CANCEL_ELSEWHERE = 15    # a = cancel key of nobody here
     MAIL_ACCEPTED = 16            # a = fd, b = 1 for a unix socket: a client that another worker accepted
@@ -32,6 +36,7 @@ cdef enum:
     MAIL_KICK_POOL = 22           # a = pool, data = error
     MAIL_ASK_CLIENTS = 23         # a = token
     MAIL_LISTENERS = 24           # listeners have changed
+    MAIL_SUSPEND = 32             # a = token * 4 + SUSPEND_*
     MAIL_LISTENING = 25           # a = pool, client = token, data = channel: control listens to it
     MAIL_LISTEN_FAILED = 26       # a = pool, data = error for those who wait
     MAIL_CHANNELS_LOST = 27       # a = pool

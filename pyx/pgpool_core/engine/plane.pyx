@@ -16,22 +16,23 @@ from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notif
 from pgpool_core.engine.letters cimport take_letters
 from pgpool_core.engine.life cimport plane_close_files, plane_close_servers, plane_free, plane_open
 from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CHANNELS_BACK, MAIL_CHANNELS_LOST, MAIL_DRAIN,
-                                         MAIL_FIND_CANCEL, MAIL_KICK, MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING,
-                                         MAIL_PATIENCE, MAIL_REPLY, MAIL_VERDICT, Mail, mailbox_post)
-from pgpool_core.engine.planned cimport (plan_servers, server_abandon, server_adopt, server_cancelled, servers_hurry,
+                                         MAIL_FIND_CANCEL, MAIL_KICK, MAIL_KICK_POOL, MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING,
+                                         MAIL_PATIENCE, MAIL_REPLY, MAIL_SUSPEND, MAIL_VERDICT, Mail, mailbox_post)
+from pgpool_core.engine.planned cimport (closing_servers, plan_servers, server_abandon, server_adopt, server_cancelled, servers_hurry,
                                          servers_retire)
-from pgpool_core.engine.pools cimport (limit_clients, limit_group, new_group, new_pool, pool_close, pool_fail, pool_welcome, record_of,
+from pgpool_core.engine.pools cimport (limit_clients, limit_group, new_group, new_pool, pool_close, pool_fail, pool_pause,
+                                       pool_turn_away, pool_welcome, record_of,
                                        sweep_all)
 from pgpool_core.engine.post cimport tell, tell_all
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.report cimport count_all, find_wrong, pool_rows, server_rows
+from pgpool_core.engine.report cimport count_all, find_wrong, memory_rows, pool_rows, server_rows
 from pgpool_core.engine.routes cimport routes_clear, routes_put
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.engine.terms cimport AS_ALL, PATIENCES, terms_begin, terms_end, terms_set
 from pgpool_core.engine.texts cimport set_text, span
 from pgpool_core.engine.worker cimport worker_close, worker_run
 from pgpool_core.pool.plan cimport LISTENER_LATER as LATER, LISTENER_NEVER as NEVER, LISTENER_TAKEN as TAKEN
-from pgpool_core.pool.pool cimport Pool, PoolSettings
+from pgpool_core.pool.pool cimport PAUSE_ALL, PAUSE_END, Pool, PoolSettings
 from pgpool_core.pool.server cimport MAX_WORKERS
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_store64, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -224,11 +225,16 @@ cdef class Engine:
         for i in range(self.plane.n_listeners):
             pgpool_store8(&self.plane.listeners[i].live, 0)
 
-    def let_go_of_listeners(self):
-        """drop_listeners, where another process has the sockets too. True once no worker watches them: then they may be closed."""
+    def let_go_of_listeners(self, *, bint tcp_only=False):
+        """drop_listeners, where another process has the sockets too. True once no worker watches them: then they may be closed.
+
+        `tcp_only`: those on the unix socket stay.
+        """
         cdef uint32_t i, watched = 0
-        self.drop_listeners()
         for i in range(self.plane.n_listeners):
+            if tcp_only and self.plane.listeners[i].is_unix:
+                continue
+            pgpool_store8(&self.plane.listeners[i].live, 0)
             watched += pgpool_load32(&self.plane.listeners[i].watchers)
         if watched:
             tell_all(self.plane, MAIL_LISTENERS, 0, b"")
@@ -392,8 +398,30 @@ cdef class Engine:
         pool_close(self.plane, pool, error)
 
     def disconnect(self, uint64_t client_id, bytes error):
-        """Send `error` to the client with this id and close it; nothing happens when it has gone."""
-        tell_all(self.plane, MAIL_KICK, client_id, error)
+        """Send `error` to the client with this id and close it; nothing happens when it has gone. False: a ring is full."""
+        return tell_all(self.plane, MAIL_KICK, client_id, error)
+
+    def kick_pool(self, uint32_t pool, bytes error):
+        """Send `error` to every client of a pool and close it. False: a ring is full, and not all have heard."""
+        return tell_all(self.plane, MAIL_KICK_POOL, pool, error)
+
+    def pause_pool(self, uint32_t pool, bint on):
+        """Give servers of `pool` to nobody and close those that come free, or go on."""
+        pool_pause(self.plane, pool, PAUSE_ALL if on else 0)
+
+    def end_pool(self, uint32_t pool, bytes error):
+        """As pause_pool, for good: who waits for a server is sent `error`, who asks for one from now on is sent away too."""
+        pool_pause(self.plane, pool, PAUSE_END)
+        pool_turn_away(self.plane, pool, error)
+
+    def suspend(self, uint64_t token, bint drop):
+        """Have every worker stand still between messages; each says in a "suspended" letter how many connections are not
+        at rest. `drop`: those are ended. False: a ring is full."""
+        return tell_all(self.plane, MAIL_SUSPEND, token << 2 | (SUSPEND_DROP if drop else SUSPEND_BEGIN), b"")
+
+    def go_on(self, uint64_t token):
+        """The end of `suspend`, answered in the same way."""
+        return tell_all(self.plane, MAIL_SUSPEND, token << 2 | SUSPEND_END, b"")
 
     def reply(self, uint64_t client, bytes data):
         """The finished answer to a "console" letter."""
@@ -432,10 +460,17 @@ cdef class Engine:
         if not self.stopped:
             sweep_all(self.plane, now_us)
 
-    def retire_servers(self, int pool, bytes host=None):
-        """Close every server of `pool` (-1 = of all pools), or those at one address, as soon as nobody is linked to it."""
-        servers_retire(self.plane, pool, NULL if host is None else <const char *>host)
+    def retire_servers(self, int pool, bytes host=None, *, bint dedicated=True):
+        """Close every server of `pool` (-1 = of all pools), or those at one address, as soon as nobody is linked to it.
+
+        `dedicated`: clients with a server of their own are sent away, else they keep it until they leave.
+        """
+        servers_retire(self.plane, pool, NULL if host is None else <const char *>host, dedicated)
         self.sweep(pgpool_now_us())
+
+    def servers_to_close(self, uint32_t pool):
+        """How many servers of `pool` are to be closed, now or as soon as they are free."""
+        return closing_servers(self.plane, pool)
 
     # -- channels --------------------------------------------------------------------------------------------------
 
@@ -479,6 +514,10 @@ cdef class Engine:
     def servers(self):
         """A row for each server connection that is open."""
         return server_rows(self.plane)
+
+    def memory(self):
+        """Records by kind: (name, bytes of one, used, kept for later)."""
+        return memory_rows(self.plane)
 
     def pools(self):
         """A row for each pool that is not closed and empty."""

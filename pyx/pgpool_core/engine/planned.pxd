@@ -13,4 +13,5 @@ cdef void server_cancelled(Plane *plane, uint64_t server) noexcept nogil
 # Have what is to be closed (close_needed) leave its client as soon as that is idle.
 cdef void servers_hurry(Plane *plane) noexcept nogil
 
-cdef void servers_retire(Plane *plane, int pool, const char *host) noexcept nogil
+cdef void servers_retire(Plane *plane, int pool, const char *host, bint dedicated) noexcept nogil
+cdef uint32_t closing_servers(Plane *plane, uint32_t pool) noexcept nogil

@@ -16,7 +16,7 @@ from pgpool_core.engine.texts cimport add_settings, set_pairs
 from pgpool_core.pool.dedicated cimport dedicated_part
 from pgpool_core.pool.plan cimport PLAN_EVICT, PLAN_OPEN, plan_gone, plan_next
 from pgpool_core.pool.pool cimport Pool
-from pgpool_core.pool.server cimport NO_WORKER, SV_ACTIVE, SV_LOGIN, Server
+from pgpool_core.pool.server cimport NO_WORKER, SV_ACTIVE, SV_CLOSING, SV_FREE, SV_LOGIN, Server
 from pgpool_core.session.settings cimport block_ref, block_unref
 from pgpool_core.statements.prepared cimport prepared_init
 from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_load32, pgpool_load8, pgpool_next64, pgpool_store32,
@@ -185,7 +185,7 @@ cdef bint is_at(Plane *plane, ServerConn *s, const char *host) noexcept nogil:
     return it_is
 
 
-cdef void servers_retire(Plane *plane, int pool, const char *host) noexcept nogil:
+cdef void servers_retire(Plane *plane, int pool, const char *host, bint dedicated) noexcept nogil:
     """Of one pool, or of all for -1; of one address, or of all for NULL."""
     cdef uint32_t slot
     cdef ServerConn *s
@@ -194,7 +194,7 @@ cdef void servers_retire(Plane *plane, int pool, const char *host) noexcept nogi
         if slot_live(&s.conn.head) and s.pool != NULL and (pool < 0 or s.pool.pool.id == <uint32_t>pool) \
                 and (host == NULL or is_at(plane, s, host)):
             pgpool_store8(&s.seat.close_needed, 1)
-            if (s.seat.dedicated or plane.server_fast_close) and s.seat.state == SV_ACTIVE:
+            if (dedicated if s.seat.dedicated else plane.server_fast_close) and s.seat.state == SV_ACTIVE:
                 note(plane, s, SERVER_RETIRE)
 
 
@@ -206,3 +206,16 @@ cdef void servers_hurry(Plane *plane) noexcept nogil:
         s = <ServerConn *>slot_at(&plane.servers, slot)
         if slot_live(&s.conn.head) and pgpool_load8(&s.seat.close_needed) and s.seat.state == SV_ACTIVE:
             note(plane, s, SERVER_RETIRE)
+
+
+cdef uint32_t closing_servers(Plane *plane, uint32_t pool) noexcept nogil:
+    cdef uint32_t slot, n = 0
+    cdef uint8_t state
+    cdef ServerConn *s
+    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+        s = <ServerConn *>slot_at(&plane.servers, slot)
+        if slot_live(&s.conn.head) and s.pool != NULL and s.pool.pool.id == pool:
+            state = pgpool_load8(&s.seat.state)
+            if state == SV_CLOSING or (state != SV_FREE and pgpool_load8(&s.seat.close_needed)):
+                n += 1
+    return n

@@ -3,7 +3,7 @@
 What is not `nogil` needs the GIL.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pgpool_core.engine.records cimport Plane, PoolRecord
 from pgpool_core.pool.limits cimport Group
@@ -18,4 +18,6 @@ cdef Pool *new_pool(Plane *plane, bytes database, bytes user, uint32_t database_
 cdef int pool_welcome(Plane *plane, uint32_t pool, parameters) except -1
 cdef int pool_fail(Plane *plane, uint32_t pool, bytes first, bytes error, uint64_t until_us) except -1
 cdef int pool_close(Plane *plane, uint32_t pool, bytes error) except -1
+cdef int pool_pause(Plane *plane, uint32_t pool, uint8_t how) except -1
+cdef int pool_turn_away(Plane *plane, uint32_t pool, bytes error) except -1
 cdef void sweep_all(Plane *plane, uint64_t now_us) noexcept nogil

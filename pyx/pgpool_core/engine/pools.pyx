@@ -1,6 +1,6 @@
 """Making, greeting, failing and ending pools; see pools.pxd."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from pgpool_core.engine.buf cimport buf_free
@@ -98,7 +98,6 @@ cdef int pool_welcome(Plane *plane, uint32_t pool, parameters) except -1:
 
 cdef int pool_fail(Plane *plane, uint32_t pool, bytes first, bytes error, uint64_t until_us) except -1:
     cdef PoolRecord *record = record_of(plane, pool)
-    cdef Client *seat
     cdef bint none
     pthread_mutex_lock(&record.pool.lock)
     record.pool.retry_us = until_us
@@ -109,14 +108,44 @@ cdef int pool_fail(Plane *plane, uint32_t pool, bytes first, bytes error, uint64
     set_text(&record.error, error)
     pgpool_store64(&record.error_until_us, until_us)
     pthread_mutex_unlock(&record.lock)
-    if not none or not first:
-        return 0
+    if none and first:
+        empty_queue(plane, record)
+    return 0
+
+
+cdef void empty_queue(Plane *plane, PoolRecord *record):
+    """Who waits is sent `first_error`; logins look whether there is an error for them."""
+    cdef Client *seat
     while True:
         seat = pool_pop_waiter(record.pool)
         if seat == NULL:
             break
         push_grant(&plane.workers[seat.worker], seat)
-    tell_all(plane, MAIL_WELCOME, pool, b"")
+    tell_all(plane, MAIL_WELCOME, record.pool.id, b"")
+
+
+cdef int pool_turn_away(Plane *plane, uint32_t pool, bytes error) except -1:
+    """The pooler stops: who waits in `pool`, or for its first server, is sent `error`."""
+    cdef PoolRecord *record = record_of(plane, pool)
+    pthread_mutex_lock(&record.lock)
+    set_text(&record.first_error, error)
+    set_text(&record.error, error)
+    pgpool_store64(&record.error_until_us, <uint64_t>-1)
+    pthread_mutex_unlock(&record.lock)
+    empty_queue(plane, record)
+    return 0
+
+
+cdef int pool_pause(Plane *plane, uint32_t pool, uint8_t how) except -1:
+    """`how`: PAUSE_*, and idle servers are closed at once; or 0, and servers are opened again."""
+    cdef PoolRecord *record = record_of(plane, pool)
+    pthread_mutex_lock(&record.pool.lock)
+    record.pool.paused = how
+    pthread_mutex_unlock(&record.pool.lock)
+    if how:
+        sweep_one(plane, record, pgpool_now_us())
+    else:
+        plane_want(plane)
     return 0
 
 

@@ -6,4 +6,4 @@ from pgpool_core.engine.records cimport Plane
 
 
 cdef bint tell(Plane *plane, uint32_t worker, uint32_t kind, uint64_t client, uint64_t a, bytes data)
-cdef void tell_all(Plane *plane, uint32_t kind, uint64_t a, bytes data)
+cdef bint tell_all(Plane *plane, uint32_t kind, uint64_t a, bytes data)

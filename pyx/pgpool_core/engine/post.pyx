@@ -29,7 +29,10 @@ cdef bint tell(Plane *plane, uint32_t worker, uint32_t kind, uint64_t client, ui
     return True
 
 
-cdef void tell_all(Plane *plane, uint32_t kind, uint64_t a, bytes data):
+cdef bint tell_all(Plane *plane, uint32_t kind, uint64_t a, bytes data):
+    """Post mail to every worker; False when the ring of one is full, who then does not hear of it."""
     cdef uint32_t i
+    cdef bint heard = True
     for i in range(plane.n_workers):
-        tell(plane, i, kind, 0, a, data)
+        heard = tell(plane, i, kind, 0, a, data) and heard
+    return heard

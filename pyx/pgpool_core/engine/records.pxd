@@ -91,6 +91,10 @@ cdef enum:
     SERVER_CANCEL_DONE = 4
     SERVER_RETIRE = 8             # its client is sent away: at once from a dedicated one, else when it is idle
 
+    SUSPEND_END = 0               # read again
+    SUSPEND_BEGIN = 1             # read nobody who is not in the middle of something; tell how many are
+    SUSPEND_DROP = 2              # end those who still are
+
     POLICY_RETRY = 0
     POLICY_CONSOLE_ADMIN = 1
     POLICY_CONSOLE_STATS = 2
@@ -229,7 +233,8 @@ cdef struct ClientConn:
     uint8_t holding               # its bytes wait: until its settings have been tried, or its LISTEN is answered
     uint8_t skip_to_sync          # a queued group was cancelled: drop messages up to its Sync
     uint8_t is_admin
-    uint8_t busy                  # console: a command is with control
+    uint8_t busy                  # console: a message is with control
+    uint8_t console               # control keeps a session for it
     uint8_t counted               # among n_clients of the plane
     uint8_t replication           # REPLICATION_*: it has, or waits for, a server of its own
     uint8_t noticed               # has been told that it waits
@@ -385,6 +390,7 @@ cdef struct Worker:
     uint32_t n_clients            # atomic reads by others
     uint32_t listening            # listeners watched so far
     uint64_t unlistened           # bits of those that were let go
+    uint8_t suspended             # SUSPEND: only those are read who are in the middle of something, and the console
     uint64_t mail_lost            # letters that did not fit
     Channel **channels            # owned; `channel_buckets` lists by hash, NULL while nobody listens
     uint32_t channel_buckets
@@ -409,6 +415,7 @@ cdef struct Plane:
     uint32_t signalled            # atomic: control_fd has been written
     uint32_t want                 # atomic: some pool wants a server
     uint32_t cancels_missed       # atomic: some server has `cancel_missed`
+    uint32_t consoles_missed      # atomic: a MAIL_CONSOLE_GONE was lost
     uint64_t last_id
     uint32_t n_clients            # atomic: all that are not on the console
     Listener listeners[MAX_LISTENERS]

@@ -10,7 +10,7 @@ from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.pool.pool cimport Pool
 from pgpool_core.pool.server cimport *
-from pgpool_core.sync.atomic cimport pgpool_load_ptr
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load_ptr
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 
 SERVER_STATES = {SV_FREE: "new", SV_LOGIN: "new", SV_IDLE: "idle", SV_USED: "used", SV_TESTED: "tested",
@@ -31,7 +31,7 @@ cdef list server_rows(Plane *plane):
             "request_us": row.request_us, "link": row.link, "remote_pid": row.backend_pid,
             "close_needed": bool(row.close_needed), "worker": row.worker,
             "application_name": row.application_name.decode("utf-8", "replace"),
-            "replication": replication_word(row.replication),
+            "replication": replication_word(row.replication), "fd": row.fd,
         })
     return rows
 
@@ -65,6 +65,22 @@ cdef list pool_rows(Plane *plane):
             "servers_total": p.total, "maxwait_us": p.maxwait_us,
         })
     return rows
+
+
+cdef list memory_rows(Plane *plane):
+    """Records of each kind, (name, bytes of one, used, free): names are those of PgBouncer."""
+    cdef uint32_t i, clients = 0, client_room = 0, servers = 0
+    for i in range(plane.n_workers):
+        clients += pgpool_load32(&plane.workers[i].n_clients)
+        client_room += plane.workers[i].clients.n_chunks * CHUNK_SLOTS
+    for i in range(plane.set.n_pools):
+        servers += pgpool_load32(&plane.set.pools[i].total)
+    return [
+        ("client_cache", sizeof(ClientConn), clients, max(client_room, clients) - clients),
+        ("server_cache", sizeof(ServerConn), servers, max(plane.servers.n_chunks * CHUNK_SLOTS, servers) - servers),
+        ("pool_cache", sizeof(Pool) + sizeof(PoolRecord), plane.set.n_pools, 0),
+        ("iobuf_cache", HEADROOM + RECV_SIZE + 2 * SCRATCH_SIZE, plane.n_workers, 0),
+    ]
 
 
 cdef dict count_all(Plane *plane):
@@ -110,7 +126,7 @@ cdef list find_wrong(Plane *plane):
                 wrong.append(f"pool {i}: {p.count[j]} servers counted as {SERVER_STATES[j]}, {states.get(j, 0)} are")
         if sum(states.values()) != p.total:
             wrong.append(f"pool {i}: {p.total} slots taken, {sum(states.values())} servers")
-        if p.waiters.len and p.count[SV_IDLE]:
+        if p.waiters.len and p.count[SV_IDLE] and not p.paused:
             wrong.append(f"pool {i}: {p.waiters.len} wait beside {p.count[SV_IDLE]} idle servers")
         j = p.used.len
         for slot in range(MAX_WORKERS):

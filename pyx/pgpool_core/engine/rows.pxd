@@ -25,6 +25,11 @@ cdef struct ClientRow:            # plain bytes; goes to control by mail
     uint32_t worker
     uint8_t state                 # CL_*
     uint8_t in_login
+    uint32_t prepared             # named statements
+    uint32_t held                 # bytes received and not passed on
+    uint32_t remain               # of the message that is passing through, still to come
+    uint32_t unsent               # bytes that its socket has not taken yet
+    int fd
     uint8_t replication           # REPLICATION_*
     pgpool_peer peer
     pgpool_peer local
@@ -42,6 +47,7 @@ cdef struct ServerRow:
     uint32_t backend_pid
     uint32_t cancels              # cancel requests under way to it
     uint16_t port
+    int fd
     uint8_t state                 # SV_*
     uint8_t family_unix
     uint8_t close_needed
@@ -49,6 +55,14 @@ cdef struct ServerRow:
     pgpool_peer local
     char host[256]
     char application_name[64]
+
+
+cdef struct SocketRow:            # what only its worker may look at of a server; plain bytes, goes to control by mail
+    uint64_t id
+    uint32_t prepared             # as in ClientRow
+    uint32_t held
+    uint32_t remain
+    uint32_t unsent
 
 
 cdef struct CancelTarget:         # where a cancel request for a server goes, and its key
@@ -72,6 +86,7 @@ cdef struct PoolRow:
 
 
 cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nogil
+cdef uint32_t fill_socket_rows(Worker *w, SocketRow *rows, uint32_t room) noexcept nogil
 cdef bint fill_server_row(ServerConn *s, ServerRow *row) noexcept nogil
 cdef bint fill_cancel_target(Plane *plane, uint64_t server, CancelTarget *out) noexcept nogil
 cdef void fill_pool_row(PoolRecord *record, uint64_t now_us, PoolRow *row) noexcept nogil

@@ -1,10 +1,11 @@
 """Filling rows; see rows.pxd."""
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.slots cimport slot_live, slot_of
+from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slot_live, slot_of
+from pgpool_core.engine.suspend cimport worker_has
 from pgpool_core.engine.sys cimport pgpool_peer_of
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport Pool, elapsed_us, pool_first_us
@@ -40,6 +41,12 @@ cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nog
         row.wait_us = w.now_us - c.request_us
     if c.state == CL_ACTIVE and c.seat.server != NULL:
         row.link = (<ServerConn *>(<Server *>c.seat.server).owner).id
+    row.fd = c.conn.fd
+    row.held = c.conn.held.len
+    row.remain = c.cur.remain
+    row.unsent = c.conn.out.len
+    if c.names != NULL:
+        row.prepared = c.names.count
     application_name(c.settings, row.application_name)
     if c.pins:
         row.pins = c.pins
@@ -47,6 +54,30 @@ cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nog
         row.pin_cause = c.pin_cause
     if c.user != NULL:
         memcpy(row.user, c.user, strlen(c.user))
+
+
+cdef uint32_t fill_socket_rows(Worker *w, SocketRow *rows, uint32_t room) noexcept nogil:
+    """The servers in this worker's poll set; returns how many rows, `room` at most."""
+    cdef uint32_t slot, n = 0
+    cdef ServerConn *s
+    cdef Pool *pool
+    for slot in range(w.plane.servers.n_chunks * CHUNK_SLOTS):
+        s = <ServerConn *>slot_at(&w.plane.servers, slot)
+        if n == room:
+            break
+        if not worker_has(w, s):
+            continue
+        pool = s.pool.pool
+        pthread_mutex_lock(&pool.lock)            # nobody takes it over meanwhile
+        if worker_has(w, s):
+            rows[n].id = s.id
+            rows[n].prepared = s.prepared.count
+            rows[n].held = s.conn.held.len
+            rows[n].remain = s.cur.remain
+            rows[n].unsent = s.conn.out.len
+            n += 1
+        pthread_mutex_unlock(&pool.lock)
+    return n
 
 
 cdef void copy_host(ServerConn *s, char *out) noexcept nogil:
@@ -82,6 +113,7 @@ cdef bint fill_server_row(ServerConn *s, ServerRow *row) noexcept nogil:
         row.cancels = pgpool_load32(&s.cancels)
         row.port = s.port
         row.family_unix = s.family_unix
+        row.fd = s.conn.fd
         seat = <Client *>pgpool_load_ptr(<void *>&s.seat.client)
         if seat != NULL:                          # its slot outlives our look: a client leaves its pool under this lock
             row.link = (<ClientConn *>seat.owner).id

@@ -6,7 +6,8 @@ from libc.string cimport memset
 from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free, buf_steal
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.conn cimport conn_doom, conn_hold, conn_send, plane_post
-from pgpool_core.engine.mailbox cimport MAIL_CANCEL_ELSEWHERE, Mail
+from pgpool_core.engine.console cimport console_tell
+from pgpool_core.engine.mailbox cimport MAIL_CANCEL_ELSEWHERE, MAIL_CONSOLE_CANCEL, Mail
 from pgpool_core.engine.orphan cimport server_ask_cancel
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.sys cimport pgpool_recv, ssize_t
@@ -27,6 +28,8 @@ cdef void client_hangup(Worker *w, ClientConn *c) noexcept nogil:
     """
     cdef ssize_t n
     cdef uint8_t *end
+    if c.state == CL_CONSOLE and c.busy:
+        conn_doom(w, &c.conn, "client unexpected eof")
     if c.state != CL_WAITING:
         return
     while c.conn.held.len < 2 * STASH_MAX:
@@ -64,6 +67,10 @@ cdef void client_cancel(Worker *w, ClientConn *c) noexcept nogil:
     cdef size_t pos = 0, n
     cdef ServerConn *s
     cdef bint answered = False
+    if c.state == CL_CONSOLE:
+        if c.busy:
+            console_tell(w, c, MAIL_CONSOLE_CANCEL)
+        return
     if c.state == CL_ACTIVE and c.seat.server != NULL:
         s = <ServerConn *>(<Server *>c.seat.server).owner
         if s.expect.len or s.expect.copying:

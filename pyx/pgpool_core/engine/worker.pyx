@@ -21,10 +21,11 @@ from pgpool_core.engine.notify cimport notify_mail
 from pgpool_core.engine.patience cimport patience_look, patience_waits
 from pgpool_core.engine.orphan cimport server_cancel_done, server_drains
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.rows cimport ClientRow, fill_client_row
+from pgpool_core.engine.rows cimport ClientRow, SocketRow, fill_client_row, fill_socket_rows
 from pgpool_core.engine.server cimport server_bytes, server_free, server_stirs, servers_go_back
 from pgpool_core.engine.server_end cimport server_close, server_gone, server_lost, server_outdated
 from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slot_of, slots_free, slots_init
+from pgpool_core.engine.suspend cimport suspend_mail
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.timers cimport *
 from pgpool_core.engine.waiter cimport cancel_elsewhere, client_cancel, client_hangup
@@ -139,7 +140,8 @@ cdef void read_mail(Worker *w) noexcept nogil:
         elif mail.kind == MAIL_VERDICT and c != NULL:
             login_verdict(w, c, <uint8_t>mail.a, <uint8_t *>mail.data, mail.len)
         elif mail.kind == MAIL_REPLY and c != NULL and c.state == CL_CONSOLE:
-            conn_send(w, &c.conn, <uint8_t *>mail.data, mail.len)
+            if mail.len:
+                conn_send(w, &c.conn, <uint8_t *>mail.data, mail.len)
             c.busy = 0
             client_go_on(w, c)
         elif mail.kind == MAIL_FIND_CANCEL:
@@ -158,6 +160,8 @@ cdef void read_mail(Worker *w) noexcept nogil:
         elif mail.kind == MAIL_WELCOME or mail.kind == MAIL_KICK or mail.kind == MAIL_KICK_POOL \
                 or mail.kind == MAIL_ASK_CLIENTS or mail.kind == MAIL_PATIENCE:
             every_client(w, &mail)
+        elif mail.kind == MAIL_SUSPEND:
+            suspend_mail(w, mail.a)
         elif mail.kind >= MAIL_LISTENING:
             notify_mail(w, &mail)
         free(mail.data)
@@ -172,7 +176,8 @@ cdef void watch_listeners(Worker *w) noexcept nogil:
     cdef uint32_t i
     cdef Listener *listener
     while w.listening < pgpool_load32(&w.plane.n_listeners):
-        w.io.listen(w, w.plane.listeners[w.listening].fd, w.listening)
+        if not w.suspended:
+            w.io.listen(w, w.plane.listeners[w.listening].fd, w.listening)
         w.listening += 1
     for i in range(w.listening):
         listener = &w.plane.listeners[i]
@@ -180,6 +185,37 @@ cdef void watch_listeners(Worker *w) noexcept nogil:
             w.io.unlisten(w, listener.fd)
             w.unlistened |= <uint64_t>1 << i
             pgpool_add32(&listener.watchers, -1)
+
+
+cdef void tell_sockets(Worker *w, uint64_t token) noexcept nogil:
+    """Tell control what only this worker may look at of its servers."""
+    cdef Mail mail
+    cdef uint32_t room = w.plane.servers.n_chunks * CHUNK_SLOTS
+    cdef SocketRow *rows
+    if room == 0:
+        return
+    rows = <SocketRow *>malloc(room * sizeof(SocketRow))
+    if rows == NULL:
+        return
+    mail.kind = MAIL_SOCKETS
+    mail.client = mail.server = 0
+    mail.a = token
+    mail.b = fill_socket_rows(w, rows, room)
+    mail.data = rows
+    mail.len = <uint32_t>(mail.b * sizeof(SocketRow))
+    if not plane_post(w, &mail):
+        free(rows)
+
+
+cdef void kick(Worker *w, ClientConn *c, const Mail *mail) noexcept nogil:
+    """Send `c` away, without a word where it has only a part of a server's message."""
+    cdef ServerConn *s
+    if c.state == CL_ACTIVE and c.seat.server != NULL:
+        s = <ServerConn *>(<Server *>c.seat.server).owner
+        if s.cur.remain and not s.swallowing:
+            client_end(w, c, NULL, 0, "closed by the pooler")
+            return
+    client_end(w, c, <uint8_t *>mail.data, mail.len, "closed by the pooler")
 
 
 cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
@@ -190,6 +226,7 @@ cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
     cdef Mail answer
     if mail.kind == MAIL_ASK_CLIENTS:
         channels_tell(w, mail.a)
+        tell_sockets(w, mail.a)
         rows = <ClientRow *>malloc((<size_t>w.clients.live + 1) * sizeof(ClientRow))
         if rows == NULL:
             return
@@ -204,10 +241,10 @@ cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
             if c.id == mail.a and c.login != NULL and c.login.phase == LG_DEDICATED:
                 client_end(w, c, <uint8_t *>mail.data, mail.len, "server login failed")
             elif c.id == mail.a:
-                client_end(w, c, <uint8_t *>mail.data, mail.len, "closed by the pooler")
+                kick(w, c, mail)
         elif mail.kind == MAIL_KICK_POOL:
             if c.pool != NULL and c.pool.pool.id == mail.a:
-                client_end(w, c, <uint8_t *>mail.data, mail.len, "closed by the pooler")
+                kick(w, c, mail)
         elif mail.kind == MAIL_PATIENCE:
             if c.state == CL_WAITING:
                 patience_waits(w, c)
@@ -312,8 +349,15 @@ cdef void worker_run(Worker *w) noexcept nogil:
     cdef Conn *c
     cdef Conn *next
     cdef Timer *timer
+    cdef int wait_ms
     while not pgpool_load32(&w.stop):
-        w.io.turn(w, 0 if w.again_head != NULL else timers_wait_ms(&w.timers, pgpool_now_us()))
+        if w.again_head != NULL:
+            wait_ms = 0
+        elif w.suspended:
+            wait_ms = -1                          # no timer runs
+        else:
+            wait_ms = timers_wait_ms(&w.timers, pgpool_now_us())
+        w.io.turn(w, wait_ms)
         next = w.again_head
         w.again_head = w.again_tail = NULL
         while next != NULL:
@@ -323,7 +367,7 @@ cdef void worker_run(Worker *w) noexcept nogil:
             if not c.doomed:
                 w.io.pump(w, c)
         servers_go_back(w)
-        timer = timers_due(&w.timers, w.now_us)
+        timer = NULL if w.suspended else timers_due(&w.timers, w.now_us)
         while timer != NULL:
             timer_fired(w, timer)
             timer = timers_due(&w.timers, w.now_us)

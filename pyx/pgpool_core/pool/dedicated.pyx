@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from pgpool_core.pool.client cimport (WAIT_COMING, WAIT_DEDICATED, WAIT_NONE, Client, clients_push, clients_push_first,
                                       clients_remove)
-from pgpool_core.pool.pool cimport Pool, below_size
+from pgpool_core.pool.pool cimport PAUSE_END, Pool, below_size
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_USED, Server, server_move
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 
@@ -13,7 +13,7 @@ cdef bint dedicated_ask(Pool *pool, Client *client, uint32_t worker, uint64_t no
     """Put `client` into the queue; False: the pool takes no more clients."""
     cdef bint open
     pthread_mutex_lock(&pool.lock)
-    open = not pool.closed
+    open = not pool.closed and pool.paused != PAUSE_END
     if open:
         client.since_us = now_us
         client.worker = worker
@@ -41,7 +41,7 @@ cdef bint dedicated_wanted(Pool *pool, uint64_t now_us) noexcept nogil:
 
     Not held back after failures: what one client's login to the server failed of need not concern the next.
     """
-    if pool.dedicated.len == 0 or pool.closed or pool.count[SV_LOGIN] >= pool.settings.max_opening:
+    if pool.dedicated.len == 0 or pool.closed or pool.paused or pool.count[SV_LOGIN] >= pool.settings.max_opening:
         return False
     return below_size(pool, now_us) or (
         pool.count[SV_IDLE] + pool.count[SV_USED] != 0 and pool.count[SV_CLOSING] < pool.dedicated.len)

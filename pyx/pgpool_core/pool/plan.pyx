@@ -224,7 +224,9 @@ cdef int plan_listener(PoolSet *set, Pool *pool, uint64_t now_us, Server **evict
     cdef int verdict = LISTENER_LATER
     evicted[0] = NULL
     pthread_mutex_lock(&set.lock)
-    if crowded(pool.database) or crowded(pool.user):
+    if pool.paused:
+        verdict = LISTENER_LATER
+    elif crowded(pool.database) or crowded(pool.user):
         verdict = LISTENER_NEVER
     elif pool.database != NULL and group_full(pool.database):
         full = pool.database
@@ -268,7 +270,7 @@ cdef uint32_t sweep_list(Pool *pool, ServerList *list, uint64_t now_us, Server *
     while server != NULL and n < room:
         next = server.next
         idle_us = elapsed_us(now_us, server.since_us)
-        if pgpool_load8(&server.close_needed) or pool.closed or too_old(pool, server, now_us) or (
+        if pgpool_load8(&server.close_needed) or pool.closed or pool.paused or too_old(pool, server, now_us) or (
                 s.server_idle_timeout_us and idle_us >= s.server_idle_timeout_us
                 and pool.total - pool.count[SV_CLOSING] > s.min_pool_size):
             servers_remove(list, server)

@@ -21,9 +21,13 @@ cdef enum:
     POOL_GRANTED = 5              # release: linked to the client in `out`, whose worker must be told
     POOL_CLOSE = 6                # `out` or the released server is in SV_CLOSING, and the caller has it closed
     POOL_CLOSED = -1              # the pool takes no more clients: its database has gone
+    POOL_ENDING = -3              # request: the pooler stops, and waits for its servers only
     POOL_BAD_MOVE = -2            # release: not a server that anybody holds; nothing has changed. Our bug
     MAX_POOLS = 65536
     MAX_GROUPS = 65536
+
+    PAUSE_ALL = 1                 # nobody is given a server, those that come free are closed
+    PAUSE_END = 2                 # the same, and nobody may wait
 
     MODE_SESSION = 0
     MODE_TRANSACTION = 1
@@ -66,6 +70,7 @@ cdef struct Pool:                 # owned by its PoolSet, at a fixed address unt
     uint64_t reserve_used         # times that a server was taken from the reserve
     uint32_t want                 # control has been told that servers are wanted; it clears this
     uint8_t closed
+    uint8_t paused                # 0 or PAUSE_*
     void *owner                   # the engine's record that this is part of
 
 

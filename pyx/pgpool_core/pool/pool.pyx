@@ -38,7 +38,7 @@ cdef void check(Pool *pool) noexcept nogil:
         pgpool_broken(pool.id, "lists and counts of idle servers disagree")
     if total != pool.total:
         pgpool_broken(pool.id, "states and slots disagree")
-    if pool.waiters.len and idle and not pool.closed:
+    if pool.waiters.len and idle and not pool.closed and not pool.paused:
         pgpool_broken(pool.id, "somebody waits beside an idle server")
 
 
@@ -170,15 +170,19 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     POOL_GOT: `out` is linked and belongs to `worker` now; its socket is still in the poll set of `owner_before`.
     POOL_CHECK: `out` has been idle for long; the caller checks it and releases it, the client waits meanwhile.
     POOL_CLOSE: `out` was idle and is not to be used again (close_needed): its worker is to close it; ask again.
-    POOL_CLOSED: the client may not wait here.
+    POOL_CLOSED, POOL_ENDING: the client may not wait here.
     """
-    cdef Server *server
+    cdef Server *server = NULL
     cdef int verdict = POOL_QUEUED
     pthread_mutex_lock(&pool.lock)
     if pool.closed:
         unlock(pool)
         return POOL_CLOSED
-    server = first_idle(pool) if pool.settings.round_robin else last_idle(pool, worker, client.mark)
+    if pool.paused == PAUSE_END:
+        unlock(pool)
+        return POOL_ENDING
+    if not pool.paused:
+        server = first_idle(pool) if pool.settings.round_robin else last_idle(pool, worker, client.mark)
     if server != NULL:
         servers_remove(&pool.idle[server.worker], server)
         owner_before[0] = server.worker
@@ -190,7 +194,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
         link(server, client, worker, now_us)
         unlock(pool)
         return POOL_GOT
-    server = pool.used.tail
+    server = NULL if pool.paused else pool.used.tail
     if server != NULL:
         servers_remove(&pool.used, server)
         owner_before[0] = server.worker
@@ -207,7 +211,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     client.worker = worker
     client.waiting = WAIT_QUEUED
     clients_push(&pool.waiters, client)
-    client.unserved = verdict == POOL_QUEUED and pool.waiters.len > pool_coming(pool) and (
+    client.unserved = verdict == POOL_QUEUED and not pool.paused and pool.waiters.len > pool_coming(pool) and (
         pool.settings.pool_size == 0 or pool.total < pool.settings.pool_size + pool.settings.reserve_pool_size)
     unlock(pool)
     return verdict
@@ -221,7 +225,7 @@ cdef Server *pool_next_check(Pool *pool, uint32_t worker, uint64_t now_us, uint3
     """
     cdef Server *server = NULL
     pthread_mutex_lock(&pool.lock)
-    if pool.waiters.len > pool_coming(pool) and pool.used.tail != NULL:
+    if pool.waiters.len > pool_coming(pool) and pool.used.tail != NULL and not pool.paused:
         server = pool.used.tail
         servers_remove(&pool.used, server)
         owner_before[0] = server.worker
@@ -303,7 +307,8 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
         server.client = NULL
     pgpool_store32(&server.worker, worker)
     client = pool.waiters.head
-    if pgpool_load8(&server.close_needed) or server.dedicated or pool.closed or too_old(pool, server, now_us) \
+    if pgpool_load8(&server.close_needed) or server.dedicated or pool.closed or pool.paused \
+            or too_old(pool, server, now_us) \
             or dedicated_claims(pool, client.since_us if client != NULL else 0) \
             or claimed(pool.database, client.since_us if client != NULL else 0) \
             or claimed(pool.user, client.since_us if client != NULL else 0):
@@ -405,7 +410,7 @@ cdef bint below_size(Pool *pool, uint64_t now_us) noexcept nogil:
 cdef bint pool_wants(Pool *pool, uint64_t now_us) noexcept nogil:
     """The pool, its lock held, would open one more server for anybody if the shared limits let it."""
     cdef uint32_t floor = pool.settings.min_pool_size
-    if pool.closed or now_us < pool.retry_us or pool.count[SV_LOGIN] >= pool.settings.max_opening:
+    if pool.closed or pool.paused or now_us < pool.retry_us or pool.count[SV_LOGIN] >= pool.settings.max_opening:
         return False
     if pool.waiters.len > pool_coming(pool) and below_size(pool, now_us):
         return True

@@ -1,0 +1,30 @@
+"""What operators have stopped: paused and disabled databases, a pooler that is about to end. Values only; `orders` changes them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+ShutdownWait = Literal["WAIT_FOR_SERVERS", "WAIT_FOR_CLIENTS"]
+
+
+@attrs.define
+class Holds:
+    """Read wherever a pool is made, a login decided or the state shown."""
+
+    paused_all: bool = False
+    paused: set[str] = attrs.field(factory=set)
+    """Databases paused by name."""
+    disabled: set[str] = attrs.field(factory=set)
+    suspended: bool = False
+    ending: ShutdownWait | None = None
+
+    def pauses(self, database: str) -> bool:
+        """Whether nobody is given a server of this database."""
+        return self.paused_all or database in self.paused
+
+    def keep_only(self, databases: set[str]) -> None:
+        """Forget databases that exist no longer."""
+        self.paused &= databases
+        self.disabled &= databases
