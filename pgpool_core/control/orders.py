@@ -188,6 +188,15 @@ class Orders:
         listening = sum(status.connected for pool, status in self._channels.status().items() if pool in ids)
         return listening + sum(int(row["servers_total"]) for row in self._engine.pools() if row["id"] in ids)
 
+    async def release_all(self) -> None:
+        """End every pause and the suspension, for nobody can order it any more."""
+        if self._holds.suspended:
+            await self._go_on()
+        if self._holds.paused_all:
+            self._release(None)
+        for database in list(self._holds.paused):
+            self._release(database)
+
     # -- suspend ---------------------------------------------------------------------------------------------------
 
     async def suspend(self, holder: int | None = None) -> None:

@@ -267,6 +267,7 @@ class Pooler:
         for listener in self.listeners:
             listener.release()
         self._observed.close()
+        await self._orders.release_all()  # the console is the other process's from now on
 
     def pass_cancels_to(self, elsewhere: Callable[[bytes], Awaitable[None]] | None) -> None:
         """Cancel keys of nobody here go there from now on, while it runs; None: nowhere."""
@@ -319,7 +320,10 @@ class Pooler:
         """Why clients are not to be sent here; "" when they are."""
         if self._engine is None:
             return NOT_RUNNING
-        return "shutting down" if self._stop.is_set() else self._leaving
+        holds = self._pools.holds
+        if self._stop.is_set() or holds.ending:
+            return "shutting down"
+        return self._leaving or ("suspended" if holds.suspended else "paused" if holds.paused_all else "")
 
     def _facts(self) -> Facts:
         from pgpool_core import __version__

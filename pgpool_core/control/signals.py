@@ -22,6 +22,12 @@ from pgpool_core.errors import PgPoolError, PoolClosed
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 WAITS: Final[Mapping[int, ShutdownWait]] = {signal.SIGTERM: "WAIT_FOR_CLIENTS", signal.SIGINT: "WAIT_FOR_SERVERS"}
 
+_WAITED_FOR: Final[Mapping[int, str]] = {
+    signal.SIGTERM: "waiting for all clients disconnect",
+    signal.SIGINT: "waiting for all servers connections to be released",
+}
+"""PgBouncer's words."""
+
 
 @contextmanager
 def signals_received() -> Iterator[AsyncIterator[int]]:
@@ -55,7 +61,7 @@ async def watch_signals(
         async for number in received:
             name = signal.Signals(number).name
             if number == signal.SIGHUP:
-                logs.LOGGER.info("got %s, reading the configuration again", name)
+                logs.LOGGER.info("got %s, re-reading config", name)
                 await reload()
                 continue
             try:
@@ -63,19 +69,19 @@ async def watch_signals(
             except PoolClosed:  # it has ended just now
                 continue
             if number == signal.SIGUSR1:
-                nursery.start_soon(_obeyed, name, obeys.pause)
+                nursery.start_soon(_obeyed, name, "pausing all activity", obeys.pause)
             elif number == signal.SIGUSR2:
-                nursery.start_soon(_obeyed, name, obeys.resume)
+                nursery.start_soon(_obeyed, name, "continuing", obeys.resume)
             elif number == signal.SIGQUIT or obeys.ending:
-                logs.LOGGER.info("got %s, shutting down at once", name)
+                logs.LOGGER.info("got %s, fast exit", name)
                 stop(name)
             else:
-                logs.LOGGER.info("got %s, shutting down: %s", name, WAITS[number])
+                logs.LOGGER.info("got %s, shutting down, %s", name, _WAITED_FOR[number])
                 obeys.shutdown(WAITS[number])
 
 
-async def _obeyed(name: str, order: Callable[[], Awaitable[None]]) -> None:
-    logs.LOGGER.info("got %s", name)
+async def _obeyed(name: str, what: str, order: Callable[[], Awaitable[None]]) -> None:
+    logs.LOGGER.info("got %s, %s", name, what)
     try:
         await order()
     except PgPoolError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from signal import SIGHUP, SIGINT, SIGUSR1, SIGUSR2
 
 import psycopg
 
@@ -20,15 +21,23 @@ WANTED = (
     f"LOG {SERVER}new connection to server",
     rf"LOG {CLIENT}closing because: client close request \(age=\d+s\)",
     r"LOG stats: \d+ xacts/s, \d+ queries/s, .*in \d+ B/s, out \d+ B/s, xact \d+ us, query \d+ us, wait \d+ us",
+    r"LOG got SIGHUP, re-reading config",
+    r"LOG got SIGUSR1, pausing all activity",
+    r"LOG got SIGUSR2, continuing",
+    r"LOG got SIGINT, shutting down",
 )
 
 
 def test_lines_are_as_they_were(any_pooler: PoolerFactory) -> None:
-    """Of the start, of one client, of a period of statistics."""
+    """Of the start, of one client, of a period of statistics, of signals."""
     process = any_pooler(stats_period=1)
     with psycopg.connect(process.url("app", "app")) as client:
         client.execute("select 1")
     process.wait_for_log("closing because: client close request")
     process.wait_for_log("LOG stats: ")
+    for number in (SIGHUP, SIGUSR1, SIGUSR2, SIGINT):
+        process.process.signal(number)
+        process.wait_for_log(f"got {number.name}")
+    process.process.wait()
     missing = [pattern for pattern in WANTED if not re.search(LINE + pattern, process.log)]
     assert missing == [], process.log

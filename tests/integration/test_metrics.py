@@ -5,6 +5,7 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from signal import SIGTERM
 
 import psycopg
 import pytest
@@ -74,6 +75,26 @@ def test_alive_and_ready(place: tuple[PoolerProcess, int]) -> None:
     assert get(port, "/healthz") == (200, "alive\n")
     assert get(port, "/readyz") == (200, "ready\n")
     assert get(port, "/")[0] == 404
+
+
+@pytest.mark.parametrize(("order", "reason"), [("PAUSE", "paused"), ("SUSPEND", "suspended")])
+def test_who_stands_still_is_not_ready(place: tuple[PoolerProcess, int], order: str, reason: str) -> None:
+    process, port = place
+    with Console(process) as console:
+        console.run(order)
+        assert get(port, "/readyz") == (503, f"not ready: {reason}\n")
+        assert get(port, "/healthz")[0] == 200
+        assert get(port, "/metrics")[0] == 200
+        console.run("RESUME")
+        assert get(port, "/readyz")[0] == 200
+
+
+def test_who_waits_for_the_last_client_is_not_ready(place: tuple[PoolerProcess, int]) -> None:
+    process, port = place
+    with psycopg.connect(process.url("app", "app")):
+        process.process.signal(SIGTERM)
+        until(lambda: get(port, "/readyz") == (503, "not ready: shutting down\n"))
+    assert process.process.wait() == 0
 
 
 def test_a_reload_moves_it_or_says_why_not(place: tuple[PoolerProcess, int]) -> None:

@@ -65,6 +65,14 @@ class Program:
         return int(self.pidfile.read_text() or 0) if self.pidfile.exists() else 0
 
 
+def has_ended(pid: int) -> bool:
+    """Whether it is gone, or only waits for somebody to ask how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 @pytest.fixture(params=["ours", "pgbouncer"])
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Ours under PgBouncer's name, then PgBouncer; what it leaves in the background is stopped."""
@@ -80,7 +88,7 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if made.pidfile.exists():
         pid = made.pid()
         os.kill(pid, SIGTERM)
-        until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+        until(lambda: has_ended(pid))
     subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
@@ -176,6 +184,22 @@ def test_a_stale_pid_file_is_removed_and_another_file_is_left_alone(program: Pro
     assert program.run("-d", str(program.ini)).returncode == 0
     until(lambda: program.pid() not in (0, gone.pid) and can_connect(("127.0.0.1", program.port)))
     assert "stale pidfile, removing" in program.log
+
+
+@as_root
+def test_a_daemon_is_replaced_by_a_daemon(program: Program) -> None:
+    """`-d -R`, as units and scripts have it."""
+    settings = {"user": service_account().name, "pidfile": program.pidfile, "logfile": program.folder / "log"}
+    program.write(unix_socket_dir=program.folder, **settings)
+    assert program.run("-d", str(program.ini)).returncode == 0
+    until(lambda: program.pid() and can_connect(program.folder / f".s.PGSQL.{program.port}"))
+    if program.command == OURS:
+        until((program.folder / f".s.PGSQL.{program.port}.takeover").exists)
+    old = program.pid()
+    assert program.run("-d", "-R", str(program.ini)).returncode == 0
+    until(lambda: program.pid() not in (0, old) and has_ended(old))
+    assert can_connect(("127.0.0.1", program.port))
+    assert can_connect(program.folder / f".s.PGSQL.{program.port}")
 
 
 @as_root

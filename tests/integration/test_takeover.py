@@ -18,6 +18,7 @@ from pgpool_core.process.takeover import HELLO
 from pgpool_core.testing import PoolerProcess
 from pgpool_core.testing.ports import free_port
 from tests.conftest import PoolerFactory
+from tests.console import Console
 from tests.peers import letters, logged_in
 from tests.watching import until
 
@@ -137,6 +138,21 @@ def cancel_once_it_sleeps(process: PoolerProcess, client: psycopg.Connection) ->
     with psycopg.connect(process.url("app", "app"), autocommit=True) as looking:
         until(lambda: looking.execute(asked).fetchone() == (1,))
     client.cancel_safe()
+
+
+@pytest.mark.parametrize("order", ["PAUSE", "PAUSE app", "SUSPEND"])
+def test_a_pause_of_the_old_process_ends(pooler: PoolerFactory, order: str) -> None:
+    """Nobody could say RESUME to it any more."""
+    process = pooler()
+    with psycopg.connect(process.url("app", "app"), autocommit=True) as client, Console(process) as console:
+        client.execute("select 1")
+        console.run(order)
+        answers: list[object] = []
+        waiting = threading.Thread(target=lambda: answers.append(client.execute("select 2").fetchone()))
+        waiting.start()
+        process.replace()
+        waiting.join(20)
+        assert answers == [(2,)]
 
 
 async def test_with_a_drain_timeout_clients_are_sent_away_when_they_hold_no_server(pooler: PoolerFactory) -> None:
