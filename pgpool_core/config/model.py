@@ -148,6 +148,8 @@ class UserConfig:
 
     pool_mode: PoolMode | None = _setting(None, _MODE, "instead of the database's or the global one")
     pool_size: int | None = _setting(None, Integer(), "instead of the database's or default_pool_size")
+    min_pool_size: int | None = _setting(None, Integer(), "ours here: instead of the database's or the global one")
+    server_lifetime: float | None = _setting(None, Seconds(), "ours here: instead of the database's or the global one")
     session_state: SessionState | None = _setting(None, _STATE, "ours: instead of the database's or the global one")
     reserve_pool_size: int | None = _setting(None, Integer(), "instead of the database's or the global one")
     max_user_connections: int | None = _setting(None, Integer(), "instead of the global one")
@@ -299,6 +301,12 @@ class Config:
     reserve_pool_timeout: float = _setting(
         5.0, Seconds(), "how long the oldest client must have waited for that; 0 = never"
     )
+    pool_idle_timeout: float = _setting(
+        0.0, Seconds(), "a pool without clients and servers for longer is forgotten until the next login; 0 = never"
+    )
+    autodb_idle_timeout: float = _setting(
+        3600.0, Seconds(), "the same for a database that has no entry but `*`; 0 = never"
+    )
     max_db_connections: int = _setting(0, Integer(), "server connections per database, over all users; 0 = any number")
     max_user_connections: int = _setting(
         0, Integer(), "server connections per server user, over all databases; 0 = any number"
@@ -318,6 +326,12 @@ class Config:
         False, Flag(), "refuse the simple query protocol; the console has it all the same", reload=False
     )
     login_notify_message: str = _setting("", Text(max_len=4096), "notice that clients get at login; empty = none")
+    track_extra_parameters: tuple[str, ...] = _setting(
+        ("IntervalStyle",),
+        Names(),
+        "with session_state = off: further settings that follow a client, where PostgreSQL reports them; else all do",
+        reload=False,
+    )
     ignore_startup_parameters: tuple[str, ...] = _setting(
         (), Names(), "startup parameters that a client may send in vain; others that are not known are refused"
     )

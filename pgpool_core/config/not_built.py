@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from pgpool_core.config.units import Choice, Flag, Integer, Kind, Names, Seconds, Text
+from pgpool_core.config.units import Choice, Flag, Integer, Kind, Seconds, Text
 
 
 @attrs.frozen
@@ -63,23 +63,6 @@ def _seconds(*accepted: str) -> NotBuiltSetting:
     return NotBuiltSetting(Seconds(), accepted)
 
 
-@attrs.frozen
-class _IgnoringCase:
-    """A list of names that are compared without regard to case."""
-
-    accepts: str = "names separated by commas"
-    unit: str = "list"
-
-    def parse(self, text: str) -> tuple[str, ...]:
-        return tuple(name.lower() for name in Names().parse(text))
-
-    def check(self, value: object) -> tuple[str, ...]:
-        return Names().check(value)
-
-    def show(self, value: object) -> str:
-        return Names().show(value)
-
-
 NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
     {
         "syslog": _flag("0"),
@@ -88,9 +71,6 @@ NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
         "job_name": _text("pgbouncer"),
         "service_name": _text("pgbouncer"),
         "resolv_conf": _text(),
-        "track_extra_parameters": NotBuiltSetting(_IgnoringCase(), ("IntervalStyle",)),
-        "pool_idle_timeout": _seconds("0"),
-        "autodb_idle_timeout": _seconds("3600"),
         "dns_zone_check_period": _seconds("0"),
         "auth_hba_file": _text(),
         "auth_ident_file": _text(),

@@ -368,6 +368,7 @@ class Pooler:
             tcp_socket_buffer=c.tcp_socket_buffer,
             reads_a_turn=c.sbuf_loopcnt,
             max_opening=c.server_connect_parallel,
+            track_extra_parameters=[name.encode() for name in c.track_extra_parameters],
             ignore_startup_parameters=[name.encode() for name in c.ignore_startup_parameters],
             tcp_keepalive=c.tcp_keepalive,
             tcp_keepidle=c.tcp_keepidle,
@@ -420,6 +421,7 @@ class Pooler:
         while True:
             await trio.sleep(JANITOR_S)
             self.engine.sweep(self._now_us())
+            self._pools.forget_empty(self._now_us())
             self._opener.poke()
 
     async def _namekeeper(self) -> None:

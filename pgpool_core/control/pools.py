@@ -40,6 +40,8 @@ class PoolRecord:
     welcome: tuple[tuple[bytes, bytes], ...] = ()  # ParameterStatus for new clients; empty before the first server
     failures: int = 0  # failed attempts in a row
     retry_us: int = 0  # no attempt before then
+    empty_since_us: int = 0  # nobody has been seen there since; 0 = somebody is
+    parked: bool = False  # forgotten until the next login: not shown
 
 
 class PoolRegistry:
@@ -78,6 +80,41 @@ class PoolRegistry:
         for name, entry in self.config.databases.items():
             if name != FALLBACK_DATABASE and entry.user is not None:
                 self._pool_for(ToPool(PoolKey(name, entry.user), entry, auto=False))
+
+    def shown(self) -> Iterator[PoolRecord]:
+        """The pools that are there for whoever looks: not those that were forgotten and are still unused."""
+        return (record for record in self if not record.parked)
+
+    def forget_empty(self, now_us: int) -> None:
+        """Forget pools that have been empty for pool_idle_timeout, and databases of `*` for autodb_idle_timeout.
+
+        A forgotten pool keeps its place, so that whoever comes while it is being forgotten is served as ever.
+        """
+        config = self.config
+        if not config.pool_idle_timeout and all(record.key.database in config.databases for record in self):
+            return
+        empty = set(self._engine.empty_pools())
+        in_use = {record.key.database for record in self if record.id not in empty}
+        for record in self:
+            if record.id not in empty:
+                record.empty_since_us = 0
+                self._park(record, False)
+                continue
+            record.empty_since_us = record.empty_since_us or now_us
+            times = [config.pool_idle_timeout]
+            if record.key.database not in config.databases and record.key.database not in in_use:
+                times.append(config.autodb_idle_timeout)
+            if any(time_s and now_us - record.empty_since_us >= routing.microseconds(time_s) for time_s in times):
+                self._park(record, True)
+
+    def _park(self, record: PoolRecord, parked: bool) -> None:
+        if record.parked == parked:
+            return
+        record.parked = parked
+        record.empty_since_us = 0
+        self._engine.park_pool(record.id, parked)
+        if parked:
+            logs.LOGGER.info("%s", logs.line(str(record.key), "forgotten: nobody has been here for long"))
 
     def tell_users(self) -> None:
         """Tell the engine what [users] says of those who log in, and have it look at their timeouts anew."""
@@ -156,6 +193,7 @@ class PoolRegistry:
     def _pool_for(self, to: ToPool) -> PoolRecord:
         record = self._by_key.get(to.key)
         if record is not None:
+            self._park(record, False)
             return record
         key, config = to.key, self.config
         settings = routing.pool_settings(config, key, to.entry)

@@ -246,7 +246,7 @@ class Report:
     def _databases(self, config: Config) -> Iterable[DatabaseRow]:
         """A row for each entry, and for each database that came into being through `*`."""
         holds = self._pools.holds
-        names = dict.fromkeys(config.databases) | dict.fromkeys(record.key.database for record in self._pools)
+        names = dict.fromkeys(config.databases) | dict.fromkeys(record.key.database for record in self._pools.shown())
         names |= dict.fromkeys(sorted(holds.paused | holds.disabled))
         for name in names:
             entry = config.databases.get(name) or routing.entry_for(config, name)

@@ -231,7 +231,7 @@ def pool_settings(config: Config, key: PoolKey, entry: DatabaseConfig) -> PoolSe
     """The settings that are in force for a pool. A pool that new logins no longer reach keeps no spare servers."""
     user = config.users.get(key.user, _NO_USER)
     pool_size = _first(user.pool_size, entry.pool_size, config.default_pool_size)
-    spare = _first(entry.min_pool_size, config.min_pool_size)
+    spare = _first(user.min_pool_size, entry.min_pool_size, config.min_pool_size)
     if entry.user not in (None, key.user):
         spare = 0
     check = config.server_check_query
@@ -242,7 +242,7 @@ def pool_settings(config: Config, key: PoolKey, entry: DatabaseConfig) -> PoolSe
         reserve_pool_size=_first(user.reserve_pool_size, entry.reserve_pool_size, config.reserve_pool_size),
         reserve_pool_timeout_us=microseconds(config.reserve_pool_timeout),
         server_check_delay_us=microseconds(config.server_check_delay),
-        server_lifetime_us=microseconds(_first(entry.server_lifetime, config.server_lifetime)),
+        server_lifetime_us=microseconds(_first(user.server_lifetime, entry.server_lifetime, config.server_lifetime)),
         server_idle_timeout_us=microseconds(config.server_idle_timeout),
         reset_query=as_bytes(config.server_reset_query),
         reset_always=config.server_reset_query_always,

@@ -45,6 +45,7 @@ class Engine:
         reads_a_turn: int = 5,  # sbuf_loopcnt; 0 = any number
         max_opening: int,
         ignore_startup_parameters: Sequence[bytes],
+        track_extra_parameters: Sequence[bytes] = (),  # of the first call
         tcp_keepalive: bool,
         tcp_keepidle: int,
         tcp_keepintvl: int,
@@ -97,6 +98,8 @@ class Engine:
     def set_users(  # (name, max_clients, patience); None = as for all, as the pool says
         self, users: Sequence[tuple[bytes, int | None, Sequence[int | None]]], *, max_clients: int
     ) -> None: ...
+    def empty_pools(self) -> list[int]: ...
+    def park_pool(self, pool: int, parked: bool) -> None: ...
     def add_route(self, database: bytes, user: bytes, pool: int) -> None: ...
     def clear_routes(self) -> None: ...
     def set_credential(

@@ -218,3 +218,31 @@ async def test_without_fast_close_a_session_client_keeps_its_server(
             place.write()
             console.run("RELOAD")
         assert values(await idle.query("select pg_backend_pid()")) == pid
+
+
+# -- track_extra_parameters -----------------------------------------------------------------------------------------------
+
+
+async def test_with_session_state_off_an_extra_parameter_follows_its_client(pooler: PoolerFactory) -> None:
+    extra = "IntervalStyle, Default_Transaction_Read_Only"
+    place = pooler(session_state="off", track_extra_parameters=extra, default_pool_size=1)
+    question = "show default_transaction_read_only"
+    async with logged_in(place, default_transaction_read_only="on") as asked, logged_in(place) as sets:
+        assert values(await asked.query(question)) == [[b"on"]]
+        assert values(await sets.query(question)) == [[b"off"]]
+        await sets.query("set default_transaction_read_only = on")  # which PostgreSQL reports
+        await asked.query("set default_transaction_read_only = off")
+        for _ in range(2):
+            assert values(await sets.query(question)) == [[b"on"]]
+            assert values(await asked.query(question)) == [[b"off"]]
+        async with logged_in(place, options="-c default_transaction_read_only=true") as third:
+            assert values(await third.query(question)) == [[b"on"]]
+        async with logged_in(place) as fresh:
+            assert values(await fresh.query(question)) == [[b"off"]]
+
+
+async def test_with_session_state_off_any_other_parameter_is_refused_still(pooler: PoolerFactory) -> None:
+    place = pooler(session_state="off", track_extra_parameters="default_transaction_read_only", auth_type="trust")
+    async with await connect_peer((place.host, place.port)) as peer:
+        await peer.send(frontend.startup("app", "app", work_mem="1MB"))
+        assert (await peer.expect("E")).fields["M"] == "unsupported startup parameter: work_mem"

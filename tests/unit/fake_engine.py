@@ -151,6 +151,12 @@ class FakeEngine:
         self.users = {name: (own_clients, patience) for name, own_clients, patience in users}
         self.max_user_clients = max_clients
 
+    def empty_pools(self) -> list[int]:
+        return []
+
+    def park_pool(self, pool: int, parked: bool) -> None:
+        raise AssertionError("no pool is ever empty here")
+
     def add_route(self, database: bytes, user: bytes, pool: int) -> None:
         self.routes[database, user] = pool
 

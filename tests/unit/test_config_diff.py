@@ -39,6 +39,7 @@ def test_only_sockets_threads_and_what_the_process_is_need_a_restart():
         "workers",
         "io_backend",
         "pkt_buf",
+        "track_extra_parameters",
         "disable_pqexec",
     }
     assert {row.key for row in describe(Config()) if not row.changeable} == {

@@ -247,7 +247,7 @@ def test_user_lines_set_what_they_name():
             'invalid value "x" for parameter max_user_client_connections of user "a" in configuration (f.ini:2): ',
         ),
         ("a = pool_mode", 'syntax error in settings of user "a" (f.ini:2): pair 1 '),
-        ("a = min_pool_size=1", 'unrecognized connection parameter: min_pool_size of user "a" (f.ini:2)'),
+        ("a = max_db_connections=1", 'unrecognized connection parameter: max_db_connections of user "a" (f.ini:2)'),
         ("'" + "u" * 128 + "' =", 'user name "' + "u" * 80 + '..." is too long: at most 127 bytes (f.ini:2)'),
     ],
 )

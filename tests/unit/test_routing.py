@@ -153,6 +153,15 @@ def test_user_goes_before_database_goes_before_global() -> None:
     assert (plain.mode, plain.pool_size, plain.patience.query_wait_us) == (0, 5, 120_000_000)
 
 
+def test_spare_servers_and_their_age_may_be_a_users_matter() -> None:
+    app = DatabaseConfig(host="h", min_pool_size=1, server_lifetime=10)
+    alice = UserConfig(min_pool_size=3, server_lifetime=5)
+    both = settings_of(databases={"app": app}, users={"alice": alice}, min_pool_size=2, server_lifetime=20)
+    assert (both.min_pool_size, both.server_lifetime_us) == (3, 5_000_000)
+    database = settings_of(databases={"app": app}, min_pool_size=2, server_lifetime=20)
+    assert (database.min_pool_size, database.server_lifetime_us) == (1, 10_000_000)
+
+
 def test_min_pool_size_never_exceeds_the_pool() -> None:
     assert settings_of(default_pool_size=3, min_pool_size=10).min_pool_size == 3
     assert settings_of(default_pool_size=0, min_pool_size=10).min_pool_size == 10

@@ -72,6 +72,7 @@ cdef void plane_free(Plane *plane) noexcept nogil:
     free(plane.records)
     free(plane.workers)
     free(plane.ignored)
+    free(plane.extra)
     buf_free(&plane.login_notice)
     free(plane)
 

@@ -21,6 +21,7 @@ cdef extern from "<strings.h>" nogil:
 
 cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     """The pool's defaults with what the startup packet asks for; -1 when the client has been refused."""
+    cdef uint8_t[MAX_NAME_LEN] room
     cdef Startup s
     cdef Span name, value, canonical
     cdef uint32_t at
@@ -38,7 +39,7 @@ cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogi
         if same(name, text_span("user")) or same(name, text_span("database")) or same(name, text_span("options")) \
                 or same(name, text_span("replication")) or (name.len > 5 and memcmp(name.at, b"_pq_.", 5) == 0):
             continue
-        if ignored(w.plane, name) and not setting_tracked(name, &canonical):
+        if ignored(w.plane, name) and not followed(w.plane, c.pool, name, room, &canonical):
             continue
         if choose(w, c, name, value, "unsupported startup parameter: ") != 0:
             return -1
@@ -90,12 +91,12 @@ cdef bint add_host(Worker *w, ClientConn *c) noexcept nogil:
 cdef int choose(Worker *w, ClientConn *c, Span name, Span value, const char *refusal) noexcept nogil:
     """The client begins with `name` at `value`; -1 when it has been refused.
 
-    With session_state = off only the tracked settings follow a client, and any other is refused, as PgBouncer does.
+    With session_state = off only what is followed follows a client, and any other is refused, as PgBouncer does.
     """
     cdef uint8_t[MAX_NAME_LEN] room
     cdef Span canonical
     cdef Block *fresh
-    if not setting_tracked(name, &canonical) and (
+    if not followed(w.plane, c.pool, name, room, &canonical) and (
             c.pool.session_state == SESSION_OFF or setting_name(name, room, &canonical) != SETTINGS_OK):
         with_name(w, c, "08P01", refusal, name, "")
         return -1
@@ -107,15 +108,31 @@ cdef int choose(Worker *w, ClientConn *c, Span name, Span value, const char *ref
     return 0
 
 
+cdef bint listed(const uint8_t *at, Span name) noexcept nogil:
+    """`name` is in a list of names, in any case."""
+    while at != NULL and at[0] != 0:
+        if strlen(<const char *>at) == name.len and strncasecmp(<const char *>at, <const char *>name.at, name.len) == 0:
+            return True
+        at += strlen(<const char *>at) + 1
+    return False
+
+
+cdef bint followed(Plane *plane, PoolRecord *pool, Span name, uint8_t *room, Span *canonical) noexcept nogil:
+    """`name` is a setting whose value is learnt from what PostgreSQL reports of it; `room` has MAX_NAME_LEN bytes.
+
+    With session_state = off track_extra_parameters may name more of those; else all others are learnt by the probe.
+    """
+    if setting_tracked(name, canonical):
+        return True
+    return pool.session_state == SESSION_OFF and listed(plane.extra, name) \
+        and setting_name(name, room, canonical) == SETTINGS_OK
+
+
 cdef bint ignored(Plane *plane, Span name) noexcept nogil:
     """ignore_startup_parameters names it."""
-    cdef const uint8_t *at
-    cdef bint found = False
+    cdef bint found
     pthread_mutex_lock(&plane.ignored_lock)
-    at = plane.ignored
-    while at != NULL and at[0] != 0 and not found:
-        found = strlen(<const char *>at) == name.len and strncasecmp(<const char *>at, <const char *>name.at, name.len) == 0
-        at += strlen(<const char *>at) + 1
+    found = listed(plane.ignored, name)
     pthread_mutex_unlock(&plane.ignored_lock)
     return found
 
@@ -126,6 +143,7 @@ cdef int options(Worker *w, ClientConn *c, Span text, bint lenient) noexcept nog
     Where it is itself in ignore_startup_parameters (`lenient`), the tracked settings in it count and nothing else does.
     """
     cdef uint8_t[1024] word
+    cdef uint8_t[MAX_NAME_LEN] room
     cdef uint32_t at = 0, n
     cdef bint after_c = False
     cdef Span name, value, canonical
@@ -163,7 +181,7 @@ cdef int options(Worker *w, ClientConn *c, Span text, bint lenient) noexcept nog
         value.at = equals + 1
         value.len = <uint32_t>(name.at + name.len - value.at)
         name.len = <uint32_t>(equals - name.at)
-        if (lenient or ignored(w.plane, name)) and not setting_tracked(name, &canonical):
+        if (lenient or ignored(w.plane, name)) and not followed(w.plane, c.pool, name, room, &canonical):
             continue
         if choose(w, c, name, value, "unsupported startup parameter in options: ") != 0:
             return -1

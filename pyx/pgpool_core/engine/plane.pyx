@@ -25,8 +25,8 @@ from pgpool_core.engine.pools cimport (limit_clients, limit_group, new_group, ne
                                        sweep_all)
 from pgpool_core.engine.post cimport tell, tell_all
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.report cimport count_all, find_wrong, memory_rows, pool_rows, server_rows
-from pgpool_core.engine.routes cimport routes_clear, routes_put
+from pgpool_core.engine.report cimport count_all, empty_pools, find_wrong, memory_rows, pool_rows, server_rows
+from pgpool_core.engine.routes cimport routes_clear, routes_drop, routes_put
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.engine.terms cimport AS_ALL, PATIENCES, terms_begin, terms_end, terms_set
 from pgpool_core.engine.texts cimport set_text, span
@@ -60,6 +60,16 @@ cdef int read_patience(patience, uint64_t *out) except -1:
     for i in range(PATIENCES):
         out[i] = <uint64_t>-1 if patience[i] is None else patience[i]
     return 0
+
+
+cdef uint8_t *name_list(names) except NULL:
+    """Each name with a zero behind it, and another one at the end; owned by the caller."""
+    cdef bytes joined = b"".join(bytes(name) + b"\0" for name in names) + b"\0"
+    cdef uint8_t *out = <uint8_t *>malloc(len(joined))
+    if out == NULL:
+        raise MemoryError
+    memcpy(out, <const char *>joined, len(joined))
+    return out
 
 
 cdef int set_notice(Plane *plane, bytes text) except -1:
@@ -158,17 +168,15 @@ cdef class Engine:
                   bint disable_pqexec=False, bint server_fast_close=False, bint application_name_add_host=False,
                   bytes login_notify_message=b"", uint32_t scram_iterations=0, uint32_t tcp_user_timeout=0,
                   uint32_t tcp_socket_buffer=0, uint32_t reads_a_turn=5,
-                  uint32_t max_opening, ignore_startup_parameters, bint tcp_keepalive, uint32_t tcp_keepidle,
+                  uint32_t max_opening, ignore_startup_parameters, track_extra_parameters=(), bint tcp_keepalive, uint32_t tcp_keepidle,
                   uint32_t tcp_keepintvl, uint32_t tcp_keepcnt, uint64_t message_stall_timeout_us,
                   uint64_t drain_timeout_us, uint64_t query_wait_notify_us=0, uint16_t peer_id=0):
         """Set what holds for every client; new values count from the next event on."""
         cdef Plane *p = self.plane
         cdef uint32_t i
-        cdef bytes names = b"".join(bytes(name) + b"\0" for name in ignore_startup_parameters) + b"\0"
-        cdef uint8_t *ignored = <uint8_t *>malloc(len(names))
-        if ignored == NULL:
-            raise MemoryError
-        memcpy(ignored, <const char *>names, len(names))
+        cdef uint8_t *ignored = name_list(ignore_startup_parameters)
+        if p.extra == NULL:
+            p.extra = name_list(track_extra_parameters)     # workers read it without a lock
         pthread_mutex_lock(&p.ignored_lock)
         free(p.ignored)
         p.ignored = ignored
@@ -347,6 +355,17 @@ cdef class Engine:
                 raise MemoryError
         terms_end(self.plane.terms)
         tell_all(self.plane, MAIL_PATIENCE, 0, b"")
+
+    def empty_pools(self):
+        """Ids of the pools that have no clients and no servers, and nobody who logs in."""
+        return empty_pools(self.plane)
+
+    def park_pool(self, uint32_t pool, bint parked):
+        """A parked pool is shown only while somebody uses it, and logins that would go there ask control again."""
+        cdef PoolRecord *record = record_of(self.plane, pool)
+        pgpool_store8(&record.parked, parked)
+        if parked:
+            routes_drop(self.plane.routes, record)
 
     def add_route(self, bytes database, bytes user, uint32_t pool):
         """Logins of (database, user) go to `pool` from now on, without a question to control."""

@@ -148,6 +148,7 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     Buf error                     # ErrorResponse for clients that come while no server can be had
     Buf first_error               # the same for those that waited when that was found out
     uint64_t error_until_us
+    uint8_t parked                # not shown while it has no clients and no servers; atomic
     uint8_t reset_always
     uint8_t reset_is_discard      # the reset query is DISCARD ALL
     uint8_t session_state         # SESSION_*
@@ -423,6 +424,7 @@ cdef struct Plane:
     uint8_t elsewhere             # atomic: control knows who else may own cancel keys that nobody here has
     uint8_t draining              # atomic: clients that hold no server are sent away
     Buf login_notice              # NoticeResponse behind each greeting; under `ignored_lock`
+    uint8_t *extra                # track_extra_parameters, in the same form; never changes once there
     uint8_t *ignored              # startup parameters to drop: name, zero, ... zero
     pthread_mutex_t ignored_lock
     CancelKeys cancel_keys

@@ -10,7 +10,7 @@ from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.pool.pool cimport Pool
 from pgpool_core.pool.server cimport *
-from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load_ptr
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load8, pgpool_load_ptr
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 
 SERVER_STATES = {SV_FREE: "new", SV_LOGIN: "new", SV_IDLE: "idle", SV_USED: "used", SV_TESTED: "tested",
@@ -50,7 +50,7 @@ cdef list pool_rows(Plane *plane):
     for i in range(plane.set.n_pools):
         record = plane.records[i]
         fill_pool_row(record, now_us, &p)
-        if p.closed and not p.total and not p.clients:
+        if (p.closed or pgpool_load8(&record.parked)) and not p.total and not p.clients:
             continue
         rows.append({
             "id": i, "database": bytes_of(&record.database).decode("utf-8", "surrogateescape"),
@@ -81,6 +81,18 @@ cdef list memory_rows(Plane *plane):
         ("pool_cache", sizeof(Pool) + sizeof(PoolRecord), plane.set.n_pools, 0),
         ("iobuf_cache", HEADROOM + RECV_SIZE + 2 * SCRATCH_SIZE, plane.n_workers, 0),
     ]
+
+
+cdef list empty_pools(Plane *plane):
+    """Ids of pools that nobody uses: no clients, nobody who logs in, no servers."""
+    cdef uint32_t i
+    cdef PoolRow p
+    cdef list found = []
+    for i in range(plane.set.n_pools):
+        fill_pool_row(plane.records[i], 0, &p)
+        if not p.closed and not p.total and not p.clients and not p.logins_waiting:
+            found.append(i)
+    return found
 
 
 cdef dict count_all(Plane *plane):

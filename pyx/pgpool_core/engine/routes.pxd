@@ -24,4 +24,5 @@ cdef Routes *routes_new() noexcept nogil
 cdef void routes_free(Routes *routes) noexcept nogil
 cdef bint routes_put(Routes *routes, Span database, Span user, void *target) noexcept nogil
 cdef void *routes_get(Routes *routes, Span database, Span user) noexcept nogil
+cdef void routes_drop(Routes *routes, const void *target) noexcept nogil
 cdef void routes_clear(Routes *routes) noexcept nogil

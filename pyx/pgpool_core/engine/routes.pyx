@@ -36,6 +36,25 @@ cdef void clear(Routes *routes) noexcept nogil:
     routes.count = 0
 
 
+cdef void routes_drop(Routes *routes, const void *target) noexcept nogil:
+    """Forget the routes to `target`."""
+    cdef uint32_t i
+    cdef Route **at
+    cdef Route *route
+    pthread_mutex_lock(&routes.lock)
+    for i in range(BUCKETS):
+        at = &routes.buckets[i]
+        while at[0] != NULL:
+            route = at[0]
+            if route.target == target:
+                at[0] = route.next
+                free(route)
+                routes.count -= 1
+            else:
+                at = &route.next
+    pthread_mutex_unlock(&routes.lock)
+
+
 cdef void routes_clear(Routes *routes) noexcept nogil:
     """Forget every route: logins ask control again."""
     pthread_mutex_lock(&routes.lock)

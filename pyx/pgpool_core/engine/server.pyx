@@ -17,14 +17,14 @@ from pgpool_core.engine.ledger cimport MAX_ANSWER, ledger_keeps, ledger_part, le
 from pgpool_core.engine.named cimport named_error, named_retag, named_tag
 from pgpool_core.engine.notifier cimport notifier_own
 from pgpool_core.engine.notify cimport notify_settle
+from pgpool_core.engine.parameters cimport followed
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server_end cimport server_close, server_outdated, server_quit
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, POOL_GRANTED, pool_release,
                                     pool_take_idle, pool_unlink)
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, SV_TESTED
-from pgpool_core.session.settings cimport (SETTINGS_OK, Block, block_unref, block_with,
-                                           setting_tracked)
+from pgpool_core.session.settings cimport MAX_NAME_LEN, SETTINGS_OK, Block, block_unref, block_with
 from pgpool_core.statements.owed cimport ANSWER_AS_PARSE, ANSWER_BROKEN, ANSWER_SWALLOW, owed_answer
 from pgpool_core.sync.atomic cimport (pgpool_cas_ptr, pgpool_load32, pgpool_load8, pgpool_load_ptr, pgpool_store8,
                                       pgpool_store_ptr)
@@ -286,6 +286,7 @@ cdef void parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body
 
     Behind our own replay the client is told what differs from what it was told before (settings_tell).
     """
+    cdef uint8_t[MAX_NAME_LEN] room
     cdef Span name, value, canonical
     cdef const uint8_t *end = <const uint8_t *>memchr(body, 0, n)
     cdef Block *fresh
@@ -295,7 +296,7 @@ cdef void parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body
     name.len = <uint32_t>(end - body)
     value.at = end + 1
     value.len = n - name.len - 2
-    if memchr(value.at, 0, value.len) != NULL or not setting_tracked(name, &canonical):
+    if memchr(value.at, 0, value.len) != NULL or not followed(w.plane, s.pool, name, room, &canonical):
         return
     if block_with(w.plane.settings, s.settings, canonical, value, &fresh) != SETTINGS_OK:
         pgpool_store8(&s.seat.close_needed, 1)    # we no longer know how it stands
