@@ -282,6 +282,12 @@ class Config:
     max_pinned_connections: int = _setting(
         0, Integer(), "ours: servers of a pool that clients may keep for their session state; 0 = all but one"
     )
+    function_check_period: float = _setting(
+        60.0,
+        Seconds(),
+        "ours: how often a database in use is asked again what its functions may do to a session, beside each time that a"
+        " text changes one; 0 = never asked",
+    )
     leak_check: int = _setting(
         0,
         LeakCheck(),

@@ -19,6 +19,7 @@ from pgpool_core import logs
 from pgpool_core.control import routing
 from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.channels import Channels
+from pgpool_core.control.functions import Functions
 from pgpool_core.control.opener import Opener
 from pgpool_core.control.peers import Peers
 from pgpool_core.control.pools import PoolRegistry
@@ -72,6 +73,7 @@ class Mailroom:
         opener: Opener,
         report: Report,
         channels: Channels,
+        functions: Functions,
         nursery: trio.Nursery,
         console: Console,
     ) -> None:
@@ -81,6 +83,7 @@ class Mailroom:
         self._opener = opener
         self._report = report
         self._channels = channels
+        self._functions = functions
         self._nursery = nursery
         self._console = console
         self.peers = Peers()
@@ -127,6 +130,8 @@ class Mailroom:
                     self._nursery.start_soon(self.elsewhere, key)
             case ("listen", pool, worker, token, channel):
                 self._channels.asked(pool, worker, token, channel)
+            case ("functions",):
+                self._functions.changed()
             case ("channels", token, _, rows):
                 self._report.channels_told(token, rows)
             case ("clients", token, worker, rows):

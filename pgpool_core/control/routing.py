@@ -118,6 +118,11 @@ class PoolSettings:
     prewarm: bool  # keep min_pool_size even while no client is logged in
     patience: Patience
 
+    @property
+    def watches_text(self) -> bool:
+        """Whether session state is told by the text of statements."""
+        return self.mode != POOL_MODES.index("session") and self.session_state != SESSION_STATES.index("off")
+
 
 class Patience(NamedTuple):
     """Timeouts of clients in microseconds, in the engine's order; 0 = none, None = as the pool says."""

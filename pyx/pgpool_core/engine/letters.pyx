@@ -232,6 +232,8 @@ cdef list take_letters(Plane *plane):
     pgpool_store32(&plane.signalled, 0)
     if pgpool_swap32(&plane.want, 0):
         letters.append(("want",))
+    if pgpool_swap32(&plane.functions_news, 0):
+        letters.append(("functions",))
     while mailbox_take(&plane.outbox, &mail):
         letter = letter_of(plane, &mail)
         free(mail.data)

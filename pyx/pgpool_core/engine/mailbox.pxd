@@ -22,6 +22,7 @@ cdef enum:
     MAIL_CHANNELS = 9             # a = token, b = how many, data = array of ChannelRow
     MAIL_PEER_CANCEL = 10         # client = peer id, a and b = the halves of the key: to be passed on
     # control or worker -> worker
+    MAIL_EFFECTS = 14             # a = mark, data = Effects
     MAIL_CANCEL_ELSEWHERE = 15    # a = cancel key of nobody here
     MAIL_ACCEPTED = 16            # a = fd, b = 1 for a unix socket: a client that another worker accepted
     MAIL_VERDICT = 17             # client, a = verdict, data = error

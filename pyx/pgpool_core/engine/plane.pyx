@@ -16,7 +16,7 @@ from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notif
 from pgpool_core.engine.letters cimport take_letters
 from pgpool_core.engine.life cimport plane_close_files, plane_close_servers, plane_free, plane_open
 from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CHANNELS_BACK, MAIL_CHANNELS_LOST, MAIL_DRAIN,
-                                         MAIL_FIND_CANCEL, MAIL_KICK, MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING,
+                                         MAIL_EFFECTS, MAIL_FIND_CANCEL, MAIL_KICK, MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING,
                                          MAIL_PATIENCE, MAIL_REPLY, MAIL_VERDICT, Mail, mailbox_post)
 from pgpool_core.engine.planned cimport (plan_servers, server_abandon, server_adopt, server_cancelled, servers_hurry,
                                          servers_retire)
@@ -31,7 +31,7 @@ from pgpool_core.engine.terms cimport AS_ALL, PATIENCES, terms_begin, terms_end,
 from pgpool_core.engine.texts cimport set_text, span
 from pgpool_core.engine.worker cimport worker_close, worker_run
 from pgpool_core.pool.plan cimport LISTENER_LATER as LATER, LISTENER_NEVER as NEVER, LISTENER_TAKEN as TAKEN
-from pgpool_core.pool.pool cimport Pool, PoolSettings
+from pgpool_core.pool.pool cimport MAX_POOLS, Pool, PoolSettings
 from pgpool_core.pool.server cimport MAX_WORKERS
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_store64, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -436,6 +436,26 @@ cdef class Engine:
         """Close every server of `pool` (-1 = of all pools), or those at one address, as soon as nobody is linked to it."""
         servers_retire(self.plane, pool, NULL if host is None else <const char *>host)
         self.sweep(pgpool_now_us())
+
+    # -- functions -------------------------------------------------------------------------------------------------
+
+    def watch_functions(self, uint32_t pool, int mark):
+        """`pool` belongs to the database with this number, which is control's choice; -1: functions do not matter."""
+        if not -1 <= mark < MAX_POOLS:
+            raise ValueError("no such mark")
+        record_of(self.plane, pool).functions = <uint32_t>(mark + 1)
+
+    def function_changes(self, uint32_t mark):
+        """How many transactions may have changed the functions of a database."""
+        return pgpool_load32(&self.plane.marks[mark].changes)
+
+    def tell_functions(self, uint32_t mark, uint32_t worker, bytes effects):
+        """What a worker is to know of the functions (effects_pack); False when its ring is full."""
+        return tell(self.plane, worker, MAIL_EFFECTS, 0, mark, effects)
+
+    def functions_known(self, uint32_t mark):
+        """All workers have been told: what is older than `function_changes` counts as stale from now on."""
+        pgpool_store32(&self.plane.marks[mark].known, 1)
 
     # -- channels --------------------------------------------------------------------------------------------------
 

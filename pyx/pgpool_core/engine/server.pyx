@@ -12,6 +12,7 @@ from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not_again, conn_resume, conn_send,
                                       counters_of, worker_wake)
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
+from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_released
 from pgpool_core.engine.ledger cimport MAX_ANSWER, ledger_keeps, ledger_part, ledger_pin
 from pgpool_core.engine.named cimport named_error, named_retag, named_tag
@@ -117,6 +118,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                     hist_add(&k.query, w.now_us - s.query_start_us)
                     s.query_start_us = 0
             if s.tx_status == TX_IDLE:
+                if s.function_ddl:
+                    functions_changed(w.plane, s)
                 count_add(&k.xacts, 1)
                 if s.xact_start_us:
                     count_add(&k.xact_us, w.now_us - s.xact_start_us)
