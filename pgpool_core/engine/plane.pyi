@@ -92,6 +92,7 @@ class Engine:
         round_robin: bool,
         leak_every: int,
         connect_query: bytes,
+        pin_notice: bool,
         patience: Sequence[int | None],  # query_wait, query, transaction, idle_transaction, client_idle in us; 0 = none
     ) -> None: ...
     def set_users(  # (name, max_clients, patience); None = as for all, as the pool says

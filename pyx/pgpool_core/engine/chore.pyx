@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t
 
+from pgpool_core.engine.advice cimport advise_tell
 from pgpool_core.engine.align cimport settings_align, settings_aligned, settings_tell
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes
@@ -74,6 +75,8 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
     if chore == CHORE_PROBE:
         if c != NULL:
             ledger_answered(w, s, c)
+            if c.pin_due and c.state == CL_ACTIVE:
+                advise_tell(w, c)
             go_on(w, s, c)
         elif s.seat.state == SV_BEING_CANCELED:
             return server_settle(w, s)

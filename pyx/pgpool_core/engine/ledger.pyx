@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcpy, strlen
 
+from pgpool_core.engine.advice cimport advise_left, advise_pinned
 from pgpool_core.engine.align cimport server_stands, settings_align, settings_tell
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
@@ -82,6 +83,11 @@ cdef bint only_reported(const SqlScan *scan) noexcept nogil:
         or scan.proved == PROVED_SET_TIME_ZONE and scan.value_kind == VALUE_STRING
 
 
+cdef inline bint follows(const ClientConn *c) noexcept nogil:
+    """Something is done about session state."""
+    return c.pool.session_state != SESSION_OFF and c.pool.session_state != SESSION_WARN
+
+
 cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *text, size_t n, bint is_parse) noexcept nogil:
     """Look at a text on its way to `s`; False when it is to be refused."""
     cdef const SqlScan *scan = &w.scan
@@ -106,7 +112,9 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         c.parse_hidden = hidden
     if s.leak != NULL and flags & LEAVES:
         leak_text(s, c, fingerprint(text, n), text, n)
-    if c.pool.session_state == SESSION_OFF:       # looked at for leak_check only
+    if c.pool.session_state == SESSION_WARN and flags & LEAVES and (hidden or not only_reported(scan)):
+        advise_left(w, c, flags)
+    if not follows(c):                            # looked at for warnings and leak_check only
         if is_parse and said & LEAVES:
             c.parse_flags = said
         return True
@@ -273,7 +281,7 @@ cdef void ledger_unseen(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *
     As many of them are asked for as there is room for: most such texts are data.
     """
     cdef bint overflow
-    if c.pool.session_state == SESSION_OFF:
+    if not follows(c):
         return
     c.parse_flags = SQL_OPAQUE
     c.parse_hidden = 0
@@ -298,7 +306,7 @@ cdef void ledger_call(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *bo
     """A FunctionCall goes to `s`, with `have` of the `n` bytes of its body: a function by its oid, and what it is given."""
     cdef Span value
     cdef uint32_t at
-    if c.pool.session_state == SESSION_OFF or (have >= 4 and is_large_object(load_be32(body))):
+    if not follows(c) or (have >= 4 and is_large_object(load_be32(body))):
         return
     if c.pool.session_state == SESSION_PIN:
         pin(w, c, c.pins | PIN_SAID)
@@ -322,7 +330,7 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statem
     """
     cdef Span value
     cdef uint32_t at = 0
-    cdef bint followed = c.pool.session_state != SESSION_OFF
+    cdef bint followed = follows(c)
     if flags & SQL_FUNCTION_DDL:
         s.function_ddl = 1
     if followed:
@@ -386,6 +394,7 @@ cdef void pin(Worker *w, ClientConn *c, uint32_t pins) noexcept nogil:
         c.pinned_us = w.now_us
     if pins & LASTING and not before & LASTING:
         count_add(&counters_of(w, pool).pins, 1)
+        advise_pinned(c, pins & LASTING)
         others = pgpool_add32(&pool.pinned, 1)
         if pool.max_pinned and others > pool.max_pinned:
             client_fatal(w, c, "53400", "too many clients keep a server for their session state (max_pinned_connections)")

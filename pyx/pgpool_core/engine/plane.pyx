@@ -69,7 +69,7 @@ cdef int set_notice(Plane *plane, bytes text) except -1:
         message = <uint8_t *>malloc(cap)
         if message == NULL:
             raise MemoryError
-        n = build_notice(message, cap, "00000", text)
+        n = build_notice(message, cap, "NOTICE", "00000", text, NULL)
     pthread_mutex_lock(&plane.ignored_lock)
     buf_free(&plane.login_notice)
     if n and not buf_add(&plane.login_notice, message, n):
@@ -294,7 +294,7 @@ cdef class Engine:
                        uint64_t server_lifetime_us, uint64_t server_idle_timeout_us,
                        bytes reset_query, bint reset_always, bytes check_query, uint8_t session_state,
                        uint32_t max_prepared_statements, uint32_t max_pinned, bint prewarm, bint round_robin,
-                       uint32_t leak_every, bytes connect_query, patience):
+                       uint32_t leak_every, bytes connect_query, bint pin_notice, patience):
         """Set or change what holds for one pool."""
         cdef PoolRecord *record = record_of(self.plane, pool)
         cdef PoolSettings *s = &record.pool.settings
@@ -323,6 +323,7 @@ cdef class Engine:
         record.max_pinned = max_pinned
         for i in range(PATIENCES):
             pgpool_store64(&record.patience[i], times[i])
+        record.pin_notice = pin_notice
         record.leak_every = leak_every
         set_text(&record.connect_query, connect_query)
         pthread_mutex_unlock(&record.lock)

@@ -71,6 +71,7 @@ cdef enum:
     SESSION_AUTO = 1
     SESSION_PIN = 2
     SESSION_REFUSE = 3
+    SESSION_WARN = 4              # as off, and clients are warned
 
     PIN_SAID = 1                  # why a client keeps its server: session_state = pin
     PIN_PREPARED = 2              # SQL's PREPARE
@@ -152,6 +153,7 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     uint32_t max_pinned           # 0 = any number
     uint8_t reads_sequences       # some client has used currval or lastval; atomic
     uint32_t pinned               # clients that keep their server; atomic
+    uint8_t pin_notice            # clients are told that they keep their server
     uint32_t functions            # which of the plane's `marks`, from 1; 0 = functions are not looked at
     uint32_t leak_every           # leak_check: servers are asked at every so-manieth return; 0 = never
     Buf connect_query             # what servers begin with, for leak_check; under `lock`
@@ -223,6 +225,10 @@ cdef struct ClientConn:
     uint32_t unnamed_flags        # SQL_* of its last unnamed Parse, where they matter
     uint32_t parse_flags          # of its last Parse
     uint32_t parse_hidden         # of its last Parse: what the functions that it calls may do
+    uint32_t warned               # kinds of state that session_state = warn has warned of
+    uint32_t warnings_due         # those that the client has not been sent yet
+    uint32_t pin_due              # the same of reasons why it keeps its server
+    uint8_t pin_told              # it has been, or is about to be, told of one
     uint64_t pinned_us            # since when
     uint64_t pin_cause            # fingerprint of the text that did it
     uint32_t scanned              # bytes of `held` known to hold no message that asks for an answer

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
+from pgpool_core.engine.advice cimport advise_tell
 from pgpool_core.engine.asked cimport answered, copy_begins, error_comes
 from pgpool_core.engine.buf cimport buf_add
 from pgpool_core.engine.align cimport server_stands
@@ -98,6 +99,10 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if kind == EXPECT_NONE and c == NULL:
                 r = -1                            # nobody has asked for anything
                 break
+            if c != NULL and c.warnings_due | c.pin_due and not swallow:
+                forwarded(w, s, c, k, data + start, pos - start)
+                start = pos
+                advise_tell(w, c)                 # in front of ReadyForQuery, so that drivers have it with the answer
             s.error_last = 0
             if s.query_in_group and s.tx_status != TX_IDLE:
                 pgpool_store8(&s.seat.close_needed, 1)    # PostgreSQL 18: after the Sync, whatever comes next fails with XX000
