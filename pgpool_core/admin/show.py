@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 import attrs
 
 from pgpool_core.admin.reply import BYTEA, INT4, INT8, NUMERIC, TEXT, Cells, Column, columns
+from pgpool_core.admin.reply import INT4, NUMERIC, TEXT, Cell, Column, columns
+from pgpool_core.metrics.features import PIN_REASONS, WARNED_KINDS
 from pgpool_core.metrics.snapshot import (
     CONSOLE_DATABASE,
     CONSOLE_USER,
@@ -142,6 +144,15 @@ def _pins(snapshot: Snapshot) -> Iterable[Cells]:
                 client.id,
                 client.link,
             ]
+
+
+def _pin_totals(snapshot: Snapshot) -> Iterable[Cells]:
+    """Return, for each database and reason, how often clients began to keep a server, and texts that were warned of."""
+    for row in snapshot.stats:
+        pins = dict(zip(PIN_REASONS, row.totals.pinned_for, strict=False))
+        warnings = dict(zip(WARNED_KINDS, row.totals.warned_of, strict=False))
+        for reason in dict.fromkeys((*PIN_REASONS, *WARNED_KINDS)):
+            yield [row.database, reason, pins.get(reason, 0), warnings.get(reason, 0)]
 
 
 def _leaks(snapshot: Snapshot) -> Iterable[Cells]:
@@ -356,6 +367,7 @@ TABLES: Mapping[str, Table] = {
         ),
         _pins,
     ),
+    "PIN_TOTALS": Table((*columns(TEXT, "database reason"), *columns(NUMERIC, "pins warnings")), _pin_totals),
     "LEAKS": Table(
         (
             *columns(TEXT, "database user kind name application_name fingerprint"),

@@ -34,13 +34,13 @@ from pgpool_core.errors import ConfigError, ConfigProblem
 
 AuthType = Literal["any", "trust", "plain", "md5", "scram-sha-256"]
 PoolMode = Literal["session", "transaction", "statement"]
-SessionState = Literal["off", "auto", "pin", "refuse"]
+SessionState = Literal["off", "auto", "pin", "refuse", "warn"]
 IoBackend = Literal["auto", "epoll"]
 LoadBalance = Literal["round-robin", "disable"]
 
 AUTH_TYPES: Final = ("any", "trust", "plain", "md5", "scram-sha-256")
 POOL_MODES: Final = ("session", "transaction", "statement")
-SESSION_STATES: Final = ("off", "auto", "pin", "refuse")
+SESSION_STATES: Final = ("off", "auto", "pin", "refuse", "warn")
 """Like AUTH_TYPES in the order of the engine's numbers."""
 
 FALLBACK_DATABASE: Final = "*"
@@ -51,7 +51,7 @@ MAX_USER_LEN: Final = 127  # bytes
 MAX_PASSWORD_LEN: Final = 65530  # bytes
 
 _MODE: Final = Choice(POOL_MODES)
-_STATE: Final = Choice(SESSION_STATES, not_built=("warn",))
+_STATE: Final = Choice(SESSION_STATES)
 
 
 def _setting(default: object, kind: Kind, meaning: str, *, reload: bool = True) -> Any:
@@ -274,7 +274,8 @@ class Config:
         "auto",
         _STATE,
         "ours: what becomes of SET, LISTEN, temporary tables and their like in transaction and statement mode:"
-        " auto (follows the client, or the client keeps its server), pin (it keeps its server), refuse, off (nothing is done)",
+        " auto (follows the client, or the client keeps its server), pin (it keeps its server), refuse, warn (the client is told),"
+        " off (nothing is done)",
     )
     max_prepared_statements: int = _setting(
         200,
@@ -282,7 +283,16 @@ class Config:
         "named prepared statements kept on a server in transaction and statement mode; 0 = they are not tracked",
     )
     max_pinned_connections: int = _setting(
-        0, Integer(), "ours: servers of a pool that clients may keep for their session state; 0 = all but one"
+        0, Integer(), "ours: servers of a pool that clients may keep for their session state; 0 = all of them"
+    )
+    pin_notice: bool = _setting(
+        False, Flag(), "ours: tell a client, once, that it keeps its server, why, and what would be better"
+    )
+    function_check_period: float = _setting(
+        60.0,
+        Seconds(),
+        "ours: how often a database in use is asked again what its functions may do to a session, beside each time that a"
+        " text changes one; 0 = never asked",
     )
     leak_check: int = _setting(
         0,

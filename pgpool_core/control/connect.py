@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 import attrs
@@ -88,6 +88,19 @@ class LoggedInServer:
     parameters: list[tuple[bytes, bytes]]  # the last value of each, in the order in which the names first came
     unread: bytes = attrs.field(repr=False)  # bytes that came behind ReadyForQuery
     _socket: trio.socket.SocketType | None = attrs.field(repr=False)
+
+    async def exchange(self, data: bytes, take: Callable[[bytes], bool]) -> None:
+        """Send `data`, then give `take` what comes until it says that this was all; b"" is the end of the stream.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        if self._socket is None:
+            raise RuntimeError("this server connection has been given away or closed")
+        pipe = SocketPipe(self._socket)
+        await pipe.send_all(data)
+        while not take(await pipe.receive_some()):
+            pass
 
     def detach(self) -> int:
         """The descriptor, non-blocking; it moves to the caller, who closes it."""

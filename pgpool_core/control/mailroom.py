@@ -21,6 +21,8 @@ from pgpool_core.admin.session import ConsoleSession
 from pgpool_core.control import routing
 from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.channels import Channels, until_taken
+from pgpool_core.control.channels import Channels
+from pgpool_core.control.functions import Functions
 from pgpool_core.control.opener import Opener
 from pgpool_core.control.orders import Orders
 from pgpool_core.control.peers import Peers
@@ -85,6 +87,7 @@ class Mailroom:
         opener: Opener,
         report: Report,
         channels: Channels,
+        functions: Functions,
         nursery: trio.Nursery,
         console: Console,
         orders: Orders,
@@ -95,6 +98,7 @@ class Mailroom:
         self._opener = opener
         self._report = report
         self._channels = channels
+        self._functions = functions
         self._nursery = nursery
         self._console = console
         self.peers = Peers()
@@ -153,6 +157,8 @@ class Mailroom:
                     self._nursery.start_soon(self.elsewhere, key)
             case ("listen", pool, worker, token, channel):
                 self._channels.asked(pool, worker, token, channel)
+            case ("functions",):
+                self._functions.changed()
             case ("channels", token, _, rows):
                 self._report.channels_told(token, rows)
             case ("clients", token, worker, rows):

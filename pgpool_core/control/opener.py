@@ -38,6 +38,9 @@ class OpenServer(Protocol):
     def __call__(self, target: ServerTarget, *, timeout_s: float) -> Awaitable[LoggedInServer]: ...
 
 
+BeforeFirstUse = Callable[[PoolRecord, ServerTarget, LoggedInServer], Awaitable[None]]
+
+
 def clock_us() -> int:
     """Now, on the engine's clock."""
     return time.monotonic_ns() // 1000
@@ -53,8 +56,11 @@ class Opener:
         nursery: trio.Nursery,
         *,
         open_server: OpenServer,
+        before_first_use: BeforeFirstUse,
         now_us: Callable[[], int] = clock_us,
     ) -> None:
+        """Make an opener; `before_first_use` may ask each server something that is for the pool."""
+        self._before_first_use = before_first_use
         self._engine = engine
         self._pools = pools
         self._nursery = nursery
@@ -82,10 +88,15 @@ class Opener:
         opened: LoggedInServer | None = None
         try:
             opened = await self._open_server(target, timeout_s=connect_timeout_s(self._pools.config))
+            await self._before_first_use(record, target, opened)
         except Exception as error:
+            if opened is not None:
+                opened.close()
             self._engine.abandon_server(server)
             self._failed(record, error, failures + 1)
         except BaseException:  # cancelled: the pooler stops
+            if opened is not None:
+                opened.close()
             self._engine.abandon_server(server)
             raise
         else:

@@ -21,6 +21,7 @@ from pgpool_core.config.settings import describe
 from pgpool_core.control import routing
 from pgpool_core.control.channels import Channels
 from pgpool_core.control.connect import open_server
+from pgpool_core.control.functions import Functions
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.leaving import leave
 from pgpool_core.control.listeners import Listener, open_listeners
@@ -153,6 +154,7 @@ class Pooler:
                 self._engine = engine
                 self._pools = PoolRegistry(engine, self.config, self._userlist)
                 self._channels = Channels(engine, self._pools, open_server=self._open_server)
+                self._functions = Functions(engine, self._pools, open_server=self._open_server)
                 self._report = Report(engine, self._pools, self._now_us, self._channels.status)
                 self._configure()
                 engine.start()
@@ -196,6 +198,7 @@ class Pooler:
         self._pools.apply(plan)
         self._channels.reloaded()
         self._observed.use()
+        self._functions.reloaded()
         for text in plan.warnings:
             logs.LOGGER.warning("%s", logs.line("", text))
         logs.LOGGER.info("%s", logs.line("", "configuration reloaded", {"pools": len(self._pools)}))
@@ -386,7 +389,14 @@ class Pooler:
         from pgpool_core.admin.reply import version_text
 
         engine = self.engine
-        self._opener = Opener(engine, self._pools, nursery, open_server=self._open_server, now_us=self._now_us)
+        self._opener = Opener(
+            engine,
+            self._pools,
+            nursery,
+            open_server=self._open_server,
+            before_first_use=self._functions.before_first_use,
+            now_us=self._now_us,
+        )
         self._orders = Orders(
             engine,
             self._pools,
@@ -400,10 +410,18 @@ class Pooler:
         )
         console = Console(self, version=__version__)
         self._mailroom = Mailroom(
-            engine, self._pools, self._opener, self._report, self._channels, nursery, console, self._orders
+            engine,
+            self._pools,
+            self._opener,
+            self._report,
+            self._channels,
+            self._functions,
+            nursery,
+            console,
+            self._orders,
         )
         self._report.listeners, self._report.peers = self.listeners, self._mailroom.peers
-        self._channels.nursery = nursery
+        self._channels.nursery = self._functions.nursery = nursery
         self._observed.nursery = nursery
         self._pools.make_known()
         self._pools.tell_users()
@@ -414,6 +432,7 @@ class Pooler:
         nursery.start_soon(self._janitor)
         nursery.start_soon(self._namekeeper)
         nursery.start_soon(self._statistician)
+        nursery.start_soon(self._functions.watch)
         fields = {"workers": engine.workers, "io_backend": engine.io_backend}
         logs.LOGGER.info("%s", logs.line("", f"process up: {version_text(__version__)}", fields))
 

@@ -112,11 +112,17 @@ class PoolSettings:
     session_state: int  # index into SESSION_STATES
     max_prepared_statements: int
     max_pinned: int  # 0 = any number
+    pin_notice: bool
     round_robin: bool
     leak_every: int  # leak_check: servers are asked at every so-manieth return; 0 = never
     connect_query: bytes = attrs.field(repr=False)  # what it does to a server is no leak
     prewarm: bool  # keep min_pool_size even while no client is logged in
     patience: Patience
+
+    @property
+    def watches_text(self) -> bool:
+        """Whether session state is told by the text of statements."""
+        return self.mode != POOL_MODES.index("session") and self.session_state != SESSION_STATES.index("off")
 
 
 class Patience(NamedTuple):
@@ -249,7 +255,8 @@ def pool_settings(config: Config, key: PoolKey, entry: DatabaseConfig) -> PoolSe
         check_query=b";" if check == EMPTY_QUERY else as_bytes(check),
         session_state=SESSION_STATES.index(_first(user.session_state, entry.session_state, config.session_state)),
         max_prepared_statements=_first(entry.max_prepared_statements, config.max_prepared_statements),
-        max_pinned=_first(entry.max_pinned_connections, config.max_pinned_connections) or max(pool_size - 1, 0),
+        max_pinned=_first(entry.max_pinned_connections, config.max_pinned_connections),
+        pin_notice=config.pin_notice,
         round_robin=config.server_round_robin,
         leak_every=_first(entry.leak_check, config.leak_check),
         connect_query=as_bytes(entry.connect_query or ""),

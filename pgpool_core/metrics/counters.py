@@ -35,7 +35,8 @@ def _buckets(value: Iterable[int]) -> tuple[int, ...]:
 class CounterRow:
     """What one pool (or a sum of pools) has counted: items, bytes, microseconds, and histograms of times.
 
-    The names are the engine's (`engine/counters.pxd`). `pinned_for` has a number for each of `features.PIN_REASONS`.
+    The names are the engine's (`engine/counters.pxd`). `pinned_for` has a number for each of `features.PIN_REASONS`,
+    `warned_of` for each of `features.WARNED_KINDS`.
     """
 
     server_assignments: int = 0
@@ -63,6 +64,7 @@ class CounterRow:
     xact: tuple[int, ...] = attrs.field(default=(), converter=_buckets)
     login: tuple[int, ...] = attrs.field(default=(), converter=_buckets)
     pinned_for: tuple[int, ...] = attrs.field(default=(), converter=_buckets)
+    warned_of: tuple[int, ...] = attrs.field(default=(), converter=_buckets)
 
     def plus(self, other: CounterRow) -> CounterRow:
         """Return the sum of two rows."""
@@ -89,7 +91,7 @@ def _pairwise(operation: Callable[[int, int], int], a: tuple[int, ...], b: tuple
     return values if min(values) >= 0 else tuple(max(0, value) for value in values)
 
 
-_LISTS = ("wait", "query", "xact", "login", "pinned_for")
+_LISTS = ("wait", "query", "xact", "login", "pinned_for", "warned_of")
 _NUMBERS = tuple(field.name for field in attrs.fields(CounterRow) if field.name not in _LISTS)
 _numbers: Callable[[CounterRow], tuple[int, ...]] = attrgetter(*_NUMBERS)
 _lists: Callable[[CounterRow], tuple[tuple[int, ...], ...]] = attrgetter(*_LISTS)

@@ -20,6 +20,8 @@ PIN_REASONS: Final = (
     "very long named statement",
 )
 """By the number of the engine's bit PIN_*."""
+WARNED_KINDS: Final = ("setting", *PIN_REASONS[1:7])
+"""What session_state = warn warns of, by the same numbers."""
 
 
 @attrs.frozen(kw_only=True)

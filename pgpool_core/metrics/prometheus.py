@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from pgpool_core.metrics.counters import CONSOLE_DATABASE, DatabaseStats, bucket_bounds_us
-from pgpool_core.metrics.features import PIN_REASONS
+from pgpool_core.metrics.features import PIN_REASONS, WARNED_KINDS
 from pgpool_core.metrics.snapshot import CONSOLE_USER, DatabaseRow, Snapshot
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -216,6 +216,15 @@ def _ours(snapshot: Snapshot) -> Iterator[Metric]:
         for reason, times in zip(PIN_REASONS, row.totals.pinned_for, strict=False):
             reasons.add_metric(_labels(row.database, reason), times)
     yield reasons
+    warnings = CounterMetricFamily(
+        "pgpool_core_state_warnings_total",
+        "texts that leave something on their server (session_state = warn)",
+        labels=("database", "kind"),
+    )
+    for row in snapshot.stats:
+        for kind, times in zip(WARNED_KINDS, row.totals.warned_of, strict=False):
+            warnings.add_metric(_labels(row.database, kind), times)
+    yield warnings
     pinned = GaugeMetricFamily(
         "pgpool_core_pinned_clients", "clients that keep their server now", labels=("database", "user")
     )

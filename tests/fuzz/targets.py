@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from itertools import repeat
 from typing import Any
 
@@ -17,6 +17,10 @@ import trio
 from pgpool_core.config.ini import read_ini_text
 from pgpool_core.config.load import build
 from pgpool_core.config.toml import read_toml_text
+from pgpool_core.control.catalog import CatalogAnswer
+from pgpool_core.control.effects import effects_of
+from pgpool_core.errors import ServerProtocolError
+from pgpool_core.session.effects import effects_pack
 from pgpool_core_probes import auth_probe, settings_probe, sqlscan_probe, statements_probe, wire_probe
 from tests.unit.console_model import Pooler, Reply, session_of
 from tests.unit.expect_model import (
@@ -347,8 +351,37 @@ def _at_once(coroutine: Coroutine[object, object, bytes]) -> bytes:
     return trio.run(lambda: coroutine)
 
 
+def functions(data: bytes) -> Hashable:
+    """A database's definitions as its server tells them, then looked up in a text of all their names."""
+
+    def read(pieces: Iterable[bytes]) -> CatalogAnswer | str:
+        answer = CatalogAnswer()
+        try:
+            for piece in pieces:
+                answer.receive(piece)
+        except (ServerProtocolError, UnicodeError) as error:
+            return type(error).__name__
+        return answer
+
+    whole = read([data])
+    bytewise = read(data[i : i + 1] for i in range(len(data)))
+    if isinstance(whole, str) or isinstance(bytewise, str):
+        assert whole == bytewise
+        return whole
+    assert (whole.things, whole.done, whole.unread) == (bytewise.things, bytewise.done, bytewise.unread)
+    effects = effects_of(whole.things)
+    assert effects == effects_of(reversed(whole.things)), "the order does not matter"
+    table = effects_pack(effects.names, sorted(effects.settings), serial=0, generation=1)
+    for name, (flags, _) in effects.names.items():
+        plain = name.isalpha() and name.isascii() and len(name) < 64
+        if flags and plain:
+            assert sqlscan_probe.scan(b"select a." + name, effects=table)["hidden"]
+    return whole.done, len(whole.things) > 1, frozenset(effects.names.values())
+
+
 TARGETS: dict[str, Target] = {
     "console": console,
+    "functions": functions,
     "scan_client": scan_client,
     "scan_server": scan_server,
     "expect": expect,

@@ -25,6 +25,12 @@ _FURNITURE = """
     create table public.parent (n int primary key);
     create table public.child (n int references public.parent deferrable);
     create function public.act(what text) returns text language plpgsql as 'begin execute what; return what; end';
+    create function public.quietly() returns text language sql as $$select set_config('work_mem', '11MB', false)$$;
+    create function public.at_write() returns trigger language plpgsql as
+        $$begin perform set_config('app.b', 'triggered', false); return null; end$$;
+    create table public.trap (n int);
+    create trigger t after insert on public.trap for each row execute function public.at_write();
+    create view public.pane as select quietly() as q;
     create sequence public.counter;
     grant all on all tables in schema public, s1, "S 2" to public;
     grant all on sequence public.counter to public;

@@ -333,6 +333,11 @@ def _hidden(rng: random.Random, who: Who) -> Text:
                 "do $$begin execute 'listen ch_' || 'hidden'; end$$",
                 "do $$begin prepare p3 as select 1; end$$",
                 "do $$begin perform 1/0; exception when others then set work_mem = '2MB'; end$$",
+                "select public.quietly()",
+                "select q from public.pane",
+                "insert into public.trap values (1)",
+                "with t as (insert into public.trap values (2) returning n) select n from t",
+                "select public.act('set lock_timeout = 778')",
             )
         ),
         keeps=True,

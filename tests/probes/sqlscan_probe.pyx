@@ -6,6 +6,7 @@ from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from pgpool_core.session cimport sqlscan as c
+from pgpool_core.session.effects cimport Effects, effects_valid
 from pgpool_core.session.sqltoken cimport (
     NAME_LEN, NAME_UNPROVEN, READ_BACKSLASHES, READ_STANDARD, READ_TRAILING, READ_UNKNOWN, TOKEN_END, Lexer, Token,
     name_fold, token_next,
@@ -76,15 +77,23 @@ cdef bytes taken(Text text, Span span):
     return (<const char *>span.at)[:span.len]
 
 
-def scan(bytes text not None, int reading=READ_STANDARD):
-    """What `scan_sql` says, with names for numbers."""
+def scan(bytes text not None, int reading=READ_STANDARD, bytes effects=None):
+    """What `scan_sql` says, with names for numbers. `effects` is what effects_pack has made."""
+    cdef Text table
+    cdef const Effects *known = NULL
     cdef SqlScan found
     cdef Text copy = Text(text)
     cdef const uint8_t *at = copy.at
     cdef size_t size = copy.len
+    if effects is not None:
+        table = Text(effects)
+        known = <const Effects *>table.at
+        if not effects_valid(known, table.len):
+            raise ValueError("no such table")
     with nogil:
-        scan_sql(at, size, reading, &found)
+        scan_sql(at, size, reading, known, &found)
     return {
+        "hidden": frozenset(name for name, bit in FLAGS.items() if found.hidden & <uint32_t>bit),
         "flags": frozenset(name for name, bit in FLAGS.items() if found.flags & <uint32_t>bit),
         "statements": found.statements, "verb": VERBS[found.verb], "proved": PROVED[found.proved],
         "local": bool(found.local), "name": taken(copy, found.name), "name_quoted": bool(found.name_quoted),
@@ -133,6 +142,6 @@ def measure(bytes text not None, size_t times, int reading=READ_STANDARD):
     with nogil:
         clock_gettime(CLOCK_MONOTONIC, &begin)
         for i in range(times):
-            scan_sql(at, size, reading, &found)
+            scan_sql(at, size, reading, NULL, &found)
         clock_gettime(CLOCK_MONOTONIC, &end)
     return (end.tv_sec - begin.tv_sec) * 1000000000 + end.tv_nsec - begin.tv_nsec

@@ -77,6 +77,7 @@ class FakeEngine:
         self.full = 0  # times that the ring of a worker has no room
         self.room: list[int] = []  # what take_listener says; then there is room
         self.listeners_open = 0
+        self.changes: dict[int, int] = {}  # by mark: transactions that may have changed functions
         self._handles: dict[int, FakePool] = {}
         self._letters: list[tuple[Any, ...]] = []
         self._tokens = 0
@@ -192,6 +193,7 @@ class FakeEngine:
         pool.opening -= 1
         pool.adopted.append({"server": server, **facts})
         os.close(fd)
+        self._called()
         return server
 
     def abandon_server(self, server: int, error: bytes = b"") -> None:
@@ -219,6 +221,7 @@ class FakeEngine:
     def retire_servers(self, pool: int, host: bytes | None = None, *, dedicated: bool = True) -> None:
         self.pool_list[pool].retired += 1
         self.pool_list[pool].retired_hosts.append(host)
+        self._called()
 
     def close_pool(self, pool: int, error: bytes) -> None:
         self.pool_list[pool].closed_with = error
@@ -273,6 +276,18 @@ class FakeEngine:
     def give_listener(self, pool: int) -> None:
         self.listeners_open -= 1
         self._called()
+
+    def watch_functions(self, pool: int, mark: int) -> None:
+        self.told.append(("watch", pool, mark))
+
+    def function_changes(self, mark: int) -> int:
+        return self.changes.get(mark, 0)
+
+    def tell_functions(self, mark: int, worker: int, effects: bytes) -> bool:
+        return self._tell("functions", mark, worker, effects)
+
+    def functions_known(self, mark: int) -> None:
+        self.told.append(("known", mark))
 
     def _tell(self, *letter: object) -> bool:
         if self.full:

@@ -47,6 +47,7 @@ COLUMNS = {
     "SERVERS": SOCKET_COLUMNS,
     "PINS": """database t, user t, addr t, port i, application_name t, reasons t, fingerprint t, age_s i, server_pid i,
         client_id i, server_id i""",
+    "PIN_TOTALS": "database t, reason t, pins N, warnings N",
     "LEAKS": """database t, user t, kind t, name t, application_name t, fingerprint t, age_s i, server_pid i, client_id i,
         server_id i""",
     "DATABASES": """name t, host t, port i, database t, force_user t, pool_size i, min_pool_size i, reserve_pool_size i,
@@ -92,6 +93,12 @@ def test_pins_are_the_clients_that_keep_a_server_and_why() -> None:
     (row,) = ask("SHOW PINS", is_admin=False).table()
     assert (row["reasons"], row["fingerprint"], row["age_s"]) == ("listen, advisory lock", "0000000000000abc", "3")
     assert (row["client_id"], row["server_id"], row["server_pid"]) == ("17", "18", "4242")
+
+
+def test_pins_and_warnings_are_counted_by_reason() -> None:
+    rows = {(row["database"], row["reason"]): (row["pins"], row["warnings"]) for row in ask("SHOW PIN_TOTALS").table()}
+    assert rows["zoo", "PREPARE"] == ("2", "0")
+    assert rows["zoo", "setting"] == ("0", "3")
 
 
 def test_stats_has_a_row_for_each_database_with_a_pool_sorted_by_name() -> None:

@@ -26,7 +26,7 @@ def counters(**values: Any) -> dict[str, Any]:
     others = "client_logins login_us pins state_refusals probes leak_checks leaks listens notifications"
     row: dict[str, Any] = dict.fromkeys([*names.split(), *others.split()], 0)
     times = {name: [0] * BUCKETS for name in ("wait", "query", "xact", "login")}
-    return row | times | {"pinned_for": [0] * 16} | values
+    return row | times | {"pinned_for": [0] * 16, "warned_of": [0] * 16} | values
 
 
 def histogram(*samples: int) -> list[int]:

@@ -2,11 +2,13 @@
 
 from libc.stdint cimport uint8_t
 
+from pgpool_core.engine.advice cimport advise_tell
 from pgpool_core.engine.align cimport settings_align, settings_aligned, settings_tell
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.conn cimport conn_flush, conn_send
+from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_answered, leak_ask
 from pgpool_core.engine.ledger cimport ledger_answered, ledger_cleaned
 from pgpool_core.engine.records cimport *
@@ -73,6 +75,8 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
     if chore == CHORE_PROBE:
         if c != NULL:
             ledger_answered(w, s, c)
+            if c.pin_due and c.state == CL_ACTIVE:
+                advise_tell(w, c)
             go_on(w, s, c)
         elif s.seat.state == SV_BEING_CANCELED:
             return server_settle(w, s)
@@ -117,6 +121,8 @@ cdef bint server_settle(Worker *w, ServerConn *s) noexcept nogil:
     cdef bint reset
     if s.expect.owed or s.expect.copying or s.open_group or s.cur.remain or s.chore != CHORE_NONE:
         return False
+    if s.function_ddl:
+        functions_changed(w.plane, s)
     if pgpool_load32(&s.cancels):
         if s.seat.state != SV_BEING_CANCELED:
             pool_move(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)

@@ -38,6 +38,7 @@ cdef struct Counters:             # allocated on its own, so that no cache line 
     uint64_t settings_kept        # times that a client's own settings have changed, reported ones left out
     uint64_t named_parses         # Parse of a named statement that follows its client
     uint64_t[PIN_KINDS] pinned_for   # by the number of the bit PIN_*: times that this was a new reason
+    uint64_t[PIN_KINDS] warned_of    # the same, with settings in the first place: texts that session_state = warn has found
     uint64_t leak_checks          # questions of leak_check
     uint64_t leaks                # servers that had something left
     uint64_t listens              # LISTENs answered without a server

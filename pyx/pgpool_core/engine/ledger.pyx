@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcpy, strlen
 
+from pgpool_core.engine.advice cimport advise_left, advise_pinned
 from pgpool_core.engine.align cimport server_stands, settings_align, settings_tell
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
@@ -11,16 +12,19 @@ from pgpool_core.engine.channels cimport channel_leave
 from pgpool_core.engine.client_end cimport client_fatal
 from pgpool_core.engine.conn cimport conn_send, counters_of
 from pgpool_core.engine.counters cimport PIN_KINDS, count_add
+from pgpool_core.engine.functions cimport SQL_HIDDEN, functions_of, functions_text
 from pgpool_core.engine.leak cimport leak_free, leak_text
 from pgpool_core.engine.listen cimport listen_text
 from pgpool_core.engine.notifier cimport notifier_may, notifier_text
 from pgpool_core.engine.records cimport *
+from pgpool_core.session.effects cimport Effects, effects_settings
 from pgpool_core.session.outcome cimport outcome_find, outcome_learn, outcome_sure
 from pgpool_core.session.probe cimport *
 from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, block_entry, block_get, block_ref,
                                            block_unref, put_setting, setting_name, setting_tracked)
 from pgpool_core.session.sqlscan cimport *
-from pgpool_core.session.sqltoken cimport READ_TRAILING, READ_UNKNOWN
+from pgpool_core.session.sqltoken cimport (READ_STANDARD, READ_TRAILING, READ_UNKNOWN, TOKEN_DOLLAR, TOKEN_END,
+                                           TOKEN_STRING, Lexer, Token, token_next)
 from pgpool_core.statements.owed cimport owed_barrier
 from pgpool_core.statements.prepared cimport prepared_clear
 from pgpool_core.statements.text cimport Statement
@@ -79,12 +83,17 @@ cdef bint only_reported(const SqlScan *scan) noexcept nogil:
         or scan.proved == PROVED_SET_TIME_ZONE and scan.value_kind == VALUE_STRING
 
 
+cdef inline bint follows(const ClientConn *c) noexcept nogil:
+    """Something is done about session state."""
+    return c.pool.session_state != SESSION_OFF and c.pool.session_state != SESSION_WARN
+
+
 cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *text, size_t n, bint is_parse) noexcept nogil:
     """Look at a text on its way to `s`; False when it is to be refused."""
     cdef const SqlScan *scan = &w.scan
-    cdef uint32_t flags
-    c.parse_flags = 0
-    scan_sql(text, n, READ_UNKNOWN | READ_TRAILING, &w.scan)
+    cdef uint32_t flags, said, hidden
+    c.parse_flags = c.parse_hidden = 0
+    scan_sql(text, n, READ_UNKNOWN | READ_TRAILING, functions_of(w, c.pool), &w.scan)
     flags = scan.flags
     if c.listens != NULL:
         listen_text(c, flags, text, n)
@@ -95,29 +104,42 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     if (c.pins & PIN_TEMPORARY or s.probing) and scan.verb != VERB_SELECT and scan.verb != VERB_INSERT \
             and scan.verb != VERB_UPDATE and scan.verb != VERB_DELETE and scan.verb != VERB_BEGIN and scan.verb != VERB_COMMIT:
         flags |= SQL_TEMPS                        # DROP TABLE looks the same for every table
+    said = flags
+    hidden = functions_text(w, c, s, scan, text, n)
+    flags |= hidden
+    if is_parse:
+        c.parse_flags = flags & SQL_FUNCTION_DDL
+        c.parse_hidden = hidden
     if s.leak != NULL and flags & LEAVES:
         leak_text(s, c, fingerprint(text, n), text, n)
-    if c.pool.session_state == SESSION_OFF:       # looked at for leak_check only
-        if is_parse and flags & LEAVES:
-            c.parse_flags = flags
+    if c.pool.session_state == SESSION_WARN and flags & LEAVES and (hidden or not only_reported(scan)):
+        advise_left(w, c, flags)
+    if not follows(c):                            # looked at for warnings and leak_check only
+        if is_parse and said & LEAVES:
+            c.parse_flags = said
         return True
     if flags & (SQL_DEALLOCATES | SQL_DISCARDS | SQL_OPAQUE):
         owed_barrier(&s.owed)
-    if flags & SQL_SEQUENCES and c.pool.session_state == SESSION_AUTO and reads_sequence(text, n):
+    if flags & SQL_SEQUENCES and c.pool.session_state == SESSION_AUTO \
+            and (hidden & SQL_SEQUENCES or reads_sequence(text, n)):
         sequence_read(w, c, s)
     if not flags & LEAVES and not (flags & TAKES and (c.pins or s.probing)):
         return True
-    if c.pool.session_state == SESSION_REFUSE and flags & REFUSED and not flags & (SQL_FUNCTION_DDL | SQL_OPAQUE):
+    if c.pool.session_state == SESSION_REFUSE and said & REFUSED and not said & (SQL_FUNCTION_DDL | SQL_OPAQUE):
         count_add(&counters_of(w, c.pool).state_refusals, 1)
         return False
-    if only_reported(scan) and c.pool.session_state != SESSION_PIN:
+    if not hidden and only_reported(scan) and c.pool.session_state != SESSION_PIN:
         return True
     if flags & (SQL_SETS | SQL_DISCARDS | SQL_OPAQUE) and goes_back(text, n):
         flags |= WENT_BACK
     if is_parse:
-        c.parse_flags = flags
-    say(s, c, flags, text, n, is_parse)
+        c.parse_flags = flags & ~(hidden & ~said)
+    say(s, c, flags | (SQL_CALLS if hidden else 0), text, n, is_parse)
     suspect(s, flags, text, n)
+    if said & NAMING:
+        names_in(s, text, n)
+    elif hidden & NAMING:
+        names_quoted(s, text, n)
     if c.pool.session_state == SESSION_PIN:
         pin(w, c, c.pins | PIN_SAID | (PIN_LOAD if flags & SQL_LOADS else 0))
     return True
@@ -187,12 +209,10 @@ cdef bint remembered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
 
 
 cdef void suspect(ServerConn *s, uint32_t flags, const uint8_t *text, size_t n) noexcept nogil:
-    """Remember that something may be left on `s`, and the settings that are named."""
+    """Remember that something may be left on `s`."""
     s.suspect |= flags
     if s.cause == 0 and text != NULL:
         s.cause = fingerprint(text, n)
-    if text != NULL and flags & NAMING:
-        names_in(s, text, n)
 
 
 cdef bint named(ServerConn *s) noexcept nogil:
@@ -205,6 +225,38 @@ cdef bint named(ServerConn *s) noexcept nogil:
 cdef void names_in(ServerConn *s, const uint8_t *text, size_t n) noexcept nogil:
     if named(s):
         names_find(s.named, text, n)
+
+
+cdef void names_quoted(ServerConn *s, const uint8_t *text, size_t n) noexcept nogil:
+    """The same for the strings of a text: it has no other way to name a setting to a function."""
+    cdef Lexer lexer
+    cdef Token token
+    lexer.at = text
+    lexer.end = text + n
+    lexer.reading = READ_STANDARD
+    while True:
+        token_next(&lexer, &token)
+        if token.kind == TOKEN_END:
+            return
+        if TOKEN_STRING <= token.kind <= TOKEN_DOLLAR:
+            names_in(s, token.raw.at, token.raw.len)
+
+
+cdef void names_hidden(Worker *w, ServerConn *s) noexcept nogil:
+    """What a function has done was suspected: any setting may be meant that a function names."""
+    cdef const Effects *known = functions_of(w, s.pool)
+    cdef const uint8_t *at
+    cdef const uint8_t *end
+    cdef Span name
+    if known == NULL or not named(s):
+        return
+    at = effects_settings(known)
+    end = at + known.settings_len
+    while at < end:
+        name.at = at
+        name.len = <uint32_t>strlen(<const char *>at)
+        names_add(s.named, name)
+        at += name.len + 1
 
 
 cdef void names_lost(ServerConn *s) noexcept nogil:
@@ -229,13 +281,15 @@ cdef void ledger_unseen(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *
     As many of them are asked for as there is room for: most such texts are data.
     """
     cdef bint overflow
-    if c.pool.session_state == SESSION_OFF:
+    if not follows(c):
         return
     c.parse_flags = SQL_OPAQUE
+    c.parse_hidden = 0
+    s.function_ddl = 1
     if c.pool.session_state == SESSION_PIN:
         pin(w, c, c.pins | PIN_SAID)
     suspect(s, SQL_OPAQUE, NULL, 0)
-    scan_sql(begins, have, READ_UNKNOWN, &w.scan)
+    scan_sql(begins, have, READ_UNKNOWN, NULL, &w.scan)
     if w.scan.flags & NAMING and named(s):
         overflow = s.named.overflow
         names_find(s.named, begins, have)
@@ -252,12 +306,12 @@ cdef void ledger_call(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *bo
     """A FunctionCall goes to `s`, with `have` of the `n` bytes of its body: a function by its oid, and what it is given."""
     cdef Span value
     cdef uint32_t at
-    if c.pool.session_state == SESSION_OFF or (have >= 4 and is_large_object(load_be32(body))):
+    if not follows(c) or (have >= 4 and is_large_object(load_be32(body))):
         return
     if c.pool.session_state == SESSION_PIN:
         pin(w, c, c.pins | PIN_SAID)
     owed_barrier(&s.owed)
-    suspect(s, SQL_OPAQUE, NULL, 0)
+    suspect(s, SQL_OPAQUE | SQL_HIDDEN, NULL, 0)
     s.sayings = 2
     if n > have:
         names_lost(s)                             # there may be one in what has not come yet
@@ -276,14 +330,19 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statem
     """
     cdef Span value
     cdef uint32_t at = 0
-    cdef bint followed = c.pool.session_state != SESSION_OFF
+    cdef bint followed = follows(c)
+    if flags & SQL_FUNCTION_DDL:
+        s.function_ddl = 1
     if followed:
         suspect(s, flags, NULL, 0)
     if not flags & NAMING:
         return
     if statement != NULL:
         if followed:
-            names_in(s, statement.data, statement.len)
+            if flags & SQL_HIDDEN:
+                names_quoted(s, statement.data, statement.len)
+            else:
+                names_in(s, statement.data, statement.len)
         leak_text(s, c, 0, statement.data, statement.len)
     if n > have:
         if followed:
@@ -335,6 +394,7 @@ cdef void pin(Worker *w, ClientConn *c, uint32_t pins) noexcept nogil:
         c.pinned_us = w.now_us
     if pins & LASTING and not before & LASTING:
         count_add(&counters_of(w, pool).pins, 1)
+        advise_pinned(c, pins & LASTING)
         others = pgpool_add32(&pool.pinned, 1)
         if pool.max_pinned and others > pool.max_pinned:
             client_fatal(w, c, "53400", "too many clients keep a server for their session state (max_pinned_connections)")
@@ -375,6 +435,8 @@ cdef void probe(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept
     cdef size_t n
     none.len = none.count = none.overflow = 0
     buf_free(&s.answer)                           # of a probe whose client has left before it was answered
+    if s.suspect & SQL_HIDDEN and parts & PROBE_SETTINGS:
+        names_hidden(w, s)
     n = probe_write(parts, s.settings, s.named if s.named != NULL else &none, w.scratch + SCRATCH_SIZE // 2,
                     SCRATCH_SIZE // 2)
     if not reuses_texts(s, c):

@@ -61,6 +61,7 @@ cdef dict count(Counters *counted):
         "probes": k.probes, "pins": k.pins, "state_refusals": k.state_refusals,
         "leak_checks": k.leak_checks, "leaks": k.leaks, "settings_kept": k.settings_kept,
         "named_parses": k.named_parses, "pinned_for": [k.pinned_for[i] for i in range(PIN_KINDS)],
+        "warned_of": [k.warned_of[i] for i in range(PIN_KINDS)],
         "listens": k.listens, "notifications": k.notifications,
         "wait": histogram(&k.wait), "query": histogram(&k.query), "xact": histogram(&k.xact),
         "login": histogram(&k.login),
@@ -248,6 +249,8 @@ cdef list take_letters(Plane *plane):
     pgpool_store32(&plane.signalled, 0)
     if pgpool_swap32(&plane.want, 0):
         letters.append(("want",))
+    if pgpool_swap32(&plane.functions_news, 0):
+        letters.append(("functions",))
     while mailbox_take(&plane.outbox, &mail):
         letter = letter_of(plane, &mail)
         free(mail.data)

@@ -34,13 +34,14 @@ cdef int plane_open(Plane *plane, uint32_t workers) except -1:
     plane.reads_a_turn = 5
     plane.set = poolset_new()
     plane.records = <PoolRecord **>calloc(MAX_POOLS, sizeof(PoolRecord *))
+    plane.marks = <FunctionsMark *>calloc(MAX_POOLS, sizeof(FunctionsMark))
     plane.credentials = credentials_new()
     plane.texts = texts_new()
     plane.routes = routes_new()
     plane.terms = terms_new()
     plane.settings = settings_new()
     plane.workers = <Worker *>calloc(workers, sizeof(Worker))
-    if (plane.set == NULL or plane.records == NULL or plane.credentials == NULL
+    if (plane.set == NULL or plane.records == NULL or plane.marks == NULL or plane.credentials == NULL
             or plane.routes == NULL or plane.terms == NULL or plane.settings == NULL or plane.workers == NULL
             or plane.control_fd < 0 or not mailbox_init(&plane.outbox)
             or not slots_init(&plane.servers, sizeof(ServerConn))):
@@ -70,6 +71,7 @@ cdef void plane_free(Plane *plane) noexcept nogil:
     if plane.control_fd >= 0:
         close(plane.control_fd)
     free(plane.records)
+    free(plane.marks)
     free(plane.workers)
     free(plane.ignored)
     free(plane.extra)

@@ -58,7 +58,7 @@ cdef bint proves(const uint8_t *text, size_t n, Asked *out) noexcept nogil:
     token_next(&lexer, &token)
     if not word_is(&token, b"listen") and not word_is(&token, b"unlisten"):
         return False
-    scan_sql(text, n, READ_UNKNOWN | READ_TRAILING, &scan)
+    scan_sql(text, n, READ_UNKNOWN | READ_TRAILING, NULL, &scan)
     out.proved = scan.proved
     out.len = 0
     if scan.proved == PROVED_UNLISTEN_ALL:

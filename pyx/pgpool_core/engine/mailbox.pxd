@@ -26,6 +26,7 @@ cdef enum:
     MAIL_SOCKETS = 13             # a = token, b = how many, data = array of SocketRow; before MAIL_CLIENTS
     MAIL_SUSPENDED = 14           # a = token, b = connections that are in the middle of something
     # control or worker -> worker
+    MAIL_EFFECTS = 14             # a = mark, data = Effects
     MAIL_CANCEL_ELSEWHERE = 15    # a = cancel key of nobody here
     MAIL_ACCEPTED = 16            # a = fd, b = 1 for a unix socket: a client that another worker accepted
     MAIL_VERDICT = 17             # client, a = verdict, data = error

@@ -5,6 +5,7 @@ from libc.string cimport memcmp, memcpy
 
 from pgpool_core.engine.conn cimport conn_mix
 from pgpool_core.engine.counters cimport Counters, count_add
+from pgpool_core.engine.functions cimport functions_statement
 from pgpool_core.engine.ledger cimport ledger_bind, ledger_pin
 from pgpool_core.engine.records cimport *
 from pgpool_core.session.settings cimport block_get
@@ -81,7 +82,7 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
     if out.unnamed:
         if f.type == FE_PARSE:
             c.unnamed_here = 1
-            c.unnamed_flags = c.parse_flags
+            c.unnamed_flags = c.parse_flags | c.parse_hidden
         elif f.type == FE_BIND and c.unnamed_flags:
             ledger_bind(c, s, c.unnamed_flags, NULL, data + pos + HEADER_LEN, f.body_len, n - pos - HEADER_LEN)
         c.unnamed_fresh = (f.type == FE_PARSE and not s.error_last) or (f.type == FE_DESCRIBE and c.unnamed_fresh)
@@ -91,7 +92,7 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
             if c.parse_flags:
                 pgpool_store32(&out.statement.flags, c.parse_flags)
         elif f.type == FE_BIND:
-            flags = pgpool_load32(&out.statement.flags)
+            flags = pgpool_load32(&out.statement.flags) | functions_statement(w, c, out.statement)
             if flags:
                 ledger_bind(c, s, flags, out.statement, data + pos + HEADER_LEN, f.body_len, n - pos - HEADER_LEN)
     if verdict == OUT_SEND:

@@ -91,13 +91,14 @@ cdef bint add_host(Worker *w, ClientConn *c) noexcept nogil:
 cdef int choose(Worker *w, ClientConn *c, Span name, Span value, const char *refusal) noexcept nogil:
     """The client begins with `name` at `value`; -1 when it has been refused.
 
-    With session_state = off only what is followed follows a client, and any other is refused, as PgBouncer does.
+    With session_state = off or warn only what is followed follows a client, and any other is refused, as PgBouncer does.
     """
     cdef uint8_t[MAX_NAME_LEN] room
     cdef Span canonical
     cdef Block *fresh
     if not followed(w.plane, c.pool, name, room, &canonical) and (
-            c.pool.session_state == SESSION_OFF or setting_name(name, room, &canonical) != SETTINGS_OK):
+            c.pool.session_state == SESSION_OFF or c.pool.session_state == SESSION_WARN
+            or setting_name(name, room, &canonical) != SETTINGS_OK):
         with_name(w, c, "08P01", refusal, name, "")
         return -1
     if block_with(w.plane.settings, c.settings, canonical, value, &fresh) != SETTINGS_OK:

@@ -9,6 +9,7 @@ from pgpool_core.engine.terms cimport *
 from pgpool_core.engine.timers cimport TIMER_PATIENCE, TIMER_QUERY_WAIT, timer_clear, timer_set
 from pgpool_core.pool.pool cimport MODE_SESSION
 from pgpool_core.pool.server cimport Server
+from pgpool_core.sync.atomic cimport pgpool_load32
 from pgpool_core.wire.build cimport build_notice
 from pgpool_core.wire.codes cimport TX_IDLE
 
@@ -82,14 +83,18 @@ cdef void patience_waits(Worker *w, ClientConn *c) noexcept nogil:
     cdef uint64_t notify_us = 0 if c.noticed else w.plane.query_wait_notify_us
     timer_clear(&w.timers, &c.conn.timer)
     if over(w, c.request_us, patience_us(c, PATIENCE_QUERY_WAIT), &next_us):
-        client_fatal(w, c, "53000", "query_wait_timeout")
+        if pgpool_load32(&c.pool.pinned) and pgpool_load32(&c.pool.pinned) >= pgpool_load32(&c.pool.pool.total):
+            client_fatal(w, c, "53000", "query_wait_timeout: clients keep every server of the pool for their session state"
+                                        " (see SHOW PINS)")
+        else:
+            client_fatal(w, c, "53000", "query_wait_timeout")
         return
     if over(w, c.request_us, patience_us(c, PATIENCE_QUERY), &next_us):
         client_fatal(w, c, "57014", "query_timeout")
         return
     if over(w, c.request_us, notify_us, &next_us):
         c.noticed = 1
-        conn_send(w, &c.conn, w.scratch, build_notice(w.scratch, SCRATCH_SIZE, "00000",
-                  "No server connection available in postgres backend, client being queued"))
+        conn_send(w, &c.conn, w.scratch, build_notice(w.scratch, SCRATCH_SIZE, "NOTICE", "00000",
+                  "No server connection available in postgres backend, client being queued", NULL))
     if next_us != <uint64_t>-1:
         timer_set(&w.timers, &c.conn.timer, TIMER_QUERY_WAIT, next_us)

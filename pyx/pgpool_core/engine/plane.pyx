@@ -16,7 +16,7 @@ from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notif
 from pgpool_core.engine.letters cimport take_letters
 from pgpool_core.engine.life cimport plane_close_files, plane_close_servers, plane_free, plane_open
 from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CHANNELS_BACK, MAIL_CHANNELS_LOST, MAIL_DRAIN,
-                                         MAIL_FIND_CANCEL, MAIL_KICK, MAIL_KICK_POOL, MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING,
+                                         MAIL_EFFECTS, MAIL_FIND_CANCEL, MAIL_KICK, MAIL_KICK_POOL, MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING,
                                          MAIL_PATIENCE, MAIL_REPLY, MAIL_SUSPEND, MAIL_VERDICT, Mail, mailbox_post)
 from pgpool_core.engine.planned cimport (closing_servers, plan_servers, server_abandon, server_adopt, server_cancelled, servers_hurry,
                                          servers_retire)
@@ -32,7 +32,7 @@ from pgpool_core.engine.terms cimport AS_ALL, PATIENCES, terms_begin, terms_end,
 from pgpool_core.engine.texts cimport set_text, span
 from pgpool_core.engine.worker cimport worker_close, worker_run
 from pgpool_core.pool.plan cimport LISTENER_LATER as LATER, LISTENER_NEVER as NEVER, LISTENER_TAKEN as TAKEN
-from pgpool_core.pool.pool cimport PAUSE_ALL, PAUSE_END, Pool, PoolSettings
+from pgpool_core.pool.pool cimport MAX_POOLS, PAUSE_ALL, PAUSE_END, Pool, PoolSettings
 from pgpool_core.pool.server cimport MAX_WORKERS
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_store64, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -80,7 +80,7 @@ cdef int set_notice(Plane *plane, bytes text) except -1:
         message = <uint8_t *>malloc(cap)
         if message == NULL:
             raise MemoryError
-        n = build_notice(message, cap, "00000", text)
+        n = build_notice(message, cap, "NOTICE", "00000", text, NULL)
     pthread_mutex_lock(&plane.ignored_lock)
     buf_free(&plane.login_notice)
     if n and not buf_add(&plane.login_notice, message, n):
@@ -308,7 +308,7 @@ cdef class Engine:
                        uint64_t server_lifetime_us, uint64_t server_idle_timeout_us,
                        bytes reset_query, bint reset_always, bytes check_query, uint8_t session_state,
                        uint32_t max_prepared_statements, uint32_t max_pinned, bint prewarm, bint round_robin,
-                       uint32_t leak_every, bytes connect_query, patience):
+                       uint32_t leak_every, bytes connect_query, bint pin_notice, patience):
         """Set or change what holds for one pool."""
         cdef PoolRecord *record = record_of(self.plane, pool)
         cdef PoolSettings *s = &record.pool.settings
@@ -337,6 +337,7 @@ cdef class Engine:
         record.max_pinned = max_pinned
         for i in range(PATIENCES):
             pgpool_store64(&record.patience[i], times[i])
+        record.pin_notice = pin_notice
         record.leak_every = leak_every
         set_text(&record.connect_query, connect_query)
         pthread_mutex_unlock(&record.lock)
@@ -490,6 +491,26 @@ cdef class Engine:
     def servers_to_close(self, uint32_t pool):
         """How many servers of `pool` are to be closed, now or as soon as they are free."""
         return closing_servers(self.plane, pool)
+
+    # -- functions -------------------------------------------------------------------------------------------------
+
+    def watch_functions(self, uint32_t pool, int mark):
+        """`pool` belongs to the database with this number, which is control's choice; -1: functions do not matter."""
+        if not -1 <= mark < MAX_POOLS:
+            raise ValueError("no such mark")
+        record_of(self.plane, pool).functions = <uint32_t>(mark + 1)
+
+    def function_changes(self, uint32_t mark):
+        """How many transactions may have changed the functions of a database."""
+        return pgpool_load32(&self.plane.marks[mark].changes)
+
+    def tell_functions(self, uint32_t mark, uint32_t worker, bytes effects):
+        """What a worker is to know of the functions (effects_pack); False when its ring is full."""
+        return tell(self.plane, worker, MAIL_EFFECTS, 0, mark, effects)
+
+    def functions_known(self, uint32_t mark):
+        """All workers have been told: what is older than `function_changes` counts as stale from now on."""
+        pgpool_store32(&self.plane.marks[mark].known, 1)
 
     # -- channels --------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from pgpool_core.engine.timers cimport Timer, Timers
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport Pool, PoolSet
 from pgpool_core.pool.server cimport Server
+from pgpool_core.session.effects cimport Effects
 from pgpool_core.session.outcome cimport OUTCOME_TEXT_MAX, Outcome
 from pgpool_core.session.probe cimport SettingNames
 from pgpool_core.session.settings cimport Block, Settings
@@ -70,6 +71,7 @@ cdef enum:
     SESSION_AUTO = 1
     SESSION_PIN = 2
     SESSION_REFUSE = 3
+    SESSION_WARN = 4              # as off, and clients are warned
 
     PIN_SAID = 1                  # why a client keeps its server: session_state = pin
     PIN_PREPARED = 2              # SQL's PREPARE
@@ -156,6 +158,8 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     uint32_t max_pinned           # 0 = any number
     uint8_t reads_sequences       # some client has used currval or lastval; atomic
     uint32_t pinned               # clients that keep their server; atomic
+    uint8_t pin_notice            # clients are told that they keep their server
+    uint32_t functions            # which of the plane's `marks`, from 1; 0 = functions are not looked at
     uint32_t leak_every           # leak_check: servers are asked at every so-manieth return; 0 = never
     Buf connect_query             # what servers begin with, for leak_check; under `lock`
     uint64_t[PATIENCES] patience  # timeouts of its clients; atomic
@@ -225,6 +229,11 @@ cdef struct ClientConn:
     uint8_t awaiting              # its next message waits for answers to those before
     uint32_t unnamed_flags        # SQL_* of its last unnamed Parse, where they matter
     uint32_t parse_flags          # of its last Parse
+    uint32_t parse_hidden         # of its last Parse: what the functions that it calls may do
+    uint32_t warned               # kinds of state that session_state = warn has warned of
+    uint32_t warnings_due         # those that the client has not been sent yet
+    uint32_t pin_due              # the same of reasons why it keeps its server
+    uint8_t pin_told              # it has been, or is about to be, told of one
     uint64_t pinned_us            # since when
     uint64_t pin_cause            # fingerprint of the text that did it
     uint32_t scanned              # bytes of `held` known to hold no message that asks for an answer
@@ -308,6 +317,7 @@ cdef struct ServerConn:
     uint8_t foreign               # somebody else had it before
     uint8_t sequences_due         # what others have left for currval and lastval is to be forgotten
     uint64_t retag                # group whose CommandComplete is to say DEALLOCATE; 0 = none
+    uint8_t function_ddl          # a text may be changing functions
     uint8_t dirty                 # a client has left state that nothing but DISCARD ALL takes away
     uint8_t probed_parts          # PROBE_* of the question under way
     uint32_t suspect              # SQL_*: what texts since the last probe may have left
@@ -372,6 +382,7 @@ cdef struct Worker:
     uint32_t stop                 # atomic
     uint64_t now_us
     uint8_t *buf                  # HEADROOM + RECV_SIZE
+    Effects **effects             # by mark of the plane, owned; NULL = nothing is known
     Outcome *outcomes             # what short texts have done to settings
     SqlScan scan                  # of the text looked at last
     Outgoing outgoing             # for the message being renamed
@@ -399,6 +410,11 @@ cdef struct Worker:
     uint64_t channel_tokens
 
 
+cdef struct FunctionsMark:        # one database; shared by its pools
+    uint32_t changes              # transactions that may have changed its functions; atomic
+    uint32_t known                # control has told the workers what it has read; atomic
+
+
 cdef struct Plane:
     PoolSet *set
     PoolRecord **records          # by pool id
@@ -415,6 +431,8 @@ cdef struct Plane:
     int control_fd
     uint32_t signalled            # atomic: control_fd has been written
     uint32_t want                 # atomic: some pool wants a server
+    FunctionsMark *marks          # MAX_POOLS
+    uint32_t functions_news       # atomic: some mark has changed
     uint32_t cancels_missed       # atomic: some server has `cancel_missed`
     uint32_t consoles_missed      # atomic: a MAIL_CONSOLE_GONE was lost
     uint64_t last_id

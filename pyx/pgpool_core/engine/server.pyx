@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
+from pgpool_core.engine.advice cimport advise_tell
 from pgpool_core.engine.asked cimport answered, copy_begins, error_comes
 from pgpool_core.engine.buf cimport buf_add
 from pgpool_core.engine.align cimport server_stands
@@ -12,6 +13,7 @@ from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not_again, conn_resume, conn_send,
                                       counters_of, worker_wake)
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
+from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_released
 from pgpool_core.engine.ledger cimport MAX_ANSWER, ledger_keeps, ledger_part, ledger_pin
 from pgpool_core.engine.named cimport named_error, named_retag, named_tag
@@ -97,6 +99,10 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if kind == EXPECT_NONE and c == NULL:
                 r = -1                            # nobody has asked for anything
                 break
+            if c != NULL and c.warnings_due | c.pin_due and not swallow:
+                forwarded(w, s, c, k, data + start, pos - start)
+                start = pos
+                advise_tell(w, c)                 # in front of ReadyForQuery, so that drivers have it with the answer
             s.error_last = 0
             if s.query_in_group and s.tx_status != TX_IDLE:
                 pgpool_store8(&s.seat.close_needed, 1)    # PostgreSQL 18: after the Sync, whatever comes next fails with XX000
@@ -117,6 +123,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                     hist_add(&k.query, w.now_us - s.query_start_us)
                     s.query_start_us = 0
             if s.tx_status == TX_IDLE:
+                if s.function_ddl:
+                    functions_changed(w.plane, s)
                 count_add(&k.xacts, 1)
                 if s.xact_start_us:
                     count_add(&k.xact_us, w.now_us - s.xact_start_us)

@@ -12,6 +12,7 @@ from pgpool_core.engine.client_end cimport client_end, client_fatal, client_free
 from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
+from pgpool_core.engine.functions cimport functions_free, functions_mail
 from pgpool_core.engine.io_epoll cimport IO_EPOLL
 from pgpool_core.engine.leak cimport leak_begin
 from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
@@ -162,6 +163,8 @@ cdef void read_mail(Worker *w) noexcept nogil:
             every_client(w, &mail)
         elif mail.kind == MAIL_SUSPEND:
             suspend_mail(w, mail.a)
+        elif mail.kind == MAIL_EFFECTS:
+            functions_mail(w, &mail)
         elif mail.kind >= MAIL_LISTENING:
             notify_mail(w, &mail)
         free(mail.data)
@@ -267,9 +270,9 @@ cdef void up_woken(Worker *w) noexcept nogil:
     cdef uint64_t count
     read(w.wake_fd, &count, 8)
     pgpool_store32(&w.signalled, 0)
+    read_mail(w)                                  # first: what is known of functions comes ahead of the server it was read on
     read_grants(w)
     read_notes(w)
-    read_mail(w)
 
 
 cdef void timer_fired(Worker *w, Timer *timer) noexcept nogil:
@@ -338,9 +341,11 @@ cdef bint worker_init(Worker *w, Plane *plane, unsigned int index) noexcept nogi
     w.mix = <uint8_t *>malloc(SCRATCH_SIZE)
     w.outcomes = <Outcome *>calloc(OUTCOMES, sizeof(Outcome))
     w.counters = <Counters **>calloc(MAX_POOLS, sizeof(Counters *))
+    w.effects = <Effects **>calloc(MAX_POOLS, sizeof(Effects *))
     w.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     w.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC)
-    return (w.buf != NULL and w.scratch != NULL and w.mix != NULL and w.outcomes != NULL and w.counters != NULL and w.wake_fd >= 0
+    return (w.buf != NULL and w.scratch != NULL and w.mix != NULL and w.outcomes != NULL and w.counters != NULL
+            and w.effects != NULL and w.wake_fd >= 0
             and slots_init(&w.clients, sizeof(ClientConn)) and mailbox_init(&w.inbox) and w.io.start(w))
 
 
@@ -410,6 +415,7 @@ cdef void worker_free(Worker *w) noexcept nogil:
         for i in range(MAX_POOLS):
             free(w.counters[i])
     free(w.counters)
+    functions_free(w)
     free(w.buf)
     free(w.scratch)
     free(w.mix)

@@ -2,13 +2,15 @@
 
 The flags never miss anything that the text itself says, and may say too much. What they cannot see: functions,
 triggers and rules with effects of their own (`calls` names the functions that are called), values that come with Bind,
-and a temporary table made without its word because an earlier search_path begins with pg_temp.
+and a temporary table made without its word because an earlier search_path begins with pg_temp. What is known of functions
+and the rest may be given along (`session.effects`): then `hidden` says what they may do.
 
 A text with an error in its syntax does nothing in PostgreSQL; its flags mean nothing.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
 
+from pgpool_core.session.effects cimport Effects
 from pgpool_core.session.sqlwords cimport *
 from pgpool_core.wire.span cimport Span
 
@@ -60,6 +62,7 @@ cdef enum:
 
 cdef struct SqlScan:              # borrows the text
     uint32_t flags                # SQL_*
+    uint32_t hidden               # SQL_*: what the names in it lead to; without `effects` 0
     uint32_t statements           # without empty ones; too many for functions written BEGIN ATOMIC
     uint8_t verb                  # VERB_* of the first statement
     uint8_t proved                # PROVED_*, only where there is one statement
@@ -73,4 +76,5 @@ cdef struct SqlScan:              # borrows the text
     uint32_t calls[MAX_CALLS]     # call_hash of functions called by name, each once, and of other names before a bracket
 
 
-cdef void scan_sql(const uint8_t *text, size_t len, int reading, SqlScan *out) noexcept nogil
+cdef void scan_sql(const uint8_t *text, size_t len, int reading, const Effects *effects, SqlScan *out) noexcept nogil
+cdef uint32_t words_in(const uint8_t *at, const uint8_t *end) noexcept nogil

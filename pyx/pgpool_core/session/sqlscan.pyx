@@ -7,6 +7,7 @@ UPDATE has a SET. Functions have it anywhere, so their names are sought everywhe
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memchr, memset
 
+from pgpool_core.session.effects cimport EFFECT_NAME_LEN, Effect, Effects, effects_find, effects_may
 from pgpool_core.session.sqlproof cimport call_is_local, is_prepare_transaction, prove, set_is_local
 from pgpool_core.session.sqltoken cimport *
 from pgpool_core.session.sqlwords cimport *
@@ -24,7 +25,10 @@ cdef enum:
 cdef struct Pass:                 # one reading of a text
     SqlScan *out
     const uint8_t *end
+    const Effects *effects        # NULL: nothing is known of functions
     uint32_t flags
+    uint32_t hidden
+    uint32_t hidden_written       # if the text changes rows too
     uint32_t depth                # of brackets
     int seen                      # SEEN_*
     int reading
@@ -42,8 +46,27 @@ cdef inline bint is_temp_name(const uint8_t *at, size_t len) noexcept nogil:
             and at[4] | 0x20 == 0x65 and at[5] | 0x20 == 0x6D and at[6] | 0x20 == 0x70)
 
 
-cdef uint32_t body_flags(const uint8_t *at, const uint8_t *end) noexcept nogil:
+cdef void name_found(Pass *s, const uint8_t *at, size_t len) noexcept nogil:
+    """A name of one byte or more stands at `at`, or a keyword that may be one."""
+    cdef const Effect *effect
+    if len > EFFECT_NAME_LEN:
+        if s.effects.count:
+            s.hidden |= SQL_OPAQUE
+    elif effects_may(s.effects, at, len):
+        effect = effects_find(s.effects, at, len)
+        if effect is not NULL:
+            s.hidden |= effect.flags
+            s.hidden_written |= effect.written
+
+
+cdef uint32_t words_in(const uint8_t *at, const uint8_t *end) noexcept nogil:
     """What the words between `at` and `end` may do, wherever they stand: in strings and comments too."""
+    cdef Pass s
+    memset(&s, 0, sizeof(s))
+    return body_flags(&s, at, end)
+
+
+cdef uint32_t body_flags(Pass *s, const uint8_t *at, const uint8_t *end) noexcept nogil:
     cdef const uint8_t *begin
     cdef uint32_t flags = 0
     while at < end:
@@ -56,13 +79,15 @@ cdef uint32_t body_flags(const uint8_t *at, const uint8_t *end) noexcept nogil:
             while at < end and BYTE_KINDS[at[0]] <= BYTE_DIGIT:
                 at += 1
             flags |= word_find(WORDS, WORD_HEADS, begin, at - begin).body
+            if s.effects is not NULL:
+                name_found(s, begin, at - begin)
             if is_temp_name(begin, at - begin):
                 flags |= SQL_TEMPS
     return flags
 
 
 cdef void add_body(Pass *s, const uint8_t *at, const uint8_t *end) noexcept nogil:
-    s.flags |= body_flags(at, end)
+    s.flags |= body_flags(s, at, end)
     if s.flags & SQL_SETS:
         s.session_set = True
 
@@ -214,6 +239,8 @@ cdef void read_pass(Pass *s, const uint8_t *at) noexcept nogil:
                         continue
             if quote is NULL:
                 word = word_find(words, heads, name, name_len)
+                if s.effects is not NULL:
+                    name_found(s, name, name_len)
                 if s.lead:
                     lead_word(s, word, at)
                 if word.len == 0 and is_temp_name(name, name_len):
@@ -282,6 +309,8 @@ cdef void read_pass(Pass *s, const uint8_t *at) noexcept nogil:
                 word = word_find(words, heads, name, name_len)
                 if is_temp_name(name, name_len):
                     s.flags |= SQL_TEMPS
+                if s.effects is not NULL:
+                    name_found(s, name, name_len)
             s.before = function_word(s, word, at)
             if s.lead:
                 lead_by(s, VERB_OTHER)
@@ -322,12 +351,13 @@ cdef void read_pass(Pass *s, const uint8_t *at) noexcept nogil:
             return
 
 
-cdef int read_text(const uint8_t *text, size_t len, int reading, SqlScan *out) noexcept nogil:
+cdef int read_text(const uint8_t *text, size_t len, int reading, const Effects *effects, SqlScan *out) noexcept nogil:
     """Read the text in one way; SEEN_*."""
     cdef Pass s
     memset(&s, 0, sizeof(s))
     s.out = out
     s.end = text + len
+    s.effects = effects
     s.reading = reading
     s.lead = LEAD_STATEMENT
     s.before = WORD_SYMBOL
@@ -340,6 +370,9 @@ cdef int read_text(const uint8_t *text, size_t len, int reading, SqlScan *out) n
     if s.flags & SQL_SETS and not s.session_set:
         s.flags |= SQL_LOCAL_SET
     out.flags = s.flags & SQL_ALL
+    out.hidden = s.hidden
+    if s.flags & SEEN_WRITES or out.flags & SQL_OPAQUE:
+        out.hidden |= s.hidden_written
     return s.seen
 
 
@@ -354,20 +387,21 @@ cdef bint says_temp(const uint8_t *at, const uint8_t *end) noexcept nogil:
     return False
 
 
-cdef void scan_sql(const uint8_t *text, size_t len, int reading, SqlScan *out) noexcept nogil:
-    """What the text may do to its session. `reading` is one of READ_*, and READ_TRAILING."""
+cdef void scan_sql(const uint8_t *text, size_t len, int reading, const Effects *effects, SqlScan *out) noexcept nogil:
+    """What the text may do to its session. `reading` is one of READ_*, and READ_TRAILING; `effects` may be NULL."""
     cdef SqlScan other
     cdef uint32_t either
     cdef int seen
     memset(out, 0, sizeof(SqlScan))
-    seen = read_text(text, len, reading & ~READ_UNKNOWN, out)
+    seen = read_text(text, len, reading & ~READ_UNKNOWN, effects, out)
     if reading & READ_UNKNOWN and seen & SEEN_BACKSLASH:
         memset(&other, 0, sizeof(SqlScan))
-        seen |= read_text(text, len, READ_BACKSLASHES | (reading & READ_TRAILING), &other) | SEEN_TRAILING
+        seen |= read_text(text, len, READ_BACKSLASHES | (reading & READ_TRAILING), effects, &other) | SEEN_TRAILING
         either = out.flags | other.flags
         if out.flags & (SQL_SETS | SQL_LOCAL_SET) == SQL_SETS or other.flags & (SQL_SETS | SQL_LOCAL_SET) == SQL_SETS:
             either &= ~<uint32_t>SQL_LOCAL_SET
         out.flags = either
+        out.hidden |= other.hidden
         if out.statements < other.statements:
             out.statements = other.statements
         out.calls_overflow |= other.calls_overflow

@@ -27,6 +27,7 @@ cdef enum:
     SQL_CALLS = 1 << 19           # `calls` has some, or more than there is room for
 
     SQL_ALL = (1 << 20) - 1
+    SEEN_WRITES = 1 << 28         # inside a scan only: rows of something are changed
     SEEN_UPDATE = 1 << 29         # inside a scan only: UPDATE pg_settings is a SET
     SEEN_SETTINGS = 1 << 30
 

@@ -75,6 +75,9 @@ QUIET = """
     pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared
 """.split()
 
+# With these a text changes rows.
+WRITES = {"insert", "update", "delete", "merge", "copy", "truncate"}
+
 cdef uint32_t rows = 1
 
 
@@ -103,12 +106,13 @@ for word in QUIET:
 for word, flags in FUNCTIONS.items():
     add(word, WORD_SET_CONFIG if word == "set_config" else WORD_QUIET, VERB_OTHER, 0, 0, flags, 0)
 add("pg_catalog", WORD_CATALOG, VERB_OTHER, 0, 0, 0, 0)
+add("truncate", WORD_QUIET, VERB_OTHER, 0, SEEN_WRITES, 0, 0)
 for word, kind in INNER.items():
     add(word, kind, VERB_OTHER, 0, 0, 0, {WORD_TEMP: SQL_TEMPS, WORD_HOLD: SQL_HOLDS}.get(kind, 0))
 for word, (verb, lead, kind) in VERBS.items():
     if word == "execute":
         add(word, kind, verb, 0, lead, 0, 0)
-    elif word == "update":
-        add(word, kind, verb, 0, SEEN_UPDATE, 0, 0)
+    elif word in WRITES:
+        add(word, kind, verb, lead, SEEN_WRITES | (SEEN_UPDATE if word == "update" else 0), 0, 0)
     else:
         add(word, kind, verb, lead, 0, 0, 0)

@@ -30,6 +30,7 @@ cdef struct Statement:            # owned by its table
     uint64_t id                   # never used again; makes the name at the server
     uint64_t hash
     uint64_t epoch                # atomic; grows when plans made before have become useless
+    uint64_t hidden               # atomic; the engine's: what its functions may do, behind the generation of what is known of them
     uint32_t refs                 # atomic; reaches 0 only under the shard's lock
     uint32_t salt                 # what else its meaning depends on
     uint32_t flags                # atomic: what running it may leave in a session; the engine's to say

@@ -109,6 +109,7 @@ cdef Statement *text_intern(Texts *table, const uint8_t *data, uint32_t n, uint3
             statement.refs = 0
             statement.salt = salt
             statement.flags = 0
+            statement.hidden = 0
             statement.len = n
             memcpy(statement.data, data, n)
             if shard.count >= shard.n_buckets:

@@ -11,7 +11,8 @@ from pgpool_core.wire.span cimport Span
 
 cdef size_t build_error(uint8_t *out, size_t cap, const char *severity, const char *sqlstate, const char *message,
                         const Span *detail) noexcept nogil
-cdef size_t build_notice(uint8_t *out, size_t cap, const char *sqlstate, const char *message) noexcept nogil
+cdef size_t build_notice(uint8_t *out, size_t cap, const char *severity, const char *sqlstate, const char *message,
+                         const char *hint) noexcept nogil
 cdef size_t build_ready(uint8_t *out, size_t cap, uint8_t status) noexcept nogil
 cdef size_t build_query(uint8_t *out, size_t cap, const uint8_t *text, size_t text_len) noexcept nogil
 cdef size_t build_parameter(uint8_t *out, size_t cap, Span name, Span value) noexcept nogil

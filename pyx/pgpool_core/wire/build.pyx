@@ -39,11 +39,22 @@ cdef size_t build_error(uint8_t *out, size_t cap, const char *severity, const ch
     return need
 
 
-cdef size_t build_notice(uint8_t *out, size_t cap, const char *sqlstate, const char *message) noexcept nogil:
-    """NoticeResponse, of severity NOTICE."""
-    cdef size_t n = build_error(out, cap, "NOTICE", sqlstate, message, NULL)
-    if n:
-        out[0] = BE_NOTICE
+cdef size_t build_notice(uint8_t *out, size_t cap, const char *severity, const char *sqlstate, const char *message,
+                         const char *hint) noexcept nogil:
+    """NoticeResponse; `severity` WARNING or NOTICE, `hint` may be NULL."""
+    cdef size_t have
+    cdef size_t n = build_error(out, cap, severity, sqlstate, message, NULL)
+    if n == 0:
+        return 0
+    if hint != NULL:
+        have = strlen(hint) + 2
+        if have > cap - n:
+            return 0
+        field(out + n - 1, 0x48, hint)  # 'H', where the list of fields ended
+        n += have
+        out[n - 1] = 0
+    out[0] = BE_NOTICE
+    store_be32(out + 1, <uint32_t>(n - 1))
     return n
 
 

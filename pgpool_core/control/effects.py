@@ -1,0 +1,201 @@
+"""What functions, triggers and views may do to a session, worked out from their definitions. Pure functions of values.
+
+A definition is read for statements that matter (`session.bodies`) and for the names in it; whatever names something that
+matters, matters too. Names are compared without schema and case, so this may say too much. Not seen are names that a
+function puts together while it runs, and operators and casts, which are called without a name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Set
+from typing import Final, Literal
+
+import attrs
+
+from pgpool_core.session.bodies import OPAQUE, SEQUENCES, TEMPS, text_flags, words_flags
+
+Kind = Literal["function", "read", "written"]
+"""Where the name of a thing matters: everywhere (function, view, type, table with policies), or where rows are changed too."""
+
+READ_LANGUAGES: Final = (b"sql", b"plpgsql")
+
+_TOKEN: Final = re.compile(
+    rb"""(?P<gap>\s+|--[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z))
+    |(?P<string>[eE]'(?:[^'\\]|''|\\.)*(?:'|\Z)|'(?:[^']|'')*(?:'|\Z))
+    |(?P<dollar>\$\$.*?(?:\$\$|\Z)|\$(?P<tag>[A-Za-z_\x80-\xff][\w\x80-\xff]*)\$.*?(?:\$(?P=tag)\$|\Z))
+    |(?P<name>"(?:[^"]|"")*(?:"|\Z))
+    |(?P<word>[A-Za-z_\x80-\xff][\w$\x80-\xff]*)
+    |(?P<other>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_WORD: Final = re.compile(rb"[A-Za-z_\x80-\xff][\w$\x80-\xff]*")
+_SETTING: Final = re.compile(
+    rb"""set_config\s*\(\s*[eE]?'+([^',()]+\.[^',()]+)'
+    |\bset\s+(?:session\s+|local\s+)?("?[A-Za-z_\x80-\xff][\w$\x80-\xff]*"?\s*\.[\s\w".$\x80-\xff]*?)\s*(?:=|\bto\b)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_HARMLESS: Final = re.compile(
+    rb"\s*(?:(?:select|insert|update|delete|merge|with|values|truncate|refresh|lock|analyze|notify)\s"
+    rb"|(?:create|alter|drop)\s+\w+\s|(?:grant|revoke|comment)\s)",
+    re.IGNORECASE,
+)
+_WRITES: Final = frozenset((b"insert", b"update", b"delete", b"merge", b"copy", b"truncate"))
+_SPLITS: Final = frozenset((b"begin", b"then", b"else", b"loop", b"declare"))
+_AS_SELECT: Final = {b"call": b"select", b"perform": b"select"}
+_EXECUTE_ENDS: Final = frozenset((b"into", b"using", b"loop"))
+
+
+@attrs.frozen
+class Thing:
+    """One definition in a database, under the name that a text uses."""
+
+    kind: Kind
+    name: bytes
+    language: bytes = b"sql"
+    text: bytes = attrs.field(default=b"", repr=False)
+
+
+@attrs.frozen
+class Effects:
+    """What the names of a database lead to: for each the scan's flags where it stands, and where rows are changed too."""
+
+    names: Mapping[bytes, tuple[int, int]] = attrs.field(factory=dict)
+    settings: Set[bytes] = frozenset()  # custom ones that may be set
+
+
+@attrs.define
+class _Body:
+    flags: int = 0
+    words: set[bytes] = attrs.field(factory=set)
+    settings: set[bytes] = attrs.field(factory=set)
+
+    def read(self, text: bytes) -> None:
+        """Take in the text of statements that are run as they stand."""
+        self.flags |= text_flags(text)
+        self.settings |= _settings(text)
+
+
+def effects_of(things: Iterable[Thing]) -> Effects:
+    """What the things do, each also through those that its definition names."""
+    found: dict[bytes, list[int]] = defaultdict(lambda: [0, 0])
+    bodies: list[tuple[Thing, _Body]] = []
+    named_in: dict[bytes, list[int]] = defaultdict(list)
+    for thing in things:
+        body = read_body(thing.language, thing.text)
+        for word in body.words:
+            named_in[word].append(len(bodies))
+        bodies.append((thing, body))
+    settings: set[bytes] = set()
+    due = list(range(len(bodies)))
+    while due:
+        thing, body = bodies[due.pop()]
+        if _spread(thing, body, found):
+            due += named_in[thing.name.lower()]
+    for thing, body in bodies:
+        if thing.name.lower() in found:
+            settings |= body.settings
+    return Effects({name: (flags, written) for name, (flags, written) in found.items()}, frozenset(settings))
+
+
+def _spread(thing: Thing, body: _Body, found: dict[bytes, list[int]]) -> bool:
+    """Bring `found` up to date about one thing; whether anything is new."""
+    here, written = body.flags, 0
+    for word in body.words & found.keys():
+        here |= found[word][0]
+        written |= found[word][1]
+    if thing.kind == "written":
+        here, written = 0, here | written
+    elif body.words & _WRITES:
+        here, written = here | written, 0
+    elif thing.kind == "function":
+        written = 0
+    if not here | written:
+        return False
+    place = found[thing.name.lower()]
+    before = list(place)
+    place[0] |= here
+    place[1] |= written
+    return place != before
+
+
+def read_body(language: bytes, text: bytes) -> _Body:
+    """What one definition may do by itself, and the names in it."""
+    body = _Body()
+    if language not in READ_LANGUAGES:
+        body.flags = words_flags(text)
+        body.words = {word.lower() for word in _WORD.findall(text)}
+        body.settings = _settings(text)
+        return body
+    pieces: list[bytes] = []
+    dynamic: list[bytes] | None = None  # what has come of an EXECUTE
+    for token in _TOKEN.finditer(text):
+        kind, piece = token.lastgroup, token[0]
+        if kind == "gap":
+            pieces.append(b" ")
+            continue
+        if kind == "word":
+            word = piece.lower()
+            body.words.add(word)
+            if dynamic is not None and word in _EXECUTE_ENDS:
+                _run(body, dynamic)
+                dynamic = None
+            if word == b"execute":
+                dynamic = []
+                piece = b" "
+            elif word in _SPLITS:
+                piece = b";"
+            else:
+                piece = _AS_SELECT.get(word, piece)
+        elif kind == "name":
+            body.words.add(piece[1:-1].replace(b'""', b'"').lower())
+        elif piece == b";" and dynamic is not None:
+            _run(body, dynamic)
+            dynamic = None
+        if dynamic is None:
+            pieces.append(piece)
+        elif kind != "gap" and piece != b" ":
+            dynamic.append(piece)
+    if dynamic is not None:
+        _run(body, dynamic)
+    body.read(b"".join(pieces))
+    if b"drop" in body.words:
+        body.flags |= TEMPS  # perhaps of a temporary table, which may have kept its client where it is
+    if body.words & {b"currval", b"lastval"}:
+        body.flags |= SEQUENCES
+    return body
+
+
+def _run(body: _Body, expression: list[bytes]) -> None:
+    """EXECUTE of plpgsql: a text that begins with a string is read, any other may do anything."""
+    strings = [piece for piece in expression if piece[-1:] in (b"'", b"$") and len(piece) > 1]
+    for string in strings:
+        body.words |= {word.lower() for word in _WORD.findall(string)}
+    body.words |= {piece.lower() for piece in expression if _WORD.fullmatch(piece)}
+    start = expression[:3]
+    if len(start) == 3 and start[0].lower() == b"format" and start[1] == b"(":
+        start = start[2:]
+    first = start[0] if start and start[0] in strings else b""
+    inner = _unquoted(first)
+    for string in strings:
+        body.read(_unquoted(string))
+    body.read(b" ".join(piece for piece in expression if piece not in strings))
+    if not _HARMLESS.match(inner) and not text_flags(inner):
+        body.flags |= OPAQUE
+
+
+def _unquoted(string: bytes) -> bytes:
+    if string[:1] == b"$":
+        tag = string.index(b"$", 1) + 1
+        return string[tag:-tag]
+    return string[string.index(b"'") + 1 : -1].replace(b"''", b"'") if b"'" in string else b""
+
+
+def _settings(text: bytes) -> set[bytes]:
+    found = set[bytes]()
+    for by_function, by_set in _SETTING.findall(text):
+        name = re.sub(rb'[\s"]+', b"", by_function or by_set)
+        if name.count(b".") and not name.startswith(b".") and not name.endswith(b"."):
+            found.add(name.lower())
+    return found

@@ -1,0 +1,9 @@
+"""The scan of texts for control, which reads the bodies of functions; compiled from pyx/pgpool_core/session/bodies.pyx."""
+
+MATTERS: int  # what something hidden may do that matters to a session; the scan's SQL_* bits, as are the next three
+OPAQUE: int
+TEMPS: int
+SEQUENCES: int
+
+def text_flags(text: bytes) -> int: ...
+def words_flags(text: bytes) -> int: ...

@@ -1,0 +1,115 @@
+"""Functions with effects of their own; see functions.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memchr, strlen
+
+from pgpool_core.engine.conn cimport plane_wake
+from pgpool_core.engine.mailbox cimport Mail
+from pgpool_core.engine.records cimport *
+from pgpool_core.pool.pool cimport MAX_POOLS
+from pgpool_core.session.effects cimport effects_valid
+from pgpool_core.session.sqlscan cimport *
+from pgpool_core.session.sqltoken cimport READ_TRAILING, READ_UNKNOWN
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load64, pgpool_store32, pgpool_store64
+
+cdef extern from "<strings.h>" nogil:
+    int strncasecmp(const char *, const char *, size_t)
+
+
+cdef const Effects *functions_of(Worker *w, const PoolRecord *pool) noexcept nogil:
+    """What is known; NULL: nothing."""
+    return w.effects[pool.functions - 1] if pool.functions else NULL
+
+
+cdef bint stale(Worker *w, const PoolRecord *pool) noexcept nogil:
+    """What is known is not the latest, and control is about to know better."""
+    cdef FunctionsMark *mark = &w.plane.marks[pool.functions - 1]
+    cdef const Effects *known = w.effects[pool.functions - 1]
+    return pgpool_load32(&mark.known) and (known == NULL or known.serial != pgpool_load32(&mark.changes))
+
+
+cdef bint runs(uint8_t verb) noexcept nogil:
+    """A statement with this verb may call functions."""
+    return not (verb == VERB_NONE or verb == VERB_SET or verb == VERB_RESET or VERB_SHOW <= verb <= VERB_RELEASE
+                or VERB_DEALLOCATE <= verb <= VERB_NOTIFY or verb == VERB_CLOSE or verb == VERB_LOAD)
+
+
+cdef bint mentions(const uint8_t *text, size_t n, const char *word) noexcept nogil:
+    cdef size_t length = strlen(word)
+    cdef size_t i
+    for i in range(n - length + 1 if n >= length else 0):
+        if strncasecmp(<const char *>text + i, word, length) == 0:
+            return True
+    return False
+
+
+cdef bint may_create(const uint8_t *text, size_t n) noexcept nogil:
+    """Whether a DO block has the words for changing functions, or what calls them."""
+    return (mentions(text, n, "create") or mentions(text, n, "alter")) and (
+        mentions(text, n, "function") or mentions(text, n, "procedure") or mentions(text, n, "trigger")
+        or mentions(text, n, "view") or mentions(text, n, "rule"))
+
+
+cdef uint32_t functions_text(Worker *w, ClientConn *c, ServerConn *s, const SqlScan *scan, const uint8_t *text,
+                             size_t n) noexcept nogil:
+    """What the text scanned last may do through what it calls: SQL_*, and SQL_HIDDEN; 0 = nothing."""
+    cdef uint32_t hidden = scan.hidden
+    if c.pool.functions == 0:
+        return 0
+    if scan.flags & SQL_FUNCTION_DDL or (hidden and (scan.verb == VERB_CREATE or scan.verb == VERB_ALTER)) \
+            or (scan.verb == VERB_DO and may_create(text, n)):
+        s.function_ddl = 1
+    if (runs(scan.verb) or scan.statements > 1) and stale(w, c.pool) and c.pool.session_state != SESSION_PIN:
+        hidden |= SQL_OPAQUE
+    return hidden | SQL_HIDDEN if hidden else 0
+
+
+cdef uint32_t functions_statement(Worker *w, ClientConn *c, Statement *statement) noexcept nogil:
+    """The same for a named statement that is used again: functions may have changed since it was parsed."""
+    cdef const Effects *known = functions_of(w, c.pool)
+    cdef const uint8_t *end
+    cdef uint64_t seen
+    cdef SqlScan scan
+    if c.pool.functions == 0:
+        return 0
+    if stale(w, c.pool) and c.pool.session_state != SESSION_PIN:
+        return SQL_OPAQUE | SQL_HIDDEN
+    if known == NULL or known.count == 0:
+        return 0
+    seen = pgpool_load64(&statement.hidden)
+    if <uint32_t>(seen >> 32) != known.generation:
+        end = <const uint8_t *>memchr(statement.data, 0, statement.len)
+        scan_sql(statement.data, end - statement.data if end != NULL else statement.len, READ_UNKNOWN | READ_TRAILING,
+                 known, &scan)
+        seen = <uint64_t>known.generation << 32 | scan.hidden
+        pgpool_store64(&statement.hidden, seen)
+    return <uint32_t>seen | SQL_HIDDEN if <uint32_t>seen else 0
+
+
+cdef void functions_changed(Plane *plane, ServerConn *s) noexcept nogil:
+    """A transaction that may have changed functions has ended on `s`, or a text before the last of a pipeline has."""
+    if s.expect.owed == 0:
+        s.function_ddl = 0
+    if s.pool.functions:
+        pgpool_add32(&plane.marks[s.pool.functions - 1].changes, 1)
+        pgpool_store32(&plane.functions_news, 1)
+        plane_wake(plane)
+
+
+cdef void functions_mail(Worker *w, Mail *mail) noexcept nogil:
+    """Control knows better."""
+    if mail.a >= MAX_POOLS or not effects_valid(<const Effects *>mail.data, mail.len):
+        return
+    free(w.effects[mail.a])
+    w.effects[mail.a] = <Effects *>mail.data
+    mail.data = NULL
+
+
+cdef void functions_free(Worker *w) noexcept nogil:
+    """The end of `w`."""
+    cdef uint32_t i
+    if w.effects != NULL:
+        for i in range(MAX_POOLS):
+            free(w.effects[i])
+    free(w.effects)

@@ -1,0 +1,279 @@
+"""State that functions, triggers and views leave in a session: found without a word of it in the client's text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+import pgpool_core
+from pgpool_core.testing import PostgresServer, ScriptedPeer, frontend
+from tests.conftest import PASSWORDS, USERS
+from tests.peers import letters, logged_in, values
+
+MAKE = """
+create function sets_state(n int, m int) returns int language sql as
+  $$select length(set_config('work_mem', '77MB', false))$$;
+create function calm(n int) returns int language sql as 'select n + 1';
+create function sets_memory() returns text language sql as $$select set_config('work_mem', '77MB', false)$$;
+create function sets_locally() returns text language sql as $$select set_config('work_mem', '77MB', true)$$;
+create function sets_tenant(t text) returns void language plpgsql as
+  $f$begin perform set_config('app.tenant', t, false); end$f$;
+create function sets_any(n text, v text) returns text language sql as 'select set_config(n, v, false)';
+create function sets_by_statement() returns void language plpgsql as $$begin if true then set work_mem = '77MB'; end if; end$$;
+create function "Sets Indirectly"() returns text language sql as 'select public.sets_memory()';
+create function sets_composed(v text) returns void language plpgsql as
+  $$begin execute format('set work_mem = %L', v); end$$;
+create function runs(t text) returns void language plpgsql as $$begin execute t; end$$;
+create function sets_atomically() returns text begin atomic; select set_config('work_mem', '77MB', false); end;
+create procedure sets_by_call() language plpgsql as $$begin perform sets_memory(); end$$;
+create function calls_a_procedure() returns void language plpgsql as 'begin call sets_by_call(); end';
+create aggregate sets_as_it_counts(int) (sfunc = sets_state, stype = int, initcond = 0);
+create view seen as select sets_memory() as set;
+create table with_default (id int, set text default sets_memory());
+create table watched (id int primary key);
+create function sets_at_insert() returns trigger language plpgsql as
+  $$begin perform set_config('work_mem', '77MB', false); return new; end$$;
+create trigger t before insert on watched for each row execute function sets_at_insert();
+create table parent (id int primary key);
+create table child (id int references parent on delete cascade);
+create function sets_at_delete() returns trigger language plpgsql as
+  $$begin perform set_config('work_mem', '77MB', false); return old; end$$;
+create trigger t before delete on child for each row execute function sets_at_delete();
+insert into parent values (1); insert into child values (1);
+create table whole (id int) partition by range (id);
+create table part partition of whole default;
+create trigger t before insert on part for each row execute function sets_at_insert();
+create table ruled (id int);
+create rule r as on insert to ruled do also select sets_memory();
+create function inserts() returns void language sql as 'insert into watched values (2)';
+create domain checked as int check (sets_memory() is not null);
+create table guarded (id int); insert into guarded values (1); alter table guarded enable row level security;
+alter table guarded force row level security; create policy p on guarded using (sets_memory() is not null);
+create function locks() returns void language plpgsql as 'begin perform pg_advisory_lock(7); end';
+create function unlocks() returns bool language sql as 'select pg_advisory_unlock(7)';
+create function makes() returns void language plpgsql as 'begin create temp table made (a int); end';
+create function listens() returns void language plpgsql as 'begin listen news; end';
+create function holds() returns void language plpgsql as
+  $$begin execute 'declare c cursor with hold for select 1'; end$$;
+create function last_number() returns bigint language sql as 'select lastval()';
+create table numbered (id serial);
+"""
+SETTINGS = {
+    "a function": "select sets_memory()",
+    "with its schema": 'select "public"."sets_memory"()',
+    "in capitals": "SELECT SETS_MEMORY()",
+    "through another": 'select "Sets Indirectly"()',
+    "a statement in a function": "select sets_by_statement()",
+    "composed": "select sets_composed('77MB')",
+    "given as an argument": "select runs('set work_mem = ''77MB''')",
+    "a body of SQL": "select sets_atomically()",
+    "a procedure in a function": "select calls_a_procedure()",
+    "an aggregate": "select sets_as_it_counts(1)",
+    "a view": "select * from seen",
+    "a default": "insert into with_default (id) values (1)",
+    "a trigger": "insert into watched values (1) on conflict do nothing",
+    "a trigger, by COPY of a query": "with a as (insert into watched values (3) on conflict do nothing) select 1",
+    "a trigger behind a foreign key": "delete from parent",
+    "a trigger of a partition": "insert into whole values (1)",
+    "a rule": "insert into ruled values (1)",
+    "a trigger behind a function": "select inserts()",
+    "a domain": "select 1::checked",
+    "a policy": "select * from guarded",
+}
+
+
+@pytest.fixture(scope="module")
+def functional() -> Iterator[PostgresServer]:
+    """A server whose database has functions that leave something behind."""
+    with PostgresServer(users=USERS, databases=("app",), owner="app") as server:
+        with psycopg.connect(server.dsn("app", "app"), autocommit=True) as connection:
+            connection.execute(MAKE)
+        yield server
+
+
+class Place:
+    """A pooler in this process, in front of that server."""
+
+    def __init__(self, proxy: pgpool_core.Proxy) -> None:
+        self.host, self.port = proxy.host, proxy.port
+        self._engine = proxy._pooler.engine
+
+    def counted(self, name: str) -> int:
+        return sum(row[name] for row in self._engine.counters().values())
+
+
+def pooler(server: PostgresServer, **settings: object) -> pgpool_core.Config:
+    entry = {"host": server.host, "port": server.port, "dbname": "app", "user": "app", "password": PASSWORDS["app"]}
+    return pgpool_core.Config.of(
+        databases={"app": entry},
+        listen_addr="127.0.0.1",
+        listen_port=0,
+        unix_socket_dir="",
+        auth_type="any",
+        pool_mode="transaction",
+        **{"default_pool_size": 1, **settings},
+    )
+
+
+async def one_value(client: ScriptedPeer, sql: str) -> bytes | None:
+    return values(await client.query(sql))[0][0]
+
+
+def codes(answer: object) -> list[str]:
+    assert isinstance(answer, list)
+    return [message.fields["C"] for message in answer if message.type == b"E"]
+
+
+@pytest.mark.parametrize("text", SETTINGS.values(), ids=SETTINGS.keys())
+async def test_a_setting_made_where_the_text_does_not_show_it_is_its_clients_own(
+    functional: PostgresServer, text: str
+) -> None:
+    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            assert not codes(await one.query(text))
+            assert await one_value(two, "show work_mem") == b"4MB"
+            assert await one_value(one, "show work_mem") == b"77MB"
+            assert await one_value(two, "show work_mem") == b"4MB"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("select sets_tenant('7')", "app.tenant"), ("select sets_any('app.other', '7')", "app.other")],
+)
+async def test_so_is_one_of_the_applications_own(functional: PostgresServer, text: str, name: str) -> None:
+    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            await one.query(text)
+            assert await one_value(two, f"select current_setting('{name}', true)") in (None, b"")
+            assert await one_value(one, f"select current_setting('{name}', true)") == b"7"
+
+
+async def test_so_it_is_with_messages_of_the_extended_protocol(functional: PostgresServer) -> None:
+    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            await one.send(frontend.parse("select sets_tenant($1)", "s") + frontend.sync())
+            assert letters(await one.until("Z")) == "1Z"
+            for value in (b"7", b"8"):
+                await one.send(frontend.bind("s", values=[value]) + frontend.execute() + frontend.sync())
+                assert letters(await one.until("Z")) == "2DCZ"
+                assert await one_value(two, "select current_setting('app.tenant', true)") in (None, b"")
+                assert await one_value(one, "select current_setting('app.tenant', true)") == value
+
+
+async def test_what_leaves_nothing_is_not_asked_about(functional: PostgresServer) -> None:
+    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one:
+            for text in (
+                "select calm(1), sets_locally()",
+                "select count(*) from watched",
+                "select * from numbered for update",
+                "insert into numbered default values",
+            ):
+                assert not codes(await one.query(text))
+            assert place.counted("probes") == 0
+
+
+PINS = {
+    "advisory lock": ("select locks()", "select unlocks()"),
+    "temporary object": ("select makes()", "drop table made"),
+    "listen": ("select listens()", "unlisten *"),
+    "cursor with hold": ("select holds()", "close c"),
+}
+
+
+@pytest.mark.parametrize(("text", "end"), PINS.values(), ids=PINS.keys())
+async def test_other_state_keeps_its_client_where_it_is_until_it_ends(
+    functional: PostgresServer, text: str, end: str
+) -> None:
+    async with pgpool_core.open_proxy(pooler(functional, default_pool_size=2)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two, logged_in(place) as three:
+            assert not codes(await one.query(text))
+            pid = await one_value(one, "select pg_backend_pid()")
+            for other in (two, three):
+                assert await one_value(other, "select pg_backend_pid()") != pid
+            assert await one_value(one, "select pg_backend_pid()") == pid
+            assert not codes(await one.query(end))
+            await one.query("select 1")
+            await two.query("begin")
+            await three.query("begin")
+            pids = [await one_value(other, "select pg_backend_pid()") for other in (two, three)]
+            assert pid in pids
+
+
+async def test_lastval_in_a_function_never_tells_another_clients_value(functional: PostgresServer) -> None:
+    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            await one.query("insert into numbered default values")
+            assert codes(await two.query("select last_number()")) == ["55000"]
+
+
+async def test_a_function_made_through_the_pooler_is_known_at_once(functional: PostgresServer) -> None:
+    made = "create or replace function made_now() returns text language {} as $$select set_config({}, false)$$"
+    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            assert not codes(await one.query(made.format("sql", "'work_mem', '66MB'")))
+            await two.query("select made_now()")
+            assert await one_value(one, "show work_mem") == b"4MB"
+            assert await one_value(two, "show work_mem") == b"66MB"
+            await one.query("drop function made_now()")
+
+
+async def test_a_statement_prepared_before_its_function_changed_is_looked_at_again(functional: PostgresServer) -> None:
+    made = "create or replace function changes() returns text language sql as $$select {}$$"
+    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            await one.query(made.format("'nothing'::text"))
+            await one.send(frontend.parse("select changes()", "s") + frontend.sync())
+            assert letters(await one.until("Z")) == "1Z"
+            await two.query(made.format("set_config('work_mem', '66MB', false)"))
+            await one.send(frontend.bind("s") + frontend.execute() + frontend.sync())
+            assert letters(await one.until("Z")) == "2DCZ"
+            assert await one_value(two, "show work_mem") == b"4MB"
+            assert await one_value(one, "show work_mem") == b"66MB"
+            await one.query("drop function changes()")
+
+
+async def test_a_function_that_is_not_committed_yet_is_found_by_the_text_that_made_it(
+    functional: PostgresServer,
+) -> None:
+    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            await one.query("begin")
+            await one.query("create function mine() returns text language sql as 'select sets_memory()'")
+            await one.query("select mine()")
+            await one.query("commit")
+            assert await one_value(two, "show work_mem") == b"4MB"
+            assert await one_value(one, "show work_mem") == b"77MB"
+            await one.query("drop function mine()")
+
+
+async def test_where_a_limit_leaves_no_room_the_next_server_is_asked(functional: PostgresServer) -> None:
+    made = "create function made_later() returns text language sql as $$select set_config('work_mem', '66MB', false)$$"
+    async with pgpool_core.open_proxy(pooler(functional, max_db_connections=1)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            assert not codes(await one.query(made))
+            await two.query("select made_later()")
+            assert await one_value(one, "show work_mem") == b"4MB"
+            assert await one_value(two, "show work_mem") == b"66MB"
+            await one.query("drop function made_later()")
+
+
+async def test_without_function_check_period_nobody_is_asked(functional: PostgresServer) -> None:
+    async with pgpool_core.open_proxy(pooler(functional, function_check_period=0)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            await one.query("select sets_memory()")
+            assert await one_value(two, "show work_mem") == b"77MB"
+            assert place.counted("probes") == 0
