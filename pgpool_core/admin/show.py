@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 import attrs
 
 from pgpool_core.admin.reply import BYTEA, INT4, INT8, NUMERIC, TEXT, Cells, Column, columns
-from pgpool_core.admin.reply import INT4, NUMERIC, TEXT, Cell, Column, columns
 from pgpool_core.metrics.features import PIN_REASONS, WARNED_KINDS
 from pgpool_core.metrics.snapshot import (
     CONSOLE_DATABASE,

@@ -21,7 +21,6 @@ from pgpool_core.admin.session import ConsoleSession
 from pgpool_core.control import routing
 from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.channels import Channels, until_taken
-from pgpool_core.control.channels import Channels
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.opener import Opener
 from pgpool_core.control.orders import Orders
