@@ -91,6 +91,7 @@ cdef void plane_close_servers(Plane *plane) noexcept nogil:
             close(s.conn.fd)
             s.conn.fd = -1
         buf_free(&s.conn.out)
+        buf_free(&s.conn.early)
         buf_free(&s.conn.held)
         buf_free(&s.greeting)
         expect_free(&s.expect)
@@ -107,6 +108,7 @@ cdef void plane_close_files(Plane *plane) noexcept nogil:
     cdef ClientConn *c
     for i in range(plane.n_workers):
         close(plane.workers[i].poll_fd)
+        close(plane.workers[i].ring_fd)
         close(plane.workers[i].wake_fd)
         close(plane.workers[i].spare_fd)
         for slot in range(plane.workers[i].clients.n_chunks * CHUNK_SLOTS):

@@ -22,7 +22,7 @@ from pgpool_core.engine.patience cimport patience_look, patience_waits
 from pgpool_core.engine.orphan cimport server_cancel_done, server_drains
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, fill_client_row
-from pgpool_core.engine.server cimport server_bytes, server_free, server_stirs, servers_go_back
+from pgpool_core.engine.server cimport client_of, server_bytes, server_free, server_stirs, servers_go_back
 from pgpool_core.engine.server_end cimport server_close, server_gone, server_lost, server_outdated
 from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slot_of, slots_free, slots_init
 from pgpool_core.engine.sys cimport *
@@ -63,6 +63,19 @@ cdef void up_hangup(Worker *w, Conn *c) noexcept nogil:
     state = (<ServerConn *>c).seat.state
     if state == SV_IDLE or state == SV_USED:
         server_stirs(w, <ServerConn *>c)
+
+
+cdef void up_blocked(Worker *w, Conn *c) noexcept nogil:
+    """The other end of the link is not read until this one takes more."""
+    cdef ClientConn *client
+    if c.kind == KIND_CLIENT:
+        client = <ClientConn *>c
+        if client.state == CL_ACTIVE and client.seat.server != NULL:
+            (<ServerConn *>(<Server *>client.seat.server).owner).conn.paused = 1
+        return
+    client = client_of(<ServerConn *>c)
+    if client != NULL:
+        client.conn.paused = 1
 
 
 cdef void adopt(Worker *w, ServerConn *s) noexcept nogil:
@@ -291,7 +304,7 @@ cdef bint worker_init(Worker *w, Plane *plane, unsigned int index) noexcept nogi
     memset(w, 0, sizeof(Worker))
     w.plane = plane
     w.index = index
-    w.poll_fd = w.wake_fd = w.spare_fd = -1
+    w.poll_fd = w.ring_fd = w.wake_fd = w.spare_fd = -1
     w.io = IO_EPOLL
     w.up = &upcalls
     w.now_us = pgpool_now_us()
@@ -312,6 +325,7 @@ cdef void worker_run(Worker *w) noexcept nogil:
     cdef Conn *c
     cdef Conn *next
     cdef Timer *timer
+    w.io.begin(w)
     while not pgpool_load32(&w.stop):
         w.io.turn(w, 0 if w.again_head != NULL else timers_wait_ms(&w.timers, pgpool_now_us()))
         next = w.again_head
@@ -328,6 +342,7 @@ cdef void worker_run(Worker *w) noexcept nogil:
             timer_fired(w, timer)
             timer = timers_due(&w.timers, w.now_us)
         end_the_doomed(w)
+    w.io.leave(w)
 
 
 cdef void worker_close(Worker *w) noexcept nogil:
@@ -378,3 +393,4 @@ upcalls.closed = up_closed
 upcalls.hangup = up_hangup
 upcalls.accept = up_accept
 upcalls.woken = up_woken
+upcalls.blocked = up_blocked
