@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.conn cimport SENT, conn_again, conn_flush, conn_receive
 from pgpool_core.engine.records cimport (HEADROOM, KIND_CLIENT, KIND_LISTENER, KIND_SERVER, KIND_WAKE, RECV_SIZE,
-                                         Conn, Io, ServerConn, Worker)
+                                         STREAM_ON, Conn, Io, ServerConn, Worker)
 from pgpool_core.engine.slots cimport handle_of, slot_of
 from pgpool_core.engine.sys cimport *
 from pgpool_core.pool.server cimport SV_IDLE, SV_USED
@@ -77,6 +77,11 @@ cdef void epoll_unlisten(Worker *w, int fd) noexcept nogil:
     epoll_ctl(w.poll_fd, EPOLL_CTL_DEL, fd, &ev)
 
 
+cdef inline bint hung_up(Conn *c) noexcept nogil:
+    """The other side has closed, and nobody but us reads what it has sent before."""
+    return c.hup and c.stream < STREAM_ON
+
+
 cdef void epoll_pump(Worker *w, Conn *c) noexcept nogil:
     """Receive until the socket is drained, the engine has enough, or the others want their turn."""
     cdef ssize_t n
@@ -90,7 +95,7 @@ cdef void epoll_pump(Worker *w, Conn *c) noexcept nogil:
             return
         if c.paused:
             c.missed = 1
-            if c.hup:
+            if hung_up(c):
                 w.up.hangup(w, c)
             return
         early = c.early.len != 0
@@ -106,7 +111,7 @@ cdef void epoll_pump(Worker *w, Conn *c) noexcept nogil:
                 buf_free(&c.held)
                 n += <ssize_t>held
             if w.up.bytes(w, c, at, <size_t>n):
-                if c.kind == KIND_CLIENT and c.paused and c.hup and not c.doomed:
+                if c.kind == KIND_CLIENT and c.paused and hung_up(c) and not c.doomed:
                     w.up.hangup(w, c)                # a client that asked and hung up at once: no other event will come
                 return
             if not c.full_read and not c.hup:

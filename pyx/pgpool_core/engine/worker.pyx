@@ -12,7 +12,6 @@ from pgpool_core.engine.client_end cimport client_end, client_fatal, client_free
 from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
-from pgpool_core.engine.io_epoll cimport IO_EPOLL
 from pgpool_core.engine.leak cimport leak_begin
 from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
 from pgpool_core.engine.mailbox cimport *
@@ -299,13 +298,13 @@ cdef void server_doomed(Worker *w, ServerConn *s) noexcept nogil:
     server_gone(w, s)
 
 
-cdef bint worker_init(Worker *w, Plane *plane, unsigned int index) noexcept nogil:
-    """Everything a worker needs before its thread runs; False when the system refuses."""
+cdef bint worker_init(Worker *w, Plane *plane, unsigned int index, const Io *io) noexcept nogil:
+    """Everything a worker needs before its thread runs; False when the system refuses. Either way worker_free gives it back."""
     memset(w, 0, sizeof(Worker))
     w.plane = plane
     w.index = index
     w.poll_fd = w.ring_fd = w.wake_fd = w.spare_fd = -1
-    w.io = IO_EPOLL
+    w.io = io
     w.up = &upcalls
     w.now_us = pgpool_now_us()
     timers_init(&w.timers, w.now_us)
