@@ -35,13 +35,22 @@ run: $(BUILT)
 		$(call install,demo) || { echo 'that failed. Try: apt-get install postgresql' >&2; exit 1; }; }
 	@exec $(PY) -m pgpool_core demo $(ARGS)
 
+# All tests use the back end that `auto` chooses. Where that is io_uring, what touches sockets most is run with epoll too. Any
+# test with either: PGPOOL_TEST_IO_BACKEND=epoll make test ARGS=...
+BACKEND_TESTS = tests/chaos tests/integration/test_big.py tests/integration/test_cancel.py tests/integration/test_copy.py \
+	tests/integration/test_limits.py tests/integration/test_pipeline.py tests/integration/test_simple.py
+OTHER_BACKEND = $(if $(ARGS),@true,@if $(PY) -m tests.has_io_uring; then \
+	PGPOOL_TEST_IO_BACKEND=epoll $(PY) -m pytest -m 'not slow and not pgbouncer' $(BACKEND_TESTS); fi)
+
 .PHONY: test
 test: lint need-servers
 	$(PY) -m pytest -m 'not slow and not pgbouncer' $(ARGS)
+	$(OTHER_BACKEND)
 
 .PHONY: test-all
 test-all: lint need-servers
 	$(PY) -m pytest $(ARGS)
+	$(OTHER_BACKEND)
 
 .PHONY: test-debug
 test-debug: need-servers build/debug/.built
@@ -107,7 +116,7 @@ need-servers: .venv/.test
 	$(PYTHON) -m venv .venv
 
 .venv/.tools: .venv/pyvenv.cfg pyproject.toml
-	@PYTHON=$(PY) tools/need compiler openssl headers
+	@PYTHON=$(PY) tools/need compiler openssl headers liburing
 	@$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > .venv/build-requires.txt
 	$(PIP) -r .venv/build-requires.txt
 	@touch $@

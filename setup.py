@@ -6,12 +6,15 @@ Environment:
     PGPOOL_CORE_DEBUG=1    bounds checks, invariant checks at each unlock of a pool, no optimisation
     PGPOOL_CORE_PROBES=1   also build the doors of tests/probes/*.pyx (modules `pgpool_core_probes.*`)
     PGPOOL_CORE_SANITIZE=  address: with AddressSanitizer and UndefinedBehaviorSanitizer; thread: with ThreadSanitizer
+    PGPOOL_CORE_URING=0    build without io_uring, also where liburing is there; 1: end with an error where it is not
     PGPOOL_CORE_JOBS=N     compile N modules at once (default: the number of processors)
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
+import tempfile
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -32,15 +35,51 @@ if SANITIZE:
     compile_args, link_args = flags, flags[:1]
 
 
+LIBURING = """
+#include <liburing.h>
+int main(void) {
+    struct io_uring ring;
+    struct io_uring_sqe *sqe = 0;
+    io_uring_prep_recv_multishot(sqe, 0, 0, 0, 0);
+    return io_uring_queue_init(1, &ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN)
+        + io_uring_register_buf_ring(&ring, 0, 0) + io_uring_submit_and_get_events(&ring) + io_uring_ring_dontfork(&ring);
+}
+"""
+
+
+def has_liburing() -> bool:
+    """Whether liburing 2.3 or later is there to be compiled and linked with; PGPOOL_CORE_URING says otherwise."""
+    wanted = os.environ.get("PGPOOL_CORE_URING")
+    if wanted == "0":
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "try.c")
+        source.write_text(LIBURING)
+        command = [
+            os.environ.get("CC", "cc"),
+            *os.environ.get("CFLAGS", "").split(),
+            str(source),
+            "-o",
+            f"{source}.out",
+        ]
+        found = subprocess.run([*command, "-luring"], capture_output=True, check=False).returncode == 0
+    if wanted == "1" and not found:
+        raise SystemExit("PGPOOL_CORE_URING=1: liburing 2.3 or later is not there (liburing-dev)")
+    return found
+
+
+URING = has_liburing()
+
+
 def extension(name: str, path: Path) -> Extension:
     return Extension(
         name,
         [path.as_posix()],
-        libraries=["crypto"],
+        libraries=["crypto", "uring"] if URING and name == "pgpool_core.engine.io_uring" else ["crypto"],
         include_dirs=[PYX.as_posix()],
         extra_compile_args=compile_args,
         extra_link_args=link_args,
-        define_macros=[("PGPOOL_CORE_DEBUG", "1" if DEBUG else "0")],
+        define_macros=[("PGPOOL_CORE_DEBUG", "1" if DEBUG else "0"), ("PGPOOL_CORE_URING", "1" if URING else "0")],
     )
 
 

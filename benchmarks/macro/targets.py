@@ -46,7 +46,7 @@ SHARED_SETTINGS: Final[Mapping[str, object]] = {
 }
 OWN_SETTINGS: Final[Mapping[Kind, Mapping[str, object]]] = {
     "pgbouncer": {"server_tls_sslmode": "disable"},
-    "pgpool_core": {"workers": 1, "io_backend": "epoll"},
+    "pgpool_core": {"workers": 1, "io_backend": os.environ.get("PGPOOL_TEST_IO_BACKEND", "epoll")},
 }
 
 

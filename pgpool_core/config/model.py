@@ -35,7 +35,7 @@ from pgpool_core.errors import ConfigError, ConfigProblem
 AuthType = Literal["any", "trust", "plain", "md5", "scram-sha-256"]
 PoolMode = Literal["session", "transaction", "statement"]
 SessionState = Literal["off", "auto", "pin", "refuse", "warn"]
-IoBackend = Literal["auto", "epoll"]
+IoBackend = Literal["auto", "epoll", "io_uring"]
 LoadBalance = Literal["round-robin", "disable"]
 
 AUTH_TYPES: Final = ("any", "trust", "plain", "md5", "scram-sha-256")
@@ -431,8 +431,8 @@ class Config:
     workers: int = _setting(1, Integer(0, 256), "ours: threads that move data; 0 = one per processor", reload=False)
     io_backend: IoBackend = _setting(
         "auto",
-        Choice(("auto", "epoll"), not_built=("io_uring",)),
-        "ours: auto or epoll: how workers wait for sockets",
+        Choice(("auto", "epoll", "io_uring")),
+        "ours: how workers move data: epoll, io_uring, or auto: io_uring where the system allows it",
         reload=False,
     )
     peer_id: int = _setting(

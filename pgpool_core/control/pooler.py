@@ -11,6 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
+import attrs
 import trio
 
 from pgpool_core import logs
@@ -33,7 +34,7 @@ from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.reload import plan_pools
 from pgpool_core.control.report import Report
 from pgpool_core.control.routing import microseconds
-from pgpool_core.errors import PgPoolError, PoolClosed, error_response
+from pgpool_core.errors import ConfigError, ConfigProblem, PgPoolError, PoolClosed, error_response
 from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import ConfigRow, Snapshot
 from pgpool_core.policy.userlist import Userlist, load_userlist
@@ -53,10 +54,20 @@ SHUTTING_DOWN: Final = error_response(PoolClosed("pooler is shutting down", sqls
 
 
 def make_engine(workers: int, io_backend: str) -> Engine:
-    """The compiled data plane; imported here so that everything else works without it."""
+    """The compiled data plane; imported here so that everything else works without it.
+
+    Raises:
+        ConfigError: io_uring is asked for and cannot be had.
+    """
     from pgpool_core.engine.plane import Engine
 
-    return Engine(workers=workers, io_backend=io_backend)
+    try:
+        return Engine(workers=workers, io_backend=io_backend)
+    except OSError as refused:
+        if io_backend != "io_uring":
+            raise
+        text = f"io_uring cannot be had: {refused.strerror} (io_backend)"
+        raise ConfigError([ConfigProblem(text, section="pgbouncer", key="io_backend")]) from None
 
 
 def load_users(config: Config) -> Userlist:
@@ -317,7 +328,13 @@ class Pooler:
 
     def config_rows(self) -> Iterable[ConfigRow]:
         """Every setting of [pgbouncer], for SHOW CONFIG."""
-        return [ConfigRow(*row) for row in describe(self.config)]
+        return [self._as_chosen(ConfigRow(*row)) for row in describe(self.config)]
+
+    def _as_chosen(self, row: ConfigRow) -> ConfigRow:
+        """With what `auto` has come to."""
+        if row.key == "io_backend" and row.value == "auto":
+            return attrs.evolve(row, value=f"auto ({self.engine.io_backend})")
+        return row
 
     def unready(self) -> str:
         """Why clients are not to be sent here; "" when they are."""
@@ -435,6 +452,8 @@ class Pooler:
         nursery.start_soon(self._functions.watch)
         fields = {"workers": engine.workers, "io_backend": engine.io_backend}
         logs.LOGGER.info("%s", logs.line("", f"process up: {version_text(__version__)}", fields))
+        if engine.io_refusal:
+            logs.LOGGER.info("no io_uring: %s (io_backend)", engine.io_refusal)
 
     async def _janitor(self) -> None:
         while True:

@@ -11,7 +11,7 @@ import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from signal import SIGHUP, SIGQUIT, SIGTERM, Signals
-from typing import Literal, Self
+from typing import Final, Literal, Self
 from urllib.parse import quote
 
 import attrs
@@ -25,6 +25,9 @@ from pgpool_core.testing.process import GuardedProcess, ProcessFailed
 __all__ = ["Kind", "PoolerProcess"]
 
 Kind = Literal["pgpool_core", "pgbouncer"]
+
+FROM_ENVIRONMENT: Final = {"PGPOOL_TEST_WORKERS": "workers", "PGPOOL_TEST_IO_BACKEND": "io_backend"}
+"""Variables that give a setting to every pooler of ours that does not name it: a whole suite runs on another back end."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -163,6 +166,7 @@ class PoolerProcess:
             "unix_socket_dir": self.unix_dir,
             "auth_type": "scram-sha-256",
             "auth_file": self.folder / "userlist.txt",
+            **(_from_environment() if self.kind == "pgpool_core" else {}),
             **self.settings,
         }
         lines = ["[databases]", *(f"{name} = {value}" for name, value in self.databases.items())]
@@ -206,6 +210,10 @@ class PoolerProcess:
         path.write_text(text)
         path.chmod(0o600)
         self._account.own(path)
+
+
+def _from_environment() -> dict[str, object]:
+    return {name: os.environ[variable] for variable, name in FROM_ENVIRONMENT.items() if os.environ.get(variable)}
 
 
 def _ourselves() -> Account:

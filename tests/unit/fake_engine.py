@@ -47,6 +47,7 @@ class FakeEngine:
     def __init__(self, workers: int = 1, io_backend: str = "auto") -> None:
         self.workers = workers
         self.io_backend = "epoll" if io_backend == "auto" else io_backend
+        self.io_refusal = ""
         self.wakeup_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.state = "new"
         self.settings: dict[str, Any] = {}

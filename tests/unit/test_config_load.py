@@ -62,6 +62,7 @@ def database(text: str) -> DatabaseConfig:
         ("server_reset_query", "", ""),
         ("server_check_query", "select 1; select 2", "select 1; select 2"),
         ("io_backend", "epoll", "epoll"),
+        ("io_backend", "IO_uring", "io_uring"),
         ("workers", "0", 0),
     ],
 )
@@ -122,10 +123,6 @@ def test_an_auth_type_that_is_not_built_is_refused_as_such(value):
     assert text.startswith(
         f"setting auth_type = {value} is not supported by this version of pgpool_core (f.ini:2): expected"
     )
-
-
-def test_io_uring_is_refused_as_not_built():
-    assert "io_backend = io_uring is not supported by this version" in problem("[pgbouncer]\nio_backend = io_uring\n")
 
 
 OTHER = {

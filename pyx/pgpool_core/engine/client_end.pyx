@@ -6,7 +6,7 @@ from libc.string cimport memcpy, strlen
 
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.channels cimport channels_forget
-from pgpool_core.engine.conn cimport conn_again, conn_close, conn_send, plane_post
+from pgpool_core.engine.conn cimport SENT, conn_again, conn_close, conn_send, conn_settle, plane_post
 from pgpool_core.engine.console cimport console_tell
 from pgpool_core.engine.ledger cimport ledger_unpin
 from pgpool_core.engine.login cimport login_end
@@ -68,7 +68,7 @@ cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n,
     uncount(w, c)
     c.state = CL_LINGER
     timer_set(&w.timers, &c.conn.timer, TIMER_LINGER, w.now_us + LINGER_US)
-    if sent == 0:
+    if sent == 0 and conn_settle(w, &c.conn) == SENT:
         shutdown(c.conn.fd, SHUT_WR)
     conn_again(w, &c.conn)
 

@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mail
 from pgpool_core.engine.records cimport Conn, Plane, PoolRecord, Worker
+from pgpool_core.engine.sys cimport ssize_t
 
 
 cdef enum:
@@ -17,6 +18,9 @@ cdef int conn_send(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept n
 cdef int conn_mix(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
 cdef int conn_mixed(Worker *w, Conn *c) noexcept nogil
 cdef int conn_flush(Worker *w, Conn *c) noexcept nogil
+cdef int conn_settle(Worker *w, Conn *c) noexcept nogil
+cdef int conn_sent(Worker *w, Conn *c, const uint8_t *data, size_t n, ssize_t result) noexcept nogil
+cdef ssize_t conn_receive(Conn *c, uint8_t *into, size_t cap) noexcept nogil
 cdef void conn_resume(Worker *w, Conn *c) noexcept nogil
 cdef void conn_again(Worker *w, Conn *c) noexcept nogil
 cdef void conn_not_again(Worker *w, Conn *c) noexcept nogil

@@ -1,13 +1,15 @@
 """Connections: sending what the kernel takes now, keeping the rest; see conn.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
+from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_take
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mail, mailbox_post
-from pgpool_core.engine.records cimport KIND_SERVER, SCRATCH_SIZE, Conn, Plane, PoolRecord, Worker
-from pgpool_core.engine.sys cimport (EAGAIN, EINTR, close, pgpool_errno, pgpool_send, pgpool_send2, ssize_t, write)
+from pgpool_core.engine.records cimport KIND_SERVER, SCRATCH_SIZE, STREAM_ON, Conn, Plane, PoolRecord, Worker
+from pgpool_core.engine.sends cimport SEND_MAX, Send, sends_add
+from pgpool_core.engine.sys cimport (EAGAIN, EINTR, close, pgpool_errno, pgpool_no_data, pgpool_recv, pgpool_send,
+                                     pgpool_send2, ssize_t, write)
 from pgpool_core.engine.timers cimport timer_clear
 from pgpool_core.sync.atomic cimport pgpool_store_ptr, pgpool_swap32
 
@@ -16,11 +18,20 @@ cdef extern from "<stdlib.h>" nogil:
 
 
 cdef int conn_send(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
-    """Send `n` bytes behind what `out` holds; what the kernel does not take now is copied to `out`."""
+    """Send `n` bytes behind what `out` holds; what the kernel does not take now is copied to `out`.
+
+    A back end that sends at the turn's end is trusted to: it says later, by `blocked`, what the kernel did not take.
+    """
     cdef ssize_t sent = 0
-    cdef size_t queued = c.out.len
+    cdef size_t queued
     if c.doomed or c.fd < 0:
         return SEND_DEAD
+    if w.sends != NULL:
+        if put_off(w, c, data, n):
+            return SENT
+        if conn_settle(w, c) == SEND_DEAD:
+            return SEND_DEAD
+    queued = c.out.len
     if not c.writing:
         while True:
             if queued:
@@ -51,6 +62,66 @@ cdef int conn_send(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept n
     return SEND_LATER
 
 
+cdef bint put_off(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
+    """Leave a send to the turn's end: the first of its connection that is neither long nor behind one that waits."""
+    if c.queued or c.writing or n == 0 or c.out.len + n > SEND_MAX:
+        return False
+    c.queued = <uint16_t>sends_add(w.sends, c, buf_bytes(&c.out), c.out.len, data, <uint32_t>n)
+    if c.queued and c.out.len:
+        buf_free(&c.out)
+    return c.queued != 0
+
+
+cdef int conn_settle(Worker *w, Conn *c) noexcept nogil:
+    """Send now what was left to the turn's end: something else happens to the socket."""
+    cdef Send *send
+    cdef ssize_t sent
+    if c.queued == 0:
+        return SENT
+    send = &w.sends.all[c.queued - 1]
+    send.conn = NULL
+    c.queued = 0
+    sent = pgpool_send(c.fd, send.at, send.len)
+    while sent < 0 and pgpool_errno() == EINTR:
+        sent = pgpool_send(c.fd, send.at, send.len)
+    return conn_sent(w, c, send.at, send.len, sent if sent >= 0 else -pgpool_errno())
+
+
+cdef int conn_sent(Worker *w, Conn *c, const uint8_t *data, size_t n, ssize_t result) noexcept nogil:
+    """What has become of a send that was put off: bytes sent, or -errno. The rest goes in front of `out`."""
+    cdef Buf rest
+    if result == <ssize_t>n:
+        return SENT
+    if result < 0:
+        if result != -EAGAIN and result != -EINTR:
+            return broken(w, c)
+        result = 0
+    memset(&rest, 0, sizeof(Buf))
+    if not buf_add(&rest, data + result, n - <size_t>result) or not buf_add(&rest, buf_bytes(&c.out), c.out.len):
+        buf_free(&rest)
+        conn_doom(w, c, "out of memory")
+        return SEND_DEAD
+    buf_free(&c.out)
+    c.out = rest
+    c.writing = 1
+    w.io.want_write(w, c, True)
+    w.up.blocked(w, c)
+    return SEND_LATER
+
+
+cdef ssize_t conn_receive(Conn *c, uint8_t *into, size_t cap) noexcept nogil:
+    """Receive: what io_uring has received early, then from the socket, unless that is still io_uring's to read."""
+    cdef size_t n = c.early.len
+    if n:
+        n = n if n < cap else cap
+        memcpy(into, buf_bytes(&c.early), n)
+        buf_take(&c.early, n)
+        return <ssize_t>n
+    if c.stream >= STREAM_ON:
+        return pgpool_no_data()
+    return pgpool_recv(c.fd, into, cap)
+
+
 cdef int conn_mix(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
     """Add a piece to what goes to `c` in one send; a long one goes at once, behind what is there."""
     cdef int status = SENT
@@ -73,6 +144,8 @@ cdef int conn_mixed(Worker *w, Conn *c) noexcept nogil:
 cdef int conn_flush(Worker *w, Conn *c) noexcept nogil:
     """The socket takes more: send from `out`."""
     cdef ssize_t sent
+    if c.queued and conn_settle(w, c) != SENT:
+        return SEND_DEAD if c.doomed else SEND_LATER
     while c.out.len:
         sent = pgpool_send(c.fd, buf_bytes(&c.out), c.out.len)
         if sent < 0:
@@ -152,10 +225,15 @@ cdef void conn_close(Worker *w, Conn *c) noexcept nogil:
     timer_clear(&w.timers, &c.timer)
     conn_not_again(w, c)
     if c.fd >= 0:
+        if c.queued:
+            w.sends.all[c.queued - 1].conn = NULL
+            pgpool_send(c.fd, w.sends.all[c.queued - 1].at, w.sends.all[c.queued - 1].len)
+            c.queued = 0
         w.io.remove(w, c)
         close(c.fd)
         c.fd = -1
     buf_free(&c.out)
+    buf_free(&c.early)
     buf_free(&c.held)
 
 

@@ -52,7 +52,7 @@ cdef size_t greeting(Worker *w, ClientConn *c, Buf *parameters) noexcept nogil:
         n += 5 + name.len + value.len + 2
     n += build_cancel_key(w, c, out + n, SCRATCH_SIZE - n)
     pthread_mutex_lock(&w.plane.ignored_lock)
-    if w.plane.login_notice.len <= SCRATCH_SIZE - n - 16:
+    if 0 < w.plane.login_notice.len <= SCRATCH_SIZE - n - 16:
         memcpy(out + n, buf_bytes(&w.plane.login_notice), w.plane.login_notice.len)
         n += w.plane.login_notice.len
     pthread_mutex_unlock(&w.plane.ignored_lock)

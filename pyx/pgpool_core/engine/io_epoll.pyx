@@ -9,20 +9,17 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
-from pgpool_core.engine.conn cimport SENT, conn_again, conn_flush
+from pgpool_core.engine.conn cimport SENT, conn_again, conn_flush, conn_receive
 from pgpool_core.engine.records cimport (HEADROOM, KIND_CLIENT, KIND_LISTENER, KIND_SERVER, KIND_WAKE, RECV_SIZE,
-                                         Conn, Io, ServerConn, Worker)
+                                         STREAM_ON, Conn, Io, ServerConn, Worker)
 from pgpool_core.engine.slots cimport handle_of, slot_of
 from pgpool_core.engine.suspend cimport suspend_rests
 from pgpool_core.engine.sys cimport *
 from pgpool_core.pool.server cimport SV_IDLE, SV_USED
 from pgpool_core.sync.atomic cimport pgpool_load8, pgpool_load32
 
-cdef enum:
-    EVENTS_A_TURN = 256
-
-
-cdef bint start(Worker *w) noexcept nogil:
+cdef bint epoll_start(Worker *w) noexcept nogil:
+    """An empty set with the worker's eventfd in it."""
     cdef epoll_event ev
     w.poll_fd = epoll_create1(EPOLL_CLOEXEC)
     if w.poll_fd < 0:
@@ -32,7 +29,12 @@ cdef bint start(Worker *w) noexcept nogil:
     return epoll_ctl(w.poll_fd, EPOLL_CTL_ADD, w.wake_fd, &ev) == 0
 
 
-cdef void stop(Worker *w) noexcept nogil:
+cdef void begin_or_leave(Worker *w) noexcept nogil:
+    """Nothing here belongs to a thread."""
+
+
+cdef void epoll_stop(Worker *w) noexcept nogil:
+    """Give the set back."""
     if w.poll_fd >= 0:
         close(w.poll_fd)
         w.poll_fd = -1
@@ -47,54 +49,61 @@ cdef inline int control(Worker *w, Conn *c, int op, bint write) noexcept nogil:
     return epoll_ctl(w.poll_fd, op, c.fd, &ev)
 
 
-cdef bint add(Worker *w, Conn *c) noexcept nogil:
+cdef bint epoll_add(Worker *w, Conn *c) noexcept nogil:
     return control(w, c, EPOLL_CTL_ADD, c.writing) == 0
 
 
-cdef void remove(Worker *w, Conn *c) noexcept nogil:
+cdef void epoll_remove(Worker *w, Conn *c) noexcept nogil:
     cdef epoll_event ev
     epoll_ctl(w.poll_fd, EPOLL_CTL_DEL, c.fd, &ev)
 
 
-cdef void rearm(Worker *w, Conn *c) noexcept nogil:
+cdef void epoll_rearm(Worker *w, Conn *c) noexcept nogil:
     control(w, c, EPOLL_CTL_MOD, c.writing)
 
 
-cdef void want_write(Worker *w, Conn *c, bint on) noexcept nogil:
+cdef void epoll_want_write(Worker *w, Conn *c, bint on) noexcept nogil:
     control(w, c, EPOLL_CTL_MOD, on)
 
 
-cdef void listen(Worker *w, int fd, uint32_t index) noexcept nogil:
+cdef void epoll_listen(Worker *w, int fd, uint32_t index) noexcept nogil:
     cdef epoll_event ev
     ev.events = EPOLLIN | EPOLLEXCLUSIVE
     ev.data.u64 = <uint64_t>KIND_LISTENER << 56 | index
     epoll_ctl(w.poll_fd, EPOLL_CTL_ADD, fd, &ev)
 
 
-cdef void unlisten(Worker *w, int fd) noexcept nogil:
+cdef void epoll_unlisten(Worker *w, int fd) noexcept nogil:
     cdef epoll_event ev
     epoll_ctl(w.poll_fd, EPOLL_CTL_DEL, fd, &ev)
 
 
-cdef void pump(Worker *w, Conn *c) noexcept nogil:
+cdef inline bint hung_up(Conn *c) noexcept nogil:
+    """The other side has closed, and nobody but us reads what it has sent before."""
+    return c.hup and c.stream < STREAM_ON
+
+
+cdef void epoll_pump(Worker *w, Conn *c) noexcept nogil:
     """Receive until the socket is drained, the engine has enough, or the others want their turn."""
     cdef ssize_t n
     cdef uint8_t *at
     cdef size_t held
     cdef uint32_t i = 0
+    cdef bint early
     c.missed = c.paused
     while i < w.plane.reads_a_turn:
         if c.doomed or c.fd < 0 or (w.suspended and suspend_rests(c)):
             return
         if c.paused:
             c.missed = 1
-            if c.hup:
+            if hung_up(c):
                 w.up.hangup(w, c)
             return
-        n = pgpool_recv(c.fd, w.buf + HEADROOM, RECV_SIZE)
+        early = c.early.len != 0
+        n = conn_receive(c, w.buf + HEADROOM, RECV_SIZE)
         if n > 0:
             i += 1
-            c.full_read = n == RECV_SIZE
+            c.full_read = n == RECV_SIZE or early
             at = w.buf + HEADROOM
             held = c.held.len
             if held and held <= HEADROOM:            # show what was held back in front of what has come
@@ -103,7 +112,7 @@ cdef void pump(Worker *w, Conn *c) noexcept nogil:
                 buf_free(&c.held)
                 n += <ssize_t>held
             if w.up.bytes(w, c, at, <size_t>n):
-                if c.kind == KIND_CLIENT and c.paused and c.hup and not c.doomed:
+                if c.kind == KIND_CLIENT and c.paused and hung_up(c) and not c.doomed:
                     w.up.hangup(w, c)                # a client that asked and hung up at once: no other event will come
                 return
             if not c.full_read and not c.hup:
@@ -127,10 +136,11 @@ cdef void ready(Worker *w, Conn *c, uint32_t events) noexcept nogil:
         if conn_flush(w, c) == SENT:
             w.up.bytes(w, c, NULL, 0)                # all sent: who waited for that may go on
     if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-        pump(w, c)
+        w.io.pump(w, c)
 
 
-cdef void turn(Worker *w, int timeout_ms) noexcept nogil:
+cdef int epoll_turn(Worker *w, int timeout_ms) noexcept nogil:
+    """Wait for events and report them; how many there were, EVENTS_A_TURN at most."""
     cdef epoll_event[EVENTS_A_TURN] ev
     cdef Conn *c
     cdef ServerConn *s
@@ -166,17 +176,24 @@ cdef void turn(Worker *w, int timeout_ms) noexcept nogil:
             w.up.accept(w, <uint32_t>handle)
         else:
             w.up.woken(w)
+    return n if n > 0 else 0
+
+
+cdef void turn(Worker *w, int timeout_ms) noexcept nogil:
+    epoll_turn(w, timeout_ms)
 
 
 cdef Io epoll_io
-epoll_io.start = start
-epoll_io.stop = stop
-epoll_io.add = add
-epoll_io.remove = remove
-epoll_io.rearm = rearm
-epoll_io.want_write = want_write
-epoll_io.pump = pump
-epoll_io.listen = listen
-epoll_io.unlisten = unlisten
+epoll_io.start = epoll_start
+epoll_io.begin = begin_or_leave
+epoll_io.leave = begin_or_leave
+epoll_io.stop = epoll_stop
+epoll_io.add = epoll_add
+epoll_io.remove = epoll_remove
+epoll_io.rearm = epoll_rearm
+epoll_io.want_write = epoll_want_write
+epoll_io.pump = epoll_pump
+epoll_io.listen = epoll_listen
+epoll_io.unlisten = epoll_unlisten
 epoll_io.turn = turn
 cdef const Io *IO_EPOLL = &epoll_io

@@ -6,13 +6,15 @@ from libc.stdlib cimport calloc, free
 from pgpool_core.auth.crypto cimport RAND_bytes
 from pgpool_core.auth.credentials cimport credentials_free, credentials_new
 from pgpool_core.engine.buf cimport buf_free
+from pgpool_core.engine.io_epoll cimport IO_EPOLL
+from pgpool_core.engine.io_uring cimport IO_URING, uring_works
 from pgpool_core.engine.ledger cimport ledger_free
 from pgpool_core.engine.mailbox cimport mailbox_free, mailbox_init
 from pgpool_core.engine.named cimport named_free
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_free, routes_new
 from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slots_free, slots_init
-from pgpool_core.engine.sys cimport EFD_CLOEXEC, EFD_NONBLOCK, close, eventfd, pgpool_send
+from pgpool_core.engine.sys cimport EFD_CLOEXEC, EFD_NONBLOCK, ENOMEM, close, eventfd, pgpool_send
 from pgpool_core.engine.terms cimport terms_free, terms_new
 from pgpool_core.engine.worker cimport worker_free, worker_init
 from pgpool_core.pool.pool cimport MAX_POOLS, poolset_free, poolset_new
@@ -24,9 +26,13 @@ from pgpool_core.wire.codes cimport FE_TERMINATE
 from pgpool_core.wire.expect cimport expect_free
 
 
-cdef int plane_open(Plane *plane, uint32_t workers) except -1:
-    """Everything that the plane needs before its threads run; what could be had is freed by plane_free."""
+cdef int plane_open(Plane *plane, uint32_t workers, int backend, int *refusal) except -1:
+    """Everything that the plane needs before its threads run; what could be had is freed by plane_free.
+
+    `refusal`: why there is no io_uring, an errno; 0 where there is, or nobody has asked for it.
+    """
     cdef uint32_t i
+    refusal[0] = 0
     plane.control_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     pthread_mutex_init(&plane.server_lock, NULL)
     pthread_mutex_init(&plane.ignored_lock, NULL)
@@ -46,11 +52,28 @@ cdef int plane_open(Plane *plane, uint32_t workers) except -1:
             or plane.control_fd < 0 or not mailbox_init(&plane.outbox)
             or not slots_init(&plane.servers, sizeof(ServerConn))):
         raise MemoryError
-    for i in range(workers):
-        if not worker_init(&plane.workers[i], plane, i):
-            raise OSError("a worker cannot be set up: out of descriptors or memory")
-        plane.n_workers += 1
+    if backend != BACKEND_EPOLL:
+        refusal[0] = -uring_works()
+        if refusal[0] == 0 and not open_workers(plane, workers, IO_URING):
+            refusal[0] = ENOMEM
+        if refusal[0] == 0 or backend == BACKEND_URING:
+            return 0
+    if not open_workers(plane, workers, IO_EPOLL):
+        raise OSError("a worker cannot be set up: out of descriptors or memory")
     return 0
+
+
+cdef bint open_workers(Plane *plane, uint32_t workers, const Io *io) noexcept nogil:
+    """All of them, or none."""
+    cdef uint32_t i
+    for i in range(workers):
+        plane.n_workers = i + 1
+        if not worker_init(&plane.workers[i], plane, i, io):
+            while plane.n_workers:
+                plane.n_workers -= 1
+                worker_free(&plane.workers[plane.n_workers])
+            return False
+    return True
 
 
 cdef void plane_free(Plane *plane) noexcept nogil:
@@ -94,6 +117,7 @@ cdef void plane_close_servers(Plane *plane) noexcept nogil:
             close(s.conn.fd)
             s.conn.fd = -1
         buf_free(&s.conn.out)
+        buf_free(&s.conn.early)
         buf_free(&s.conn.held)
         buf_free(&s.greeting)
         expect_free(&s.expect)
@@ -110,6 +134,7 @@ cdef void plane_close_files(Plane *plane) noexcept nogil:
     cdef ClientConn *c
     for i in range(plane.n_workers):
         close(plane.workers[i].poll_fd)
+        close(plane.workers[i].ring_fd)
         close(plane.workers[i].wake_fd)
         close(plane.workers[i].spare_fd)
         for slot in range(plane.workers[i].clients.n_chunks * CHUNK_SLOTS):

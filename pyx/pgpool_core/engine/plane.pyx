@@ -3,6 +3,7 @@
 import os
 import threading
 
+from libc.errno cimport EINVAL, ENOSYS, EOPNOTSUPP
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -14,7 +15,8 @@ from pgpool_core.engine.buf cimport buf_add, buf_free
 from pgpool_core.engine.conn cimport plane_want, worker_wake
 from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notified
 from pgpool_core.engine.letters cimport take_letters
-from pgpool_core.engine.life cimport plane_close_files, plane_close_servers, plane_free, plane_open
+from pgpool_core.engine.life cimport (BACKEND_AUTO, BACKEND_EPOLL, BACKEND_URING, plane_close_files, plane_close_servers,
+                                      plane_free, plane_open)
 from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CHANNELS_BACK, MAIL_CHANNELS_LOST, MAIL_DRAIN,
                                          MAIL_EFFECTS, MAIL_FIND_CANCEL, MAIL_KICK, MAIL_KICK_POOL, MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING,
                                          MAIL_PATIENCE, MAIL_REPLY, MAIL_SUSPEND, MAIL_VERDICT, Mail, mailbox_post)
@@ -44,12 +46,27 @@ VERDICT_CONSOLE_STATS = POLICY_CONSOLE_STATS
 VERDICT_CONSOLE_TRUSTED = POLICY_CONSOLE_TRUSTED
 VERDICT_REFUSE = POLICY_REFUSE
 VERDICT_REFUSE_LATE = POLICY_REFUSE_LATE
+BACKENDS = {"auto": BACKEND_AUTO, "epoll": BACKEND_EPOLL, "io_uring": BACKEND_URING}
 LISTENER_TAKEN = TAKEN
 LISTENER_LATER = LATER
 LISTENER_NEVER = NEVER
 
+cdef extern from *:
+    int PGPOOL_CORE_URING         # of setup.py
+
 cdef enum:
     MAX_BODY = 0x7FFFFFFB         # what an Int32 length can say
+
+
+cdef str why_not(int refusal):
+    """Why there is no io_uring, in words for the operator."""
+    if refusal == 0:
+        return ""
+    if not PGPOOL_CORE_URING:
+        return "built without liburing"
+    if refusal == ENOSYS or refusal == EOPNOTSUPP or refusal == EINVAL:
+        return f"this kernel has not all of it that is needed ({os.strerror(refusal)})"
+    return f"the system refuses it ({os.strerror(refusal)})"
 
 
 cdef int read_patience(patience, uint64_t *out) except -1:
@@ -102,20 +119,25 @@ cdef class Engine:
     cdef readonly int wakeup_fd
     cdef readonly int workers
     cdef readonly str io_backend
+    cdef readonly str io_refusal
 
     def __cinit__(self, *, int workers, str io_backend):
+        cdef int refusal = 0
         if not 1 <= workers <= MAX_WORKERS:
             raise ValueError(f"workers must be 1 to {MAX_WORKERS}")
-        if io_backend not in ("auto", "epoll"):
+        if io_backend not in BACKENDS:
             raise ValueError(f"io_backend {io_backend} is not there")
         self.threads = []
         self.owner_pid = os.getpid()
         self.workers = workers
-        self.io_backend = "epoll"
         self.plane = <Plane *>calloc(1, sizeof(Plane))
         if self.plane == NULL:
             raise MemoryError
-        plane_open(self.plane, workers)
+        plane_open(self.plane, workers, BACKENDS[io_backend], &refusal)
+        self.io_refusal = why_not(refusal)
+        if refusal and io_backend == "io_uring":
+            raise OSError(refusal, self.io_refusal)
+        self.io_backend = "epoll" if refusal or io_backend == "epoll" else "io_uring"
         self.wakeup_fd = self.plane.control_fd
 
     def __dealloc__(self):

@@ -9,6 +9,7 @@ from pgpool_core.engine.buf cimport Buf
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mailbox
 from pgpool_core.engine.routes cimport Routes
+from pgpool_core.engine.sends cimport Sends
 from pgpool_core.engine.slots cimport SlotHead, Slots
 from pgpool_core.engine.sys cimport pgpool_peer
 from pgpool_core.engine.terms cimport PATIENCES, Terms, TermsTable
@@ -43,6 +44,11 @@ cdef enum:
     KIND_SERVER = 2
     KIND_LISTENER = 3
     KIND_WAKE = 4
+
+    STREAM_NONE = 0               # told of by the poll set when there is something, then received from
+    STREAM_SOON = 1               # the same; io_uring is to receive from it, from the next turn on
+    STREAM_ON = 2                 # io_uring receives from it, into buffers of its own
+    STREAM_ENDING = 3             # io_uring has been told to stop; what it has received until then is still to come
 
     CL_LOGIN = 0
     CL_IDLE = 1                   # logged in, holds no server
@@ -116,10 +122,14 @@ cdef struct Conn:                 # what both ends have in common; the first mem
     uint8_t writing               # waits until its socket takes more
     uint8_t full_read             # the last receive filled the buffer: there may be more
     uint8_t missed                # something was reported while it was paused
+    uint8_t stream                # STREAM_*
+    uint8_t calm                  # short receives in a row, up to a few
+    uint16_t queued               # place of its send among those of this turn, + 1; 0 = none
     Conn *again_next
     Conn *doomed_next
     Buf out                       # to be sent
-    Buf held                      # received, not yet passed on
+    Buf early                     # received by io_uring while nothing was to be read: in front of what the socket has
+    Buf held                      # looked at, not yet passed on
     Timer timer
     const char *reason            # why it is doomed: text for the log and the other end; static
 
@@ -347,11 +357,14 @@ cdef struct Upcalls:              # what an I/O back end tells the engine
     void (*hangup)(Worker *, Conn *) noexcept nogil                    # the peer has closed a paused connection
     void (*accept)(Worker *, uint32_t) noexcept nogil                  # listener by index
     void (*woken)(Worker *) noexcept nogil
+    void (*blocked)(Worker *, Conn *) noexcept nogil                  # a send said to be done was not: the rest is in `out`
 
 
 cdef struct Io:                   # an I/O back end
-    bint (*start)(Worker *) noexcept nogil
-    void (*stop)(Worker *) noexcept nogil
+    bint (*start)(Worker *) noexcept nogil               # before its thread runs
+    void (*begin)(Worker *) noexcept nogil               # in its thread, before the first turn
+    void (*leave)(Worker *) noexcept nogil               # in its thread, after the last: everything has been sent, nothing is received
+    void (*stop)(Worker *) noexcept nogil                # after its thread has ended, or without one
     bint (*add)(Worker *, Conn *) noexcept nogil         # watch it; bytes already there are reported too
     void (*remove)(Worker *, Conn *) noexcept nogil      # forget it; `Worker` is the one that watches, any thread may call
     void (*rearm)(Worker *, Conn *) noexcept nogil       # report again what is there
@@ -374,8 +387,11 @@ cdef struct Worker:
     Plane *plane
     const Io *io
     const Upcalls *up
+    Sends *sends                  # owned; NULL: what is sent is sent at once
+    void *uring                   # owned, what io_uring.pyx keeps; NULL with epoll
     uint32_t index
     int poll_fd
+    int ring_fd                   # of `uring`; -1 without
     int wake_fd
     int spare_fd                  # given up for a moment when descriptors run out
     uint32_t signalled            # atomic: wake_fd has been written

@@ -11,7 +11,7 @@ from pgpool_core.engine.chore cimport chore_done, server_settle
 from pgpool_core.engine.client cimport client_go_on, client_granted, client_released
 from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not_again, conn_resume, conn_send,
-                                      counters_of, worker_wake)
+                                      conn_settle, counters_of, worker_wake)
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_released
@@ -363,8 +363,9 @@ cdef void push_grant(Worker *to, Client *seat) noexcept nogil:
 cdef void server_free(Worker *w, ServerConn *s) noexcept nogil:
     """A clean server goes to the first waiter, wherever that lives, or waits itself."""
     cdef Client *seat = NULL
-    cdef bint unread = s.conn.missed or s.conn.full_read or s.conn.again
+    cdef bint unread = s.conn.missed or s.conn.full_read or s.conn.again or s.conn.early.len
     cdef int verdict
+    conn_settle(w, &s.conn)                       # another worker may have it before this turn ends
     s.conn.paused = 0
     s.canceling = 0
     conn_not_again(w, &s.conn)

@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.client_end cimport client_end, client_fatal
-from pgpool_core.engine.conn cimport conn_again, conn_close, conn_doom, conn_send, plane_post, plane_want
+from pgpool_core.engine.conn cimport conn_again, conn_close, conn_doom, conn_send, conn_settle, plane_post, plane_want
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.ledger cimport ledger_free
 from pgpool_core.engine.mailbox cimport MAIL_SERVER_CLOSED, Mail
@@ -55,6 +55,7 @@ cdef void server_drop(Worker *w, ServerConn *s, const char *reason) noexcept nog
     s.conn.reason = reason
     s.conn.paused = 0
     s.cur.remain = 0
+    conn_settle(w, &s.conn)
     buf_free(&s.conn.out)
     buf_free(&s.conn.held)
     if s.conn.fd >= 0:

@@ -44,6 +44,7 @@ cdef extern from * nogil:
         return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
     static inline int pgpool_errno(void) { return errno; }
+    static inline ssize_t pgpool_no_data(void) { errno = EAGAIN; return -1; }
     """
     ctypedef long ssize_t
     ctypedef union epoll_data_t:
@@ -68,9 +69,10 @@ cdef extern from * nogil:
     uint64_t pgpool_now_us()
     ssize_t pgpool_send2(int, const void *, size_t, const void *, size_t)
     int pgpool_errno()
+    ssize_t pgpool_no_data()
     int EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLL_CLOEXEC, EFD_NONBLOCK, EFD_CLOEXEC
     int EPOLLIN, EPOLLOUT, EPOLLET, EPOLLHUP, EPOLLERR, EPOLLRDHUP, EPOLLEXCLUSIVE
-    int MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, SOL_SOCKET, SO_KEEPALIVE, IPPROTO_TCP, TCP_NODELAY
+    int MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_RDWR, SHUT_WR, SOL_SOCKET, SO_KEEPALIVE, IPPROTO_TCP, TCP_NODELAY
     int TCP_USER_TIMEOUT, SO_SNDBUF, SO_RCVBUF
     int TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, O_RDONLY, O_CLOEXEC
     int EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED

@@ -5,12 +5,12 @@ from libc.string cimport memset
 
 from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free, buf_steal
 from pgpool_core.engine.client cimport client_go_on
-from pgpool_core.engine.conn cimport conn_doom, conn_hold, conn_send, plane_post
+from pgpool_core.engine.conn cimport conn_doom, conn_hold, conn_receive, conn_send, plane_post
 from pgpool_core.engine.console cimport console_tell
 from pgpool_core.engine.mailbox cimport MAIL_CANCEL_ELSEWHERE, MAIL_CONSOLE_CANCEL, Mail
 from pgpool_core.engine.orphan cimport server_ask_cancel
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.sys cimport pgpool_recv, ssize_t
+from pgpool_core.engine.sys cimport ssize_t
 from pgpool_core.engine.timers cimport timer_clear
 from pgpool_core.pool.pool cimport pool_leave_queue
 from pgpool_core.pool.server cimport Server
@@ -33,7 +33,7 @@ cdef void client_hangup(Worker *w, ClientConn *c) noexcept nogil:
     if c.state != CL_WAITING:
         return
     while c.conn.held.len < 2 * STASH_MAX:
-        n = pgpool_recv(c.conn.fd, w.buf + HEADROOM, RECV_SIZE)
+        n = conn_receive(&c.conn, w.buf + HEADROOM, RECV_SIZE)
         if n <= 0:
             break
         if not conn_hold(w, &c.conn, w.buf + HEADROOM, <size_t>n):

@@ -13,7 +13,6 @@ from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
 from pgpool_core.engine.functions cimport functions_free, functions_mail
-from pgpool_core.engine.io_epoll cimport IO_EPOLL
 from pgpool_core.engine.leak cimport leak_begin
 from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
 from pgpool_core.engine.mailbox cimport *
@@ -23,7 +22,7 @@ from pgpool_core.engine.patience cimport patience_look, patience_waits
 from pgpool_core.engine.orphan cimport server_cancel_done, server_drains
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, SocketRow, fill_client_row, fill_socket_rows
-from pgpool_core.engine.server cimport server_bytes, server_free, server_stirs, servers_go_back
+from pgpool_core.engine.server cimport client_of, server_bytes, server_free, server_stirs, servers_go_back
 from pgpool_core.engine.server_end cimport server_close, server_gone, server_lost, server_outdated
 from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slot_of, slots_free, slots_init
 from pgpool_core.engine.suspend cimport suspend_mail
@@ -65,6 +64,19 @@ cdef void up_hangup(Worker *w, Conn *c) noexcept nogil:
     state = (<ServerConn *>c).seat.state
     if state == SV_IDLE or state == SV_USED:
         server_stirs(w, <ServerConn *>c)
+
+
+cdef void up_blocked(Worker *w, Conn *c) noexcept nogil:
+    """The other end of the link is not read until this one takes more."""
+    cdef ClientConn *client
+    if c.kind == KIND_CLIENT:
+        client = <ClientConn *>c
+        if client.state == CL_ACTIVE and client.seat.server != NULL:
+            (<ServerConn *>(<Server *>client.seat.server).owner).conn.paused = 1
+        return
+    client = client_of(<ServerConn *>c)
+    if client != NULL:
+        client.conn.paused = 1
 
 
 cdef void adopt(Worker *w, ServerConn *s) noexcept nogil:
@@ -326,13 +338,13 @@ cdef void server_doomed(Worker *w, ServerConn *s) noexcept nogil:
     server_gone(w, s)
 
 
-cdef bint worker_init(Worker *w, Plane *plane, unsigned int index) noexcept nogil:
-    """Everything a worker needs before its thread runs; False when the system refuses."""
+cdef bint worker_init(Worker *w, Plane *plane, unsigned int index, const Io *io) noexcept nogil:
+    """Everything a worker needs before its thread runs; False when the system refuses. Either way worker_free gives it back."""
     memset(w, 0, sizeof(Worker))
     w.plane = plane
     w.index = index
-    w.poll_fd = w.wake_fd = w.spare_fd = -1
-    w.io = IO_EPOLL
+    w.poll_fd = w.ring_fd = w.wake_fd = w.spare_fd = -1
+    w.io = io
     w.up = &upcalls
     w.now_us = pgpool_now_us()
     timers_init(&w.timers, w.now_us)
@@ -355,6 +367,7 @@ cdef void worker_run(Worker *w) noexcept nogil:
     cdef Conn *next
     cdef Timer *timer
     cdef int wait_ms
+    w.io.begin(w)
     while not pgpool_load32(&w.stop):
         if w.again_head != NULL:
             wait_ms = 0
@@ -377,6 +390,7 @@ cdef void worker_run(Worker *w) noexcept nogil:
             timer_fired(w, timer)
             timer = timers_due(&w.timers, w.now_us)
         end_the_doomed(w)
+    w.io.leave(w)
 
 
 cdef void worker_close(Worker *w) noexcept nogil:
@@ -428,3 +442,4 @@ upcalls.closed = up_closed
 upcalls.hangup = up_hangup
 upcalls.accept = up_accept
 upcalls.woken = up_woken
+upcalls.blocked = up_blocked

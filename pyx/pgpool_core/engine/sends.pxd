@@ -1,0 +1,34 @@
+"""The sends of a turn, kept until its end so that all go to the kernel in one call. At most one for each connection.
+
+Whom a send wakes runs at once where a system call returns; after all sends of a turn that happens once.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+
+
+cdef enum:
+    SENDS_A_TURN = 512
+    SEND_MAX = 16384              # a longer one is worth a call of its own
+    ARENA_SIZE = 131072
+
+
+cdef struct Send:
+    void *conn                    # a Conn, borrowed; NULL: taken out again
+    const uint8_t *at             # in `arena`, or where the back end keeps it until the turn's end
+    uint32_t len
+    int result                    # bytes sent, or -errno
+
+
+cdef struct Sends:
+    uint32_t n
+    uint32_t used                 # bytes of `arena`
+    const uint8_t *kept           # from here to `kept_end` bytes stay where they are until the turn's end
+    const uint8_t *kept_end
+    Send all[SENDS_A_TURN]
+    uint8_t arena[ARENA_SIZE]
+
+
+cdef Sends *sends_new() noexcept nogil
+cdef uint32_t sends_add(Sends *sends, void *conn, const uint8_t *first, uint32_t first_len, const uint8_t *data,
+                        uint32_t n) noexcept nogil
+cdef void sends_clear(Sends *sends) noexcept nogil
