@@ -239,7 +239,9 @@ class Config:
         False, Flag(), "SO_REUSEPORT on TCP sockets, so that several processes may listen on one port", reload=False
     )
     tcp_defer_accept: bool = _setting(
-        False, Flag(), "TCP_DEFER_ACCEPT: who connects and says nothing is the kernel's matter for 45 s"
+        False,
+        Flag(),
+        "TCP_DEFER_ACCEPT: who connects and says nothing is the kernel's matter for 45 s; ours: off where PgBouncer has 1",
     )
 
     user: str = _setting("", Text(), "as root: become this user at start; empty = stay who we are", reload=False)
@@ -420,7 +422,7 @@ class Config:
     )
     pkt_buf: int = _setting(
         4096,
-        Integer(128, unit="bytes"),
+        Integer(1, unit="bytes"),
         "no effect, and a warning says so: each worker receives into one buffer of 64 KiB",
         reload=False,
     )
