@@ -77,6 +77,7 @@ async def _pooler(player: Player, transcript: Transcript, folder: Path, server: 
         "auth_file": folder / "userlist.txt",
         "pool_mode": "transaction",
         "default_pool_size": 1,
+        "function_check_period": 0,  # a script knows nothing of catalogues
         **transcript.settings,
     }
     lines = ["[databases]", f"app = {server}{transcript.server}", "[pgbouncer]"]
