@@ -94,6 +94,8 @@ class PoolListener:
         self._news = trio.Event()
         self._answered = trio.Event()
         self._serving = trio.CancelScope()
+        self._freed = trio.Event()
+        self._held_until = 0.0
         self._backend_pid = 0
         self._adding: list[bytes] = []  # what the query under way changes
         self._dropping: list[bytes] = []
@@ -126,6 +128,17 @@ class PoolListener:
         """Give up the connection and open another: a reload has changed where or how."""
         self._serving.cancel()
 
+    def hold(self, seconds: float) -> None:
+        """Give up the connection, and open none for so long."""
+        self._held_until = trio.current_time() + seconds
+        self._serving.cancel()
+        self._freed = trio.Event()
+
+    def release(self) -> None:
+        """A connection may be opened again."""
+        self._held_until = 0.0
+        self._freed.set()
+
     async def run(self) -> None:
         """Listen until nobody wants it any more; every failure is told to those who wait, and tried again."""
         failures = 0
@@ -148,6 +161,9 @@ class PoolListener:
     async def _one_connection(self) -> None:
         """One connection from its opening to its end, which is in order when this returns."""
         engine, pool = self._engine, self._record.id
+        if (held_s := self._held_until - trio.current_time()) > 0:
+            with trio.move_on_after(held_s):
+                await self._freed.wait()
         while (verdict := engine.take_listener(pool)) != SLOT_TAKEN:
             if verdict == SLOT_NEVER:
                 raise PoolError(NO_ROOM, sqlstate="53300")
@@ -332,6 +348,16 @@ class Channels:
         for pool, (listener, _) in self._listeners.items():
             if pool in pools:
                 listener.reconnect()
+
+    def let_go(self, pool: int, seconds: float) -> None:
+        """Give up the connection of a pool, for so long or until `let_come`."""
+        if pool in self._listeners:
+            self._listeners[pool][0].hold(seconds)
+
+    def let_come(self, pool: int) -> None:
+        """The connection of a pool may be opened again."""
+        if pool in self._listeners:
+            self._listeners[pool][0].release()
 
     def status(self) -> Mapping[int, ListenerStatus]:
         """The listening connections by pool."""

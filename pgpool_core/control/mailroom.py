@@ -21,6 +21,7 @@ from pgpool_core.admin.session import ConsoleSession
 from pgpool_core.control import routing
 from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.channels import Channels, until_taken
+from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.opener import Opener
 from pgpool_core.control.orders import Orders
@@ -87,6 +88,7 @@ class Mailroom:
         report: Report,
         channels: Channels,
         functions: Functions,
+        databases: Databases,
         nursery: trio.Nursery,
         console: Console,
         orders: Orders,
@@ -98,6 +100,7 @@ class Mailroom:
         self._report = report
         self._channels = channels
         self._functions = functions
+        self._databases = databases
         self._nursery = nursery
         self._console = console
         self.peers = Peers()
@@ -156,6 +159,10 @@ class Mailroom:
                     self._nursery.start_soon(self.elsewhere, key)
             case ("listen", pool, worker, token, channel):
                 self._channels.asked(pool, worker, token, channel)
+            case ("database", text):
+                self._databases.asked(text)
+            case ("database_done",):
+                self._databases.done()
             case ("functions",):
                 self._functions.changed()
             case ("channels", token, _, rows):

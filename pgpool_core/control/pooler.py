@@ -22,6 +22,7 @@ from pgpool_core.config.settings import describe
 from pgpool_core.control import routing
 from pgpool_core.control.channels import Channels
 from pgpool_core.control.connect import open_server
+from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.leaving import leave
@@ -433,6 +434,7 @@ class Pooler:
             self._report,
             self._channels,
             self._functions,
+            Databases(engine, self._pools, self._channels, now_us=self._now_us),
             nursery,
             console,
             self._orders,

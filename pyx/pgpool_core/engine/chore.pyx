@@ -8,6 +8,7 @@ from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.conn cimport conn_flush, conn_send
+from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_answered, leak_ask
 from pgpool_core.engine.ledger cimport ledger_answered, ledger_cleaned
@@ -121,6 +122,8 @@ cdef bint server_settle(Worker *w, ServerConn *s) noexcept nogil:
     cdef bint reset
     if s.expect.owed or s.expect.copying or s.open_group or s.cur.remain or s.chore != CHORE_NONE:
         return False
+    if s.database_ddl:
+        databases_done(w.plane, s)
     if s.function_ddl:
         functions_changed(w.plane, s)
     if pgpool_load32(&s.cancels):

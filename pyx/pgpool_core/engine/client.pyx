@@ -17,6 +17,7 @@ from pgpool_core.engine.conn cimport (conn_doom, conn_hold, conn_mix, conn_mixed
                                       plane_want)
 from pgpool_core.engine.console cimport console
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
+from pgpool_core.engine.databases cimport databases_text
 from pgpool_core.engine.ledger cimport ledger_call, ledger_refusal, ledger_text, ledger_unseen, ledger_watches
 from pgpool_core.engine.listen cimport TAKE_DONE, TAKE_NOT, listen_may, listen_take
 from pgpool_core.engine.login cimport login_bytes
@@ -405,6 +406,8 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
                 ledger_call(w, c, s, data + pos + HEADER_LEN, f.body_len, n - pos - HEADER_LEN)
                 if c.state != CL_ACTIVE:
                     return 1
+            if f.type == FE_QUERY and scan_whole(&f, n, pos) and f.body_len:
+                databases_text(w, s, data + pos + HEADER_LEN, f.body_len - 1)
             query_begins(w, s, k)
             c.unnamed_fresh = 0                   # a simple Query ends the unnamed statement
             s.query_in_group |= s.open_group

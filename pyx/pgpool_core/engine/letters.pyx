@@ -9,7 +9,7 @@ from pgpool_core.engine.buf cimport Buf, buf_bytes
 from pgpool_core.engine.channels cimport ChannelRow
 from pgpool_core.engine.counters cimport HIST_BUCKETS, PIN_KINDS, Counters, Histogram, counters_copy
 from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CANCEL_ELSEWHERE, MAIL_CHANNELS, MAIL_CONSOLE, MAIL_CONSOLE_CANCEL, MAIL_CONSOLE_GONE,
-                                         MAIL_LEAK, MAIL_LISTEN, MAIL_LOG, MAIL_PEER_CANCEL, MAIL_POLICY, MAIL_SERVER_CLOSED,
+                                         MAIL_DATABASE, MAIL_LEAK, MAIL_LISTEN, MAIL_LOG, MAIL_PEER_CANCEL, MAIL_POLICY, MAIL_SERVER_CLOSED,
                                          MAIL_SOCKETS, MAIL_SUSPENDED, Mail, mailbox_take)
 from pgpool_core.engine.parameters cimport ignored
 from pgpool_core.engine.records cimport *
@@ -225,6 +225,8 @@ cdef object letter_of(Plane *plane, Mail *mail):
         return ("server_closed", mail.server, mail.a, (<bytes>(<const char *>mail.client)).decode(), mail.b)
     if mail.kind == MAIL_LOG:
         return log_letter(<LogRecord *>mail.data)
+    if mail.kind == MAIL_DATABASE:
+        return ("database", (<char *>mail.data)[:mail.len])
     if mail.kind == MAIL_LEAK:
         return leak_letter(<LeakRecord *>mail.data)
     if mail.kind == MAIL_LISTEN:
@@ -256,6 +258,8 @@ cdef list take_letters(Plane *plane):
         free(mail.data)
         if letter is not None:
             letters.append(letter)
+    if pgpool_swap32(&plane.databases_news, 0):
+        letters.append(("database_done",))        # behind the letters that it is about
     if pgpool_swap32(&plane.cancels_missed, 0):
         letters += missed_cancels(plane)
     if pgpool_swap32(&plane.consoles_missed, 0):

@@ -25,6 +25,7 @@ cdef enum:
     MAIL_CONSOLE_CANCEL = 12      # a = id of a console client whose command is to be cancelled
     MAIL_SOCKETS = 13             # a = token, b = how many, data = array of SocketRow; before MAIL_CLIENTS
     MAIL_SUSPENDED = 14           # a = token, b = connections that are in the middle of something
+    MAIL_DATABASE = 64            # data = a text that may need a database without connections
     # control or worker -> worker
     MAIL_EFFECTS = 14             # a = mark, data = Effects
     MAIL_CANCEL_ELSEWHERE = 15    # a = cancel key of nobody here

@@ -514,6 +514,14 @@ cdef class Engine:
         """How many servers of `pool` are to be closed, now or as soon as they are free."""
         return closing_servers(self.plane, pool)
 
+    def hold_pool(self, uint32_t pool, uint64_t until_us):
+        """Open nothing for `pool` before then; those who need a server wait."""
+        cdef PoolRecord *record = record_of(self.plane, pool)
+        pthread_mutex_lock(&record.pool.lock)
+        record.pool.retry_us = until_us
+        pthread_mutex_unlock(&record.pool.lock)
+        plane_want(self.plane)
+
     # -- functions -------------------------------------------------------------------------------------------------
 
     def watch_functions(self, uint32_t pool, int mark):

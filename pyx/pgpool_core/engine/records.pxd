@@ -327,6 +327,7 @@ cdef struct ServerConn:
     uint8_t foreign               # somebody else had it before
     uint8_t sequences_due         # what others have left for currval and lastval is to be forgotten
     uint64_t retag                # group whose CommandComplete is to say DEALLOCATE; 0 = none
+    uint8_t database_ddl          # control lets servers go for a text, until its transaction is over
     uint8_t function_ddl          # a text may be changing functions
     uint8_t dirty                 # a client has left state that nothing but DISCARD ALL takes away
     uint8_t probed_parts          # PROBE_* of the question under way
@@ -448,6 +449,7 @@ cdef struct Plane:
     uint32_t signalled            # atomic: control_fd has been written
     uint32_t want                 # atomic: some pool wants a server
     FunctionsMark *marks          # MAX_POOLS
+    uint32_t databases_news       # atomic: some statement about databases is over
     uint32_t functions_news       # atomic: some mark has changed
     uint32_t cancels_missed       # atomic: some server has `cancel_missed`
     uint32_t consoles_missed      # atomic: a MAIL_CONSOLE_GONE was lost

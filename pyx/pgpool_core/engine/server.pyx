@@ -13,6 +13,7 @@ from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not_again, conn_resume, conn_send,
                                       conn_settle, counters_of, worker_wake)
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
+from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_released
 from pgpool_core.engine.ledger cimport MAX_ANSWER, ledger_keeps, ledger_part, ledger_pin
@@ -125,6 +126,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if s.tx_status == TX_IDLE:
                 if s.function_ddl:
                     functions_changed(w.plane, s)
+                if s.database_ddl and s.expect.owed == 0:
+                    databases_done(w.plane, s)
                 count_add(&k.xacts, 1)
                 if s.xact_start_us:
                     count_add(&k.xact_us, w.now_us - s.xact_start_us)

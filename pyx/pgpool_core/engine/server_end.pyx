@@ -6,6 +6,7 @@ from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport conn_again, conn_close, conn_doom, conn_send, conn_settle, plane_post, plane_want
+from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.ledger cimport ledger_free
 from pgpool_core.engine.mailbox cimport MAIL_SERVER_CLOSED, Mail
@@ -93,6 +94,8 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     """The end of a server: close the socket, give the slot back, let control plan anew."""
     cdef Mail mail
     cdef Pool *pool = s.pool.pool
+    if s.database_ddl:
+        databases_done(w.plane, s)
     if s.function_ddl:
         s.expect.owed = 0
         functions_changed(w.plane, s)
