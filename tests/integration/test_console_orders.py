@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from signal import SIGINT, SIGTERM, SIGUSR1, SIGUSR2
@@ -448,3 +449,32 @@ def test_sigint_waits_for_servers(pooler: PoolerFactory) -> None:
         assert one(holder) == 1
         holder.execute("commit")
         assert process.process.wait() == 0
+
+
+def test_suspended_under_load_again_and_again_nobody_is_dropped(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    process = pooler(workers=2, default_pool_size=3, suspend_timeout=2)
+    bench = [
+        str(postgres.binaries.program("pgbench")),
+        "-n",
+        "-c",
+        "8",
+        "-t",
+        "40",
+        "-f",
+        "-",
+        process.url("app", "app"),
+    ]
+    load = subprocess.Popen(bench, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert load.stdin is not None
+    load.stdin.write("set application_name = 'a:client_id';\nbegin;\nselect 1;\ncommit;\n")  # settings to be replayed
+    load.stdin.close()
+    load.stdin = None
+    with Console(process) as console:
+        while load.poll() is None:
+            assert console.run("SUSPEND") == "SUSPEND"
+            assert console.run("RESUME") == "RESUME"
+    said = load.communicate()[0]
+    assert load.returncode == 0, said
+    assert "suspend_timeout" not in process.log

@@ -14,7 +14,7 @@ from pgpool_core.sync.atomic cimport pgpool_load8, pgpool_load32
 cdef bint suspend_rests(const Conn *c) noexcept nogil:
     """Not in the middle of a message, nothing left to be sent: it need not be read.
 
-    The queries of clients in the queue are kept whole, and need no answer while nobody is read.
+    What clients have asked who wait, in the queue or for an answer to what came before, is kept whole while nobody is read.
     """
     cdef const ClientConn *client
     if c.kind == KIND_SERVER:
@@ -25,7 +25,7 @@ cdef bint suspend_rests(const Conn *c) noexcept nogil:
         return False
     if client.state == CL_LOGIN:
         return client.login == NULL or client.login.input.len == 0
-    return client.state == CL_WAITING or (c.held.len == 0 and client.cur.remain == 0)
+    return client.state == CL_WAITING or client.holding or client.awaiting or (c.held.len == 0 and client.cur.remain == 0)
 
 
 cdef inline bint ends(const ClientConn *c) noexcept nogil:
