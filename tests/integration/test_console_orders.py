@@ -451,10 +451,11 @@ def test_sigint_waits_for_servers(pooler: PoolerFactory) -> None:
         assert process.process.wait() == 0
 
 
+@pytest.mark.parametrize(("workers", "io_backend"), [(2, "epoll"), (1, "auto")])
 def test_suspended_under_load_again_and_again_nobody_is_dropped(
-    pooler: PoolerFactory, postgres: PostgresServer
+    pooler: PoolerFactory, postgres: PostgresServer, workers: int, io_backend: str
 ) -> None:
-    process = pooler(workers=2, default_pool_size=3, suspend_timeout=2)
+    process = pooler(workers=workers, io_backend=io_backend, default_pool_size=3, suspend_timeout=2)
     bench = [
         str(postgres.binaries.program("pgbench")),
         "-n",

@@ -28,6 +28,7 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.ring cimport *
 from pgpool_core.engine.sends cimport SENDS_A_TURN, Send, sends_clear, sends_new
 from pgpool_core.engine.slots cimport CHUNK_SLOTS, handle_of, slot_at, slot_of
+from pgpool_core.engine.suspend cimport suspend_rests
 from pgpool_core.engine.sys cimport (ENOBUFS, ENOMEM, SHUT_RDWR, pgpool_errno, pgpool_now_us, pgpool_send, shutdown,
                                      ssize_t)
 from pgpool_core.pool.server cimport SV_IDLE, SV_USED
@@ -178,6 +179,8 @@ cdef void want_write(Worker *w, Conn *c, bint on) noexcept nogil:
 cdef void pump(Worker *w, Conn *c) noexcept nogil:
     """Receive as with epoll; then see whether `c` is to become a stream."""
     cdef Uring *u = <Uring *>w.uring
+    if w.suspended and suspend_rests(c):
+        return
     if idles(w, c):
         w.up.hangup(w, c)                         # it has been freed since it was to be read again
         return
@@ -268,7 +271,7 @@ cdef void keep_early(Worker *w, Uring *u, Conn *c, pgpool_event *e) noexcept nog
     pgpool_ring_give(u.ring, e.buffer)
     if not kept:
         conn_doom(w, c, "out of memory")
-    elif c.paused:
+    elif c.paused or (w.suspended and suspend_rests(c)):
         c.missed = 1
         end_stream(w, c)
     elif idles(w, c):
@@ -285,7 +288,7 @@ cdef void received(Worker *w, Uring *u, pgpool_event *e) noexcept nogil:
     if c == NULL or c.doomed or c.stream < STREAM_ON:
         pgpool_ring_give(u.ring, e.buffer)        # it has been closed
         return
-    if c.paused or c.early.len or idles(w, c):
+    if c.paused or c.early.len or idles(w, c) or (w.suspended and suspend_rests(c)):
         keep_early(w, u, c, e)
         return
     held = c.held.len
