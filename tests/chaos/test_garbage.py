@@ -115,7 +115,16 @@ async def in_front_of_a_script(pooler: PoolerFactory) -> AsyncGenerator[tuple[Po
     async with open_scripted_server() as fake:
         databases = {"app": f"host={fake.host} port={fake.port} user=app"}
         try:
-            yield pooler(auth_type="trust", databases=databases, default_pool_size=1, server_login_retry=0, function_check_period=0), fake
+            yield (
+                pooler(
+                    auth_type="trust",
+                    databases=databases,
+                    default_pool_size=1,
+                    server_login_retry=0,
+                    function_check_period=0,
+                ),
+                fake,
+            )
         finally:
             for server in fake.accepted:
                 server.stream.socket.close()

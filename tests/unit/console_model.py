@@ -59,7 +59,7 @@ def counted(**values: Any) -> dict[str, Any]:
     names = """server_assignments xacts queries received sent xact_us query_us wait_us client_parses server_parses binds
         client_logins login_us pins state_refusals probes leak_checks leaks listens notifications"""
     histograms: dict[str, Any] = {name: [0] * BUCKETS for name in ("wait", "query", "xact", "login")}
-    histograms["pinned_for"] = [0] * 16
+    histograms |= {"pinned_for": [0] * 16, "warned_of": [0] * 16}
     return dict.fromkeys(names.split(), 0) | histograms | values
 
 
