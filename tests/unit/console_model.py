@@ -72,7 +72,8 @@ ONE_TO_TWELVE = counted(
 def sample() -> Snapshot:
     """Return a pooler of two databases, three pools, five clients and two servers, after one period of 10 seconds."""
     periods = StatsPeriods(now_us=NOW_US - 10 * SECOND)
-    counters = {1: ONE_TO_TWELVE, 2: counted(queries=1), 3: counted()}
+    zoo = counted(queries=1, pinned_for=[0, 2, *[0] * 14], warned_of=[3, *[0] * 15])
+    counters = {1: ONE_TO_TWELVE, 2: zoo, 3: counted()}
     periods.tick(counters, NOW_US)
     common: Mapping[str, Any] = {"port": 5432, "min_pool_size": 1, "reserve_pool_size": 2, "server_lifetime_s": 3600.0}
     return Snapshot.build(

@@ -87,8 +87,9 @@ cdef uint32_t body_flags(Pass *s, const uint8_t *at, const uint8_t *end) noexcep
 
 
 cdef void add_body(Pass *s, const uint8_t *at, const uint8_t *end) noexcept nogil:
-    s.flags |= body_flags(s, at, end)
-    if s.flags & SQL_SETS:
+    cdef uint32_t flags = body_flags(s, at, end)
+    s.flags |= flags
+    if flags & SQL_SETS:
         s.session_set = True
 
 
