@@ -67,6 +67,8 @@ class Cancel:
     backend_key: bytes = attrs.field(repr=False)
     host: str | bytes
     port: int
+    canceller: int = 0
+    """The connection that the request came on, which closes when it is done with."""
 
 
 @attrs.define(eq=False)
@@ -152,11 +154,12 @@ class Mailroom:
                 self._report.sockets_told(token, rows)
             case ("cancel", *about):
                 self._nursery.start_soon(self._carry_cancel, Cancel(*about))
-            case ("peer_cancel", peer, key):
-                self._nursery.start_soon(self._pass_on_cancel, peer, key)
-            case ("cancel_elsewhere", key):
-                if self.elsewhere is not None:
-                    self._nursery.start_soon(self.elsewhere, key)
+            case ("peer_cancel", peer, key, canceller):
+                self._nursery.start_soon(self._pass_on_cancel, peer, key, canceller)
+            case ("cancel_elsewhere", key, canceller):
+                self._nursery.start_soon(self._ask_elsewhere, key, canceller)
+            case ("cancel_over", canceller):
+                self._engine.cancel_over(canceller)
             case ("listen", pool, worker, token, channel):
                 self._channels.asked(pool, worker, token, channel)
             case ("database", text):
@@ -266,6 +269,7 @@ class Mailroom:
             logs.LOGGER.exception("internal error while carrying a cancel request")
         finally:
             self._engine.cancel_done(cancel.server)
+            self._engine.cancel_over(cancel.canceller)
 
     async def _take_turn(self) -> None:
         """Wait until a cancel request may be carried.
@@ -278,11 +282,20 @@ class Mailroom:
         if scope.cancelled_caught:
             raise PoolError("a cancel request has waited for too long, dropped (cancel_wait_timeout)")
 
-    async def _pass_on_cancel(self, peer: int, key: bytes) -> None:
+    async def _pass_on_cancel(self, peer: int, key: bytes, canceller: int) -> None:
         try:
             await self.peers.carry(self._pools.config, peer, key)
         except Exception:
             logs.LOGGER.exception("internal error while passing on a cancel request")
+        finally:
+            self._engine.cancel_over(canceller)
+
+    async def _ask_elsewhere(self, key: bytes, canceller: int) -> None:
+        try:
+            if self.elsewhere is not None:
+                await self.elsewhere(key)
+        finally:
+            self._engine.cancel_over(canceller)
 
     def _server_closed(self, server_id: int, pool: int, reason: str | bytes, age_us: int) -> None:
         record = self._pools.get(pool)

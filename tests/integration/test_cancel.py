@@ -12,7 +12,14 @@ import psycopg
 import pytest
 import trio
 
-from pgpool_core.testing import PostgresServer, ScriptedPeer, connect_peer, frontend
+from pgpool_core.testing import (
+    PostgresServer,
+    ScriptedPeer,
+    ScriptedServer,
+    connect_peer,
+    frontend,
+    open_scripted_server,
+)
 from tests.conftest import PASSWORDS, PoolerFactory, Target
 from tests.console import Console
 from tests.peers import Place, letters, logged_in, values
@@ -244,3 +251,40 @@ async def test_who_was_negotiated_down_gets_a_key_of_four_bytes_that_works(
 
 def _forced(postgres: PostgresServer) -> str:
     return f"host={postgres.host} port={postgres.port} user=app password={PASSWORDS['app']}"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_the_connection_of_a_cancel_request_closes_when_postgresql_has_been_told(
+    pooler: PoolerFactory, workers: int
+) -> None:
+    async with open_scripted_server() as fake:
+        databases = {"app": f"host={fake.host} port={fake.port} user=app"}
+        place = pooler(
+            auth_type="trust", databases=databases, default_pool_size=1, function_check_period=0, workers=workers
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log_in_once, fake)
+            async with logged_in(place) as client:
+                await client.send(frontend.query("select 1"))
+                server = fake.accepted[0]
+                assert letters([await server.receive()]) == "Q"
+                async with await connect_peer((place.host, place.port)) as canceller:
+                    await canceller.send(frontend.cancel(client.pid, client.key))
+                    told = await fake.accept()  # the request has come, and is not yet dealt with
+                    await cancel(place, client.pid ^ 0x55, client.key)  # a later one, for nobody, is done with at once
+                    with pytest.raises(BlockingIOError):
+                        canceller.stream.socket._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+                    await told.stream.aclose()
+                    assert await canceller.stream.receive_some(1) == b""
+        for peer in fake.accepted:
+            peer.stream.socket.close()
+
+
+async def log_in_once(fake: ScriptedServer) -> None:
+    await (await fake.accept()).accept_login()
+
+
+async def test_the_connection_of_a_cancel_request_for_nobody_closes_at_once(target: Target) -> None:
+    async with logged_in(target) as client:
+        await cancel(target, client.pid, client.key)  # idle
+        await cancel(target, client.pid ^ 0x55, client.key)  # nobody

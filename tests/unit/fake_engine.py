@@ -63,6 +63,7 @@ class FakeEngine:
         self.verdicts: dict[int, tuple[int, bytes]] = {}
         self.replies: dict[int, bytes] = {}
         self.cancels_done: list[int] = []
+        self.cancels_over: list[int] = []
         self.abandoned: list[int] = []
         self.abandoned_with: list[bytes] = []
         self.disconnected: dict[int, bytes] = {}
@@ -214,6 +215,10 @@ class FakeEngine:
 
     def cancel_done(self, server: int) -> None:
         self.cancels_done.append(server)
+        self._called()
+
+    def cancel_over(self, canceller: int) -> None:
+        self.cancels_over.append(canceller)
         self._called()
 
     def sweep(self, now_us: int) -> None:

@@ -69,7 +69,7 @@ cdef void dedicated_end(Worker *w, ServerConn *s, bint mid_message, bint orderly
     """
     pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
     if s.expect.owed and not orderly:
-        server_ask_cancel(w, s)
+        server_ask_cancel(w, s, 0)
     if mid_message:
         server_drop(w, s, "client left in mid-message")
     else:

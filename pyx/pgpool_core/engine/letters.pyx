@@ -101,13 +101,13 @@ cdef list server_parameters(Plane *plane, Buf *startup):
     return found
 
 
-cdef tuple cancel_letter(Plane *plane, uint64_t server):
+cdef tuple cancel_letter(Plane *plane, uint64_t server, uint64_t canceller):
     """None when the server has gone."""
     cdef CancelTarget target
     if not fill_cancel_target(plane, server, &target):
         return None
     return ("cancel", server, target.pool, target.backend_pid, target.backend_key[:target.key_len], <bytes>target.host,
-            target.port)
+            target.port, canceller)
 
 
 cdef list missed_cancels(Plane *plane):
@@ -118,7 +118,7 @@ cdef list missed_cancels(Plane *plane):
     for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
         s = <ServerConn *>slot_at(&plane.servers, slot)
         if slot_live(&s.conn.head) and pgpool_swap32(&s.cancel_missed, 0):
-            letter = cancel_letter(plane, handle_of(&s.conn.head, KIND_SERVER))
+            letter = cancel_letter(plane, handle_of(&s.conn.head, KIND_SERVER), 0)
             if letter is not None:
                 letters.append(letter)
     return letters
@@ -220,7 +220,7 @@ cdef object letter_of(Plane *plane, Mail *mail):
     if mail.kind == MAIL_SUSPENDED:
         return ("suspended", mail.a, mail.worker, mail.b)
     if mail.kind == MAIL_CANCEL:
-        return cancel_letter(plane, mail.server)
+        return cancel_letter(plane, mail.server, mail.canceller) or ("cancel_over", mail.canceller)
     if mail.kind == MAIL_SERVER_CLOSED:
         return ("server_closed", mail.server, mail.a, (<bytes>(<const char *>mail.client)).decode(), mail.b)
     if mail.kind == MAIL_LOG:
@@ -232,9 +232,9 @@ cdef object letter_of(Plane *plane, Mail *mail):
     if mail.kind == MAIL_LISTEN:
         return ("listen", mail.a, mail.worker, mail.b, (<char *>mail.data)[:mail.len])
     if mail.kind == MAIL_PEER_CANCEL:
-        return ("peer_cancel", mail.client, mail.a.to_bytes(4, "big") + mail.b.to_bytes(4, "big"))
+        return ("peer_cancel", mail.client, mail.a.to_bytes(4, "big") + mail.b.to_bytes(4, "big"), mail.canceller)
     if mail.kind == MAIL_CANCEL_ELSEWHERE:
-        return ("cancel_elsewhere", mail.a.to_bytes(8, "big"))
+        return ("cancel_elsewhere", mail.a.to_bytes(8, "big"), mail.canceller)
     if mail.kind == MAIL_SOCKETS:
         return ("sockets", mail.a, socket_rows(<SocketRow *>mail.data, <uint32_t>mail.b))
     if mail.kind == MAIL_CHANNELS:

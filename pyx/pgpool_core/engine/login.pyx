@@ -100,8 +100,11 @@ cdef bint startup(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
         conn_send(w, &c.conn, <const uint8_t *>"N", 1)
         return False
     if r == STARTUP_CANCEL:
-        cancel(w, &s)
-        conn_doom(w, &c.conn, "cancel request")
+        if cancel(w, c, &s):
+            l.phase = LG_CANCEL
+            buf_free(&l.input)
+        else:
+            conn_doom(w, &c.conn, "cancel request")
         return False
     if r == STARTUP_BAD_LENGTH and l.input.len >= 8 and load_be32(buf_bytes(&l.input) + 4) == CANCEL_CODE:
         conn_doom(w, &c.conn, "malformed cancel request")
@@ -143,14 +146,18 @@ cdef bint startup(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     return True
 
 
-cdef void cancel(Worker *w, Startup *s) noexcept nogil:
-    """A CancelRequest: find the client by its key, on whatever worker it lives, or the peer. Nothing is answered, as PostgreSQL."""
+cdef bint cancel(Worker *w, ClientConn *c, Startup *s) noexcept nogil:
+    """A CancelRequest: find the client by its key, on whatever worker it lives, or the peer. Nothing is answered, as PostgreSQL.
+
+    True when it is under way: `c` stays open until PostgreSQL has been told, so that the end of its connection means, as with
+    PostgreSQL, that no later query is hit.
+    """
     cdef uint8_t[CANCEL_KEY_LEN] key
     cdef CancelWho who
     cdef Mail mail
     cdef int whose
     if s.cancel_key.len != 4:
-        return
+        return False
     store_be32(key, s.cancel_pid)
     memcpy(&key[4], s.cancel_key.at, 4)
     whose = cancel_key_read(&w.plane.cancel_keys, key, &who)
@@ -158,22 +165,23 @@ cdef void cancel(Worker *w, Startup *s) noexcept nogil:
     mail.len = 0
     mail.data = NULL
     mail.worker = w.index
+    mail.canceller = handle_of(&c.conn.head, <uint8_t>(w.index + 1))
     if whose == CANCEL_PEER:
         mail.kind = MAIL_PEER_CANCEL
         mail.client = who.peer_id
         mail.a = s.cancel_pid
         mail.b = load_be32(&key[4])
-        plane_post(w, &mail)
-        return
+        return plane_post(w, &mail)
     if whose != CANCEL_OURS or who.worker >= w.plane.n_workers:
-        cancel_elsewhere(w, mail.server)
-        return
+        return cancel_elsewhere(w, mail.server, mail.canceller)
     mail.kind = MAIL_FIND_CANCEL
     mail.client = who.slot
     mail.a = who.secret
     mail.b = who.secret_mask
-    if mailbox_post(&w.plane.workers[who.worker].inbox, &mail):
-        worker_wake(&w.plane.workers[who.worker])
+    if not mailbox_post(&w.plane.workers[who.worker].inbox, &mail):
+        return False
+    worker_wake(&w.plane.workers[who.worker])
+    return True
 
 
 cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept nogil:

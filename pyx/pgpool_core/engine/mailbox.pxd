@@ -46,6 +46,7 @@ cdef enum:
     MAIL_DRAIN = 31               # send clients away that hold no server, as `draining` says
     MAIL_NOTIFY = 29              # a = pool, data = whole NotificationResponses
     MAIL_PATIENCE = 30            # timeouts of clients have changed
+    MAIL_CANCEL_DONE = 33         # client: its cancel request is over
 
 
 cdef struct Mail:
@@ -53,6 +54,7 @@ cdef struct Mail:
     uint64_t server               # handle or 0
     uint64_t a
     uint64_t b
+    uint64_t canceller            # of a cancel request: who waits until it is over; 0 = nobody
     void *data                    # moves with the mail: the receiver frees it
     uint32_t len
     uint32_t kind                 # MAIL_*

@@ -67,7 +67,7 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
     s.canceling = not orderly
     timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, s.drain_until_us)
     if s.expect.owed and s.canceling:
-        server_ask_cancel(w, s)
+        server_ask_cancel(w, s, 0)
         server_drains(w, s)
     conn_again(w, &s.conn)
     server_settle(w, s)
@@ -85,12 +85,14 @@ cdef void server_drains(Worker *w, ServerConn *s) noexcept nogil:
     if again_us > s.drain_until_us or s.chore != CHORE_NONE or not s.canceling:
         again_us = s.drain_until_us
     elif s.expect.owed and s.conn.timer.kind == TIMER_NONE and pgpool_load32(&s.cancels) == 0:
-        server_ask_cancel(w, s)
+        server_ask_cancel(w, s, 0)
     timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, again_us)
 
 
-cdef void server_ask_cancel(Worker *w, ServerConn *s) noexcept nogil:
+cdef bint server_ask_cancel(Worker *w, ServerConn *s, uint64_t canceller) noexcept nogil:
     """Have control carry a cancel request to `s`, which goes to nobody else until that is done.
+
+    True when `canceller` (0: nobody) will hear of that.
 
     Where control's ring is full, a mark in the record stands for the letter: control looks for it when the ring is empty.
     """
@@ -100,14 +102,16 @@ cdef void server_ask_cancel(Worker *w, ServerConn *s) noexcept nogil:
     mail.server = handle_of(&s.conn.head, KIND_SERVER)
     mail.a = s.backend_pid
     mail.b = mail.len = 0
+    mail.canceller = canceller
     mail.data = NULL
     pgpool_add32(&s.cancels, 1)
     if plane_post(w, &mail):
-        return
+        return True
     if pgpool_swap32(&s.cancel_missed, 1) != 0:
         pgpool_add32(&s.cancels, -1)              # one is waiting already, and does for both
     pgpool_store32(&w.plane.cancels_missed, 1)
     plane_wake(w.plane)
+    return False
 
 
 cdef void server_cancel_done(Worker *w, ServerConn *s) noexcept nogil:

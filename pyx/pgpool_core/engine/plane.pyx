@@ -17,7 +17,7 @@ from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notif
 from pgpool_core.engine.letters cimport take_letters
 from pgpool_core.engine.life cimport (BACKEND_AUTO, BACKEND_EPOLL, BACKEND_URING, plane_close_files, plane_close_servers,
                                       plane_free, plane_open)
-from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CHANNELS_BACK, MAIL_CHANNELS_LOST, MAIL_DRAIN,
+from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CHANNELS_BACK, MAIL_CANCEL_DONE, MAIL_CHANNELS_LOST, MAIL_DRAIN,
                                          MAIL_EFFECTS, MAIL_FIND_CANCEL, MAIL_KICK, MAIL_KICK_POOL, MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING,
                                          MAIL_PATIENCE, MAIL_REPLY, MAIL_SUSPEND, MAIL_VERDICT, Mail, mailbox_post)
 from pgpool_core.engine.planned cimport (closing_servers, plan_servers, server_abandon, server_adopt, server_cancelled, servers_hurry,
@@ -425,6 +425,11 @@ cdef class Engine:
     def answer_policy(self, uint64_t client, uint8_t verdict, bytes error=b""):
         """Answer a "policy" letter; False when the worker's ring is full (the client then ends by its timeout)."""
         return tell(self.plane, <uint32_t>(client >> 56) - 1, MAIL_VERDICT, client, verdict, error)
+
+    def cancel_over(self, uint64_t canceller):
+        """The cancel request of this connection is done with: let it close. 0: nobody waits."""
+        if canceller and not self.stopped:
+            tell(self.plane, <uint32_t>(canceller >> 56) - 1, MAIL_CANCEL_DONE, canceller, 0, b"")
 
     def set_welcome(self, uint32_t pool, parameters):
         """What clients are told at login; those that waited for it are greeted."""

@@ -63,6 +63,7 @@ cdef enum:
     LG_AUTH = 2
     LG_WELCOME = 3                # authenticated; waits for the greeting of the pool's first server
     LG_DEDICATED = 4              # authenticated; waits for a server of its own (replication)
+    LG_CANCEL = 5                 # no login: its cancel request is under way, and it is closed when that is over
 
     CHORE_NONE = 0
     CHORE_SETTINGS = 1            # replays the client's settings in front of its query

@@ -6,5 +6,5 @@ from pgpool_core.engine.records cimport ClientConn, Worker
 
 
 cdef void client_hangup(Worker *w, ClientConn *c) noexcept nogil
-cdef void cancel_elsewhere(Worker *w, uint64_t key) noexcept nogil
-cdef void client_cancel(Worker *w, ClientConn *c) noexcept nogil
+cdef bint cancel_elsewhere(Worker *w, uint64_t key, uint64_t canceller) noexcept nogil
+cdef bint client_cancel(Worker *w, ClientConn *c, uint64_t canceller) noexcept nogil

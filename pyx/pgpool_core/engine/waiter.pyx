@@ -45,18 +45,20 @@ cdef void client_hangup(Worker *w, ClientConn *c) noexcept nogil:
     conn_doom(w, &c.conn, "client unexpected eof")
 
 
-cdef void cancel_elsewhere(Worker *w, uint64_t key) noexcept nogil:
-    """Nobody here has this cancel key: control may know who else to ask."""
+cdef bint cancel_elsewhere(Worker *w, uint64_t key, uint64_t canceller) noexcept nogil:
+    """Nobody here has this cancel key: control may know who else to ask. True while it does."""
     cdef Mail mail
-    if pgpool_load8(&w.plane.elsewhere):
-        memset(&mail, 0, sizeof(Mail))
-        mail.kind = MAIL_CANCEL_ELSEWHERE
-        mail.a = key
-        plane_post(w, &mail)
+    if not pgpool_load8(&w.plane.elsewhere):
+        return False
+    memset(&mail, 0, sizeof(Mail))
+    mail.kind = MAIL_CANCEL_ELSEWHERE
+    mail.a = key
+    mail.canceller = canceller
+    return plane_post(w, &mail)
 
 
-cdef void client_cancel(Worker *w, ClientConn *c) noexcept nogil:
-    """A cancel request with the right key has come for `c`.
+cdef bint client_cancel(Worker *w, ClientConn *c, uint64_t canceller) noexcept nogil:
+    """A cancel request with the right key has come for `c`; True while it is on its way to a server.
 
     A running query is cancelled at its server; one that waits in the queue is answered here, as PostgreSQL would, and
     the session lives on. Source: PostgreSQL docs, "Canceling Requests in Progress".
@@ -70,14 +72,12 @@ cdef void client_cancel(Worker *w, ClientConn *c) noexcept nogil:
     if c.state == CL_CONSOLE:
         if c.busy:
             console_tell(w, c, MAIL_CONSOLE_CANCEL)
-        return
+        return False
     if c.state == CL_ACTIVE and c.seat.server != NULL:
         s = <ServerConn *>(<Server *>c.seat.server).owner
-        if s.expect.len or s.expect.copying:
-            server_ask_cancel(w, s)
-        return
+        return (s.expect.len or s.expect.copying) and server_ask_cancel(w, s, canceller)
     if c.state != CL_WAITING or not pool_leave_queue(c.pool.pool, &c.seat):
-        return
+        return False
     timer_clear(&w.timers, &c.conn.timer)
     c.state = CL_IDLE
     cur.remain = 0
@@ -97,3 +97,4 @@ cdef void client_cancel(Worker *w, ClientConn *c) noexcept nogil:
         conn_hold(w, &c.conn, buf_bytes(&mine) + pos, mine.len - pos)
     buf_free(&mine)
     client_go_on(w, c)
+    return False

@@ -9,7 +9,7 @@ from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.channels cimport channels_forget, channels_free, channels_tell
 from pgpool_core.engine.client cimport client_bytes, client_drain, client_go_on, client_granted
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_free, client_leave
-from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post
+from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post, worker_wake
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
 from pgpool_core.engine.functions cimport functions_free, functions_mail
@@ -138,13 +138,25 @@ cdef void read_grants(Worker *w) noexcept nogil:
         first = next
 
 
+cdef void cancel_over(Worker *w, uint64_t canceller) noexcept nogil:
+    """Tell the worker of whoever sent a cancel request that it is over. A full ring: the connection ends by its timeout."""
+    cdef Mail mail
+    cdef Worker *other = &w.plane.workers[(canceller >> 56) - 1]
+    memset(&mail, 0, sizeof(Mail))
+    mail.kind = MAIL_CANCEL_DONE
+    mail.client = canceller
+    if mailbox_post(&other.inbox, &mail):
+        worker_wake(other)
+
+
 cdef void read_mail(Worker *w) noexcept nogil:
     cdef Mail mail
     cdef ClientConn *c
     cdef uint32_t slot
+    cdef bint waits
     while mailbox_take(&w.inbox, &mail):
         c = NULL
-        if mail.kind == MAIL_VERDICT or mail.kind == MAIL_REPLY:
+        if mail.kind == MAIL_VERDICT or mail.kind == MAIL_REPLY or mail.kind == MAIL_CANCEL_DONE:
             c = <ClientConn *>slot_of(&w.clients, mail.client)
             if c != NULL and c.conn.doomed:
                 c = NULL
@@ -160,9 +172,14 @@ cdef void read_mail(Worker *w) noexcept nogil:
         elif mail.kind == MAIL_FIND_CANCEL:
             c = <ClientConn *>slot_at(&w.clients, <uint32_t>mail.client)
             if c != NULL and c.conn.head.live and (c.secret ^ mail.a) & mail.b == 0 and not c.conn.doomed:
-                client_cancel(w, c)
+                waits = client_cancel(w, c, mail.canceller)
             else:
-                cancel_elsewhere(w, mail.server)
+                waits = cancel_elsewhere(w, mail.server, mail.canceller)
+            if not waits and mail.canceller:
+                cancel_over(w, mail.canceller)
+        elif mail.kind == MAIL_CANCEL_DONE:
+            if c != NULL and c.login != NULL and c.login.phase == LG_CANCEL:
+                conn_doom(w, &c.conn, "cancel request")
         elif mail.kind == MAIL_LISTENERS:
             watch_listeners(w)
         elif mail.kind == MAIL_DRAIN:
@@ -296,7 +313,9 @@ cdef void timer_fired(Worker *w, Timer *timer) noexcept nogil:
         return
     if kind == TIMER_LOGIN:
         c = <ClientConn *>conn
-        if c.login != NULL and (c.login.phase == LG_WELCOME or c.login.phase == LG_DEDICATED):
+        if c.login != NULL and c.login.phase == LG_CANCEL:
+            conn_doom(w, &c.conn, "cancel request")
+        elif c.login != NULL and (c.login.phase == LG_WELCOME or c.login.phase == LG_DEDICATED):
             client_fatal(w, c, "08P01", "client_login_timeout (server down)")
         else:
             client_fatal(w, c, "08P01", "client_login_timeout")
