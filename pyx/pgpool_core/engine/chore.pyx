@@ -11,7 +11,7 @@ from pgpool_core.engine.conn cimport conn_flush, conn_send
 from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_answered, leak_ask
-from pgpool_core.engine.ledger cimport ledger_answered, ledger_cleaned
+from pgpool_core.engine.inquiry cimport inquiry_answered, inquiry_cleaned
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport client_of, server_free
 from pgpool_core.engine.server_end cimport server_quit
@@ -75,7 +75,7 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
         return False
     if chore == CHORE_PROBE:
         if c != NULL:
-            ledger_answered(w, s, c)
+            inquiry_answered(w, s, c)
             if c.pin_due and c.state == CL_ACTIVE:
                 advise_tell(w, c)
             go_on(w, s, c)
@@ -98,7 +98,7 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
     if chore == CHORE_LEAK:
         leak_answered(w, s)
     elif chore == CHORE_CLEAN or (chore == CHORE_RESET and s.pool.reset_is_discard):
-        ledger_cleaned(w, s)
+        inquiry_cleaned(w, s)
     return server_settle(w, s)
 
 

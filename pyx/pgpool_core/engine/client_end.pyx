@@ -8,7 +8,7 @@ from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.channels cimport channels_forget
 from pgpool_core.engine.conn cimport SENT, conn_again, conn_close, conn_send, conn_settle, plane_post
 from pgpool_core.engine.console cimport console_tell
-from pgpool_core.engine.ledger cimport ledger_unpin
+from pgpool_core.engine.pins cimport pins_drop
 from pgpool_core.engine.login cimport login_end
 from pgpool_core.engine.mailbox cimport MAIL_CONSOLE_GONE, MAIL_LOG, Mail
 from pgpool_core.engine.orphan cimport server_orphan
@@ -44,7 +44,7 @@ cdef void detach(Worker *w, ClientConn *c) noexcept nogil:
     elif c.state == CL_ACTIVE and c.seat.server != NULL:
         s = <ServerConn *>(<Server *>c.seat.server).owner
         server_orphan(w, s, c.cur.remain != 0, c.leaving)
-    ledger_unpin(w, c)
+    pins_drop(w, c)
     if c.listens != NULL:
         channels_forget(w, c)
     c.holding = 0

@@ -13,10 +13,6 @@ from pgpool_core.pool.pool cimport MODE_SESSION
 from pgpool_core.statements.text cimport Statement
 
 
-cdef enum:
-    MAX_ANSWER = 1 << 22          # bytes of a probe's answer; more is not understood
-
-
 cdef inline bint ledger_watches(ClientConn *c) noexcept nogil:
     """Whether texts of `c` are looked at: it shares its server with others."""
     return c.replication == REPLICATION_NONE and (c.pool.session_state != SESSION_OFF or c.pool.leak_every) \
@@ -28,11 +24,4 @@ cdef void ledger_unseen(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *
 cdef void ledger_call(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *body, size_t n, size_t have) noexcept nogil
 cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statement *statement, const uint8_t *body, size_t n,
                       size_t have) noexcept nogil
-cdef void ledger_pin(Worker *w, ClientConn *c, uint32_t reason) noexcept nogil
-cdef bint ledger_keeps(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
-cdef void ledger_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
-cdef void ledger_part(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
-cdef void ledger_unpin(Worker *w, ClientConn *c) noexcept nogil
-cdef void ledger_cleaned(Worker *w, ServerConn *s) noexcept nogil
-cdef void ledger_free(ServerConn *s) noexcept nogil
 cdef size_t ledger_refusal(uint8_t *out, size_t cap, const uint8_t *name, size_t name_len, bint is_parse) noexcept nogil

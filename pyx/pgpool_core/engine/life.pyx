@@ -8,7 +8,7 @@ from pgpool_core.auth.credentials cimport credentials_free, credentials_new
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.io_epoll cimport IO_EPOLL
 from pgpool_core.engine.io_uring cimport IO_URING, uring_works
-from pgpool_core.engine.ledger cimport ledger_free
+from pgpool_core.engine.inquiry cimport inquiry_free
 from pgpool_core.engine.mailbox cimport mailbox_free, mailbox_init
 from pgpool_core.engine.named cimport named_free
 from pgpool_core.engine.records cimport *
@@ -121,7 +121,7 @@ cdef void plane_close_servers(Plane *plane) noexcept nogil:
         buf_free(&s.conn.held)
         buf_free(&s.greeting)
         expect_free(&s.expect)
-        ledger_free(s)
+        inquiry_free(s)
         named_free(s)
         free(s.host)
         s.host = NULL

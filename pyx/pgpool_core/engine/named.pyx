@@ -6,7 +6,8 @@ from libc.string cimport memcmp, memcpy
 from pgpool_core.engine.conn cimport conn_mix
 from pgpool_core.engine.counters cimport Counters, count_add
 from pgpool_core.engine.functions cimport functions_statement
-from pgpool_core.engine.ledger cimport ledger_bind, ledger_pin
+from pgpool_core.engine.ledger cimport ledger_bind
+from pgpool_core.engine.pins cimport pins_add
 from pgpool_core.engine.records cimport *
 from pgpool_core.session.settings cimport block_get
 from pgpool_core.session.sqltoken cimport name_fold
@@ -62,7 +63,7 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
     ends.pending = unanswered(s)
     verdict = outgoing_plan(&ends, f, data + pos, n - pos, out)
     if verdict == OUT_TOO_LONG:
-        ledger_pin(w, c, PIN_STATEMENT)
+        pins_add(w, c, PIN_STATEMENT)
         if c.state != CL_ACTIVE:
             return NAMED_GO_ON                    # too many are pinned: it has been sent away
         verdict = outgoing_pass(&ends, f)

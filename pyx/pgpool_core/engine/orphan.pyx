@@ -7,7 +7,7 @@ from pgpool_core.engine.chore cimport server_settle
 from pgpool_core.engine.conn cimport conn_again, conn_send, plane_post, plane_wake
 from pgpool_core.engine.dedicated cimport dedicated_end
 from pgpool_core.engine.leak cimport leak_released
-from pgpool_core.engine.ledger cimport ledger_part
+from pgpool_core.engine.inquiry cimport inquiry_part
 from pgpool_core.engine.mailbox cimport MAIL_CANCEL, Mail
 from pgpool_core.engine.named cimport named_part
 from pgpool_core.engine.notes cimport note
@@ -36,7 +36,7 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
     if s.seat.dedicated:
         dedicated_end(w, s, mid_message, orderly)
         return
-    ledger_part(w, s, client_of(s))
+    inquiry_part(w, s, client_of(s))
     named_part(s)
     leak_released(s, client_of(s))
     pool_unlink(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)

@@ -16,7 +16,8 @@ from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_released
-from pgpool_core.engine.ledger cimport MAX_ANSWER, ledger_keeps, ledger_part, ledger_pin
+from pgpool_core.engine.inquiry cimport MAX_ANSWER, inquiry_keeps, inquiry_part
+from pgpool_core.engine.pins cimport pins_add
 from pgpool_core.engine.named cimport named_error, named_retag, named_tag
 from pgpool_core.engine.notifier cimport notifier_own
 from pgpool_core.engine.notify cimport notify_settle
@@ -210,7 +211,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     if not conn_hold(w, &s.conn, data + pos, n - pos):
         return 1
     if s.in_doubt and c != NULL and not c.pins & PIN_UNKNOWN and c.pool.pool.settings.mode != MODE_SESSION:
-        ledger_pin(w, c, PIN_UNKNOWN)             # may send it away
+        pins_add(w, c, PIN_UNKNOWN)             # may send it away
         c = client_of(s)
     if c == NULL:
         return s.seat.state == SV_BEING_CANCELED and server_settle(w, s)
@@ -262,8 +263,8 @@ cdef bint done(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     """
     if s.suspect | c.pins | c.unnamed_fresh:
         if c.leaving:
-            ledger_part(w, s, c)
-        elif ledger_keeps(w, s, c):
+            inquiry_part(w, s, c)
+        elif inquiry_keeps(w, s, c):
             return False
     if leak_released(s, c) or pgpool_load32(&s.cancels) or s.pool.reset_always or s.dirty:
         pool_unlink(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)

@@ -8,7 +8,7 @@ from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport conn_again, conn_close, conn_doom, conn_send, conn_settle, plane_post, plane_want
 from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.functions cimport functions_changed
-from pgpool_core.engine.ledger cimport ledger_free
+from pgpool_core.engine.inquiry cimport inquiry_free
 from pgpool_core.engine.mailbox cimport MAIL_SERVER_CLOSED, Mail
 from pgpool_core.engine.named cimport named_free
 from pgpool_core.engine.notes cimport slot_forget
@@ -117,7 +117,7 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     block_unref(w.plane.settings, s.begun)
     s.settings = s.wanted = s.begun = NULL
     buf_free(&s.greeting)
-    ledger_free(s)
+    inquiry_free(s)
     named_free(s)
     plan_gone(w.plane.set, &s.seat, w.now_us)
     slot_forget(w.plane, s)
