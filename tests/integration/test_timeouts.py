@@ -89,7 +89,7 @@ async def test_an_answer_that_never_ends_is_cut_without_a_word_inside_it(pooler:
     async with logged_in(place) as peer:
         await peer.send(frontend.query("select repeat('x', 50000000)"))
         await peer.expect("T")  # with which the row begins
-        await until_async(lambda: "closing: query timeout" in place.log)
+        await until_async(lambda: "closing because: query timeout" in place.log)
         with pytest.raises(Exception, match="the connection ended inside a message"):
             while await peer.receive() is not None:
                 pass
