@@ -74,7 +74,7 @@ cdef class Numeric(Codec):
             digits = digits[4:]
             weight -= 1
         while digits.endswith("0000"):
-            digits = digits[:-4]
+            digits = digits[: len(digits) - 4]
         count = <int>(len(digits) // 4)
         out.put16(<int16_t>count)
         out.put16(<int16_t>(weight if count else 0))
@@ -93,8 +93,6 @@ cdef str written(const uint8_t *digits, int count, int weight, bint negative, in
     cdef Py_ssize_t length = 0
     cdef int place, i, left = scale
     cdef char group_text[4]
-    if before > MAX_BEFORE // 4:
-        raise ValueError("a numeric is larger than any")
     text = <char *>malloc(<size_t>(4 * before + scale + 8))
     if text is NULL:
         raise MemoryError

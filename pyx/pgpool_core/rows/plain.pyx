@@ -7,6 +7,7 @@ import json as _json
 import uuid as _uuid
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.number cimport PyNumber_Index
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.math cimport isinf
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -62,7 +63,7 @@ cdef class Int2(Codec):
         return <int16_t>load_be16(at)
 
     cdef int encode(self, object value, Out out) except -1:
-        cdef int64_t number = value
+        cdef int64_t number = PyNumber_Index(value)
         if not -32768 <= number <= 32767:
             raise OverflowError("value out of range")
         return out.put16(<int16_t>number)
@@ -76,7 +77,7 @@ cdef class Int4(Codec):
         return <int32_t>load_be32(at)
 
     cdef int encode(self, object value, Out out) except -1:
-        cdef int64_t number = value
+        cdef int64_t number = PyNumber_Index(value)
         if not -2147483648LL <= number <= 2147483647LL:
             raise OverflowError("value out of range")
         return out.put32(<int32_t>number)
@@ -90,7 +91,7 @@ cdef class Oid(Codec):
         return load_be32(at)
 
     cdef int encode(self, object value, Out out) except -1:
-        cdef int64_t number = value
+        cdef int64_t number = PyNumber_Index(value)
         if not 0 <= number <= 4294967295LL:
             raise OverflowError("value out of range")
         return out.put32(<int32_t><uint32_t>number)
@@ -104,7 +105,7 @@ cdef class Int8(Codec):
         return <int64_t>load64(at)
 
     cdef int encode(self, object value, Out out) except -1:
-        cdef int64_t number = value
+        cdef int64_t number = PyNumber_Index(value)
         return put64(out, <uint64_t>number)
 
 
