@@ -100,6 +100,7 @@ class Link:
 
     def has_news(self) -> bool:
         """Whether an idle link has something to read. What is harmless is read; False after a close means that it is dead."""
+        self.inbox.stash()
         try:
             count = self.socket.recv_into(self._window)
         except BlockingIOError:
@@ -310,10 +311,10 @@ class Link:
 
     def ready(self) -> None:
         """Before anything is written: nobody else is in the middle of something."""
-        if self.owed:
-            raise trio.BusyResourceError("another task uses this connection")
         if self.closed:
             raise ConnectionLost("the connection is closed")
+        if self.owed:
+            raise trio.BusyResourceError("another task uses this connection")
 
     async def talk(self, *, syncs: int = 1, extended: bool = True) -> None:
         """Send what stands in the outbox, which wants `syncs` ReadyForQuery, and read up to the last of them.
@@ -389,6 +390,7 @@ class Link:
 
     def poll(self) -> None:
         """Look, without waiting, whether the server has said something."""
+        self.inbox.stash()
         try:
             count = self.socket.recv_into(self._window)
         except BlockingIOError:
@@ -426,6 +428,7 @@ class Link:
                     return  # the send fails too, or whoever reads next sees it
                 self.inbox.stash()
 
+        self.inbox.stash()
         self.sending = True
         async with sole_errors(), trio.open_nursery() as nursery:
             nursery.start_soon(read_along)
@@ -515,9 +518,10 @@ class Link:
             await self._cancel()
             return
         self.inbox.expect(None, None)
-        with contextlib.suppress(BlockingIOError):
-            self.receive()
         self._skim()
+        if self.owed:
+            self.receive()
+            self._skim()
         if not self.owed:
             return
         await self._cancel()

@@ -34,6 +34,7 @@ PEEK_AFTER_S: Final = 0.05  # idle for longer: a look whether the server has sai
 JITTER: Final = 0.1  # of max_lifetime, so that links that were opened together do not end together
 RETRY_S: Final = 1.0  # between tries to reach min_size
 TICK_S: Final = 1.0
+LEAK_FRAMES: Final = 8  # of a borrower's stack that are told of
 OPENING_AT_FIRST: Final = 4  # links that are opened at once when the pool opens
 
 now = time.monotonic
@@ -329,9 +330,8 @@ class OwnLinks:
         for loan in self.books.lent.values():
             if at - loan.since >= after and not loan.told and loan.stack is not None:
                 loan.told = True
-                stack = "".join(traceback.format_list(loan.stack))
                 text = f"a connection has been in use by task {loan.borrower} for {at - loan.since:.1f} s (leak_after)"
-                logs.LOGGER.warning("%s", logs.line("", f"{text}; it was acquired here:\n{stack}"))
+                logs.LOGGER.warning("%s", logs.line("", text, {"acquired_at": _place(loan.stack)}))
 
     def resume(self) -> None:
         """The end of a suspension: whoever waits is served."""
@@ -381,6 +381,13 @@ class OwnLinks:
             loan.link.forget()
         for link in self.listening:
             link.forget()
+
+
+def _place(stack: traceback.StackSummary) -> str:
+    """Where the user's code stands, innermost first."""
+    own = os.path.dirname(__file__)
+    frames = [frame for frame in reversed(stack) if os.path.dirname(frame.filename) != own]
+    return " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[:LEAK_FRAMES])
 
 
 class Hooks:
