@@ -35,6 +35,7 @@ IDLE: Final = 0x49  # of ReadyForQuery
 IN_BLOCK: Final = 0x54
 FAILED: Final = 0x45
 
+IN_A_ROW: Final = 16  # times that a socket is read before other tasks have their turn
 COMMAND_COMPLETE: Final = codes.COMMAND_COMPLETE
 EMPTY_QUERY: Final = codes.EMPTY_QUERY
 READY: Final = codes.READY
@@ -324,6 +325,7 @@ class Link:
         self.owed += syncs
         self.error = None
         self.tag = b""
+        in_a_row = 0
         try:
             await self.send()
             while True:
@@ -341,8 +343,9 @@ class Link:
                             await self.send()
                 if not self.owed:
                     break
-                await wait_readable(self.socket)
-                self.receive()
+                if in_a_row == 0:
+                    await wait_readable(self.socket)
+                in_a_row = (in_a_row + 1) % IN_A_ROW if self.receive() else 0
         except BaseException as error:
             await self.give_up(error)
             raise
@@ -378,15 +381,16 @@ class Link:
             await wait_readable(self.socket)
             self.receive()
 
-    def receive(self) -> None:
-        """Take what has come; the socket is readable."""
+    def receive(self) -> bool:
+        """Take what has come; whether there was anything."""
         try:
             count = self.socket.recv_into(self._window)
         except BlockingIOError:
-            return
+            return False
         if not count:
             raise ConnectionResetError("the server closed the connection")
         self.inbox.received(count)
+        return True
 
     def poll(self) -> None:
         """Look, without waiting, whether the server has said something."""

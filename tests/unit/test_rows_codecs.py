@@ -18,6 +18,7 @@ from pgpool_core import Range
 from pgpool_core.client.catalogue import BUILT_IN, Catalogue
 from pgpool_core.rows import nested
 from pgpool_core.rows.codec import Codec, Custom, Text
+from pgpool_core.rows.inbox import Inbox
 from pgpool_core.rows.record import Record, Shape
 
 BY_NAME = {codec.name: codec for codec in BUILT_IN.values()}
@@ -249,3 +250,39 @@ def test_what_a_record_has_not_is_named(record: Record) -> None:
 
 def test_an_address_and_its_text_are_the_same() -> None:
     assert BY_NAME["inet"].dumps("10.0.0.1") == BY_NAME["inet"].dumps(ip_address("10.0.0.1"))
+
+
+def test_only_rows_that_can_be_in_a_cycle_are_known_to_the_garbage_collector() -> None:
+    import gc
+
+    inbox, rows = Inbox(), list[Record]()
+    for codec, value, tracked in (
+        ("int4", 1, False),
+        ("text", "x", False),
+        ("int4[]", [1], True),
+        ("jsonb", {"a": []}, True),
+    ):
+        rows.clear()
+        inbox.expect(Shape(["it"], [BY_NAME[codec]]), rows)
+        data = BY_NAME[codec].dumps(value)
+        body = struct.pack("!hi", 1, len(data)) + data
+        inbox.feed(b"D" + struct.pack("!I", len(body) + 4) + body)
+        inbox.next()
+        assert rows == [(value,)]
+        assert gc.is_tracked(rows[0]) is tracked
+        assert gc.is_tracked(rows[0].values()) is tracked
+
+
+def test_a_row_in_a_cycle_is_collected() -> None:
+    import gc
+    import weakref
+
+    class Marked(list[object]):
+        pass
+
+    marked = Marked()
+    gone = weakref.ref(marked)
+    marked.append(Shape(["it"], [BY_NAME["int4"]]).record([marked]))
+    del marked
+    gc.collect()
+    assert gone() is None

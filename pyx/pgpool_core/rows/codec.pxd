@@ -15,5 +15,6 @@ cdef class Codec:
     cdef readonly int format      # in which it wants results and sends parameters
     cdef readonly bint takes_lists    # a list is one value, not a dimension of an array
     cdef readonly bint takes_tuples
+    cdef bint atomic              # its values hold no other objects, so that they are in no cycle
     cdef object decode(self, const uint8_t *at, Py_ssize_t length)
     cdef int encode(self, object value, Out out) except -1

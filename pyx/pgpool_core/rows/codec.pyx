@@ -41,6 +41,9 @@ cdef class Codec:
 cdef class Text(Codec):
     """Text in UTF-8; in text format it serves every type that nothing is known of."""
 
+    def __cinit__(self):
+        self.atomic = True
+
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         return PyUnicode_DecodeUTF8(<const char *>at, length, NULL)
 

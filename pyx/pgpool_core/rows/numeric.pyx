@@ -27,6 +27,9 @@ cdef enum:
 cdef class Numeric(Codec):
     """numeric. Whole numbers are good parameters too; floating point is not, as its digits are hardly those that were meant."""
 
+    def __cinit__(self):
+        self.atomic = True
+
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         cdef int count, weight, sign, scale
         if length < 8:

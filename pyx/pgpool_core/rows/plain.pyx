@@ -44,6 +44,9 @@ cdef int put64(Out out, uint64_t value) except -1:
 cdef class Bool(Codec):
     """bool."""
 
+    def __cinit__(self):
+        self.atomic = True
+
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         sized(length, 1)
         return at[0] != 0
@@ -57,6 +60,9 @@ cdef class Bool(Codec):
 
 cdef class Int2(Codec):
     """smallint."""
+
+    def __cinit__(self):
+        self.atomic = True
 
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         sized(length, 2)
@@ -72,6 +78,9 @@ cdef class Int2(Codec):
 cdef class Int4(Codec):
     """integer."""
 
+    def __cinit__(self):
+        self.atomic = True
+
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         sized(length, 4)
         return <int32_t>load_be32(at)
@@ -85,6 +94,9 @@ cdef class Int4(Codec):
 
 cdef class Oid(Codec):
     """oid, and what else is 32 bits without a sign."""
+
+    def __cinit__(self):
+        self.atomic = True
 
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         sized(length, 4)
@@ -100,6 +112,9 @@ cdef class Oid(Codec):
 cdef class Int8(Codec):
     """bigint."""
 
+    def __cinit__(self):
+        self.atomic = True
+
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         sized(length, 8)
         return <int64_t>load64(at)
@@ -111,6 +126,9 @@ cdef class Int8(Codec):
 
 cdef class Float4(Codec):
     """real."""
+
+    def __cinit__(self):
+        self.atomic = True
 
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         cdef uint32_t bits
@@ -133,6 +151,9 @@ cdef class Float4(Codec):
 cdef class Float8(Codec):
     """double precision."""
 
+    def __cinit__(self):
+        self.atomic = True
+
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         cdef uint64_t bits
         cdef double number
@@ -151,6 +172,9 @@ cdef class Float8(Codec):
 cdef class Bytea(Codec):
     """bytea: bytes, and anything that has a buffer as a parameter."""
 
+    def __cinit__(self):
+        self.atomic = True
+
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         return PyBytes_FromStringAndSize(<const char *>at, length)
 
@@ -161,6 +185,9 @@ cdef class Bytea(Codec):
 
 cdef class Char(Codec):
     """PostgreSQL's "char": one byte. An ASCII character is text, any other byte bytes."""
+
+    def __cinit__(self):
+        self.atomic = True
 
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         sized(length, 1)

@@ -12,6 +12,7 @@ cdef class Shape:
     cdef readonly dict places     # name: the last column of that name
     cdef PyObject **fast          # owns; the codecs, borrowed from `codecs`
     cdef Py_ssize_t count
+    cdef bint atomic              # no value can be part of a cycle: rows need not be known to the garbage collector
     cdef tuple values_of(self, const uint8_t *at, Py_ssize_t length, Codec instead)
 
 

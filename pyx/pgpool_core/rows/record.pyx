@@ -13,6 +13,9 @@ from libc.stdlib cimport free, malloc
 from pgpool_core.rows.codec cimport Codec
 from pgpool_core.wire.be cimport load_be16, load_be32
 
+cdef extern from "Python.h":
+    void PyObject_GC_UnTrack(PyObject *it)
+
 from pgpool_core.errors import DecodeError, ServerProtocolError
 
 
@@ -34,8 +37,10 @@ cdef class Shape:
         self.fast = <PyObject **>malloc((<size_t>self.count + 1) * sizeof(PyObject *))
         if self.fast is NULL:
             raise MemoryError
+        self.atomic = True
         for i in range(self.count):
             self.fast[i] = <PyObject *>self.codecs[i]
+            self.atomic = self.atomic and (<Codec>self.fast[i]).atomic
 
     def __dealloc__(self):
         free(self.fast)
@@ -54,9 +59,12 @@ cdef class Shape:
     def record(self, values):
         """A row of these columns with other values."""
         cdef tuple row = tuple(values)
+        cdef Record made = Record.__new__(Record)
         if len(row) != self.count:
             raise ValueError(f"{self.count} values are expected")
-        return record_of(self, row)
+        made.shape = self
+        made.row = row
+        return made
 
     cdef tuple values_of(self, const uint8_t *at, Py_ssize_t length, Codec instead):
         """The values in the body of a DataRow; with `instead`, all read by that codec.
@@ -72,30 +80,32 @@ cdef class Shape:
             raise ServerProtocolError("a DataRow has not the columns of its RowDescription")
         at += 2
         row = PyTuple_New(self.count)
-        for i in range(self.count):
-            if end - at < 4:
-                raise ServerProtocolError("a DataRow ends early")
-            size = <int32_t>load_be32(at)
-            at += 4
-            if size == -1:
-                value = None
-            elif size < 0 or size > end - at:
-                raise ServerProtocolError("a DataRow ends early")
-            else:
-                try:
-                    if instead is None:
-                        value = (<Codec>self.fast[i]).decode(at, size)
-                    else:
-                        value = instead.decode(at, size)
-                except Exception as error:
-                    raise DecodeError(
-                        f'column "{self.names[i]}" of type {self.codecs[i].name} cannot be read: {error}'
-                    ) from error
-                at += size
-            Py_INCREF(value)
-            PyTuple_SET_ITEM(row, i, value)
+        i = 0
+        try:
+            for i in range(self.count):
+                if end - at < 4:
+                    raise ServerProtocolError("a DataRow ends early")
+                size = <int32_t>load_be32(at)
+                at += 4
+                if size == -1:
+                    value = None
+                elif size < 0 or size > end - at:
+                    raise ServerProtocolError("a DataRow ends early")
+                else:
+                    value = (<Codec>self.fast[i] if instead is None else instead).decode(at, size)
+                    at += size
+                Py_INCREF(value)
+                PyTuple_SET_ITEM(row, i, value)
+        except ServerProtocolError:
+            raise
+        except Exception as error:
+            raise DecodeError(
+                f'column "{self.names[i]}" of type {self.codecs[i].name} cannot be read: {error}'
+            ) from error
         if at != end:
             raise ServerProtocolError("a DataRow goes on behind its last column")
+        if self.atomic:
+            PyObject_GC_UnTrack(<PyObject *>row)
         return row
 
 
@@ -174,12 +184,15 @@ cdef class Record:
 
 
 cdef Record record_of(Shape shape, tuple row):
+    """A record of values that `shape` has read, or that could not be part of a cycle either where it is atomic."""
     cdef Record record = Record.__new__(Record)
     record.shape = shape
     record.row = row
+    if shape.atomic:
+        PyObject_GC_UnTrack(<PyObject *>record)
     return record
 
 
 def remade(tuple names not None, tuple row not None):
     """A record that has been pickled; its columns have names, and no types any more."""
-    return record_of(Shape(names, [Codec(0, "unknown")] * len(names)), row)
+    return Shape(names, [Codec(0, "unknown")] * len(names)).record(row)

@@ -141,6 +141,9 @@ cdef int64_t us_of_delta(object value) except? -1:
 cdef class Date(Codec):
     """date."""
 
+    def __cinit__(self):
+        self.atomic = True
+
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         cdef int32_t days
         cdef Civil date
@@ -166,6 +169,9 @@ cdef class Date(Codec):
 
 cdef class Time(Codec):
     """time without time zone."""
+
+    def __cinit__(self):
+        self.atomic = True
 
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         sized(length, 8)
@@ -203,6 +209,9 @@ cdef class TimeTz(Codec):
 cdef class Timestamp(Codec):
     """timestamp without time zone."""
 
+    def __cinit__(self):
+        self.atomic = True
+
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         cdef int64_t us
         sized(length, 8)
@@ -226,6 +235,9 @@ cdef class Timestamp(Codec):
 
 cdef class TimestampTz(Codec):
     """timestamp with time zone, read as UTC."""
+
+    def __cinit__(self):
+        self.atomic = True
 
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         cdef int64_t us
@@ -253,6 +265,9 @@ cdef class TimestampTz(Codec):
 
 cdef class Interval(Codec):
     """interval. A timedelta has no months: twelve are read as 365 days, and those beyond as 30 each."""
+
+    def __cinit__(self):
+        self.atomic = True
 
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
         cdef int64_t us, days, months
