@@ -1,5 +1,6 @@
 """A PostgreSQL connection pooler: a drop-in for PgBouncer, and embeddable in Python.
 
+    async with pgpool_core.open_pool("postgresql://app@db/app") as pool: ...         # trio: queries
     async with pgpool_core.open_proxy("postgresql://app@db/app") as proxy: ...      # trio
     with pgpool_core.run_proxy_in_thread("postgresql://app@db/app") as proxy: ...   # any program
 
@@ -14,6 +15,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from pgpool_core.client.connection import Connection
+    from pgpool_core.client.pool import Pool, open_pool
+    from pgpool_core.client.sqlstate import PostgresError
+    from pgpool_core.client.statistics import PoolStatistics
+    from pgpool_core.client.values import Notification, Range, Reconnected
     from pgpool_core.config.load import load_config, parse_config
     from pgpool_core.config.model import Config, DatabaseConfig, UserConfig
     from pgpool_core.embedded.proxy import Proxy, open_proxy, serve
@@ -23,12 +29,16 @@ if TYPE_CHECKING:
         ClientProtocolError,
         ConfigError,
         ConfigProblem,
+        ConnectionLost,
+        DecodeError,
+        EncodeError,
         InternalError,
         LoginError,
         LoginTimeout,
         PgPoolError,
         PoolClosed,
         PoolError,
+        PoolTimeout,
         QueryWaitTimeout,
         ServerLoginRefused,
         ServerProtocolError,
@@ -36,6 +46,7 @@ if TYPE_CHECKING:
         TooManyClients,
     )
     from pgpool_core.metrics.snapshot import Snapshot
+    from pgpool_core.rows.record import Record
 
 __all__ = [
     "BadPassword",
@@ -43,15 +54,27 @@ __all__ = [
     "Config",
     "ConfigError",
     "ConfigProblem",
+    "Connection",
+    "ConnectionLost",
     "DatabaseConfig",
+    "DecodeError",
+    "EncodeError",
     "InternalError",
     "LoginError",
     "LoginTimeout",
+    "Notification",
     "PgPoolError",
+    "Pool",
     "PoolClosed",
     "PoolError",
+    "PoolStatistics",
+    "PoolTimeout",
+    "PostgresError",
     "Proxy",
     "QueryWaitTimeout",
+    "Range",
+    "Reconnected",
+    "Record",
     "ServerLoginRefused",
     "ServerProtocolError",
     "ServerUnavailable",
@@ -61,6 +84,7 @@ __all__ = [
     "UserConfig",
     "__version__",
     "load_config",
+    "open_pool",
     "open_proxy",
     "parse_config",
     "run_proxy_in_thread",
@@ -69,12 +93,21 @@ __all__ = [
 
 _HOMES = {
     "Config": "config.model",
+    "Connection": "client.connection",
     "DatabaseConfig": "config.model",
+    "Notification": "client.values",
+    "Pool": "client.pool",
+    "PoolStatistics": "client.statistics",
+    "PostgresError": "client.sqlstate",
     "Proxy": "embedded.proxy",
+    "Range": "client.values",
+    "Reconnected": "client.values",
+    "Record": "rows.record",
     "Snapshot": "metrics.snapshot",
     "ThreadedProxy": "embedded.thread",
     "UserConfig": "config.model",
     "load_config": "config.load",
+    "open_pool": "client.pool",
     "open_proxy": "embedded.proxy",
     "parse_config": "config.load",
     "run_proxy_in_thread": "embedded.thread",

@@ -144,6 +144,28 @@ class CommandRefused(PgPoolError):
     severity = "ERROR"
 
 
+class PoolTimeout(PoolError):
+    """No connection of `open_pool` came free in time (acquire_timeout), or too many wait for one already (max_waiting)."""
+
+
+class ConnectionLost(PgPoolError):
+    """The connection to PostgreSQL broke, or was closed by the pool; what became of its transaction is not known."""
+
+    sqlstate = "08006"
+
+
+class DecodeError(PgPoolError):
+    """A value from the server cannot be a Python value; the connection stays good."""
+
+    sqlstate = "22P03"
+
+
+class EncodeError(PgPoolError):
+    """An argument cannot be sent as the type that the query wants; nothing has been sent."""
+
+    sqlstate = "22P03"
+
+
 class ServerUnavailable(PgPoolError):
     """PostgreSQL cannot be reached, or hung up before the login was over."""
 

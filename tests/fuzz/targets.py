@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Coroutine, Hashable, Iterable
-from itertools import repeat
+from itertools import cycle, repeat
 from typing import Any
 
 import trio
 
+from pgpool_core.client.catalogue import BUILT_IN
 from pgpool_core.config.ini import read_ini_text
 from pgpool_core.config.load import build
 from pgpool_core.config.toml import read_toml_text
 from pgpool_core.control.catalog import CatalogAnswer
 from pgpool_core.control.effects import effects_of
 from pgpool_core.errors import ServerProtocolError
+from pgpool_core.rows.inbox import Inbox
+from pgpool_core.rows.record import Shape
 from pgpool_core.session.effects import effects_pack
 from pgpool_core_probes import auth_probe, settings_probe, sqlscan_probe, statements_probe, wire_probe
 from tests.unit.console_model import Pooler, Reply, session_of
@@ -45,6 +48,7 @@ PLAIN, MD5, SCRAM = 2, 3, 4
 LOGIN_OK, LOGIN_MORE = 0, 1
 SETTINGS_OK, SETTINGS_TOO_LONG = 0, -1
 PLAN_PASS, PLAN_SEND, PLAN_NEED_MORE, PLAN_WAIT, PLAN_TOO_LONG = 0, 1, 2, 3, -1
+EVERY_TYPE = Shape([codec.name for codec in BUILT_IN.values()], BUILT_IN.values())
 NAMES = (
     b"DateStyle",
     b"IntervalStyle",
@@ -379,9 +383,34 @@ def functions(data: bytes) -> Hashable:
     return whole.done, len(whole.things) > 1, frozenset(effects.names.values())
 
 
+def rows(data: bytes) -> Hashable:
+    """A server's answer as the rows of a query of every type, whole and in pieces."""
+    whole = _answer(data, [len(data)])
+    assert whole == _answer(data, pieces(data)) == _answer(data, [1])
+    return whole[:2]
+
+
+def _answer(data: bytes, sizes: list[int]) -> tuple[Hashable, ...]:
+    inbox, found, codes, at, error = Inbox(), [], [], 0, ""
+    inbox.expect(EVERY_TYPE, found)
+    try:
+        for size in cycle(sizes):
+            inbox.feed(data[at : at + size])
+            at += size
+            while code := inbox.next():
+                codes.append(code)
+            if at >= len(data):
+                break
+    except ServerProtocolError as broken:
+        error = str(broken)
+    failure = str(inbox.failure).partition(":")[0] if inbox.failure else ""
+    return error, tuple(codes[:6]), failure, repr(found)
+
+
 TARGETS: dict[str, Target] = {
     "console": console,
     "functions": functions,
+    "rows": rows,
     "scan_client": scan_client,
     "scan_server": scan_server,
     "expect": expect,

@@ -1,0 +1,1 @@
+"""PostgreSQL from trio: a pool of connections, queries, rows. The public names are in `pgpool_core` itself."""

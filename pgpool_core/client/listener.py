@@ -1,0 +1,119 @@
+"""Notifications as a channel, from a connection of its own that is opened anew when it is lost.
+
+Source: PostgreSQL docs, "LISTEN", "Message Flow", Asynchronous Operations.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import trio
+from trio.lowlevel import wait_readable
+
+from pgpool_core import logs
+from pgpool_core.client.copying import quoted
+from pgpool_core.client.link import Link
+from pgpool_core.client.values import Notification, Reconnected
+from pgpool_core.control.groups import sole_errors
+from pgpool_core.errors import PgPoolError
+
+if TYPE_CHECKING:
+    from pgpool_core.client.links import OwnLinks
+
+FIRST_PAUSE_S: Final = 0.1  # between tries to connect again; doubled up to the last
+LAST_PAUSE_S: Final = 5.0
+
+News = Notification | Reconnected
+
+
+@asynccontextmanager
+async def listen(
+    links: OwnLinks, channels: tuple[str, ...], max_buffer: int
+) -> AsyncIterator[trio.MemoryReceiveChannel[News]]:
+    """See `Pool.listen`."""
+    if not channels:
+        raise ValueError("listen() needs the name of a channel")
+    links.check()
+    listener = Listener(links, channels)
+    send, receive = trio.open_memory_channel[News](max_buffer)
+    await listener.connect()
+    try:
+        async with sole_errors(), trio.open_nursery() as nursery, receive:
+            nursery.start_soon(listener.run, send)
+            yield receive
+            nursery.cancel_scope.cancel("nobody listens any more")
+    finally:
+        listener.close()
+
+
+class Listener:
+    """One connection that listens, and its successors."""
+
+    def __init__(self, links: OwnLinks, channels: tuple[str, ...]) -> None:
+        self._links = links
+        self._sql = "; ".join(f"LISTEN {quoted(name)}" for name in channels)
+        self._link: Link | None = None
+        self._found: deque[Notification] = deque()
+
+    async def connect(self) -> None:
+        """Open a connection and listen there."""
+        link = await self._links.new_link()
+        link.on_notification = self._found.append
+        self._links.listening.add(link)
+        try:
+            await link.script(self._sql)
+        except BaseException:
+            self._links.listening.discard(link)
+            link.close()
+            raise
+        self._link = link
+
+    async def run(self, send: trio.MemorySendChannel[News]) -> None:
+        """Put what comes into the channel, until nobody listens; where the channel is full, wait with reading."""
+        async with send:
+            try:
+                while True:
+                    reason = await self._read(send)
+                    self.close()
+                    if self._links.closed:
+                        return
+                    logs.LOGGER.info("%s", logs.line("", "a connection that listens was lost; connecting again"))
+                    await self._connect_again()
+                    await send.send(Reconnected(reason))
+            except trio.BrokenResourceError:
+                return  # the block has ended
+
+    async def _read(self, send: trio.MemorySendChannel[News]) -> str:
+        """Why there is no more to read."""
+        link = self._link
+        assert link is not None
+        while True:
+            while self._found:
+                await send.send(self._found.popleft())
+            try:
+                await wait_readable(link.socket)
+                link.poll()
+                if link.error is not None:
+                    return link.error.message
+            except (OSError, PgPoolError, trio.ClosedResourceError) as error:
+                return str(error)
+
+    async def _connect_again(self) -> None:
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                return await self.connect()
+            except PgPoolError as error:
+                logs.LOGGER.info("%s", logs.line("", f"a connection that listens cannot be opened: {error}"))
+            await trio.sleep(pause)
+            pause = min(2 * pause, LAST_PAUSE_S)
+
+    def close(self) -> None:
+        """Close the connection."""
+        link, self._link = self._link, None
+        if link is not None:
+            self._links.listening.discard(link)
+            link.close()

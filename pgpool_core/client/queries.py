@@ -1,0 +1,88 @@
+"""Queries on a link: what `Pool` and `Connection` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable, Sequence
+from typing import Any, Final
+
+import trio
+
+from pgpool_core.client.link import IDLE, Link
+from pgpool_core.client.values import CommandTag
+from pgpool_core.rows.record import Record
+
+BATCH: Final = 500  # rows of executemany that are sent before answers are read
+
+Rows = Iterable[Sequence[Any]] | AsyncIterable[Sequence[Any]]
+
+
+async def first_row(link: Link, sql: str, args: tuple[Any, ...], *, raw: bool = False) -> Record | None:
+    """The first row of a query."""
+    rows = await link.rows(sql, args, raw=raw)
+    return rows[0] if rows else None
+
+
+async def first_value(link: Link, sql: str, args: tuple[Any, ...], column: int | str = 0, *, raw: bool = False) -> Any:
+    """One value of the first row of a query, or None where there is no row."""
+    rows = await link.rows(sql, args, raw=raw)
+    return rows[0][column] if rows else None
+
+
+async def execute(link: Link, sql: str, args: tuple[Any, ...]) -> CommandTag:
+    """Run a command; without arguments it may be several, separated by semicolons."""
+    if not args:
+        return await link.script(sql)
+    await link.rows(sql, args)
+    return link.command_tag()
+
+
+async def execute_many(link: Link, sql: str, rows: Rows) -> int:
+    """Run a command for each row of arguments, all or none; how many rows it was about.
+
+    Several are sent at once. Outside of a transaction it has one of its own.
+    """
+    begun = link.status == IDLE
+    if begun:
+        await link.script("BEGIN")
+    try:
+        total = await _many(link, sql, rows)
+    except BaseException:
+        if begun and not link.closed:
+            await roll_back(link, "ROLLBACK")
+        raise
+    if begun:
+        await link.script("COMMIT")
+    return total
+
+
+async def _many(link: Link, sql: str, rows: Rows) -> int:
+    statement = await link.prepare(sql)
+    if statement.leaves:
+        link.dirty = True
+    total, batch = 0, list[tuple[Any, ...]]()
+    if isinstance(rows, AsyncIterable):
+        async for row in rows:
+            batch.append(tuple(row))
+            if len(batch) == BATCH:
+                total += await link.many(statement, batch)
+                batch.clear()
+    else:
+        for row in rows:
+            batch.append(tuple(row))
+            if len(batch) == BATCH:
+                total += await link.many(statement, batch)
+                batch.clear()
+    if batch:
+        total += await link.many(statement, batch)
+    return total
+
+
+async def roll_back(link: Link, command: str) -> None:
+    """Run ROLLBACK, shielded, with a deadline; a link that cannot do it is closed."""
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + link.cancel_timeout_s):
+        try:
+            await link.script(command)
+            return
+        except Exception:
+            pass
+    link.close()

@@ -1,0 +1,135 @@
+"""What a pool has been told: where its servers are, how many links, how long."""
+
+from __future__ import annotations
+
+import getpass
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from pgpool_core.config.dsn import parse_dsn
+from pgpool_core.config.model import DatabaseConfig
+from pgpool_core.control.connect import ServerTarget
+from pgpool_core.embedded.source import server_socket_dir
+from pgpool_core.errors import ConfigError
+from pgpool_core.policy.secrets import Secret
+
+if TYPE_CHECKING:
+    from pgpool_core.client.connection import Connection
+
+Hook = Callable[["Connection"], Awaitable[object]]
+Password = str | Callable[[], str | Awaitable[str]]
+
+_ENVIRONMENT: Final = {
+    "PGHOST": "host",
+    "PGPORT": "port",
+    "PGDATABASE": "dbname",
+    "PGUSER": "user",
+    "PGPASSWORD": "password",
+    "PGAPPNAME": "application_name",
+}
+_OWN: Final = frozenset({"host", "port", "dbname", "user", "password", "connect_query", "application_name", "client_encoding", "datestyle", "timezone"})  # fmt: skip
+
+
+def _positive(_: object, field: attrs.Attribute[float], value: float) -> None:
+    if not value > 0:
+        raise ConfigError(f"{field.name} must be greater than 0")
+
+
+@attrs.frozen(kw_only=True)
+class PoolSettings:
+    """The arguments of `open_pool`; times are seconds."""
+
+    min_size: int
+    max_size: int
+    max_waiting: int | None
+    acquire_timeout: float = attrs.field(validator=_positive)
+    max_lifetime: float = attrs.field(validator=_positive)
+    max_idle: float = attrs.field(validator=_positive)
+    check_after_idle: float
+    connect_timeout: float = attrs.field(validator=_positive)
+    cancel_timeout: float = attrs.field(validator=_positive)
+    leak_after: float | None
+    statement_cache_size: int
+    password: Password | None = attrs.field(repr=False)
+    on_connect: Hook | None
+    on_acquire: Hook | None
+    on_release: Hook | None
+    on_close: Callable[[int, str], object] | None
+    name: str
+
+    def __attrs_post_init__(self) -> None:
+        check_sizes(self.min_size, self.max_size)
+        if self.max_waiting is not None and self.max_waiting < 0:
+            raise ConfigError("max_waiting cannot be negative")
+        if self.statement_cache_size < 0:
+            raise ConfigError("statement_cache_size cannot be negative")
+
+
+def check_sizes(min_size: int, max_size: int) -> None:
+    """Refuse sizes that contradict each other.
+
+    Raises:
+        ConfigError: they do.
+    """
+    if max_size < 1:
+        raise ConfigError("max_size must be at least 1")
+    if not 0 <= min_size <= max_size:
+        raise ConfigError("min_size must be between 0 and max_size")
+
+
+def target_of(dsn: str | None, server_settings: Mapping[str, str]) -> ServerTarget:
+    """Where the servers of a connection string are; without one, where libpq's environment variables say.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    entry = parse_dsn(_from_environment() if dsn is None else dsn)
+    strange = [
+        field.name
+        for field in attrs.fields(DatabaseConfig)
+        if field.name not in _OWN and getattr(entry, field.name) not in (None, (), field.default)
+    ]
+    if strange:
+        raise ConfigError(f"connection parameter {strange[0]} is a setting of the proxy, not of open_pool")
+    user = entry.user or getpass.getuser()
+    given = {
+        "application_name": entry.application_name,
+        "datestyle": entry.datestyle,
+        "timezone": entry.timezone,
+        **server_settings,
+    }
+    if any(name.lower() == "client_encoding" for name in given) or (entry.client_encoding or "UTF8").upper() not in ("UTF8", "UTF-8"):  # fmt: skip
+        raise ConfigError("client_encoding is always UTF8")
+    parameters = [("client_encoding", "UTF8"), *((name, value) for name, value in given.items() if value is not None)]
+    return ServerTarget(
+        hosts=entry.hosts or (server_socket_dir(),),
+        port=entry.port,
+        dbname=entry.dbname or user,
+        user=user,
+        secret=Secret.parse(entry.password.encode()) if entry.password else None,
+        parameters=tuple(parameters),
+        connect_query=entry.connect_query or "",
+    )
+
+
+def _from_environment() -> str:
+    words = []
+    for variable, key in _ENVIRONMENT.items():
+        if value := os.environ.get(variable):
+            quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+            words.append(f"{key}='{quoted}'")
+    return " ".join(words)
+
+
+async def with_password(target: ServerTarget, password: Password | None) -> ServerTarget:
+    """The same target with the password of now."""
+    if password is None:
+        return target
+    if callable(password):
+        given = password()
+        password = await given if inspect.isawaitable(given) else given
+    return attrs.evolve(target, secret=Secret.plain_password(password.encode()))

@@ -1,0 +1,144 @@
+"""Transactions and savepoints.
+
+Source: PostgreSQL docs, "BEGIN", "SAVEPOINT".
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from pgpool_core.client import queries
+from pgpool_core.client.connection import Connection, Isolation
+from pgpool_core.client.link import FAILED, IDLE
+from pgpool_core.client.sqlstate import TransactionRollback
+from pgpool_core.errors import PgPoolError
+
+T = TypeVar("T")
+
+_LEVELS = ("serializable", "repeatable read", "read committed", "read uncommitted")
+
+
+@attrs.frozen(kw_only=True)
+class Begin:
+    """How a transaction begins; None leaves it to the server's settings."""
+
+    isolation: Isolation | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.in_(_LEVELS))
+    )
+    read_only: bool | None = None
+    deferrable: bool | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is said."""
+        return self == Begin()
+
+    def sql(self) -> str:
+        """The command."""
+        words = ["BEGIN"]
+        if self.isolation is not None:
+            words.append(f"ISOLATION LEVEL {self.isolation.upper()}")
+        if self.read_only is not None:
+            words.append("READ ONLY" if self.read_only else "READ WRITE")
+        if self.deferrable is not None:
+            words.append("DEFERRABLE" if self.deferrable else "NOT DEFERRABLE")
+        return " ".join(words)
+
+
+class TransactionFailed(PgPoolError):
+    """The block ended well, and yet PostgreSQL has rolled it back: a statement in it had failed, and the error was not passed on."""
+
+    sqlstate = "25P02"
+
+
+class Transaction:
+    """`async with connection.transaction() as connection`; commits at the end of the block, rolls back where it ends with an error."""
+
+    def __init__(self, borrow: AbstractAsyncContextManager[Connection], begin: Begin, retries: int) -> None:
+        if retries < 0:
+            raise ValueError("retries cannot be negative")
+        self._borrow = borrow
+        self._begin = begin
+        self._retries = retries
+        self._connection: Connection | None = None
+        self._savepoint = ""
+
+    async def __aenter__(self) -> Connection:
+        if self._retries:
+            raise TypeError("a block cannot run twice: give its code to `await transaction(retries=...).run(function)`")
+        if self._connection is not None:
+            raise RuntimeError("this transaction has begun already: call transaction() once for each block")
+        connection = await self._borrow.__aenter__()
+        try:
+            await self._start(connection)
+        except BaseException as error:
+            await self._borrow.__aexit__(type(error), error, error.__traceback__)
+            raise
+        self._connection = connection
+        return connection
+
+    async def _start(self, connection: Connection) -> None:
+        link = connection.link
+        if link.status == IDLE:
+            self._savepoint = ""
+            command = self._begin.sql()
+        else:
+            if not self._begin.plain:
+                raise ValueError("isolation, read_only and deferrable are for the outermost transaction")
+            link.savepoints += 1
+            self._savepoint = f"pgpool_{link.savepoints}"
+            command = f"SAVEPOINT {self._savepoint}"
+        await link.script(command)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        try:
+            await self._finish(connection, error)
+        except BaseException as trouble:
+            await self._borrow.__aexit__(type(trouble), trouble, trouble.__traceback__)
+            raise
+        await self._borrow.__aexit__(kind, error, trace)
+
+    async def _finish(self, connection: Connection, error: BaseException | None) -> None:
+        link = connection.link
+        if error is not None:
+            if not link.closed and link.status != IDLE:
+                back = f"ROLLBACK TO {self._savepoint}; RELEASE {self._savepoint}" if self._savepoint else "ROLLBACK"
+                await queries.roll_back(link, back)
+            return
+        if self._savepoint:
+            await link.script(f"RELEASE {self._savepoint}")
+            return
+        failed = link.status == FAILED
+        await link.script("COMMIT")
+        if failed:
+            raise TransactionFailed("a statement of the transaction had failed, so that it has been rolled back")
+
+    async def run(self, work: Callable[..., Awaitable[T]], /, *args: Any) -> T:
+        """`await work(connection, *args)` inside the transaction; once more, up to `retries` times, where PostgreSQL asks for that.
+
+        It asks by serialization_failure and deadlock_detected (class 40). Inside of another transaction nothing is tried again:
+        only the whole may be.
+        """
+        left = self._retries
+        while True:
+            once = Transaction(self._borrow, self._begin, 0)
+            inner = False
+            try:
+                async with once as connection:
+                    inner = bool(once._savepoint)
+                    return await work(connection, *args)
+            except TransactionRollback:
+                if left == 0 or inner:
+                    raise
+                left -= 1
+            await trio.lowlevel.checkpoint()

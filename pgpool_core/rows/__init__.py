@@ -1,0 +1,1 @@
+"""Rows: DataRow read into typed values, Bind filled with them, and the messages of one connection; compiled, no sockets."""

@@ -1,0 +1,5 @@
+"""numeric."""
+
+from pgpool_core.rows.codec import Codec
+
+class Numeric(Codec): ...

@@ -1,0 +1,24 @@
+"""One row and what its columns are."""
+
+from libc.stdint cimport uint8_t
+from cpython.object cimport PyObject
+
+from pgpool_core.rows.codec cimport Codec
+
+
+cdef class Shape:
+    cdef readonly tuple names
+    cdef readonly tuple codecs
+    cdef readonly dict places     # name: the last column of that name
+    cdef PyObject **fast          # owns; the codecs, borrowed from `codecs`
+    cdef Py_ssize_t count
+    cdef bint atomic              # no value can be part of a cycle: rows need not be known to the garbage collector
+    cdef tuple values_of(self, const uint8_t *at, Py_ssize_t length, Codec instead)
+
+
+cdef class Record:
+    cdef Shape shape
+    cdef tuple row
+
+
+cdef Record record_of(Shape shape, tuple row)

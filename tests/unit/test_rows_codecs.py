@@ -1,0 +1,288 @@
+"""Values to bytes and back, without a server; and what a server might send that is no value."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import math
+import struct
+from decimal import Decimal
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgpool_core import Range
+from pgpool_core.client.catalogue import BUILT_IN, Catalogue
+from pgpool_core.rows import nested
+from pgpool_core.rows.codec import Codec, Custom, Text
+from pgpool_core.rows.inbox import Inbox
+from pgpool_core.rows.record import Record, Shape
+
+BY_NAME = {codec.name: codec for codec in BUILT_IN.values()}
+UTC = dt.UTC
+WHOLE_MINUTES = st.integers(-959, 959).map(lambda minutes: dt.timezone(dt.timedelta(minutes=minutes)))
+TEXTS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"))
+DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, places=None).filter(
+    lambda value: value.as_tuple().exponent >= -16383 and value.adjusted() < 4000
+)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "bool": st.booleans(),
+    "int2": st.integers(-(2**15), 2**15 - 1),
+    "int4": st.integers(-(2**31), 2**31 - 1),
+    "int8": st.integers(-(2**63), 2**63 - 1),
+    "oid": st.integers(0, 2**32 - 1),
+    "float4": st.floats(width=32, allow_nan=False),
+    "float8": st.floats(allow_nan=False),
+    "text": TEXTS,
+    "bytea": st.binary(),
+    "uuid": st.uuids(),
+    "numeric": DECIMALS,
+    "date": st.dates(),
+    "time": st.times(),
+    "timetz": st.times(timezones=WHOLE_MINUTES),
+    "timestamp": st.datetimes(),
+    "timestamptz": st.datetimes(timezones=st.just(UTC)),
+    "interval": st.timedeltas(dt.timedelta(days=-(10**6)), dt.timedelta(days=10**6)),
+    "jsonb": st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=5,
+    ),
+    "inet": st.ip_addresses() | st.ip_addresses().map(lambda address: ip_interface(f"{address}/7")),
+    "cidr": st.ip_addresses().map(lambda address: ip_network(f"{address}/9", strict=False)),
+    "int4[]": st.lists(st.none() | st.integers(-(2**31), 2**31 - 1)),
+    "text[]": st.integers(1, 3).flatmap(
+        lambda width: st.lists(st.lists(st.none() | TEXTS, min_size=width, max_size=width), min_size=1)
+    ),
+    "int8range": st.builds(
+        Range,
+        st.none() | st.integers(-5, 0),
+        st.none() | st.integers(1, 5),
+        lower_inc=st.booleans(),
+        upper_inc=st.booleans(),
+        empty=st.booleans(),
+    ),
+}
+
+
+def read_back(codec: Codec, value: Any) -> Any:
+    return codec.loads(codec.dumps(value))
+
+
+@pytest.mark.parametrize("name", VALUES)
+@given(data=st.data())
+def test_what_is_sent_can_be_read_back(name: str, data: st.DataObject) -> None:
+    value = data.draw(VALUES[name])
+    back = read_back(BY_NAME[name], value)
+    assert back == value
+    assert type(back) is type(value)
+
+
+@pytest.mark.parametrize("name", sorted(BY_NAME))
+@given(data=st.binary(max_size=64))
+def test_any_bytes_are_a_value_or_an_ordinary_error(name: str, data: bytes) -> None:
+    with contextlib.suppress(ValueError, ArithmeticError):
+        BY_NAME[name].loads(data)
+
+
+def test_numbers_keep_their_places_behind_the_point() -> None:
+    for text in ("0", "0.00", "-0.00100", "10000", "9999.99990000", "1e40", "-12345.678900", "0.00000001"):
+        value = Decimal(text)
+        assert read_back(BY_NAME["numeric"], value) == value
+        assert -read_back(BY_NAME["numeric"], value).as_tuple().exponent == max(-value.as_tuple().exponent, 0)
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_are_none(text: str) -> None:
+    assert str(read_back(BY_NAME["numeric"], Decimal(text))) == text
+
+
+def test_the_largest_weight_there_is() -> None:
+    assert BY_NAME["numeric"].loads(struct.pack("!hhHHh", 1, 32767, 0, 0, 1)).adjusted() == 4 * 32767
+
+
+def test_an_array_that_claims_to_be_huge_takes_no_memory() -> None:
+    head = struct.pack("!iii", 2, 0, 23) + struct.pack("!ii", 2**30, 1) + struct.pack("!ii", 2**30, 1)
+    with pytest.raises(ValueError, match="not so many"):
+        BY_NAME["int4[]"].loads(head)
+
+
+@pytest.mark.parametrize("name", ["date", "timestamp", "timestamptz"])
+def test_infinity_is_the_last_or_first_day_there_is_and_is_sent_as_text(name: str) -> None:
+    codec = BY_NAME[name]
+    assert read_back(codec, "infinity").year == 9999
+    assert read_back(codec, "-infinity").year == 1
+
+
+def test_a_sentinel_date_stays_the_date_that_it_is() -> None:
+    assert BY_NAME["date"].dumps(dt.date(9999, 12, 31)) != BY_NAME["date"].dumps("infinity")
+
+
+def test_years_that_python_has_not_are_refused() -> None:
+    with pytest.raises(ValueError, match="no date"):
+        BY_NAME["date"].loads(struct.pack("!i", 2**31 - 2))
+    with pytest.raises(ValueError, match="no datetime"):
+        BY_NAME["timestamp"].loads(struct.pack("!q", 2**63 - 2))
+    with pytest.raises(ValueError, match="time of the day"):
+        BY_NAME["time"].loads(struct.pack("!q", 86_400_000_000))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("bool", 1, "bool is expected"),
+        ("int2", 40000, "out of range"),
+        ("int4", 2**31, "out of range"),
+        ("int4", "1", "integer"),
+        ("int4", 1.5, "integer"),
+        ("float4", 1e300, "out of range"),
+        ("text", 5, "str is expected"),
+        ("numeric", 1.5, "Decimal or int"),
+        ("numeric", Decimal("1e200000"), "out of range"),
+        ("date", dt.datetime(2000, 1, 1), "date is expected"),
+        ("timestamp", dt.datetime(2000, 1, 1, tzinfo=UTC), "without a time zone"),
+        ("timestamptz", dt.datetime(2000, 1, 1), "with a time zone"),
+        ("int4[]", 5, "list is expected"),
+        ("int4[]", [[1], [2, 3]], "equal lengths"),
+        ("int4[]", [[1], 2], "equal depths"),
+        ("int4[]", [1, [2]], "equal depths"),
+        ("int4range", (1, 2), "Range is expected"),
+        ("record", (1,), "cannot be sent"),
+        ("inet", 5, "ipaddress"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(name: str, value: Any, what: str) -> None:
+    codec = Catalogue().codecs([2249])[0] if name == "record" else BY_NAME[name]
+    with pytest.raises((TypeError, ValueError, OverflowError), match=what):
+        codec.dumps(value)
+
+
+def test_not_a_number_comes_back() -> None:
+    assert math.isnan(read_back(BY_NAME["float8"], math.nan))
+
+
+@given(value=st.lists(st.none() | TEXTS) | st.lists(st.lists(TEXTS, min_size=2, max_size=2), min_size=1))
+def test_arrays_of_unknown_types_come_back_as_texts(value: list[Any]) -> None:
+    codec = nested.TextArray(1, "things", element=Text(2, "thing", format=0), delimiter=",")
+    assert read_back(codec, value) == value
+
+
+@given(text=st.text('{}",\\[]=:NUL ab', max_size=20))
+def test_any_literal_is_an_array_or_an_ordinary_error(text: str) -> None:
+    codec = nested.TextArray(1, "things", element=Text(2, "thing", format=0), delimiter=",")
+    with contextlib.suppress(ValueError):
+        assert isinstance(codec.loads(text.encode()), list)
+
+
+def test_a_row_type_takes_tuples_records_and_dicts() -> None:
+    shape = Shape(["a", "b"], [BY_NAME["int4"], BY_NAME["text"]])
+    codec = nested.Composite(1, "pair", shape=shape, oids=[23, 25])
+    row = read_back(codec, (1, "x"))
+    assert (row.a, row.b) == (1, "x")
+    assert read_back(codec, row) == row == (1, "x")
+    assert read_back(codec, {"b": "y"}) == (None, "y")
+    with pytest.raises(ValueError, match="no field 'c'"):
+        codec.dumps({"c": 1})
+    with pytest.raises(ValueError, match="2 fields"):
+        codec.dumps((1,))
+
+
+def test_hstore_is_a_dict() -> None:
+    codec = nested.Hstore(1, "hstore")
+    assert read_back(codec, {"a": "1", "b": None}) == {"a": "1", "b": None}
+
+
+def test_a_codec_of_the_users_gets_text_or_bytes() -> None:
+    text = Custom(1, "t", format=0, loader=lambda said: ("read", said), dumper=str)
+    assert text.dumps(5) == b"5"
+    assert text.loads(b"5") == ("read", "5")
+    assert Custom(1, "t", format=1, loader=bytes.hex, dumper=None).loads(b"\x01") == "01"
+
+
+# -- records ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def record() -> Record:
+    return Shape(["id", "name", "keys"], [BY_NAME["int4"], BY_NAME["text"], BY_NAME["int4"]]).record([7, "x", 3])
+
+
+def test_a_record_is_read_by_index_name_and_attribute(record: Record) -> None:
+    assert (record[0], record["name"], record.id, record[-1], record[:2]) == (7, "x", 7, 3, (7, "x"))
+    assert record.get("nothing", 5) == 5
+    assert record["keys"] == 3, "a method of that name hides the attribute only"
+
+
+def test_a_record_is_a_sequence_and_makes_a_dict(record: Record) -> None:
+    assert (list(record), len(record), tuple(record)) == ([7, "x", 3], 3, (7, "x", 3))
+    assert dict(record) == {"id": 7, "name": "x", "keys": 3} == dict(record.items())
+    first, *rest = record
+    assert (first, rest) == (7, ["x", 3])
+
+
+def test_a_record_equals_a_tuple_and_can_be_a_key(record: Record) -> None:
+    assert record == (7, "x", 3)
+    assert {record: 1}[(7, "x", 3)] == 1
+    assert record < (8,)
+    assert record != [7, "x", 3]
+
+
+def test_a_record_can_be_pickled(record: Record) -> None:
+    import pickle
+
+    back = pickle.loads(pickle.dumps(record))
+    assert (back, back.name) == (record, "x")
+
+
+def test_what_a_record_has_not_is_named(record: Record) -> None:
+    with pytest.raises(AttributeError, match="no column 'nothing'"):
+        _ = record.nothing
+    with pytest.raises(KeyError):
+        _ = record["nothing"]
+    with pytest.raises(IndexError):
+        _ = record[3]
+    with pytest.raises(TypeError):
+        Record()
+
+
+def test_an_address_and_its_text_are_the_same() -> None:
+    assert BY_NAME["inet"].dumps("10.0.0.1") == BY_NAME["inet"].dumps(ip_address("10.0.0.1"))
+
+
+def test_only_rows_that_can_be_in_a_cycle_are_known_to_the_garbage_collector() -> None:
+    import gc
+
+    inbox, rows = Inbox(), list[Record]()
+    for codec, value, tracked in (
+        ("int4", 1, False),
+        ("text", "x", False),
+        ("int4[]", [1], True),
+        ("jsonb", {"a": []}, True),
+    ):
+        rows.clear()
+        inbox.expect(Shape(["it"], [BY_NAME[codec]]), rows)
+        data = BY_NAME[codec].dumps(value)
+        body = struct.pack("!hi", 1, len(data)) + data
+        inbox.feed(b"D" + struct.pack("!I", len(body) + 4) + body)
+        inbox.next()
+        assert rows == [(value,)]
+        assert gc.is_tracked(rows[0]) is tracked
+        assert gc.is_tracked(rows[0].values()) is tracked
+
+
+def test_a_row_in_a_cycle_is_collected() -> None:
+    import gc
+    import weakref
+
+    class Marked(list[object]):
+        pass
+
+    marked = Marked()
+    gone = weakref.ref(marked)
+    marked.append(Shape(["it"], [BY_NAME["int4"]]).record([marked]))
+    del marked
+    gc.collect()
+    assert gone() is None
