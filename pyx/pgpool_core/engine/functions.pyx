@@ -19,13 +19,19 @@ cdef extern from "<strings.h>" nogil:
 
 cdef const Effects *functions_of(Worker *w, const PoolRecord *pool) noexcept nogil:
     """What is known; NULL: nothing."""
-    return w.effects[pool.functions - 1] if pool.functions else NULL
+    cdef uint32_t mark = pgpool_load32(&pool.functions)
+    return w.effects[mark - 1] if mark else NULL
 
 
 cdef bint stale(Worker *w, const PoolRecord *pool) noexcept nogil:
     """What is known is not the latest, and control is about to know better."""
-    cdef FunctionsMark *mark = &w.plane.marks[pool.functions - 1]
-    cdef const Effects *known = w.effects[pool.functions - 1]
+    cdef uint32_t number = pgpool_load32(&pool.functions)
+    cdef FunctionsMark *mark
+    cdef const Effects *known
+    if number == 0:
+        return False
+    mark = &w.plane.marks[number - 1]
+    known = w.effects[number - 1]
     return pgpool_load32(&mark.known) and (known == NULL or known.serial != pgpool_load32(&mark.changes))
 
 
@@ -55,7 +61,7 @@ cdef uint32_t functions_text(Worker *w, ClientConn *c, ServerConn *s, const SqlS
                              size_t n) noexcept nogil:
     """What the text scanned last may do through what it calls: SQL_*, and SQL_HIDDEN; 0 = nothing."""
     cdef uint32_t hidden = scan.hidden
-    if c.pool.functions == 0:
+    if pgpool_load32(&c.pool.functions) == 0:
         return 0
     if scan.flags & SQL_FUNCTION_DDL or (hidden and (scan.verb == VERB_CREATE or scan.verb == VERB_ALTER)) \
             or (scan.verb == VERB_DO and may_create(text, n)):
@@ -71,7 +77,7 @@ cdef uint32_t functions_statement(Worker *w, ClientConn *c, Statement *statement
     cdef const uint8_t *end
     cdef uint64_t seen
     cdef SqlScan scan
-    if c.pool.functions == 0:
+    if pgpool_load32(&c.pool.functions) == 0:
         return 0
     if stale(w, c.pool) and c.pool.session_state != SESSION_PIN:
         return SQL_OPAQUE | SQL_HIDDEN
@@ -89,10 +95,11 @@ cdef uint32_t functions_statement(Worker *w, ClientConn *c, Statement *statement
 
 cdef void functions_changed(Plane *plane, ServerConn *s) noexcept nogil:
     """A transaction that may have changed functions has ended on `s`, or a text before the last of a pipeline has."""
+    cdef uint32_t mark = pgpool_load32(&s.pool.functions)
     if s.expect.owed == 0:
         s.function_ddl = 0
-    if s.pool.functions:
-        pgpool_add32(&plane.marks[s.pool.functions - 1].changes, 1)
+    if mark:
+        pgpool_add32(&plane.marks[mark - 1].changes, 1)
         pgpool_store32(&plane.functions_news, 1)
         plane_wake(plane)
 

@@ -27,7 +27,7 @@ from pgpool_core.engine.io_epoll cimport *
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.ring cimport *
 from pgpool_core.engine.sends cimport SENDS_A_TURN, Send, sends_clear, sends_new
-from pgpool_core.engine.slots cimport CHUNK_SLOTS, handle_of, slot_at, slot_of
+from pgpool_core.engine.slots cimport handle_of, slot_at, slot_of, slots_room
 from pgpool_core.engine.suspend cimport suspend_rests
 from pgpool_core.engine.sys cimport (ENOBUFS, ENOMEM, SHUT_RDWR, pgpool_errno, pgpool_now_us, pgpool_send, shutdown,
                                      ssize_t)
@@ -317,11 +317,11 @@ cdef void lost(Worker *w, Uring *u) noexcept nogil:
     cdef uint32_t slot
     u.broken = 1
     u.n_streams = 0
-    for slot in range(w.clients.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&w.clients)):
         c = <Conn *>slot_at(&w.clients, slot)
         if c.head.live and c.fd >= 0 and (c.queued or c.stream >= STREAM_ON):
             w.up.closed(w, c, ENOBUFS)
-    for slot in range(w.plane.servers.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&w.plane.servers)):
         c = <Conn *>slot_at(&w.plane.servers, slot)
         if c.head.live and c.fd >= 0 and w.plane.n_workers == 1 and c.stream >= STREAM_ON:
             w.up.closed(w, c, ENOBUFS)

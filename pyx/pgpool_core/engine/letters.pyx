@@ -14,7 +14,7 @@ from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CANCEL_ELSEWHERE, MAI
 from pgpool_core.engine.parameters cimport ignored
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport CancelTarget, ClientRow, SocketRow, fill_cancel_target
-from pgpool_core.engine.slots cimport CHUNK_SLOTS, handle_of, slot_at, slot_live
+from pgpool_core.engine.slots cimport handle_of, slot_at, slot_live, slots_room
 from pgpool_core.engine.sys cimport pgpool_peer, pgpool_print_peer, read
 from pgpool_core.session.probe cimport (FOUND_CURSOR, FOUND_LISTEN, FOUND_LOCK, FOUND_NAMED, FOUND_PREPARED, FOUND_PROTOCOL,
                                         FOUND_SETTING, FOUND_TEMPORARY)
@@ -115,7 +115,7 @@ cdef list missed_cancels(Plane *plane):
     cdef uint32_t slot
     cdef ServerConn *s
     cdef list letters = []
-    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&plane.servers)):
         s = <ServerConn *>slot_at(&plane.servers, slot)
         if slot_live(&s.conn.head) and pgpool_swap32(&s.cancel_missed, 0):
             letter = cancel_letter(plane, handle_of(&s.conn.head, KIND_SERVER), 0)

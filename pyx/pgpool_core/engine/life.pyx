@@ -13,7 +13,7 @@ from pgpool_core.engine.mailbox cimport mailbox_free, mailbox_init
 from pgpool_core.engine.named cimport named_free
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_free, routes_new
-from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slots_free, slots_init
+from pgpool_core.engine.slots cimport slot_at, slots_free, slots_init, slots_room
 from pgpool_core.engine.sys cimport EFD_CLOEXEC, EFD_NONBLOCK, ENOMEM, close, eventfd, pgpool_send
 from pgpool_core.engine.terms cimport terms_free, terms_new
 from pgpool_core.engine.worker cimport worker_free, worker_init
@@ -108,7 +108,7 @@ cdef void plane_close_servers(Plane *plane) noexcept nogil:
     cdef ServerConn *s
     cdef uint8_t[8] terminate
     cdef size_t n = build_empty(terminate, sizeof(terminate), FE_TERMINATE)
-    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&plane.servers)):
         s = <ServerConn *>slot_at(&plane.servers, slot)
         if not s.conn.head.live:
             continue
@@ -137,11 +137,11 @@ cdef void plane_close_files(Plane *plane) noexcept nogil:
         close(plane.workers[i].ring_fd)
         close(plane.workers[i].wake_fd)
         close(plane.workers[i].spare_fd)
-        for slot in range(plane.workers[i].clients.n_chunks * CHUNK_SLOTS):
+        for slot in range(slots_room(&plane.workers[i].clients)):
             c = <ClientConn *>slot_at(&plane.workers[i].clients, slot)
             if c.conn.head.live and c.conn.fd >= 0:
                 close(c.conn.fd)
-    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&plane.servers)):
         s = <ServerConn *>slot_at(&plane.servers, slot)
         if s.conn.head.live and s.conn.fd > 0:
             close(s.conn.fd)

@@ -5,7 +5,7 @@ from libc.string cimport memcmp
 
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.slots cimport CHUNK_SLOTS, handle_of, slot_at, slot_of
+from pgpool_core.engine.slots cimport handle_of, slot_at, slot_of, slots_room
 from pgpool_core.session.sqlwords cimport SQL_NOTIFIES
 from pgpool_core.sync.atomic cimport pgpool_load64, pgpool_store64
 from pgpool_core.wire.be cimport load_be32, store_be32
@@ -43,7 +43,7 @@ cdef uint32_t name_of(Plane *plane, PoolRecord *pool, uint32_t pid, uint64_t now
     cdef uint32_t slot
     cdef uint64_t client
     cdef ServerConn *s
-    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&plane.servers)):
         s = <ServerConn *>slot_at(&plane.servers, slot)
         if not s.conn.head.live or s.backend_pid != pid or s.pool == NULL or s.pool.database.len != pool.database.len \
                 or memcmp(buf_bytes(&s.pool.database), buf_bytes(&pool.database), pool.database.len) != 0:

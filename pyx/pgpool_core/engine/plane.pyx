@@ -533,7 +533,7 @@ cdef class Engine:
         """`pool` belongs to the database with this number, which is control's choice; -1: functions do not matter."""
         if not -1 <= mark < MAX_POOLS:
             raise ValueError("no such mark")
-        record_of(self.plane, pool).functions = <uint32_t>(mark + 1)
+        pgpool_store32(&record_of(self.plane, pool).functions, <uint32_t>(mark + 1))
 
     def function_changes(self, uint32_t mark):
         """How many transactions may have changed the functions of a database."""

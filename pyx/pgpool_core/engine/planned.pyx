@@ -10,7 +10,7 @@ from pgpool_core.engine.mailbox cimport MAIL_KICK
 from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.post cimport tell
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.slots cimport CHUNK_SLOTS, handle_of, slot_at, slot_live, slot_new, slot_of, slot_release
+from pgpool_core.engine.slots cimport handle_of, slot_at, slot_live, slot_new, slot_of, slot_release, slots_room
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.engine.texts cimport add_settings, set_pairs
 from pgpool_core.pool.dedicated cimport dedicated_part
@@ -43,7 +43,7 @@ cdef list plan_servers(Plane *plane, uint64_t now_us):
             slot.conn.kind = KIND_SERVER
             slot.conn.timer.owner = slot
             slot.seat.owner = slot
-            slot.seat.worker = NO_WORKER
+            pgpool_store32(&slot.seat.worker, NO_WORKER)
             expect_init(&slot.expect)
             prepared_init(&slot.prepared, plane.texts)
         evicted = NULL
@@ -134,7 +134,7 @@ cdef uint32_t owned(Plane *plane, uint32_t worker) noexcept nogil:
     """How many servers live on a worker: new ones go where there are fewest."""
     cdef uint32_t slot, n = 0
     cdef ServerConn *s
-    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&plane.servers)):
         s = <ServerConn *>slot_at(&plane.servers, slot)
         if slot_live(&s.conn.head) and pgpool_load32(&s.seat.worker) == worker:
             n += 1
@@ -189,7 +189,7 @@ cdef void servers_retire(Plane *plane, int pool, const char *host, bint dedicate
     """Of one pool, or of all for -1; of one address, or of all for NULL."""
     cdef uint32_t slot
     cdef ServerConn *s
-    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&plane.servers)):
         s = <ServerConn *>slot_at(&plane.servers, slot)
         if slot_live(&s.conn.head) and s.pool != NULL and (pool < 0 or s.pool.pool.id == <uint32_t>pool) \
                 and (host == NULL or is_at(plane, s, host)):
@@ -203,7 +203,7 @@ cdef void servers_hurry(Plane *plane) noexcept nogil:
     """server_fast_close has been switched on: servers that wait for their clients to leave wait no more."""
     cdef uint32_t slot
     cdef ServerConn *s
-    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&plane.servers)):
         s = <ServerConn *>slot_at(&plane.servers, slot)
         if slot_live(&s.conn.head) and pgpool_load8(&s.seat.close_needed) and s.seat.state == SV_ACTIVE:
             note(plane, s, SERVER_RETIRE)
@@ -213,7 +213,7 @@ cdef uint32_t closing_servers(Plane *plane, uint32_t pool) noexcept nogil:
     cdef uint32_t slot, n = 0
     cdef uint8_t state
     cdef ServerConn *s
-    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&plane.servers)):
         s = <ServerConn *>slot_at(&plane.servers, slot)
         if slot_live(&s.conn.head) and s.pool != NULL and s.pool.pool.id == pool:
             state = pgpool_load8(&s.seat.state)

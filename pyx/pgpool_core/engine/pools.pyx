@@ -10,7 +10,7 @@ from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.post cimport tell_all
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport push_grant
-from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at
+from pgpool_core.engine.slots cimport slot_at, slots_room
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.engine.texts cimport add_settings, set_pairs, set_text
 from pgpool_core.pool.client cimport Client
@@ -153,7 +153,7 @@ cdef bint has_servers(Plane *plane, Pool *pool) noexcept nogil:
     """Whether `pool` has a server that its clients may share."""
     cdef uint32_t slot
     cdef ServerConn *s
-    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&plane.servers)):
         s = <ServerConn *>slot_at(&plane.servers, slot)
         if s.conn.head.live and s.seat.pool == pool and not s.seat.dedicated and s.seat.state != SV_FREE \
                 and s.seat.state != SV_LOGIN and s.seat.state != SV_CLOSING:

@@ -170,7 +170,7 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     uint8_t reads_sequences       # some client has used currval or lastval; atomic
     uint32_t pinned               # clients that keep their server; atomic
     uint8_t pin_notice            # clients are told that they keep their server
-    uint32_t functions            # which of the plane's `marks`, from 1; 0 = functions are not looked at
+    uint32_t functions            # atomic: which of the plane's `marks`, from 1; 0 = functions are not looked at
     uint32_t leak_every           # leak_check: servers are asked at every so-manieth return; 0 = never
     Buf connect_query             # what servers begin with, for leak_check; under `lock`
     uint64_t[PATIENCES] patience  # timeouts of its clients; atomic

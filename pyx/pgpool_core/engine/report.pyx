@@ -6,7 +6,7 @@ from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.letters cimport address, bytes_of, count, replication_word
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport PoolRow, ServerRow, fill_pool_row, fill_server_row
-from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at
+from pgpool_core.engine.slots cimport slot_at, slots_room
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.pool.pool cimport Pool
 from pgpool_core.pool.server cimport *
@@ -21,7 +21,7 @@ cdef list server_rows(Plane *plane):
     cdef uint32_t slot
     cdef ServerRow row
     cdef list rows = []
-    for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&plane.servers)):
         if not fill_server_row(<ServerConn *>slot_at(&plane.servers, slot), &row):
             continue
         rows.append({
@@ -44,7 +44,7 @@ cdef list pool_rows(Plane *plane):
     cdef PoolRecord *record
     cdef dict cancels = {}
     cdef list rows = []
-    for i in range(plane.servers.n_chunks * CHUNK_SLOTS):
+    for i in range(slots_room(&plane.servers)):
         if fill_server_row(<ServerConn *>slot_at(&plane.servers, i), &server) and server.cancels:
             cancels[server.pool] = cancels.get(server.pool, 0) + server.cancels
     for i in range(plane.set.n_pools):
@@ -72,12 +72,12 @@ cdef list memory_rows(Plane *plane):
     cdef uint32_t i, clients = 0, client_room = 0, servers = 0
     for i in range(plane.n_workers):
         clients += pgpool_load32(&plane.workers[i].n_clients)
-        client_room += plane.workers[i].clients.n_chunks * CHUNK_SLOTS
+        client_room += slots_room(&plane.workers[i].clients)
     for i in range(plane.set.n_pools):
         servers += pgpool_load32(&plane.set.pools[i].total)
     return [
         ("client_cache", sizeof(ClientConn), clients, max(client_room, clients) - clients),
-        ("server_cache", sizeof(ServerConn), servers, max(plane.servers.n_chunks * CHUNK_SLOTS, servers) - servers),
+        ("server_cache", sizeof(ServerConn), servers, max(slots_room(&plane.servers), servers) - servers),
         ("pool_cache", sizeof(Pool) + sizeof(PoolRecord), plane.set.n_pools, 0),
         ("iobuf_cache", HEADROOM + RECV_SIZE + 2 * SCRATCH_SIZE, plane.n_workers, 0),
     ]
@@ -128,7 +128,7 @@ cdef list find_wrong(Plane *plane):
     for i in range(plane.set.n_pools):
         p = plane.set.pools[i]
         states = {}
-        for slot in range(plane.servers.n_chunks * CHUNK_SLOTS):
+        for slot in range(slots_room(&plane.servers)):
             s = <ServerConn *>slot_at(&plane.servers, slot)
             if s.conn.head.live and s.seat.pool == p:
                 states[s.seat.state] = states.get(s.seat.state, 0) + 1

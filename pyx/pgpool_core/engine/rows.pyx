@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slot_live, slot_of
+from pgpool_core.engine.slots cimport slot_at, slot_live, slot_of, slots_room
 from pgpool_core.engine.suspend cimport worker_has
 from pgpool_core.engine.sys cimport pgpool_peer_of
 from pgpool_core.pool.client cimport Client
@@ -61,7 +61,7 @@ cdef uint32_t fill_socket_rows(Worker *w, SocketRow *rows, uint32_t room) noexce
     cdef uint32_t slot, n = 0
     cdef ServerConn *s
     cdef Pool *pool
-    for slot in range(w.plane.servers.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&w.plane.servers)):
         s = <ServerConn *>slot_at(&w.plane.servers, slot)
         if n == room:
             break

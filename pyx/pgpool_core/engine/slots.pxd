@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from pgpool_core.sync.atomic cimport pgpool_load8
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load8
 
 
 cdef enum:
@@ -32,10 +32,15 @@ cdef SlotHead *slot_new(Slots *slots) noexcept nogil
 cdef void slot_release(Slots *slots, SlotHead *record) noexcept nogil
 
 
+cdef inline uint32_t slots_room(Slots *slots) noexcept nogil:
+    """How many slots there are, live or not: more may come, none go."""
+    return pgpool_load32(&slots.n_chunks) * CHUNK_SLOTS
+
+
 cdef inline SlotHead *slot_at(Slots *slots, uint32_t slot) noexcept nogil:
     """The record of `slot`, live or not; NULL for a slot that never was."""
     cdef uint32_t chunk = slot // CHUNK_SLOTS
-    if chunk >= slots.n_chunks:
+    if chunk >= pgpool_load32(&slots.n_chunks):
         return NULL
     return <SlotHead *>(slots.chunks[chunk] + <size_t>(slot % CHUNK_SLOTS) * slots.record_size)
 

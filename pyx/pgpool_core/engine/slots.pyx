@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from pgpool_core.sync.atomic cimport pgpool_store8
+from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_store8
 
 
 cdef bint slots_init(Slots *slots, uint32_t record_size) noexcept nogil:
@@ -43,7 +43,7 @@ cdef bint add_chunk(Slots *slots) noexcept nogil:
         record.next_free = slots.free_head
         slots.free_head = record.slot + 1
     slots.chunks[slots.n_chunks] = chunk
-    slots.n_chunks += 1
+    pgpool_store32(&slots.n_chunks, slots.n_chunks + 1)      # whoever looks from elsewhere sees what stands above
     return True
 
 

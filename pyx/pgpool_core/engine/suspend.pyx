@@ -6,7 +6,7 @@ from pgpool_core.engine.conn cimport conn_doom, plane_post
 from pgpool_core.engine.mailbox cimport MAIL_SUSPENDED, Mail
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server_end cimport server_quit
-from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slot_live
+from pgpool_core.engine.slots cimport slot_at, slot_live, slots_room
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_LOGIN
 from pgpool_core.sync.atomic cimport pgpool_load8, pgpool_load32
 
@@ -47,14 +47,14 @@ cdef uint32_t unsettled(Worker *w, bint drop) noexcept nogil:
     cdef uint32_t slot, n = 0
     cdef ClientConn *c
     cdef ServerConn *s
-    for slot in range(w.clients.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&w.clients)):
         c = <ClientConn *>slot_at(&w.clients, slot)
         if not c.conn.head.live or ends(c) or suspend_rests(&c.conn):
             continue
         n += 1
         if drop:
             conn_doom(w, &c.conn, "suspend_timeout")
-    for slot in range(w.plane.servers.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&w.plane.servers)):
         s = <ServerConn *>slot_at(&w.plane.servers, slot)
         if not worker_has(w, s) or s.conn.doomed or s.seat.state == SV_CLOSING or suspend_rests(&s.conn):
             continue
@@ -81,11 +81,11 @@ cdef void go_on(Worker *w) noexcept nogil:
     cdef uint32_t slot
     cdef ClientConn *c
     cdef ServerConn *s
-    for slot in range(w.clients.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&w.clients)):
         c = <ClientConn *>slot_at(&w.clients, slot)
         if c.conn.head.live and c.conn.fd >= 0 and not c.conn.doomed:
             w.io.rearm(w, &c.conn)
-    for slot in range(w.plane.servers.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&w.plane.servers)):
         s = <ServerConn *>slot_at(&w.plane.servers, slot)
         if worker_has(w, s) and not s.conn.doomed:
             w.io.rearm(w, &s.conn)

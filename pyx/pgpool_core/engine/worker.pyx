@@ -24,7 +24,7 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, SocketRow, fill_client_row, fill_socket_rows
 from pgpool_core.engine.server cimport client_of, server_bytes, server_free, server_stirs, servers_go_back
 from pgpool_core.engine.server_end cimport server_close, server_gone, server_lost, server_outdated
-from pgpool_core.engine.slots cimport CHUNK_SLOTS, slot_at, slot_of, slots_free, slots_init
+from pgpool_core.engine.slots cimport slot_at, slot_of, slots_free, slots_init, slots_room
 from pgpool_core.engine.suspend cimport suspend_mail
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.timers cimport *
@@ -183,7 +183,7 @@ cdef void read_mail(Worker *w) noexcept nogil:
         elif mail.kind == MAIL_LISTENERS:
             watch_listeners(w)
         elif mail.kind == MAIL_DRAIN:
-            for slot in range(w.clients.n_chunks * CHUNK_SLOTS):
+            for slot in range(slots_room(&w.clients)):
                 c = <ClientConn *>slot_at(&w.clients, slot)
                 if c.conn.head.live:
                     client_drain(w, c)
@@ -222,7 +222,7 @@ cdef void watch_listeners(Worker *w) noexcept nogil:
 cdef void tell_sockets(Worker *w, uint64_t token) noexcept nogil:
     """Tell control what only this worker may look at of its servers."""
     cdef Mail mail
-    cdef uint32_t room = w.plane.servers.n_chunks * CHUNK_SLOTS
+    cdef uint32_t room = slots_room(&w.plane.servers)
     cdef SocketRow *rows
     if room == 0:
         return
@@ -262,7 +262,7 @@ cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
         rows = <ClientRow *>malloc((<size_t>w.clients.live + 1) * sizeof(ClientRow))
         if rows == NULL:
             return
-    for slot in range(w.clients.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&w.clients)):
         c = <ClientConn *>slot_at(&w.clients, slot)
         if not c.conn.head.live or c.conn.doomed or c.state == CL_GONE:
             continue
@@ -416,7 +416,7 @@ cdef void worker_close(Worker *w) noexcept nogil:
     """After its thread has ended: close every client of this worker, without a word."""
     cdef uint32_t slot
     cdef ClientConn *c
-    for slot in range(w.clients.n_chunks * CHUNK_SLOTS):
+    for slot in range(slots_room(&w.clients)):
         c = <ClientConn *>slot_at(&w.clients, slot)
         if c.conn.head.live:
             login_end(w, c)
