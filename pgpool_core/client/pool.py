@@ -224,7 +224,8 @@ class Acquire:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         await self._release()
-        await trio.lowlevel.checkpoint_if_cancelled()
+        if error is None:  # else it goes on, and needs no Cancelled beside it
+            await trio.lowlevel.checkpoint_if_cancelled()
 
     async def _release(self) -> None:
         link, connection, links = self._link, self._connection, self._links
