@@ -75,6 +75,11 @@ test-tsan: need-servers build/tsan/.built
 bench: .venv/.test need-servers
 	$(PY) -m benchmarks.macro $(ARGS)
 
+# psycopg_pool is only for this; without it the others are compared.
+.PHONY: bench-embedded
+bench-embedded: .venv/.test need-servers
+	$(PY) -m benchmarks.embedded $(ARGS)
+
 .PHONY: fuzz
 fuzz: build/asan/.built
 	cd build/asan && $(SANITIZED) ASAN_OPTIONS=detect_leaks=0 ./python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)

@@ -10,9 +10,8 @@ import os
 import random
 import time
 import traceback
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
-import outcome
 import trio
 
 from pgpool_core import logs
@@ -146,11 +145,11 @@ class OwnLinks:
             raise PoolTimeout(f"{len(self.books.waiting)} wait for a connection already: {self.state()} (max_waiting)")
         task = trio.lowlevel.current_task()
         ticket = object()
+        given: list[Loan | BaseException] = []
 
-        def wake(result: object) -> None:
-            given: outcome.Outcome[object]
-            given = outcome.Error(result) if isinstance(result, BaseException) else outcome.Value(result)
-            trio.lowlevel.reschedule(task, given)
+        def wake(result: Loan | BaseException) -> None:
+            given.append(result)
+            trio.lowlevel.reschedule(task)
 
         def abort(_: object) -> trio.lowlevel.Abort:
             del self.books.waiting[ticket]
@@ -159,7 +158,11 @@ class OwnLinks:
         self.books.waiting[ticket] = wake
         self.open_wanted()
         with trio.CancelScope(deadline=deadline) as scope:
-            return cast(Loan, await trio.lowlevel.wait_task_rescheduled(abort))
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        if given:
+            if isinstance(given[0], BaseException):
+                raise given[0]
+            return given[0]
         assert scope.cancelled_caught
         self.counters.timeouts += 1
         raise PoolTimeout(
@@ -395,6 +398,7 @@ class Hooks:
 
     def __init__(self, settings: PoolSettings) -> None:
         self._settings = settings
+        self.at_each_loan = settings.on_acquire is not None or settings.on_release is not None
 
     async def connect(self, link: Link) -> None:
         """A link is new, or as new."""

@@ -38,6 +38,9 @@ class Pool:
 
     async def fetch(self, sql: str, /, *args: Any, raw: bool = False) -> list[Record]:
         """All rows of a query; with `raw` each value is the bytes of its text form."""
+        if self._links.hooks.at_each_loan:
+            async with self.acquire() as connection:
+                return await connection.fetch(sql, *args, raw=raw)
         link = self._links.borrow_now() or await self._links.borrow()
         try:
             return await link.rows(sql, args, raw=raw)
@@ -224,7 +227,8 @@ class Acquire:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         await self._release()
-        await trio.lowlevel.checkpoint_if_cancelled()
+        if error is None:  # else it goes on, and needs no Cancelled beside it
+            await trio.lowlevel.checkpoint_if_cancelled()
 
     async def _release(self) -> None:
         link, connection, links = self._link, self._connection, self._links

@@ -4,8 +4,8 @@ Bytes come in by `window`, messages go out by `next`. Nothing is made on the wor
 have come. Source: PostgreSQL docs, "Message Formats".
 """
 
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove
@@ -28,9 +28,6 @@ cdef enum:
     MAX_LENGTH = 0x3FFFFFFF + 4   # PostgreSQL makes no longer message
     PASSED = 1
     TOLD = 2
-
-cdef extern from "Python.h":
-    int PyBUF_WRITE
 
 cdef Codec AS_BYTES = Raw(0, "bytes", format=0)
 cdef uint8_t marks[256]
@@ -65,7 +62,8 @@ ROW_DESCRIPTION = BE_ROW_DESCRIPTION
 cdef class Inbox:
     """A server's bytes and the messages in them."""
 
-    cdef uint8_t *chunk           # owns; what `window` shows
+    cdef bytearray memory         # what `window` shows; it cannot move or go while somebody holds `window`
+    cdef uint8_t *chunk           # borrows it
     cdef uint8_t *kept            # owns; a message of which not all has come
     cdef Py_ssize_t room
     cdef const uint8_t *at        # into `chunk` or `kept`
@@ -80,14 +78,12 @@ cdef class Inbox:
     cdef bint bare
 
     def __cinit__(self):
-        self.chunk = <uint8_t *>malloc(WINDOW)
-        if self.chunk is NULL:
-            raise MemoryError
+        self.memory = bytearray(WINDOW)
+        self.window = memoryview(self.memory)
+        self.chunk = <uint8_t *>PyByteArray_AS_STRING(self.memory)
         self.at = self.chunk
-        self.window = PyMemoryView_FromMemory(<char *>self.chunk, WINDOW, PyBUF_WRITE)
 
     def __dealloc__(self):
-        free(self.chunk)
         free(self.kept)
 
     def expect(self, Shape shape, list rows, *, bint raw=False, bint bare=False):
