@@ -169,8 +169,6 @@ def test_a_missing_auth_file_is_an_error_with_the_line_that_names_it(folder: Pat
         ("server_idle_timeout = 2h", "server_lifetime = 3600 s is shorter than server_idle_timeout = 7200 s"),
         ("pool_mode = transaction\nserver_reset_query = DISCARD ALL", "is not run in transaction and statement mode"),
         ("pool_mode = transaction\nserver_reset_query_always = 1", "runs after every transaction"),
-        ("auth_type = trust\nlisten_addr = *", "auth_type = trust lets in without a password"),
-        ("auth_type = trust\nlisten_addr = ::1, 10.0.0.1", "whoever reaches listen_addr 10.0.0.1 (p.ini:8)"),
         ("auth_type = plain\nlisten_addr = 0.0.0.0", "passwords come unencrypted"),
         ("auth_type = any", 'database "app": auth_type = any lets nobody in here'),
         ("stats_users = admin, nobody", "so they cannot log in: nobody (stats_users)"),
