@@ -40,6 +40,10 @@ class Access:
         """Lines that are left out."""
         return (*self.rules.problems, *self.maps.problems)
 
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator ought to know about the files."""
+        return (*(f"line left out: {text}" for text in self.problems()), *self.rules.refusing)
+
     def rule_for(self, visitor: Visitor) -> Rule | None:
         """The line that decides."""
         return self.rules.find(visitor, own_interfaces)
@@ -82,7 +86,7 @@ def load_access(config: Config, *, strict: bool) -> Access:
     """Read the files of auth_type = hba.
 
     Args:
-        strict: a line that cannot be understood is an error; else it is left out, and the log says so.
+        strict: a line that cannot be understood is an error; else it is left out.
 
     Raises:
         ConfigError: a file is not named, or cannot be read.
@@ -102,10 +106,6 @@ def load_access(config: Config, *, strict: bool) -> Access:
     access = Access(rules=rules, maps=maps)
     if strict and access.problems():
         raise ConfigError(ConfigProblem(text, section="pgbouncer", key="auth_hba_file") for text in access.problems())
-    for text in access.problems():
-        logs.LOGGER.warning("%s", logs.line("", f"line left out: {text}"))
-    for text in access.rules.refusing:
-        logs.LOGGER.warning("%s", logs.line("", text))
     return access
 
 

@@ -387,7 +387,7 @@ class Pooler:
 
     def _configure(self) -> None:
         c = self.config
-        for text in without_effect(c):
+        for text in (*without_effect(c), *self._access.warnings()):
             logs.LOGGER.warning("%s", logs.line("", text))
         for listener in self.listeners:
             listener.defer_accept(c.tcp_defer_accept)
@@ -506,6 +506,7 @@ class Pooler:
         """Take nobody in any more, tell all clients why, let the servers go; wait until they have gone, but not for long."""
         engine.drop_listeners()
         self._close_listeners()
+        self._auth_query.close()
         with trio.move_on_after(GOODBYE_S, shield=True):
             for row in await self._report.clients():
                 engine.disconnect(row["id"], SHUTTING_DOWN)
