@@ -19,9 +19,11 @@ from pgpool_core.config.doubts import doubts
 from pgpool_core.config.load import Loaded, read_config
 from pgpool_core.config.model import Config
 from pgpool_core.config.problems import Place
+from pgpool_core.control.access import NO_METHOD, address_of, load_access
 from pgpool_core.control.pooler import load_users
 from pgpool_core.control.routing import as_name, check_entries
 from pgpool_core.errors import ConfigError, ConfigProblem
+from pgpool_core.policy.hba import Visitor
 from pgpool_core.policy.userlist import Userlist
 from pgpool_core.process.descriptors import SPARE_DESCRIPTORS, servers_at_most
 
@@ -41,7 +43,10 @@ class Findings:
 
 def main(argv: Sequence[str]) -> int:
     """0 when the file can be used, 1 when it cannot (or, with --strict, when there are warnings)."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.login is not None:
+        return _tell_line(parser, arguments)
     found = check(arguments.file)
     print(_as_json(arguments.file, found) if arguments.json else _as_text(arguments.file, found))
     return 1 if found.errors or (arguments.strict and found.warnings) else 0
@@ -55,8 +60,47 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("file", metavar="FILE", help="pgbouncer.ini, or the same as TOML (FILE.toml)")
     parser.add_argument("--strict", action="store_true", help="exit status 1 for warnings too")
+    parser.add_argument(
+        "--login", metavar="USER@DATABASE", help="tell which line of auth_hba_file decides about a login"
+    )
+    parser.add_argument(
+        "--from",
+        dest="address",
+        metavar="ADDRESS",
+        default="local",
+        help="where it comes from; local = unix socket (default)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     return parser
+
+
+def _tell_line(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    """Print what auth_hba_file makes of one login: 0 when it may be tried, 1 when it is refused."""
+    user, at, database = arguments.login.rpartition("@")
+    try:
+        address = None if arguments.address == "local" else address_of(arguments.address)
+    except ValueError:
+        parser.error(f"--from {arguments.address}: expected an IP address or local")
+    if not at or not user or not database:
+        parser.error(f"--login {arguments.login}: expected USER@DATABASE")
+    loaded = read_config(arguments.file)
+    if loaded.problems:
+        print(_as_text(arguments.file, Findings(loaded.problems, ())))
+        return 1
+    if loaded.config.auth_type != "hba":
+        print(f"auth_type = {loaded.config.auth_type}: the same for all, auth_hba_file is not read")
+        return 0
+    try:
+        access = load_access(loaded.config, strict=False)
+    except ConfigError as error:
+        print(f"error: {error}")
+        return 1
+    rule = access.rule_for(Visitor(database=database, user=user, address=address))
+    if rule is None:
+        print(f"{NO_METHOD.text}: no line of {loaded.config.auth_hba_file} fits")
+        return 1
+    print(f"{rule}: {rule.written}" + (f" map={rule.ident_map}" if rule.ident_map else ""))
+    return 1 if rule.method == "reject" else 0
 
 
 def check(file: str) -> Findings:
@@ -74,6 +118,12 @@ def check(file: str) -> Findings:
         else:
             warnings += _about_users(loaded, users)
         warnings += _about_this_machine(loaded, file)
+        try:
+            access = load_access(loaded.config, strict=False)
+        except ConfigError as error:
+            errors += [_placed(loaded, problem) for problem in error.problems]
+        else:
+            warnings += [_say(loaded, text, "auth_hba_file") for text in access.warnings()]
     return Findings(tuple(errors), tuple(warnings))
 
 

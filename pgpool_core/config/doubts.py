@@ -189,10 +189,7 @@ def _open_to_the_network(view: _View) -> Iterator[ConfigProblem]:
     reachable = ", ".join(open_addresses(config))
     if not reachable:
         return
-    if config.auth_type in ("any", "trust"):
-        text = f"auth_type = {config.auth_type} lets in without a password whoever reaches listen_addr {reachable}"
-        yield view.say("pgbouncer", "", text, "auth_type", "listen_addr")
-    elif config.auth_type == "plain" and getattr(config, "client_tls_sslmode", "disable") in (
+    if config.auth_type == "plain" and getattr(config, "client_tls_sslmode", "disable") in (
         "disable",
         "allow",
         "prefer",

@@ -32,13 +32,13 @@ from pgpool_core.config.units import (
 )
 from pgpool_core.errors import ConfigError, ConfigProblem
 
-AuthType = Literal["any", "trust", "plain", "md5", "scram-sha-256"]
+AuthType = Literal["any", "trust", "plain", "md5", "scram-sha-256", "hba"]
 PoolMode = Literal["session", "transaction", "statement"]
 SessionState = Literal["off", "auto", "pin", "refuse", "warn"]
 IoBackend = Literal["auto", "epoll", "io_uring"]
 LoadBalance = Literal["round-robin", "disable"]
 
-AUTH_TYPES: Final = ("any", "trust", "plain", "md5", "scram-sha-256")
+AUTH_TYPES: Final = ("any", "trust", "plain", "md5", "scram-sha-256", "hba")
 POOL_MODES: Final = ("session", "transaction", "statement")
 SESSION_STATES: Final = ("off", "auto", "pin", "refuse", "warn")
 """Like AUTH_TYPES in the order of the engine's numbers."""
@@ -49,6 +49,10 @@ MAX_DATABASE_LEN: Final = 63  # bytes, as PostgreSQL's NAMEDATALEN - 1
 MAX_PEER_ID: Final = 16383
 MAX_USER_LEN: Final = 127  # bytes
 MAX_PASSWORD_LEN: Final = 65530  # bytes
+AUTH_QUERY: Final = (
+    "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END"
+    " FROM pg_authid WHERE rolname=$1 AND rolcanlogin"
+)
 
 _MODE: Final = Choice(POOL_MODES)
 _STATE: Final = Choice(SESSION_STATES)
@@ -98,6 +102,11 @@ class DatabaseConfig:
         None,
         Text(max_len=MAX_PASSWORD_LEN, filled=True, secret=True),
         "password or secret for the server; else auth_file",
+    )
+    auth_user: str | None = _setting(None, Text(max_len=MAX_USER_LEN, filled=True), "instead of the global one")
+    auth_query: str | None = _setting(None, Text(filled=True), "instead of the global one")
+    auth_dbname: str | None = _setting(
+        None, Text(max_len=MAX_DATABASE_LEN, filled=True), "instead of the global one; else this entry"
     )
     pool_size: int | None = _setting(None, Integer(), "instead of default_pool_size")
     min_pool_size: int | None = _setting(None, Integer(), "instead of the global one")
@@ -259,10 +268,29 @@ class Config:
 
     auth_type: AuthType = _setting(
         "md5",
-        Choice(AUTH_TYPES, not_built=("cert", "hba", "ldap", "pam", "peer")),
-        "any, trust, plain, md5 or scram-sha-256: how clients prove who they are",
+        Choice(AUTH_TYPES, not_built=("cert", "ldap", "pam", "peer")),
+        "any, trust, plain, md5, scram-sha-256, or hba (as auth_hba_file says): how clients prove who they are",
     )
     auth_file: str | None = _setting(None, Text(optional=True), 'file of "user" "secret" lines')
+    auth_hba_file: str = _setting("", Text(), "rules for auth_type = hba, as in pg_hba.conf")
+    auth_ident_file: str = _setting("", Text(), "maps of system users for `peer` rules, as in pg_ident.conf")
+    auth_user: str = _setting(
+        "", Text(max_len=MAX_USER_LEN), "runs auth_query for users who are not in auth_file; empty = nobody does"
+    )
+    auth_query: str = _setting(AUTH_QUERY, Text(), "SQL with one parameter that gives name and secret of a user")
+    auth_dbname: str = _setting(
+        "",
+        Text(max_len=MAX_DATABASE_LEN),
+        "entry of [databases] where auth_query runs; empty = that of the client's database",
+    )
+    auth_query_ttl: float = _setting(
+        10.0, Seconds(), "ours: how long an answer of auth_query is remembered; 0 = asked at every login, as PgBouncer"
+    )
+    allow_open_auth: bool = _setting(
+        False,
+        Flag(),
+        "ours: start although auth_type any or trust lets in without a password whoever reaches listen_addr",
+    )
     scram_iterations: int = _setting(
         4096, Integer(1), "rounds of the SCRAM keys that are made of plain passwords in auth_file"
     )

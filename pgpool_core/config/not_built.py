@@ -41,10 +41,6 @@ class NotBuiltSetting:
 
 _TEXT: Final = Text()
 _SSLMODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_AUTH_QUERY: Final = (
-    "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END"
-    " FROM pg_authid WHERE rolname=$1 AND rolcanlogin"
-)
 
 
 def _text(*accepted: str) -> NotBuiltSetting:
@@ -72,11 +68,6 @@ NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
         "service_name": _text("pgbouncer"),
         "resolv_conf": _text(),
         "dns_zone_check_period": _seconds("0"),
-        "auth_hba_file": _text(),
-        "auth_ident_file": _text(),
-        "auth_user": _text(),
-        "auth_query": _text(_AUTH_QUERY),
-        "auth_dbname": _text(),
         "auth_ldap_options": _text(),
         "client_tls_sslmode": NotBuiltSetting(Choice(_SSLMODES), ("disable",)),
         "client_tls_key_file": _text(),
@@ -99,11 +90,5 @@ NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
 )
 """[pgbouncer]"""
 
-NOT_BUILT_DATABASE: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
-    {
-        "auth_user": NotBuiltSetting(_TEXT, ()),
-        "auth_query": NotBuiltSetting(_TEXT, ()),
-        "auth_dbname": NotBuiltSetting(_TEXT, ()),
-    }
-)
+NOT_BUILT_DATABASE: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType({})
 """[databases]"""

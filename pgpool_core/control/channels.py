@@ -173,7 +173,8 @@ class PoolListener:
         self._connected = True
         try:
             self.target = self._record.target
-            server = await self._open_server(self.target, timeout_s=connect_timeout_s(self._pools.config))
+            login = self._pools.login_target(self._record)
+            server = await self._open_server(login, timeout_s=connect_timeout_s(self._pools.config))
             if self._pools.holds.pauses(self._record.key.database):
                 server.close()
             else:

@@ -102,6 +102,13 @@ class LoggedInServer:
         while not take(await pipe.receive_some()):
             pass
 
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        """The socket, which stays ours."""
+        if self._socket is None:
+            raise RuntimeError("this server connection has been given away or closed")
+        return self._socket
+
     def detach(self) -> int:
         """The descriptor, non-blocking; it moves to the caller, who closes it."""
         sock, self._socket = self._socket, None

@@ -171,7 +171,9 @@ class Functions:
             return False
         server: LoggedInServer | None = None
         try:
-            server = await self._open_server(record.target, timeout_s=connect_timeout_s(self._pools.config))
+            server = await self._open_server(
+                self._pools.login_target(record), timeout_s=connect_timeout_s(self._pools.config)
+            )
             await self._read(known, str(record.key), server)
         except PgPoolError as error:
             await self._go_on(known, str(record.key), serial, error)

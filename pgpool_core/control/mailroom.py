@@ -19,6 +19,8 @@ import trio
 from pgpool_core import logs
 from pgpool_core.admin.session import ConsoleSession
 from pgpool_core.control import routing
+from pgpool_core.control.access import METHOD_NUMBERS, Access, address_of
+from pgpool_core.control.auth_query import AuthQuery, LookupFailed
 from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.channels import Channels, until_taken
 from pgpool_core.control.databases import Databases
@@ -30,6 +32,7 @@ from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.report import Report
 from pgpool_core.control.routing import Refusal, ToConsole, ToPool, Verdict, connect_timeout_s
 from pgpool_core.errors import InternalError, PgPoolError, PoolClosed, PoolError, error_response
+from pgpool_core.policy.hba import Visitor
 
 if TYPE_CHECKING:
     from pgpool_core.admin.commands import Console
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
 
 CANCELS_AT_ONCE: Final = 64  # connections that carry cancel requests; further ones wait their turn
 
+NO_PHYSICAL: Final = (b"", b"database", b"0", b"f", b"fa", b"fal", b"fals", b"false", b"n", b"no", b"of", b"off")
+"""Values of `replication` that mean a database."""
+SCRAM_TYPES: Final = ("scram-sha-256", "hba")  # values of auth_type that may ask for SCRAM of a plain password
 COUNTED: Final = (b"Q", b"E")  # console messages that SHOW STATS counts as queries
 
 SHUTTING_DOWN: Final = error_response(PoolClosed("pooler is shutting down"))
@@ -55,6 +61,7 @@ class Policy:
     address: str | bytes
     port: int
     startup: Mapping[bytes, bytes] = attrs.field(repr=False)
+    again: bool = False  # it has failed with what is known
 
 
 @attrs.frozen
@@ -94,6 +101,8 @@ class Mailroom:
         nursery: trio.Nursery,
         console: Console,
         orders: Orders,
+        auth_query: AuthQuery,
+        access: Callable[[], Access],
     ) -> None:
         """Begin to work when `pump` runs; answers that take time become tasks of `nursery`."""
         self._engine = engine
@@ -111,14 +120,20 @@ class Mailroom:
         self._own_uid = os.geteuid()
         self._cancels = trio.CapacityLimiter(CANCELS_AT_ONCE)
         self._orders = orders
+        self._auth_query = auth_query
+        self._access = access
         self._consoles: dict[int, ConsoleClient] = {}  # by the client's id
 
     async def pump(self) -> None:
         """Deliver mail as it comes, until cancelled."""
         while True:
             await trio.lowlevel.wait_readable(self._engine.wakeup_fd)
-            for letter in self._engine.take_mail():
-                self._safely(letter)
+            self.read()
+
+    def read(self) -> None:
+        """Deliver what has come by now."""
+        for letter in self._engine.take_mail():
+            self._safely(letter)
 
     def last_words(self) -> None:
         """After the workers have ended: write the log lines that they left."""
@@ -137,6 +152,8 @@ class Mailroom:
         match letter:
             case ("want",):
                 self._opener.poke()
+            case ("client_key", key):
+                self._pools.keys.learn(key)
             case ("policy", *about):
                 self._nursery.start_soon(self._answer_login, Policy(*about))
             case ("console", client, client_id, kind, body, is_admin):
@@ -182,25 +199,59 @@ class Mailroom:
                 raise InternalError("unknown mail", state={"about": letter[0], "parts": len(letter)})
 
     async def _answer_login(self, login: Policy) -> None:
+        method: str | Refusal = ""
         try:
-            verdict, error = await self._decide(login)
+            method = await self._method(login)
+            if isinstance(method, Refusal):
+                verdict, error, method = method.verdict, method.error_response(), ""
+            else:
+                verdict, error = await self._decide(login, method)
+        except LookupFailed as failure:
+            verdict, error = Verdict.REFUSE, error_response(failure)
         except Exception:
             logs.LOGGER.exception("internal error while deciding about a login")
             verdict, error = Verdict.REFUSE, INTERNAL_ERROR
-        self._engine.answer_policy(login.client, verdict, error)
+        told = METHOD_NUMBERS.get(method) if isinstance(method, str) else None
+        self._engine.answer_policy(login.client, verdict, error, method=told)
 
-    async def _decide(self, login: Policy) -> tuple[Verdict, bytes]:
+    async def _method(self, login: Policy) -> str | Refusal:
+        """How this login is to be proved; empty where auth_type says it for all."""
+        if self._pools.config.auth_type != "hba" or self._is_own_console(login):
+            return ""
+        replication = login.startup.get(b"replication", b"").lower()
+        visitor = Visitor(
+            database=routing.as_name(login.database),
+            user=routing.as_name(login.user),
+            address=None if login.is_unix else address_of(_text(login.address)),
+            is_replication=replication not in NO_PHYSICAL,
+        )
+        return await trio.to_thread.run_sync(self._access().method, visitor, login.peer_uid)
+
+    async def _decide(self, login: Policy, method: str) -> tuple[Verdict, bytes]:
         pools = self._pools
+        secret, answer, config = pools.userlist.get(login.user), None, pools.config
+        lookup = routing.lookup_for(config, routing.as_name(login.database)) if config.auth_type != "any" else None
+        if secret is None and lookup is not None and not self._is_own_console(login):
+            answer = await self._auth_query.find(lookup, login.user, again=login.again)
+            if pools.config is not config:  # a reload came in between
+                return await self._decide(login, method)
+            secret = answer.secret
         decision = routing.route(
-            pools.config,
+            config,
             login.database,
             login.user,
-            secret=pools.userlist.get(login.user),
+            secret=secret,
             is_unix=login.is_unix,
             peer_uid=login.peer_uid,
             own_uid=self._own_uid,
+            method=method,
+            looked_up=answer is not None,
         )
-        if not (isinstance(decision, ToConsole) and decision.verdict == Verdict.CONSOLE_TRUSTED):
+        if answer is not None and lookup is not None:
+            await self._auth_query.tell(
+                lookup, answer, login.database, login.user, scram=config.auth_type in SCRAM_TYPES
+            )
+        elif not (isinstance(decision, ToConsole) and decision.verdict == Verdict.CONSOLE_TRUSTED):
             await pools.ensure_credential(login.user)
         match decision:
             case Refusal():
@@ -215,8 +266,23 @@ class Mailroom:
             case ToPool():
                 # A reload may have come while keys were computed: the route must be that of the configuration in force now.
                 if routing.entry_for(pools.config, decision.key.database) is decision.entry:
-                    pools.add_login(login.database, login.user, decision)
+                    record = pools.add_login(login.database, login.user, decision)
+                    if answer is not None and decision.entry.user is None:
+                        record.looked_up = answer.secret
                 return Verdict.RETRY, b""
+
+    def _is_own_console(self, login: Policy) -> bool:
+        """Our own uid on the unix socket, which needs no secret for the console."""
+        decision = routing.route(
+            self._pools.config,
+            login.database,
+            login.user,
+            secret=None,
+            is_unix=login.is_unix,
+            peer_uid=login.peer_uid,
+            own_uid=self._own_uid,
+        )
+        return decision == ToConsole(Verdict.CONSOLE_TRUSTED)
 
     async def _answer_console(self, client: int, client_id: int, kind: bytes, body: bytes, is_admin: bool) -> None:
         """Answer one message; a worker sends the next one of a client when it has the answer."""

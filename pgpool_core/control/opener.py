@@ -22,6 +22,7 @@ from pgpool_core.control.connect import LoggedInServer, ServerTarget
 from pgpool_core.control.pools import DATABASE_REMOVED, PoolRecord, PoolRegistry
 from pgpool_core.control.replication import replication_target
 from pgpool_core.control.routing import connect_timeout_s, microseconds
+from pgpool_core.control.server_login import NO_CLIENT_KEYS
 from pgpool_core.errors import InternalError, PgPoolError, ServerLoginRefused, error_response
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class Opener:
         target = record.target
         opened: LoggedInServer | None = None
         try:
-            opened = await self._open_server(target, timeout_s=connect_timeout_s(self._pools.config))
+            login = self._pools.login_target(record)
+            opened = await self._open_server(login, timeout_s=connect_timeout_s(self._pools.config))
             await self._before_first_use(record, target, opened)
         except Exception as error:
             if opened is not None:
@@ -107,7 +109,7 @@ class Opener:
         """Open a server for one client, which alone hears of a failure: its right to replicate is its own affair."""
         started_us, target = self._now_us(), record.target
         try:
-            asked = replication_target(target, startup)
+            asked = replication_target(self._pools.login_target(record), startup)
             opened = await self._open_server(asked, timeout_s=connect_timeout_s(self._pools.config))
         except Exception as error:
             self._log(record, error, None, again=False)
@@ -186,6 +188,8 @@ class Opener:
 
     def _pause_s(self, failures: int, error: Exception) -> float:
         longest_s = self._pools.config.server_login_retry
+        if isinstance(error, ServerLoginRefused) and error.hint == NO_CLIENT_KEYS:
+            return SHORTEST_RETRY_S  # the next client may bring them
         if isinstance(error, ServerLoginRefused) and not error.cannot_connect_now:
             return max(SHORTEST_RETRY_S, longest_s)
         return max(SHORTEST_RETRY_S, min(longest_s, FIRST_RETRY_S * 2.0 ** min(failures - 1, 30)))
@@ -199,3 +203,5 @@ class Opener:
             return
         level = logging.DEBUG if again else logging.WARNING if record.failures > 1 or pause_s is None else logging.ERROR
         logs.LOGGER.log(level, "%s", logs.line(str(record.key), str(error), {"sqlstate": error.sqlstate, **fields}))
+        if error.hint == NO_CLIENT_KEYS:
+            logs.LOGGER.log(level, "%s", logs.line(str(record.key), NO_CLIENT_KEYS))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -20,6 +21,8 @@ from pgpool_core.config.doubts import without_effect
 from pgpool_core.config.model import Config
 from pgpool_core.config.settings import describe
 from pgpool_core.control import routing
+from pgpool_core.control.access import Access, load_access
+from pgpool_core.control.auth_query import AuthQuery
 from pgpool_core.control.channels import Channels
 from pgpool_core.control.connect import open_server
 from pgpool_core.control.databases import Databases
@@ -80,6 +83,13 @@ def load_users(config: Config) -> Userlist:
     return load_userlist(config.auth_file) if config.auth_file else Userlist({})
 
 
+def looks_up(config: Config) -> int:
+    """The engine's number: secrets come from auth_file alone, from auth_query too, or from there anew for every login."""
+    if not (config.auth_user or any(entry.auth_user for entry in config.databases.values())):
+        return 0
+    return 1 if config.auth_query_ttl else 2
+
+
 class Pooler:
     """One pooler: listeners, engine, pools. `run` is its whole life; the other methods work while it runs.
 
@@ -113,6 +123,7 @@ class Pooler:
         self.listeners: list[Listener] = []
         self._given_userlist = userlist
         self._userlist = userlist if userlist is not None else load_users(config)
+        self._access = load_access(config, strict=False)
         self.on_reload: Callable[[Config], None] = lambda config: None
         """Called with the configuration in force after each reload; must not raise."""
         self.on_reloading: Callable[[], None] = lambda: None
@@ -147,6 +158,11 @@ class Pooler:
         return self._engine
 
     @property
+    def access(self) -> Access:
+        """What auth_type = hba goes by."""
+        return self._access
+
+    @property
     def userlist(self) -> Userlist:
         """Who may log in."""
         return self._userlist
@@ -167,6 +183,7 @@ class Pooler:
                 self._pools = PoolRegistry(engine, self.config, self._userlist)
                 self._channels = Channels(engine, self._pools, open_server=self._open_server)
                 self._functions = Functions(engine, self._pools, open_server=self._open_server)
+                self._auth_query = AuthQuery(engine, self._pools, open_server=self._open_server)
                 self._report = Report(engine, self._pools, self._now_us, self._channels.status)
                 self._configure()
                 engine.start()
@@ -199,15 +216,17 @@ class Pooler:
         """
         if self._engine is None:
             raise PoolClosed(NOT_RUNNING)
+        access = await trio.to_thread.run_sync(partial(load_access, config, strict=True))
         await self._observed.open(config.metrics_listen)
         try:
             plan = plan_pools(self.config, config, userlist, {record.key: record.target for record in self._pools})
         except BaseException:
             self._observed.discard()
             raise
-        self.config, self._userlist = plan.config, userlist
+        self.config, self._userlist, self._access = plan.config, userlist, access
         self._configure()
         self._pools.apply(plan)
+        self._auth_query.reloaded()
         self._channels.reloaded()
         self._observed.use()
         self._functions.reloaded()
@@ -368,7 +387,7 @@ class Pooler:
 
     def _configure(self) -> None:
         c = self.config
-        for text in without_effect(c):
+        for text in (*without_effect(c), *self._access.warnings()):
             logs.LOGGER.warning("%s", logs.line("", text))
         for listener in self.listeners:
             listener.defer_accept(c.tcp_defer_accept)
@@ -384,6 +403,7 @@ class Pooler:
             server_fast_close=c.server_fast_close,
             application_name_add_host=c.application_name_add_host,
             login_notify_message=c.login_notify_message.encode(),
+            looks_up=looks_up(c),
             scram_iterations=c.scram_iterations,
             tcp_user_timeout=c.tcp_user_timeout,
             tcp_socket_buffer=c.tcp_socket_buffer,
@@ -438,7 +458,10 @@ class Pooler:
             nursery,
             console,
             self._orders,
+            self._auth_query,
+            lambda: self._access,
         )
+        self._pools.hear = self._mailroom.read
         self._report.listeners, self._report.peers = self.listeners, self._mailroom.peers
         self._channels.nursery = self._functions.nursery = nursery
         self._observed.nursery = nursery
@@ -462,6 +485,7 @@ class Pooler:
             await trio.sleep(JANITOR_S)
             self.engine.sweep(self._now_us())
             self._pools.forget_empty(self._now_us())
+            self._auth_query.expire()
             self._opener.poke()
 
     async def _namekeeper(self) -> None:
@@ -482,6 +506,7 @@ class Pooler:
         """Take nobody in any more, tell all clients why, let the servers go; wait until they have gone, but not for long."""
         engine.drop_listeners()
         self._close_listeners()
+        self._auth_query.close()
         with trio.move_on_after(GOODBYE_S, shield=True):
             for row in await self._report.clients():
                 engine.disconnect(row["id"], SHUTTING_DOWN)

@@ -5,7 +5,7 @@ A pool is made when the first login asks for it, or at start where a forced user
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -21,6 +21,8 @@ from pgpool_core.control.names import Moved, Names
 from pgpool_core.control.reload import PoolsPlan
 from pgpool_core.control.routing import PoolKey, PoolSettings, ToPool
 from pgpool_core.errors import PoolClosed, error_response
+from pgpool_core.policy.client_keys import ClientKeys
+from pgpool_core.policy.secrets import Secret
 from pgpool_core.policy.userlist import Userlist
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class PoolRecord:
     retry_us: int = 0  # no attempt before then
     empty_since_us: int = 0  # nobody has been seen there since; 0 = somebody is
     parked: bool = False  # forgotten until the next login: not shown
+    looked_up: Secret | None = attrs.field(default=None, repr=False)  # of its user, from auth_query
 
 
 class PoolRegistry:
@@ -60,6 +63,9 @@ class PoolRegistry:
         self._orders: dict[str, HostOrder] = {}
         self._credentials: dict[bytes, trio.Event] = {}
         self.holds = Holds()
+        self.keys = ClientKeys()
+        self.hear: Callable[[], None] = lambda: None
+        """Reads the workers' mail: the key of the client that a server is wanted for may have come, and not been read."""
 
     def __iter__(self) -> Iterator[PoolRecord]:
         return iter(self._by_key.values())
@@ -139,16 +145,24 @@ class PoolRegistry:
         told = self._credentials[user] = trio.Event()
         try:
             credential = await secret.client_credential(
-                user, scram=self.config.auth_type == "scram-sha-256", iterations=self.config.scram_iterations
+                user, scram=self.config.auth_type in ("scram-sha-256", "hba"), iterations=self.config.scram_iterations
             )
             if self._credentials.get(user) is told:  # else a reload came in between: whoever asks next does it anew
-                self._engine.set_credential(user, **credential)
+                self._engine.set_credential(user, **credential, asks_key=self.keys.missing(secret))
         except BaseException:
             if self._credentials.get(user) is told:
                 del self._credentials[user]
             raise
         finally:
             told.set()
+
+    def login_target(self, record: PoolRecord) -> ServerTarget:
+        """The pool's target with what logs in there now: keys and secrets come and go with clients."""
+        target = record.target
+        secret = target.secret or record.looked_up
+        if secret is not None and self.keys.missing(secret):
+            self.hear()
+        return attrs.evolve(target, secret=self.keys.unlock(secret))
 
     def apply(self, plan: PoolsPlan) -> None:
         """Carry out a reload. Routes and credentials are forgotten: the next login of each user asks again."""
@@ -176,6 +190,8 @@ class PoolRegistry:
                 record.welcome = ()  # another server may greet differently: the next one says how
                 engine.retire_servers(record.id)
             record.settings, record.target = change.settings, change.target
+            if routing.lookup_for(plan.config, key.database) is None:
+                record.looked_up = None
         self.holds.keep_only({name for name in self.holds.paused | self.holds.disabled if self.knows(name)})
         self.make_known()
         self.tell_users()

@@ -13,7 +13,9 @@ from typing import Final, NamedTuple, TypeVar
 
 import attrs
 
+from pgpool_core.config.doubts import open_addresses
 from pgpool_core.config.model import (
+    AUTH_QUERY,
     AUTH_TYPES,
     CONSOLE_DATABASE,
     FALLBACK_DATABASE,
@@ -168,11 +170,15 @@ def route(
     is_unix: bool = False,
     peer_uid: int | None = None,
     own_uid: int = -1,
+    method: str = "",
+    looked_up: bool = False,
 ) -> ToPool | ToConsole | Refusal:
     """Decide about one login.
 
     Args:
-        secret: what auth_file has for `user`; None for a user who is not there.
+        secret: what auth_file or auth_query has for `user`; None for a user who is not there.
+        method: how this login is to be proved, where that is not auth_type.
+        looked_up: auth_query has been asked.
         is_unix, peer_uid: whether the client came over the unix socket, and its uid there.
         own_uid: the uid that we run as.
     """
@@ -180,9 +186,9 @@ def route(
     if name == CONSOLE_DATABASE:
         if is_unix and login == TRUSTED_USER and peer_uid is not None and peer_uid == own_uid:
             return ToConsole(Verdict.CONSOLE_TRUSTED)
-        return _console(config, login, secret)
+        return _console(config, login, secret, method or config.auth_type, looked_up)
     entry = entry_for(config, name)
-    if (stranger := _stranger(config, secret)) is not None:
+    if (stranger := _stranger(method or config.auth_type, secret, looked_up)) is not None:
         return stranger
     if entry is None:
         hint = NAMELESS_HINT if name == NAMELESS_REPLICATION else ""
@@ -193,7 +199,7 @@ def route(
     return ToPool(PoolKey(name, entry.user or login), entry, auto)
 
 
-def _console(config: Config, login: str, secret: Secret | None) -> ToConsole | Refusal:
+def _console(config: Config, login: str, secret: Secret | None, method: str, looked_up: bool) -> ToConsole | Refusal:
     if config.auth_type == "any":
         return ToConsole(Verdict.CONSOLE_ADMIN)  # names prove nothing then: everybody is admin, as with PgBouncer
     if login in config.admin_users:
@@ -202,21 +208,56 @@ def _console(config: Config, login: str, secret: Secret | None) -> ToConsole | R
         verdict = Verdict.CONSOLE_STATS
     else:
         return Refusal("28000", "not allowed", hint="The console is for admin_users and stats_users.")
-    return _stranger(config, secret) or ToConsole(verdict)
+    return _stranger(method, secret, looked_up) or ToConsole(verdict)
 
 
-def _stranger(config: Config, secret: Secret | None) -> Refusal | None:
+def _stranger(method: str, secret: Secret | None, looked_up: bool) -> Refusal | None:
     """The refusal of a user who cannot log in to anything; None for the others."""
-    if config.auth_type == "any":
+    if method in ("any", "peer"):
         return None
-    if config.auth_type == "trust":
-        return Refusal("28000", '"trust" authentication failed') if secret is None else None
+    if method == "trust":
+        text = "no such user" if looked_up else '"trust" authentication failed'
+        return Refusal("28000", text) if secret is None else None
     if secret is None or secret == _NO_SECRET:
         return Refusal("28P01", "password authentication failed", late=True)
     return None
 
 
 _NO_SECRET: Final = Secret()
+
+
+@attrs.frozen
+class Lookup:
+    """Where and how users are looked up who are not in auth_file."""
+
+    database: str  # entry of [databases]
+    user: str  # auth_user
+    query: str = attrs.field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.database}/{self.user}"
+
+
+def lookup_for(config: Config, database: str) -> Lookup | None:
+    """How users who log in to `database` are looked up; None where they are not."""
+    entry = entry_for(config, database) or _NO_DATABASE
+    user = entry.auth_user or config.auth_user
+    where = entry.auth_dbname or config.auth_dbname or (database if entry is not _NO_DATABASE else "")
+    return Lookup(where, user, entry.auth_query or config.auth_query or AUTH_QUERY) if user and where else None
+
+
+_NO_DATABASE: Final = DatabaseConfig()  # the console, and names that are not there
+
+
+def open_to_all(config: Config) -> str | None:
+    """What is wrong with letting in everybody, where others than this machine may come; None where nothing is."""
+    reachable = ", ".join(open_addresses(config))
+    if config.auth_type not in ("any", "trust") or config.allow_open_auth or not reachable:
+        return None
+    return (
+        f"auth_type = {config.auth_type} lets in without a password whoever reaches listen_addr {reachable}:"
+        " choose another auth_type or address, or set allow_open_auth = 1 (auth_type)"
+    )
 
 
 def entry_for(config: Config, database: str) -> DatabaseConfig | None:
@@ -381,7 +422,15 @@ def check_entries(config: Config) -> None:
         ConfigError: names every one.
     """
     problems: list[ConfigProblem] = []
+    if (text := open_to_all(config)) is not None:
+        problems.append(ConfigProblem(text, section="pgbouncer", key="auth_type"))
+    if config.auth_dbname == CONSOLE_DATABASE:
+        text = "auth_dbname cannot be the console (auth_dbname)"
+        problems.append(ConfigProblem(text, section="pgbouncer", key="auth_dbname"))
     for name, entry in config.databases.items():
+        if entry.auth_dbname == CONSOLE_DATABASE:
+            text = f'database "{name}": auth_dbname cannot be the console (auth_dbname)'
+            problems.append(ConfigProblem(text, section="databases", key="auth_dbname"))
         if not entry.hosts and not config.unix_socket_dir:
             text = f'database "{name}" has no host, and unix_socket_dir is empty (host)'
             problems.append(ConfigProblem(text, section="databases", key="host"))

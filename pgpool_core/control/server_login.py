@@ -44,6 +44,11 @@ MAX_LOGIN_MESSAGES: Final = 1000  # an honest login has about 20
 MAX_KEY_LEN: Final = 256  # bytes of a cancel key, protocol 3.2
 MAX_OLD_ERROR_LEN: Final = 1024  # the postmaster writes its fork failure into a buffer of 1000
 
+WRONG_PASSWORD_TYPE: Final = "server login failed: wrong password type"
+NO_CLIENT_KEYS: Final = (
+    "cannot do SCRAM authentication: password is SCRAM secret but client authentication did not provide SCRAM keys"
+)
+
 _AUTH_OK: Final = 0
 _AUTH_CLEARTEXT: Final = 3
 _AUTH_MD5: Final = 5
@@ -262,8 +267,7 @@ class ServerLogin:
         elif kind == _AUTH_SASL and self._stage is _Stage.AUTH:
             self._start_scram(data)
         elif kind == _AUTH_SASL_CONTINUE and self._stage is _Stage.SASL_FIRST:
-            self._wanted = KeysWanted(*self._scram.take_server_first(data))
-            self._stage = _Stage.KEYS
+            self._take_challenge(*self._scram.take_server_first(data))
         elif kind == _AUTH_SASL_FINAL and self._stage is _Stage.SASL_FINAL:
             self._scram.check_server_final(data)
             self._stage = _Stage.SASL_DONE
@@ -282,12 +286,26 @@ class ServerLogin:
             raise ServerProtocolError("malformed AuthenticationSASL")
         if SCRAM_SHA_256 not in offered:
             self._refuse("server login failed: the server offers no SASL mechanism that is supported (SCRAM-SHA-256)")
-        elif self._secret.plain is None:
+        elif self._secret.plain is None and self._secret.client_key is None:
             self._refuse_secret("SCRAM")
         else:
             first = self._scram.client_first()
             self._out += message(FE_PASSWORD, SCRAM_SHA_256 + b"\0" + len(first).to_bytes(4, "big") + first)
             self._stage = _Stage.SASL_FIRST
+
+    def _take_challenge(self, salt: bytes, iterations: int) -> None:
+        """Keys are computed from a password; those of a client that logged in are there, if the server has the same secret."""
+        stored, key = self._secret.scram, self._secret.client_key
+        self._wanted = KeysWanted(salt, iterations)
+        self._stage = _Stage.KEYS
+        if self._secret.plain is not None or stored is None or key is None:
+            return
+        if (stored.salt, stored.iterations) == (salt, iterations):
+            self.provide_keys(ScramKeys(key, stored.server_key))
+        else:
+            self._wanted = None
+            hint = "The SCRAM secret that clients log in with here is not the one that the server has."
+            self._refuse(WRONG_PASSWORD_TYPE, hint)
 
     def _refuse_secret(self, asked: str) -> None:
         kind = self._secret.kind
@@ -296,7 +314,9 @@ class ServerLogin:
             self._refuse("server login failed: no password supplied", hint)
         else:
             hint = f"The server asks for {asked}; the stored secret is {kind.value}."
-            self._refuse("server login failed: wrong password type", hint)
+            if kind is SecretKind.SCRAM and asked == "SCRAM":
+                hint = NO_CLIENT_KEYS
+            self._refuse(WRONG_PASSWORD_TYPE, hint)
 
     def _refuse(self, text: str, hint: str = "") -> None:
         """A refusal of our own; 28000 invalid_authorization_specification, as no password has been tried."""

@@ -44,6 +44,7 @@ class Engine:
         server_fast_close: bool = False,
         application_name_add_host: bool = False,
         login_notify_message: bytes = b"",
+        looks_up: int = 0,  # auth_query: 1 = a login that fails is asked about once more, 2 = every login is asked about
         scram_iterations: int = 0,  # for users who do not exist; 0 = PostgreSQL's default
         tcp_user_timeout: int = 0,  # milliseconds
         tcp_socket_buffer: int = 0,
@@ -115,9 +116,18 @@ class Engine:
         plain: bytes | None = None,
         md5: bytes | None = None,
         scram: tuple[int, bytes, bytes, bytes] | None = None,
-    ) -> None: ...
+        database: bytes | None = None,
+        asks_key: bool = False,
+    ) -> None:
+        """What `user` proves a login with; nothing given = the user exists and no password matches.
+
+        `database`: it holds for logins to that one, where there is none that holds for all.
+        `asks_key`: the next SCRAM login that succeeds comes with a "client_key" letter.
+        """
+    def forget_credential(self, user: bytes, database: bytes) -> None: ...
     def clear_credentials(self) -> None: ...
-    def answer_policy(self, client: int, verdict: int, error: bytes = b"") -> bool: ...
+    def answer_policy(self, client: int, verdict: int, error: bytes = b"", *, method: int | None = None) -> bool:
+        """`method`: the auth_type of this one login, by number."""
     def plan(self, now_us: int) -> list[tuple[int, int, list[tuple[bytes, bytes]] | None]]:
         """Server connections to open now: (server, pool, startup), counted from here on.
 

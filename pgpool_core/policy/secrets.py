@@ -25,7 +25,7 @@ class SecretKind(enum.Enum):
     NONE = "none"  # an empty entry: the user exists, no password matches
     PLAIN = "plain"  # good for every method, on both sides
     MD5 = "md5"  # md5(password + user name): md5 logins only, on both sides
-    SCRAM = "scram-sha-256"  # checks clients; cannot log in to a server by itself
+    SCRAM = "scram-sha-256"  # checks clients; logs in to a server with the key that a client has revealed
 
 
 class Credential(TypedDict, total=False):
@@ -43,6 +43,9 @@ class Secret:
     plain: bytes | None = None
     md5: bytes | None = None  # 32 lower-case hex digits, without the "md5" before them
     scram: ScramSecret | None = None
+    client_key: bytes | None = (
+        None  # of `scram`, where a client has revealed it: logs in to servers with the same secret
+    )
 
     @classmethod
     def parse(cls, text: bytes) -> Secret:

@@ -7,6 +7,7 @@ not how long it was.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import struct
 from collections.abc import Callable, Coroutine, Hashable, Iterable
 from itertools import cycle, repeat
@@ -18,9 +19,13 @@ from pgpool_core.client.catalogue import BUILT_IN
 from pgpool_core.config.ini import read_ini_text
 from pgpool_core.config.load import build
 from pgpool_core.config.toml import read_toml_text
+from pgpool_core.control.auth_lookup import AuthLookup, LookupDone
 from pgpool_core.control.catalog import CatalogAnswer
 from pgpool_core.control.effects import effects_of
+from pgpool_core.control.server_login import NEED_DATA
 from pgpool_core.errors import ServerProtocolError
+from pgpool_core.policy.hba import Visitor, parse_rules
+from pgpool_core.policy.ident import parse_maps
 from pgpool_core.rows.inbox import Inbox
 from pgpool_core.rows.record import Shape
 from pgpool_core.session.effects import effects_pack
@@ -330,6 +335,58 @@ def config(data: bytes) -> Hashable:
     return data[:1] == b"t", frozenset(kinds), len(loaded.config.databases) > 0, len(loaded.config.users) > 0
 
 
+def hba(data: bytes) -> Hashable:
+    """auth_hba_file: each line is a rule or a problem, and any login finds an answer. Nothing is opened."""
+    text = data.replace(b"include", b"exclude").replace(b"@", b"%").decode("utf-8", "surrogateescape")
+    rules = parse_rules(text)
+    methods = []
+    for address in (None, ipaddress.ip_address("10.1.2.3"), ipaddress.ip_address("2001:db8::1")):
+        for replication in (False, True):
+            rule = rules.find(Visitor(database="app", user="ann", address=address, is_replication=replication), list)
+            methods.append(rule.method if rule is not None else "")
+    assert all(problem.startswith("<auth_hba_file>:") and "\n" not in problem for problem in rules.problems)
+    assert len(rules.rules) + len(rules.problems) <= text.count("\n") + 1
+    kinds = frozenset(problem.partition(": ")[2] for problem in rules.problems)
+    return tuple(methods), kinds, min(len(rules.rules), 3), len(rules.refusing) > 0
+
+
+def ident(data: bytes) -> Hashable:
+    """auth_ident_file, likewise. Expressions of an operator may be slow, those of chance may be too: none is tried."""
+    text = (
+        data.replace(b"include", b"exclude").replace(b"@", b"%").replace(b"/", b"_").decode("utf-8", "surrogateescape")
+    )
+    maps = parse_maps(text)
+    assert all(problem.startswith("<auth_ident_file>:") for problem in maps.problems)
+    fits = tuple(maps.fits(name, "root", "ann") for name in ("", "m"))
+    return fits, len(maps.maps), frozenset(problem.partition(": ")[2] for problem in maps.problems)
+
+
+def auth_row(data: bytes) -> Hashable:
+    """What a server answers to auth_query: whole and byte by byte it comes to the same."""
+    seen = []
+    for step in (len(data) or 1, 1):
+        lookup = AuthLookup(b"select $1", b"ann")
+        verdict: object = NEED_DATA
+        try:
+            for at in range(0, len(data), step):
+                lookup.receive_data(data[at : at + step])
+                verdict = lookup.next_event()
+                if verdict is not NEED_DATA:
+                    break
+            else:
+                lookup.receive_data(b"")
+                verdict = lookup.next_event()
+        except ServerProtocolError as error:
+            seen.append((type(error).__name__, str(error)[:12]))
+            continue
+        if isinstance(verdict, LookupDone):
+            seen.append((type(verdict).__name__, f"{len(verdict.rows)} {verdict.problem} {verdict.error is None}"))
+        else:
+            seen.append((type(verdict).__name__, ""))
+    assert seen[0] == seen[1]
+    return seen[0]
+
+
 def console(data: bytes) -> Hashable:
     """What a console client sends: whatever it is, each message has an answer, and Sync and Query make ready.
 
@@ -419,5 +476,8 @@ TARGETS: dict[str, Target] = {
     "settings": settings,
     "sqlscan": sqlscan,
     "statements": statements,
+    "auth_row": auth_row,
     "config": config,
+    "hba": hba,
+    "ident": ident,
 }

@@ -169,10 +169,13 @@ class FakeEngine:
     def set_credential(self, user: bytes, **secret: Any) -> None:
         self.credentials[user] = secret
 
+    def forget_credential(self, user: bytes, database: bytes) -> None:
+        self.credentials.pop(user, None)
+
     def clear_credentials(self) -> None:
         self.credentials.clear()
 
-    def answer_policy(self, client: int, verdict: int, error: bytes = b"") -> bool:
+    def answer_policy(self, client: int, verdict: int, error: bytes = b"", *, method: int | None = None) -> bool:
         self.verdicts[client] = (verdict, error)
         self._called()
         return True

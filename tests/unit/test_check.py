@@ -169,8 +169,6 @@ def test_a_missing_auth_file_is_an_error_with_the_line_that_names_it(folder: Pat
         ("server_idle_timeout = 2h", "server_lifetime = 3600 s is shorter than server_idle_timeout = 7200 s"),
         ("pool_mode = transaction\nserver_reset_query = DISCARD ALL", "is not run in transaction and statement mode"),
         ("pool_mode = transaction\nserver_reset_query_always = 1", "runs after every transaction"),
-        ("auth_type = trust\nlisten_addr = *", "auth_type = trust lets in without a password"),
-        ("auth_type = trust\nlisten_addr = ::1, 10.0.0.1", "whoever reaches listen_addr 10.0.0.1 (p.ini:8)"),
         ("auth_type = plain\nlisten_addr = 0.0.0.0", "passwords come unencrypted"),
         ("auth_type = any", 'database "app": auth_type = any lets nobody in here'),
         ("stats_users = admin, nobody", "so they cannot log in: nobody (stats_users)"),
@@ -263,3 +261,35 @@ def test_serve_raises_the_soft_limit_by_itself_as_far_as_it_may(
         raise_descriptor_limit(config)
         assert noted[-1] == (after, hard)
     assert [record.getMessage() for record in caplog.records if "too few file descriptors" in record.getMessage()]
+
+
+def test_the_line_that_decides_about_a_login_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "hba").write_text("host app ann 10.0.0.0/8 md5\nlocal all all peer map=m\nhost all all all reject\n")
+    ini = tmp_path / "p.ini"
+    ini.write_text(f"[databases]\napp = host=h\n[pgbouncer]\nauth_type = hba\nauth_hba_file = {tmp_path}/hba\n")
+    told = []
+    for arguments in (["--from", "10.1.2.3"], [], ["--from", "192.0.2.1"]):
+        status = main(["check", str(ini), "--login", "ann@app", *arguments])
+        told.append((status, capsys.readouterr().out.strip().removeprefix(f"{tmp_path}/")))
+    assert told == [(0, "hba:1: md5"), (0, "hba:2: peer map=m"), (1, "hba:3: reject")]
+    with pytest.raises(SystemExit):
+        main(["check", str(ini), "--login", "ann@app", "--from", "somewhere"])
+
+
+def test_lines_that_are_left_out_are_told(tmp_path: Path) -> None:
+    (tmp_path / "hba").write_text("nonsense\nhost all all all ldap\n")
+    ini = tmp_path / "p.ini"
+    ini.write_text(f"[databases]\napp = host=h\n[pgbouncer]\nauth_type = hba\nauth_hba_file = {tmp_path}/hba\n")
+    texts = [problem.text for problem in check(str(ini)).warnings]
+    assert any("line left out" in text for text in texts)
+    assert any("method ldap is not supported" in text for text in texts)
+
+
+@pytest.mark.parametrize("auth_type", ["any", "trust"])
+def test_a_listener_open_to_all_is_an_error_unless_it_is_wanted(tmp_path: Path, auth_type: str) -> None:
+    ini = tmp_path / "p.ini"
+    text = f"[databases]\napp = host=h user=x\n[pgbouncer]\nauth_type = {auth_type}\nlisten_addr = ::1, 10.0.0.1\n"
+    ini.write_text(text)
+    assert any("listen_addr 10.0.0.1" in problem.text for problem in check(str(ini)).errors)
+    ini.write_text(text + "allow_open_auth = 1\n")
+    assert check(str(ini)).errors == ()

@@ -65,7 +65,6 @@ def test_tls_towards_servers_is_refused_and_said_so(text, value):
         ("postgres://h/db?options=-csearch_path%3Dx", "options is not supported"),
         ("postgres://h/db?hostaddr=1.2.3.4", "hostaddr is not supported"),
         ("postgres://h/db?target_session_attrs=primary", "this value of connection parameter target_session_attrs"),
-        ("postgres://h/db?auth_user=x", "auth_user is not supported"),
         ("postgres://h/db?nonsense=1", "unknown connection parameter nonsense"),
         ("postgres://h/db?nonsense", "parameter 1 after"),
         ("postgres://h/db?port=0", "invalid value for connection parameter port"),

@@ -117,7 +117,7 @@ def test_the_last_of_two_keys_wins_and_a_bad_first_one_is_told_all_the_same():
     assert "verbose" in problem("[pgbouncer]\nverbose = x\nverbose = 2\n")
 
 
-@pytest.mark.parametrize("value", ["hba", "pam", "ldap", "cert"])
+@pytest.mark.parametrize("value", ["pam", "ldap", "cert", "peer"])
 def test_an_auth_type_that_is_not_built_is_refused_as_such(value):
     text = problem(f"[pgbouncer]\nauth_type = {value}\n")
     assert text.startswith(
@@ -192,12 +192,6 @@ def test_hosts_are_split_at_commas():
         ("db = host=a,,b", 'invalid value "a,,b" for parameter host of database "db" in configuration (f.ini:2): '),
         ("db = host=[::1]", 'invalid value "[::1]" for parameter host of database "db" in configuration (f.ini:2): '),
         ("db = sslmode=require", 'unrecognized connection parameter: sslmode of database "db" (f.ini:2)'),
-        (
-            "db = auth_user=x",
-            'setting auth_user of database "db" is not supported by this version of pgpool_core (f.ini:2)',
-        ),
-        ("db = auth_query=x", 'setting auth_query of database "db" is not supported by this version'),
-        ("db = auth_dbname=x", 'setting auth_dbname of database "db" is not supported by this version'),
         ("pgbouncer = host=h", 'database name "pgbouncer" is reserved for the console (f.ini:2)'),
         ("é" * 32 + " = host=h", "syntax error in configuration (f.ini:2): "),
         ("'" + "é" * 32 + "' = host=h", 'database name "' + "é" * 32 + '" is too long: at most 63 bytes (f.ini:2)'),

@@ -58,11 +58,11 @@ def test_a_config_made_directly_is_checked_and_brought_into_form():
     assert isinstance(config.query_wait_timeout, float)
     with pytest.raises(ConfigError) as caught:
         Config(
-            listen_port="x", max_client_conn=True, auth_type="hba", databases={"pgbouncer": DatabaseConfig(), "x": {}}
+            listen_port="x", max_client_conn=True, auth_type="pam", databases={"pgbouncer": DatabaseConfig(), "x": {}}
         )
     assert [text.split(":")[0] for text in texts(caught)] == [
         'invalid value "x" for parameter listen_port',
-        "setting auth_type = hba is not supported by this version of pgpool_core",
+        "setting auth_type = pam is not supported by this version of pgpool_core",
         'invalid value "True" for parameter max_client_conn',
         'database name "pgbouncer" is reserved for the console',
         'database "x" is not a DatabaseConfig',

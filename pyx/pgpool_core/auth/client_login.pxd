@@ -18,6 +18,8 @@ cdef enum:
     AUTH_PLAIN = 2                # any stored secret can check it; with nothing but SCRAM keys that costs a PBKDF2
     AUTH_MD5 = 3                  # becomes SCRAM for a user who has SCRAM keys and no md5 secret
     AUTH_SCRAM = 4
+    AUTH_HBA = 5                  # control says which of the others, for each login
+    AUTH_PEER = 6                 # the socket has proved it
 
     LOGIN_OK = 0                  # send AuthenticationOk, after what stands in `out`
     LOGIN_MORE = 1                # send what stands in `out`, wait for a 'p' message
@@ -39,6 +41,8 @@ cdef struct ClientLogin:          # owns what `scram` owns; secret until login_w
     uint8_t user[127]
     uint8_t md5_salt[4]
     Credential credential
+    uint8_t client_key[32]        # of the password that was right, where the credential asked for it
+    uint8_t has_key
     ScramServer scram
 
 
@@ -49,5 +53,8 @@ cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, 
 # The body may hold the password itself: the caller wipes it. After a final status the secrets in `l` are gone.
 cdef int login_password(ClientLogin *l, const uint8_t *body, uint32_t body_len,
                         uint8_t *out, size_t cap, size_t *out_len) noexcept nogil
+
+# After LOGIN_BAD_PASSWORD: check the same PasswordMessage against what is stored by now. A SCRAM exchange cannot be repeated.
+cdef int login_recheck(ClientLogin *l, const Credential *cred, const uint8_t *body, uint32_t body_len) noexcept nogil
 
 cdef void login_wipe(ClientLogin *l) noexcept nogil

@@ -7,7 +7,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from pgpool_core.auth.credentials cimport (
-    CRED_MD5, CRED_PLAIN, CRED_SCRAM, CREDENTIALS_OK, Credential, credential_wipe, credentials_mock, password_mac,
+    CRED_ASKS_KEY, CRED_MD5, CRED_PLAIN, CRED_SCRAM, CREDENTIALS_OK, Credential, credential_wipe, credentials_mock, password_mac,
 )
 from pgpool_core.auth.crypto cimport CRYPTO_memcmp, OPENSSL_cleanse, RAND_bytes
 from pgpool_core.auth.digest cimport DIGEST_OK, SHA256_LEN, hmac_sha256, pbkdf2_sha256, sha256
@@ -47,12 +47,12 @@ cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, 
                      uint8_t *out, size_t cap, size_t *out_len) noexcept nogil:
     """Begin one login and write the request that it needs.
 
-    LOGIN_OK: nothing is asked (any; trust and a known user). LOGIN_MORE: send `out`. Below 0: the end.
+    LOGIN_OK: nothing is asked (any, peer; trust and a known user). LOGIN_MORE: send `out`. Below 0: the end.
     """
     out_len[0] = 0
     memset(l, 0, sizeof(ClientLogin))
     l.method = auth_type
-    if auth_type == AUTH_ANY:
+    if auth_type == AUTH_ANY or auth_type == AUTH_PEER:
         return LOGIN_OK
     if auth_type == AUTH_TRUST:
         return LOGIN_OK if known_user else LOGIN_BAD_PASSWORD
@@ -98,6 +98,18 @@ cdef int login_password(ClientLogin *l, const uint8_t *body, uint32_t body_len,
     if l.step == STEP_SASL_FIRST:
         return take_client_first(l, message, out, cap, out_len)
     return take_client_final(l, message, out, cap, out_len)
+
+
+cdef int login_recheck(ClientLogin *l, const Credential *cred, const uint8_t *body, uint32_t body_len) noexcept nogil:
+    """LOGIN_OK or LOGIN_BAD_PASSWORD; the method and the salt stay those that the client has answered."""
+    cdef Span message
+    if l.method != AUTH_PLAIN and l.method != AUTH_MD5:
+        return LOGIN_BAD_PASSWORD
+    message.at, message.len = body, body_len
+    l.credential = cred[0]
+    l.doomed = l.method == AUTH_MD5 and not cred.kinds & CRED_MD5
+    l.step = STEP_PLAIN if l.method == AUTH_PLAIN else STEP_MD5
+    return finish(l, take_password(l, message))
 
 
 cdef void login_wipe(ClientLogin *l) noexcept nogil:
@@ -186,20 +198,20 @@ cdef int check_plain(ClientLogin *l, Span password) noexcept nogil:
         digest_status = md5_secret(password, user, computed)
     elif l.credential.kinds & CRED_SCRAM:
         stored = l.credential.stored_key
-        digest_status = stored_key_of(password, &l.credential, computed)
+        digest_status = stored_key_of(password, &l.credential, computed, l.client_key)
     else:
         return LOGIN_BAD_PASSWORD
     if digest_status != DIGEST_OK:
         return LOGIN_INTERNAL
     status = LOGIN_OK if CRYPTO_memcmp(computed, stored, SHA256_LEN) == 0 and not l.doomed else LOGIN_BAD_PASSWORD
     OPENSSL_cleanse(computed, SHA256_LEN)
+    l.has_key = status == LOGIN_OK and l.credential.kinds & CRED_ASKS_KEY and stored == l.credential.stored_key
     return status
 
 
-cdef int stored_key_of(Span password, Credential *c, uint8_t *out) noexcept nogil:
-    """StoredKey := H(HMAC(Hi(password, salt, i), "Client Key")), RFC 5802 section 3. DIGEST_OK or DIGEST_FAILED."""
+cdef int stored_key_of(Span password, Credential *c, uint8_t *out, uint8_t *client_key) noexcept nogil:
+    """StoredKey := H(ClientKey), ClientKey := HMAC(Hi(password, salt, i), "Client Key"), RFC 5802 section 3. DIGEST_OK or DIGEST_FAILED."""
     cdef uint8_t salted[SHA256_LEN]
-    cdef uint8_t client_key[SHA256_LEN]
     cdef Span salt, label
     cdef int status
     salt.at, salt.len = c.salt, c.salt_len
@@ -210,7 +222,6 @@ cdef int stored_key_of(Span password, Credential *c, uint8_t *out) noexcept nogi
     if status == DIGEST_OK:
         status = sha256(client_key, SHA256_LEN, out)
     OPENSSL_cleanse(salted, SHA256_LEN)
-    OPENSSL_cleanse(client_key, SHA256_LEN)
     return status
 
 
@@ -264,6 +275,9 @@ cdef int take_client_final(ClientLogin *l, Span message, uint8_t *out, size_t ca
         return finish(l, LOGIN_INTERNAL)
     if status != SCRAM_OK or l.doomed:
         return finish(l, LOGIN_BAD_PASSWORD)
+    if l.credential.kinds & CRED_ASKS_KEY:
+        memcpy(l.client_key, l.scram.client_key, SHA256_LEN)
+        l.has_key = 1
     put_head(CODE_SASL_FINAL, SERVER_FINAL_LEN, out, cap)
     memcpy(out + HEAD_LEN, server_final, SERVER_FINAL_LEN)
     out_len[0] = HEAD_LEN + SERVER_FINAL_LEN

@@ -14,6 +14,7 @@ cdef enum:
     CRED_PLAIN = 1                # plain_mac is set
     CRED_MD5 = 2                  # md5_hex is set
     CRED_SCRAM = 4                # iterations, salt, stored_key and server_key are set
+    CRED_ASKS_KEY = 8             # control wants the ClientKey of a login that succeeds, to log in to servers with it
 
     MAX_SALT_LEN = 64             # bytes; PostgreSQL makes salts of 16
     MOCK_ITERATIONS = 4096        # PostgreSQL's default
@@ -66,6 +67,8 @@ cdef void credentials_free(Credentials *table) noexcept nogil          # wipes e
 cdef int credentials_put(Credentials *table, Span user, const Credential *credential) noexcept nogil
 cdef int credentials_get(Credentials *table, Span user, Credential *copy) noexcept nogil     # 1 found, 0 not
 cdef void credentials_clear(Credentials *table) noexcept nogil
+cdef void credentials_forget(Credentials *table, Span user) noexcept nogil
+cdef void credentials_settle(Credentials *table, Span user) noexcept nogil  # no CRED_ASKS_KEY any more
 
 # A credential for a user who does not exist: nothing matches it, and it looks the same at each login of that name.
 # `table` may be NULL.

@@ -165,6 +165,34 @@ cdef int credentials_get(Credentials *table, Span user, Credential *copy) noexce
     return entry is not NULL
 
 
+cdef void credentials_forget(Credentials *table, Span user) noexcept nogil:
+    """Forget one user and wipe the secret."""
+    cdef uint32_t user_hash = hash_of(user)
+    cdef Entry **at
+    cdef Entry *entry
+    pthread_mutex_lock(&table.lock)
+    entry = find(table, user, user_hash)
+    if entry is not NULL:
+        at = &table.buckets[user_hash & (table.bucket_count - 1)]
+        while at[0] is not entry:
+            at = &at[0].next
+        at[0] = entry.next
+        table.count -= 1
+        tally(table, entry.credential.kinds, -1)
+        credential_wipe(&entry.credential)
+        free(entry)
+    pthread_mutex_unlock(&table.lock)
+
+
+cdef void credentials_settle(Credentials *table, Span user) noexcept nogil:
+    cdef Entry *entry
+    pthread_mutex_lock(&table.lock)
+    entry = find(table, user, hash_of(user))
+    if entry is not NULL:
+        entry.credential.kinds &= ~<uint8_t>CRED_ASKS_KEY
+    pthread_mutex_unlock(&table.lock)
+
+
 cdef Entry *find(Credentials *table, Span user, uint32_t user_hash) noexcept nogil:
     cdef Entry *entry = table.buckets[user_hash & (table.bucket_count - 1)]
     while entry is not NULL:

@@ -23,13 +23,14 @@ cdef enum:
     SERVER_FINAL_LEN = 46         # "v=" and base64 of 32 bytes
 
 
-cdef struct ScramServer:          # owns `bare`; begins as all zero; not secret by itself
+cdef struct ScramServer:          # owns `bare`; begins as all zero; secret once `client_key` is there
     uint8_t gs2_flag              # 'n' or 'y', to be seen again in the client's last message
     uint16_t bare_len
     uint16_t nonce_at             # the client's nonce inside `bare`
     uint16_t nonce_len
     uint8_t *bare                 # client-first-message-bare: some 40 bytes, though the protocol allows 1021
     uint8_t server_nonce[24]
+    uint8_t client_key[32]        # what the right proof has revealed: as good as the password; gone with scram_free
 
 
 cdef int scram_client_first(ScramServer *s, Span message) noexcept nogil

@@ -119,6 +119,7 @@ cdef int scram_client_final(ScramServer *s, Span message, uint32_t iterations, S
     if sha256(client_key, SHA256_LEN, signature) == DIGEST_OK:
         status = SCRAM_OK if CRYPTO_memcmp(signature, stored_key, SHA256_LEN) == 0 else SCRAM_WRONG_PROOF
     if status == SCRAM_OK:
+        memcpy(s.client_key, client_key, SHA256_LEN)
         EVP_EncodeBlock(text, server_signature, SHA256_LEN)
         memcpy(final_out, b"v=", 2)
         memcpy(final_out + 2, text, PROOF_DIGITS)
@@ -130,6 +131,7 @@ cdef int scram_client_final(ScramServer *s, Span message, uint32_t iterations, S
 cdef void scram_free(ScramServer *s) noexcept nogil:
     free(s.bare)
     s.bare, s.bare_len = NULL, 0
+    OPENSSL_cleanse(s.client_key, SHA256_LEN)
 
 
 cdef int read_client_final(const ScramServer *s, Span message, uint8_t *proof, Span *without_proof) noexcept nogil:

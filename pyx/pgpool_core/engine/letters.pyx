@@ -3,12 +3,13 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
+from pgpool_core.auth.crypto cimport OPENSSL_cleanse
 from pgpool_core.auth.startup cimport (REPLICATION_LOGICAL, REPLICATION_NONE, REPLICATION_PHYSICAL, STARTUP_OK, Startup,
                                        startup_next_param, startup_parse)
 from pgpool_core.engine.buf cimport Buf, buf_bytes
 from pgpool_core.engine.channels cimport ChannelRow
 from pgpool_core.engine.counters cimport HIST_BUCKETS, PIN_KINDS, Counters, Histogram, counters_copy
-from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CANCEL_ELSEWHERE, MAIL_CHANNELS, MAIL_CONSOLE, MAIL_CONSOLE_CANCEL, MAIL_CONSOLE_GONE,
+from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CANCEL_ELSEWHERE, MAIL_CHANNELS, MAIL_CLIENT_KEY, MAIL_CONSOLE, MAIL_CONSOLE_CANCEL, MAIL_CONSOLE_GONE,
                                          MAIL_DATABASE, MAIL_LEAK, MAIL_LISTEN, MAIL_LOG, MAIL_PEER_CANCEL, MAIL_POLICY, MAIL_SERVER_CLOSED,
                                          MAIL_SOCKETS, MAIL_SUSPENDED, Mail, mailbox_take)
 from pgpool_core.engine.parameters cimport ignored
@@ -25,7 +26,7 @@ from pgpool_core.wire.span cimport Span
 CLIENT_STATES = {CL_LOGIN: "login", CL_IDLE: "idle", CL_WAITING: "waiting", CL_ACTIVE: "active",
                  CL_CONSOLE: "active", CL_LINGER: "login", CL_GONE: "login"}
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")
-METHODS = ("any", "trust", "plain", "md5", "scram-sha-256")
+METHODS = ("any", "trust", "plain", "md5", "scram-sha-256", "hba", "peer")
 
 
 cdef bytes bytes_of(Buf *b):
@@ -81,7 +82,7 @@ cdef tuple policy_letter(Mail *mail):
     while startup_next_param(packet, &s, &at, &name, &value):
         startup[name.at[:name.len]] = value.at[:value.len]
     return ("policy", mail.client, s.database.at[:s.database.len], s.user.at[:s.user.len], peer.family == 1,
-            peer.uid if peer.uid >= 0 else None, address(peer), peer.port, startup)
+            peer.uid if peer.uid >= 0 else None, address(peer), peer.port, startup, bool(mail.b))
 
 
 cdef list server_parameters(Plane *plane, Buf *startup):
@@ -211,6 +212,10 @@ cdef list channel_rows(ChannelRow *rows, uint32_t n):
 cdef object letter_of(Plane *plane, Mail *mail):
     if mail.kind == MAIL_POLICY:
         return policy_letter(mail)
+    if mail.kind == MAIL_CLIENT_KEY:
+        key = (<char *>mail.data)[:mail.len]
+        OPENSSL_cleanse(mail.data, mail.len)
+        return ("client_key", key)
     if mail.kind == MAIL_CONSOLE:
         return ("console", mail.client, mail.server, bytes([<uint8_t>mail.b]), (<char *>mail.data)[:mail.len], bool(mail.a))
     if mail.kind == MAIL_CONSOLE_GONE:

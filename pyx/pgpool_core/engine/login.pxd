@@ -1,11 +1,11 @@
 """A client's login, in the worker: startup packet, authentication, the wait for a greeting."""
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from pgpool_core.engine.records cimport ClientConn, Worker
 
 
 cdef int login_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil
-cdef void login_verdict(Worker *w, ClientConn *c, uint8_t verdict, uint8_t *error, size_t n) noexcept nogil
+cdef void login_verdict(Worker *w, ClientConn *c, uint64_t said, uint8_t *error, size_t n) noexcept nogil
 cdef void login_welcome(Worker *w, ClientConn *c, bint waited) noexcept nogil
 cdef void login_end(Worker *w, ClientConn *c) noexcept nogil

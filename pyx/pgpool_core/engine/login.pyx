@@ -4,21 +4,22 @@ Control is asked (MAIL_POLICY) only for a route or a secret that nobody has aske
 Source: PostgreSQL docs, "Message Flow", Start-up; the texts that tools grep for are PgBouncer's.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, CANCEL_OURS, CANCEL_PEER, CancelWho, cancel_key_read
-from pgpool_core.auth.client_login cimport (AUTH_ANY, AUTH_TRUST, LOGIN_EMPTY_PASSWORD, LOGIN_MORE, LOGIN_OK,
-                                            LOGIN_PROTOCOL, MAX_PASSWORD_LEN, login_begin, login_password, login_wipe)
-from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_get, credentials_mock
+from pgpool_core.auth.client_login cimport (AUTH_ANY, AUTH_HBA, AUTH_MD5, AUTH_PLAIN, AUTH_TRUST, LOGIN_BAD_PASSWORD, LOGIN_EMPTY_PASSWORD,
+                                            LOGIN_MORE, LOGIN_OK, LOGIN_PROTOCOL, MAX_PASSWORD_LEN, login_begin, login_password,
+                                            login_recheck, login_wipe)
+from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_get, credentials_mock, credentials_settle
 from pgpool_core.auth.startup cimport *
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
 from pgpool_core.engine.client_end cimport client_end, client_fatal, with_name
 from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post, plane_want, worker_wake
 from pgpool_core.engine.dedicated cimport dedicated_request
 from pgpool_core.engine.greeting cimport greet, greet_console
-from pgpool_core.engine.mailbox cimport MAIL_FIND_CANCEL, MAIL_PEER_CANCEL, MAIL_POLICY, Mail, mailbox_post
+from pgpool_core.engine.mailbox cimport MAIL_CLIENT_KEY, MAIL_FIND_CANCEL, MAIL_PEER_CANCEL, MAIL_POLICY, Mail, mailbox_post
 from pgpool_core.engine.parameters cimport choose_settings
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_get
@@ -39,6 +40,7 @@ cdef extern from "<openssl/crypto.h>" nogil:
 
 
 cdef enum:
+    SCOPED_LEN = 256              # of a name in the table of secrets: a database, a zero, a user
     CANCEL_CODE = 80877102        # CancelRequest; it is never answered, not even a malformed one
 
 
@@ -184,30 +186,63 @@ cdef bint cancel(Worker *w, ClientConn *c, Startup *s) noexcept nogil:
     return True
 
 
+cdef Span scoped_name(const Startup *s, uint8_t *out) noexcept nogil:
+    """The name under which control keeps a secret that holds for one database: written to `out`, SCOPED_LEN bytes."""
+    cdef Span name
+    memcpy(out, s.database.at, s.database.len)
+    out[s.database.len] = 0
+    memcpy(out + s.database.len + 1, s.user.at, s.user.len)
+    name.at, name.len = out, s.database.len + 1 + s.user.len
+    return name
+
+
+cdef bint secret_of(Worker *w, LoginRecord *l, const Startup *s, Credential *known) noexcept nogil:
+    """Copy out what the login is checked against: of auth_file, else what auth_query has said for its database."""
+    cdef uint8_t[SCOPED_LEN] name
+    l.listed = credentials_get(w.plane.credentials, s.user, known)
+    if l.listed or not w.plane.looks_up:
+        return l.listed
+    return credentials_get(w.plane.credentials, scoped_name(s, name), known)
+
+
+cdef void ask(Worker *w, ClientConn *c, LoginRecord *l, uint8_t phase) noexcept nogil:
+    """Ask control, and wait for the answer in `phase`."""
+    cdef Mail mail
+    l.phase = phase
+    memset(&mail, 0, sizeof(Mail))
+    mail.kind = MAIL_POLICY
+    mail.client = handle_of(&c.conn.head, <uint8_t>(w.index + 1))
+    mail.b = phase == LG_AGAIN
+    mail.len = l.startup.len
+    mail.data = malloc(l.startup.len + sizeof(pgpool_peer))
+    if mail.data != NULL:
+        memcpy(mail.data, &c.peer, sizeof(pgpool_peer))
+        memcpy(<uint8_t *>mail.data + sizeof(pgpool_peer), buf_bytes(&l.startup), l.startup.len)
+    if mail.data == NULL or not plane_post(w, &mail):
+        free(mail.data)
+        client_fatal(w, c, "53300", "too many logins wait for a decision")
+
+
+cdef void forget_answer(LoginRecord *l) noexcept nogil:
+    """It may hold a password."""
+    if l.answer.len:
+        OPENSSL_cleanse(buf_bytes(&l.answer), l.answer.len)
+    buf_free(&l.answer)
+
+
 cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept nogil:
     """Find pool and secret of the login, asking control once for what is not known here; then authenticate."""
     cdef Startup s
     cdef Credential known
-    cdef Mail mail
     cdef bint has_secret
     startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
     if not l.console:
         c.pool = <PoolRecord *>routes_get(w.plane.routes, s.database, s.user)
-    has_secret = credentials_get(w.plane.credentials, s.user, &known)
-    if not asked and (c.pool == NULL or (not has_secret and w.plane.auth_type != AUTH_ANY)):
+    has_secret = secret_of(w, l, &s, &known)
+    if not asked and (c.pool == NULL or w.plane.auth_type == AUTH_HBA or (not has_secret and w.plane.auth_type != AUTH_ANY)
+                      or (w.plane.looks_up == 2 and not l.listed)):
         credential_wipe(&known)
-        l.phase = LG_POLICY
-        mail.kind = MAIL_POLICY
-        mail.client = handle_of(&c.conn.head, <uint8_t>(w.index + 1))
-        mail.server = mail.a = mail.b = 0
-        mail.len = l.startup.len
-        mail.data = malloc(l.startup.len + sizeof(pgpool_peer))
-        if mail.data != NULL:
-            memcpy(mail.data, &c.peer, sizeof(pgpool_peer))
-            memcpy(<uint8_t *>mail.data + sizeof(pgpool_peer), buf_bytes(&l.startup), l.startup.len)
-        if mail.data == NULL or not plane_post(w, &mail):
-            free(mail.data)
-            client_fatal(w, c, "53300", "too many logins wait for a decision")
+        ask(w, c, l, LG_POLICY)
         return
     if c.pool != NULL and c.terms == NULL and not admitted(w, c, s.user):
         credential_wipe(&known)
@@ -246,7 +281,7 @@ cdef void authenticate(Worker *w, ClientConn *c, LoginRecord *l, Span user, Cred
     if not has_secret:
         credentials_mock(w.plane.credentials, user, known)
     l.phase = LG_AUTH
-    r = login_begin(&l.auth, w.plane.auth_type, known, has_secret, user, w.scratch, SCRATCH_SIZE, &n)
+    r = login_begin(&l.auth, l.told - 1 if l.told else w.plane.auth_type, known, has_secret, user, w.scratch, SCRATCH_SIZE, &n)
     if n:
         conn_send(w, &c.conn, w.scratch, n)
     if r != LOGIN_MORE:
@@ -264,7 +299,7 @@ cdef void verdict_of(Worker *w, ClientConn *c, LoginRecord *l, int r) noexcept n
         client_fatal(w, c, "08P01", "malformed authentication message")
     else:
         startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
-        if w.plane.auth_type == AUTH_TRUST:
+        if l.auth.method == AUTH_TRUST:
             with_name(w, c, "28000", "\"trust\" authentication failed for user \"", s.user, "\"")
         else:
             with_name(w, c, "28P01", "password authentication failed for user \"", s.user, "\"")
@@ -275,6 +310,7 @@ cdef bint password(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     cdef uint8_t *at = buf_bytes(&l.input)
     cdef uint32_t length
     cdef size_t n = 0
+    cdef bint again
     cdef int r
     if at[0] != FE_PASSWORD:
         if at[0] == FE_TERMINATE:
@@ -290,6 +326,10 @@ cdef bint password(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
         return False
     if l.input.len < length + 1:
         return False
+    again = w.plane.looks_up and not l.listed and not l.again
+    if again and (l.auth.method == AUTH_PLAIN or l.auth.method == AUTH_MD5) and not buf_add(&l.answer, at + 5, length - 4):
+        conn_doom(w, &c.conn, "out of memory")
+        return False
     r = login_password(&l.auth, at + 5, length - 4, w.scratch, SCRATCH_SIZE, &n)
     OPENSSL_cleanse(at, length + 1)
     buf_take(&l.input, length + 1)
@@ -297,8 +337,51 @@ cdef bint password(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
         conn_send(w, &c.conn, w.scratch, n)
     if r == LOGIN_MORE:
         return True
+    if r == LOGIN_BAD_PASSWORD and again:
+        l.again = 1
+        ask(w, c, l, LG_AGAIN)
+        return False
+    forget_answer(l)
     verdict_of(w, c, l, r)
     return c.state == CL_LOGIN
+
+
+cdef void looked_again(Worker *w, ClientConn *c, LoginRecord *l, uint8_t verdict) noexcept nogil:
+    """Control has looked the user up anew: what has failed may be right by now. A SCRAM exchange has to be begun anew by the client."""
+    cdef Startup s
+    cdef Credential known
+    cdef int r = LOGIN_BAD_PASSWORD
+    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
+    if secret_of(w, l, &s, &known):
+        r = login_recheck(&l.auth, &known, buf_bytes(&l.answer), l.answer.len)
+    credential_wipe(&known)
+    forget_answer(l)
+    l.phase = LG_AUTH
+    if r == LOGIN_OK and verdict == POLICY_RETRY and c.pool == NULL and not l.console:
+        c.pool = <PoolRecord *>routes_get(w.plane.routes, s.database, s.user)
+        if c.pool != NULL and not admitted(w, c, s.user):
+            return
+    verdict_of(w, c, l, r)
+
+
+cdef void tell_key(Worker *w, LoginRecord *l) noexcept nogil:
+    """Control opens servers with the key that the client's login has revealed; before any server is asked for on its behalf."""
+    cdef uint8_t[SCOPED_LEN] name
+    cdef Startup s
+    cdef Mail mail
+    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
+    memset(&mail, 0, sizeof(Mail))
+    mail.kind = MAIL_CLIENT_KEY
+    mail.len = sizeof(l.auth.client_key)
+    mail.data = malloc(mail.len)
+    if mail.data == NULL:
+        return
+    memcpy(mail.data, l.auth.client_key, mail.len)
+    if not plane_post(w, &mail):                  # the next login tells it
+        OPENSSL_cleanse(mail.data, mail.len)
+        free(mail.data)
+        return
+    credentials_settle(w.plane.credentials, s.user if l.listed else scoped_name(&s, name))
 
 
 cdef void passed(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
@@ -306,6 +389,8 @@ cdef void passed(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     cdef PoolRecord *pool = c.pool
     cdef bint known
     l.method = l.auth.method + 1 if l.phase == LG_AUTH else 0
+    if l.auth.has_key and pool != NULL:
+        tell_key(w, l)
     login_wipe(&l.auth)
     if l.late_error.len:
         client_end(w, c, buf_bytes(&l.late_error), l.late_error.len, "login refused")
@@ -356,11 +441,13 @@ cdef void login_welcome(Worker *w, ClientConn *c, bint waited) noexcept nogil:
         client_end(w, c, w.scratch, n, "server login failed")
 
 
-cdef void login_verdict(Worker *w, ClientConn *c, uint8_t verdict, uint8_t *error, size_t n) noexcept nogil:
+cdef void login_verdict(Worker *w, ClientConn *c, uint64_t said, uint8_t *error, size_t n) noexcept nogil:
     """Control has answered MAIL_POLICY."""
     cdef LoginRecord *l = c.login
-    if c.state != CL_LOGIN or l == NULL or l.phase != LG_POLICY:
+    cdef uint8_t verdict = said & 0xFF
+    if c.state != CL_LOGIN or l == NULL or (l.phase != LG_POLICY and l.phase != LG_AGAIN):
         return
+    buf_free(&l.late_error)
     if verdict == POLICY_REFUSE:
         client_end(w, c, error, n, "login refused")
         return
@@ -370,6 +457,10 @@ cdef void login_verdict(Worker *w, ClientConn *c, uint8_t verdict, uint8_t *erro
             return
     elif verdict != POLICY_RETRY:
         l.console = verdict + 1
+    if l.phase == LG_AGAIN:
+        looked_again(w, c, l, verdict)
+        return
+    l.told = <uint8_t>(said >> 8)
     route(w, c, l, True)
     if c.state == CL_LOGIN and c.login.phase == LG_AUTH and c.login.input.len:
         login_bytes(w, c, w.scratch, 0)
@@ -387,6 +478,7 @@ cdef void login_end(Worker *w, ClientConn *c) noexcept nogil:
     if l.phase == LG_DEDICATED:
         dedicated_leave(c.pool.pool, &c.seat)     # before the startup packet goes, which control reads
     login_wipe(&l.auth)
+    forget_answer(l)
     buf_free(&l.input)
     buf_free(&l.startup)
     buf_free(&l.late_error)

@@ -11,7 +11,7 @@ cdef enum:
     MAILBOX_CELLS = 4096
 
     # worker -> control
-    MAIL_POLICY = 1               # client asks: where to, and with which secret
+    MAIL_POLICY = 1               # client asks: where to, and with which secret; b = 1: with the one known the login has failed
     MAIL_CONSOLE = 2              # client, server = its id, a = 1 for an admin, b = FE_*, data = body of the message
     MAIL_CANCEL = 3               # server, a = backend pid, b = backend key
     MAIL_SERVER_CLOSED = 4        # server = its id, a = pool, b = age_us, client = address of the reason (static)
@@ -26,11 +26,12 @@ cdef enum:
     MAIL_SOCKETS = 13             # a = token, b = how many, data = array of SocketRow; before MAIL_CLIENTS
     MAIL_SUSPENDED = 14           # a = token, b = connections that are in the middle of something
     MAIL_DATABASE = 64            # data = a text that may need a database without connections
+    MAIL_CLIENT_KEY = 65          # data = ClientKey, 32 bytes, of a client that has logged in
     # control or worker -> worker
     MAIL_EFFECTS = 14             # a = mark, data = Effects
     MAIL_CANCEL_ELSEWHERE = 15    # a = cancel key of nobody here
     MAIL_ACCEPTED = 16            # a = fd, b = 1 for a unix socket: a client that another worker accepted
-    MAIL_VERDICT = 17             # client, a = verdict, data = error
+    MAIL_VERDICT = 17             # client, a = verdict, and 256 * (AUTH_* + 1) where that is said; data = error
     MAIL_REPLY = 18               # client, data = console reply
     MAIL_WELCOME = 19             # a = pool: its greeting is known, or opening has failed
     MAIL_FIND_CANCEL = 20         # client = slot, server = the key itself, a = secret, b = which of its bits are known

@@ -9,8 +9,8 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, CANCEL_OURS, CancelWho, cancel_key_read
-from pgpool_core.auth.credentials cimport (CREDENTIALS_OK, Credential, credential_md5, credential_plain,
-                                           credential_scram, credential_wipe, credentials_clear, credentials_put)
+from pgpool_core.auth.credentials cimport (CRED_ASKS_KEY, CREDENTIALS_OK, Credential, credential_md5, credential_plain,
+                                           credential_scram, credential_wipe, credentials_clear, credentials_forget, credentials_put)
 from pgpool_core.engine.buf cimport buf_add, buf_free
 from pgpool_core.engine.conn cimport plane_want, worker_wake
 from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notified
@@ -188,7 +188,7 @@ cdef class Engine:
     def configure(self, *, uint32_t max_client_conn, uint64_t client_login_timeout_us, uint8_t auth_type,
                   uint32_t max_packet_size, bint log_connections, bint log_disconnections, bint log_pooler_errors,
                   bint disable_pqexec=False, bint server_fast_close=False, bint application_name_add_host=False,
-                  bytes login_notify_message=b"", uint32_t scram_iterations=0, uint32_t tcp_user_timeout=0,
+                  bytes login_notify_message=b"", uint32_t scram_iterations=0, uint8_t looks_up=0, uint32_t tcp_user_timeout=0,
                   uint32_t tcp_socket_buffer=0, uint32_t reads_a_turn=5,
                   uint32_t max_opening, ignore_startup_parameters, track_extra_parameters=(), bint tcp_keepalive, uint32_t tcp_keepidle,
                   uint32_t tcp_keepintvl, uint32_t tcp_keepcnt, uint64_t message_stall_timeout_us,
@@ -207,6 +207,7 @@ cdef class Engine:
         p.max_client_conn = max_client_conn
         p.client_login_timeout_us = client_login_timeout_us
         p.auth_type = auth_type
+        p.looks_up = looks_up
         p.max_packet_size = min(max_packet_size, MAX_BODY)
         set_notice(p, login_notify_message)
         pgpool_store32(&p.credentials.mock_iterations, scram_iterations)
@@ -399,10 +400,16 @@ cdef class Engine:
         """Forget every route."""
         routes_clear(self.plane.routes)
 
-    def set_credential(self, bytes user, *, bytes plain=None, bytes md5=None, scram=None):
-        """What `user` proves a login with; nothing given = the user exists and no password matches."""
+    def set_credential(self, bytes user, *, bytes plain=None, bytes md5=None, scram=None, bytes database=None,
+                       bint asks_key=False):
+        """What `user` proves a login with; nothing given = the user exists and no password matches.
+
+        `database`: it holds for logins to that one, where there is none that holds for all.
+        `asks_key`: the next SCRAM login that succeeds comes with a "client_key" letter.
+        """
         cdef Credential c
         cdef bytes salt, stored, server
+        cdef bytes name = user if database is None else database + b"\0" + user
         memset(&c, 0, sizeof(Credential))
         try:
             if plain is not None and credential_plain(&c, span(user), span(plain)) != CREDENTIALS_OK:
@@ -413,18 +420,29 @@ cdef class Engine:
                 iterations, salt, stored, server = scram
                 if credential_scram(&c, iterations, span(salt), span(stored), span(server)) != CREDENTIALS_OK:
                     raise ValueError("unusable SCRAM secret")
-            if credentials_put(self.plane.credentials, span(user), &c) != CREDENTIALS_OK:
+            if asks_key:
+                c.kinds |= CRED_ASKS_KEY
+            if credentials_put(self.plane.credentials, span(name), &c) != CREDENTIALS_OK:
                 raise MemoryError
         finally:
             credential_wipe(&c)
+
+    def forget_credential(self, bytes user, bytes database):
+        """Forget what holds for logins of `user` to one database: the next one asks."""
+        cdef bytes name = database + b"\0" + user
+        credentials_forget(self.plane.credentials, span(name))
 
     def clear_credentials(self):
         """Forget every secret."""
         credentials_clear(self.plane.credentials)
 
-    def answer_policy(self, uint64_t client, uint8_t verdict, bytes error=b""):
-        """Answer a "policy" letter; False when the worker's ring is full (the client then ends by its timeout)."""
-        return tell(self.plane, <uint32_t>(client >> 56) - 1, MAIL_VERDICT, client, verdict, error)
+    def answer_policy(self, uint64_t client, uint8_t verdict, bytes error=b"", *, method=None):
+        """Answer a "policy" letter; False when the worker's ring is full (the client then ends by its timeout).
+
+        `method`: the auth_type of this one login, by number.
+        """
+        cdef uint64_t said = verdict if method is None else verdict | (<uint64_t>method + 1) << 8
+        return tell(self.plane, <uint32_t>(client >> 56) - 1, MAIL_VERDICT, client, said, error)
 
     def cancel_over(self, uint64_t canceller):
         """The cancel request of this connection is done with: let it close. 0: nobody waits."""

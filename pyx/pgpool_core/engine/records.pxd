@@ -64,6 +64,7 @@ cdef enum:
     LG_WELCOME = 3                # authenticated; waits for the greeting of the pool's first server
     LG_DEDICATED = 4              # authenticated; waits for a server of its own (replication)
     LG_CANCEL = 5                 # no login: its cancel request is under way, and it is closed when that is over
+    LG_AGAIN = 6                  # the password was wrong: control looks whether the secret has changed
 
     CHORE_NONE = 0
     CHORE_SETTINGS = 1            # replays the client's settings in front of its query
@@ -146,6 +147,10 @@ cdef struct LoginRecord:          # lives from accept to the greeting
     uint8_t console               # POLICY_CONSOLE_* + 1, 0 = no
     uint8_t counted               # among logins_waiting of its pool
     uint8_t method                # that let it in: AUTH_* + 1, 0 = none was needed
+    uint8_t told                  # AUTH_* + 1 that control has said it is to use, 0 = as all
+    uint8_t listed                # its secret is of auth_file, which is not looked up again
+    uint8_t again                 # has been looked up again
+    Buf answer                    # its PasswordMessage, while it may be looked up again; secret
     uint64_t started_us
 
 
@@ -476,6 +481,7 @@ cdef struct Plane:
     uint32_t tcp_socket_buffer    # bytes; 0 = as the system has it
     uint32_t reads_a_turn         # receives on one connection before the others get their turn
     uint8_t auth_type
+    uint8_t looks_up              # secrets come from auth_query too: 1 = what is known will do, 2 = ask for every login
     uint8_t disable_pqexec
     uint8_t server_fast_close
     uint8_t application_name_add_host

@@ -163,7 +163,7 @@ cdef void read_mail(Worker *w) noexcept nogil:
         if mail.kind == MAIL_ACCEPTED:
             new_client(w, <int>mail.a)
         elif mail.kind == MAIL_VERDICT and c != NULL:
-            login_verdict(w, c, <uint8_t>mail.a, <uint8_t *>mail.data, mail.len)
+            login_verdict(w, c, mail.a, <uint8_t *>mail.data, mail.len)
         elif mail.kind == MAIL_REPLY and c != NULL and c.state == CL_CONSOLE:
             if mail.len:
                 conn_send(w, &c.conn, <uint8_t *>mail.data, mail.len)

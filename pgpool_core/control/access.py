@@ -1,0 +1,113 @@
+"""auth_type = hba: which way of proof a login is to take, as auth_hba_file and auth_ident_file say.
+
+Decided anew for every login, because the answer depends on where it comes from.
+Source: PgBouncer docs, "HBA file format", "Ident map file format"; its texts.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import pwd
+from typing import Final
+
+import attrs
+
+from pgpool_core import logs
+from pgpool_core.config.model import AUTH_TYPES, Config
+from pgpool_core.control.interfaces import own_interfaces
+from pgpool_core.control.routing import Refusal
+from pgpool_core.errors import ConfigError, ConfigProblem
+from pgpool_core.policy.hba import Address, Rule, Rules, Visitor, load_rules
+from pgpool_core.policy.ident import IdentMaps, load_maps
+
+PEER: Final = "peer"
+METHOD_NUMBERS: Final = {**{name: number for number, name in enumerate(AUTH_TYPES)}, PEER: len(AUTH_TYPES)}
+"""The engine's numbers."""
+
+NO_METHOD: Final = Refusal("28000", "no authentication method is found")
+REJECTED: Final = Refusal("28000", "login rejected")
+NOT_THE_PEER: Final = Refusal("28000", "unix socket login rejected")
+
+
+@attrs.frozen(kw_only=True)
+class Access:
+    """The rules in force; none with another auth_type."""
+
+    rules: Rules = attrs.field(factory=Rules)
+    maps: IdentMaps = attrs.field(factory=IdentMaps)
+
+    def problems(self) -> tuple[str, ...]:
+        """Lines that are left out."""
+        return (*self.rules.problems, *self.maps.problems)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator ought to know about the files."""
+        return (*(f"line left out: {text}" for text in self.problems()), *self.rules.refusing)
+
+    def rule_for(self, visitor: Visitor) -> Rule | None:
+        """The line that decides."""
+        return self.rules.find(visitor, own_interfaces)
+
+    def method(self, visitor: Visitor, uid: int | None) -> str | Refusal:
+        """How a login is to be proved; "peer" where the socket has proved it already."""
+        rule = self.rule_for(visitor)
+        if rule is None:
+            return NO_METHOD
+        if rule.method == "reject":
+            return REJECTED
+        if rule.method != PEER:
+            return rule.method
+        if self.maps.fits(rule.ident_map, system_user(uid), visitor.user):
+            return PEER
+        text = f"ident map {rule.ident_map} cannot be matched" if rule.ident_map else "the system user has another name"
+        logs.LOGGER.info("%s", logs.line("", text, {"user": visitor.user, "uid": uid, "line": str(rule)}))
+        return NOT_THE_PEER
+
+
+def system_user(uid: int | None) -> str:
+    """The name of a user of this machine; empty where there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name if uid is not None else ""
+    except KeyError:
+        return ""
+
+
+def address_of(text: str) -> Address:
+    """An address as rules see it: an IPv4 one that came through an IPv6 socket is an IPv4 address.
+
+    Raises:
+        ValueError: it is none.
+    """
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def load_access(config: Config, *, strict: bool) -> Access:
+    """Read the files of auth_type = hba.
+
+    Args:
+        strict: a line that cannot be understood is an error; else it is left out.
+
+    Raises:
+        ConfigError: a file is not named, or cannot be read.
+    """
+    if config.auth_type != "hba":
+        return Access()
+    if not config.auth_hba_file:
+        raise _error("auth_type = hba needs auth_hba_file, which is not set (auth_hba_file)", "auth_hba_file")
+    key = "auth_hba_file"
+    try:
+        rules = load_rules(config.auth_hba_file)
+        key = "auth_ident_file"
+        maps = load_maps(config.auth_ident_file) if config.auth_ident_file else IdentMaps()
+    except OSError as error:
+        path = config.auth_hba_file if key == "auth_hba_file" else config.auth_ident_file
+        raise _error(f"{key} {path}: cannot be read: {error.strerror or error} ({key})", key) from error
+    access = Access(rules=rules, maps=maps)
+    if strict and access.problems():
+        raise ConfigError(ConfigProblem(text, section="pgbouncer", key="auth_hba_file") for text in access.problems())
+    return access
+
+
+def _error(text: str, key: str) -> ConfigError:
+    return ConfigError([ConfigProblem(text, section="pgbouncer", key=key)])

@@ -1,0 +1,295 @@
+"""Secrets of users who are not in auth_file, from a database: auth_query, run by auth_user on connections of our own.
+
+What a database has answered is remembered for auth_query_ttl, "no such user" too; the engine has a copy, so that a login with a known
+secret needs nobody. A login that fails with a remembered secret is looked up again before it is refused. Nothing that a client has sent
+but its name gets near these connections: no startup parameter, no setting.
+Source: PgBouncer docs, auth_query, auth_user, auth_dbname; its texts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from pgpool_core import logs
+from pgpool_core.control import routing
+from pgpool_core.control.auth_lookup import AuthLookup, LookupDone
+from pgpool_core.control.connect import LoggedInServer, ServerTarget, SocketPipe
+from pgpool_core.control.hosts import HostOrder
+from pgpool_core.control.opener import OpenServer
+from pgpool_core.control.routing import Lookup, PoolKey, connect_timeout_s
+from pgpool_core.control.server_login import NEED_DATA
+from pgpool_core.errors import PgPoolError, PoolError, ServerLoginRefused, ServerProtocolError
+from pgpool_core.policy.secrets import Secret
+
+if TYPE_CHECKING:
+    from pgpool_core.control.pools import PoolRegistry
+    from pgpool_core.engine.plane import Engine
+
+CONNECTIONS: Final = 4  # at most, for each auth_user in each database
+IDLE_S: Final = 30.0  # a connection that nobody has used for so long is closed
+REMEMBERED: Final = 100_000  # answers; the oldest go first
+FRESH_S: Final = 1.0  # an answer is not asked for again sooner, however many logins fail
+FAILED_S: Final = 1.0  # after a connection could not be opened, logins fail at once for so long
+
+CONFIG_ERROR: Final = "bouncer config error"
+UNAVAILABLE: Final = "users cannot be looked up now: no connection to the database (auth_query)"
+
+
+class LookupFailed(PoolError):
+    """A user could not be looked up; the text is for the client, the log has more."""
+
+
+@attrs.define(eq=False)
+class Answer:
+    """What a database has said about one user; `secret` None: there is no such user."""
+
+    secret: Secret | None
+    at: float
+    told: set[bytes] = attrs.field(factory=set)  # databases for whose logins the engine has it
+
+
+@attrs.define(eq=False)
+class Connection:
+    """One that is not in use."""
+
+    server: LoggedInServer
+    pipe: SocketPipe
+    since: float
+
+
+@attrs.define(eq=False)
+class Place:
+    """One auth_user in one database."""
+
+    target: ServerTarget
+    turns: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(CONNECTIONS))
+    idle: list[Connection] = attrs.field(factory=list)
+    failed_until: float = -math.inf
+    failure: LookupFailed | None = None
+    closed: bool = False  # a reload has put another in its place
+
+
+@attrs.define(eq=False)
+class _Flight:
+    """A question under way; others who ask the same wait for it."""
+
+    done: trio.Event = attrs.field(factory=trio.Event)
+    answer: Answer | None = None
+    error: LookupFailed | None = None
+
+
+class AuthQuery:
+    """Looks users up. All of it belongs to the control loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        pools: PoolRegistry,
+        *,
+        open_server: OpenServer,
+        now: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self._engine = engine
+        self._pools = pools
+        self._open_server = open_server
+        self._now = now
+        self._places: dict[tuple[str, str], Place] = {}
+        self._answers: OrderedDict[tuple[Lookup, bytes], Answer] = OrderedDict()  # the oldest first
+        self._flights: dict[tuple[Lookup, bytes], _Flight] = {}
+
+    async def find(self, lookup: Lookup, user: bytes, *, again: bool = False) -> Answer:
+        """The answer about `user`: remembered, or asked for now. One question about a user is under way at a time.
+
+        Args:
+            again: the remembered one has failed a login: ask, unless it is quite fresh.
+
+        Raises:
+            LookupFailed: it cannot be had.
+        """
+        key = (lookup, user)
+        known = self._answers.get(key)
+        longest_s = min(self._pools.config.auth_query_ttl, FRESH_S if again else math.inf)
+        if known is not None and self._now() - known.at < longest_s:
+            return known
+        if (flight := self._flights.get(key)) is None:
+            flight = self._flights[key] = _Flight()
+            try:
+                flight.answer = Answer(await self._ask(lookup, user), self._now())
+                self._remember(key, flight.answer)
+            except LookupFailed as error:
+                flight.error = error
+            except Exception:
+                logs.LOGGER.exception("internal error while looking a user up")
+                flight.error = LookupFailed("internal error", sqlstate="XX000")
+            finally:
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
+                flight.done.set()
+        await flight.done.wait()
+        if flight.answer is None:
+            raise flight.error or LookupFailed(UNAVAILABLE, sqlstate="57P03")
+        return flight.answer
+
+    async def tell(self, lookup: Lookup, answer: Answer, database: bytes, user: bytes, *, scram: bool) -> None:
+        """Give the engine what logins of `user` to `database` are checked against."""
+        if answer.secret is None or database in answer.told:
+            return
+        credential = await answer.secret.client_credential(
+            user, scram=scram, iterations=self._pools.config.scram_iterations
+        )
+        now = self._answers.get((lookup, user))
+        if now is None or now.secret != answer.secret:
+            return  # it has changed meanwhile: the login fails, and is looked up again
+        asks_key = self._pools.keys.missing(answer.secret)
+        self._engine.set_credential(user, **credential, database=database, asks_key=asks_key)
+        now.told.add(database)
+
+    def expire(self) -> None:
+        """Forget what is too old, and close connections that are idle for too long; the janitor's round."""
+        now, ttl = self._now(), self._pools.config.auth_query_ttl
+        while self._answers:
+            key, answer = next(iter(self._answers.items()))
+            if now - answer.at < ttl + FRESH_S and len(self._answers) <= REMEMBERED:
+                break
+            del self._answers[key]
+            self._untell(key, answer)
+        for place in self._places.values():
+            stale = [each for each in place.idle if now - each.since > IDLE_S]
+            place.idle = [each for each in place.idle if now - each.since <= IDLE_S]
+            for each in stale:
+                each.server.close()
+
+    def reloaded(self) -> None:
+        """After a reload, which made the engine forget: begin anew."""
+        self._answers.clear()
+        self._flights.clear()
+        self.close()
+        self._places.clear()
+
+    def close(self) -> None:
+        """Close what is idle; what is in use is closed when it comes back."""
+        for place in self._places.values():
+            place.closed = True
+            for each in place.idle:
+                each.server.close()
+            place.idle.clear()
+
+    def _remember(self, key: tuple[Lookup, bytes], answer: Answer) -> None:
+        if self._flights.get(key) is None:  # a reload came in between
+            return
+        before = self._answers.pop(key, None)
+        self._answers[key] = answer
+        if before is not None:
+            if before.secret == answer.secret:
+                answer.told = before.told
+            else:
+                self._pools.keys.forget(before.secret)
+                self._untell(key, before)
+
+    def _untell(self, key: tuple[Lookup, bytes], answer: Answer) -> None:
+        for database in answer.told:
+            self._engine.forget_credential(key[1], database)
+
+    async def _ask(self, lookup: Lookup, user: bytes) -> Secret | None:
+        place = self._place(lookup)
+        async with place.turns:
+            done = await self._run(place, lookup, user)
+        if done.error is not None and done.error.sqlstate == "22021":  # not a name in that database's encoding
+            return None
+        if done.error is not None or done.problem:
+            text = done.problem or f"error in auth_query: {done.error and done.error.sqlstate}"
+            raise self._misconfigured(lookup, text)
+        if len(done.rows) > 1:
+            raise self._misconfigured(lookup, "expected at most 1 row from auth_query, not more")
+        name, secret = done.rows[0] if done.rows else (None, None)
+        if name is None:
+            logs.LOGGER.info("%s", logs.line(str(lookup), "no such user", {"user": routing.as_name(user)}))
+            return None
+        if name != user:
+            raise self._misconfigured(lookup, "auth_query has answered with another user's name")
+        try:
+            return Secret.parse(secret or b"")
+        except ValueError as error:
+            fields = {"user": routing.as_name(user)}
+            logs.LOGGER.warning("%s", logs.line(str(lookup), f"unusable secret from auth_query: {error}", fields))
+            return Secret()
+
+    def _misconfigured(self, lookup: Lookup, text: str) -> LookupFailed:
+        logs.LOGGER.error("%s", logs.line(str(lookup), text))
+        return LookupFailed(CONFIG_ERROR, sqlstate="F0000")
+
+    def _place(self, lookup: Lookup) -> Place:
+        key = (lookup.database, lookup.user)
+        if (place := self._places.get(key)) is None:
+            pools = self._pools
+            entry = routing.entry_for(pools.config, lookup.database)
+            if entry is None:
+                raise self._misconfigured(lookup, f'authentication database "{lookup.database}" is not configured')
+            names = pools.names
+            target = routing.server_target(pools.config, PoolKey(*key), entry, pools.userlist.get, HostOrder(), names)
+            if entry.user not in (None, lookup.user):  # the entry's password is that of its own user
+                target = attrs.evolve(target, secret=pools.userlist.get(routing.as_bytes(lookup.user)))
+            place = self._places[key] = Place(target)
+        return place
+
+    async def _run(self, place: Place, lookup: Lookup, user: bytes) -> LookupDone:
+        """Ask on a connection that is there, or on a new one; one that has died since its last use is replaced."""
+        timeout_s = connect_timeout_s(self._pools.config)
+        with trio.move_on_after(timeout_s):
+            while place.idle:
+                if (done := await self._try(place, place.idle.pop(), lookup, user)) is not None:
+                    return done
+            server = await self._open(place, lookup)
+            connection = Connection(server, SocketPipe(server.socket), self._now())
+            if (done := await self._try(place, connection, lookup, user)) is not None:
+                return done
+            logs.LOGGER.error("%s", logs.line(str(lookup), "the server closed the connection during auth_query"))
+            raise LookupFailed(UNAVAILABLE, sqlstate="57P03")
+        logs.LOGGER.error("%s", logs.line(str(lookup), f"no answer within {timeout_s:g} s (server_connect_timeout)"))
+        raise LookupFailed(UNAVAILABLE, sqlstate="57P03")
+
+    async def _open(self, place: Place, lookup: Lookup) -> LoggedInServer:
+        if place.failure is not None and self._now() < place.failed_until:
+            raise place.failure
+        try:
+            target = attrs.evolve(place.target, secret=self._pools.keys.unlock(place.target.secret))
+            return await self._open_server(target, timeout_s=connect_timeout_s(self._pools.config))
+        except PgPoolError as error:
+            logs.LOGGER.error("%s", logs.line(str(lookup), f"auth_query: {error}", {"sqlstate": error.sqlstate}))
+            refused = isinstance(error, ServerLoginRefused) and not error.cannot_connect_now
+            text, sqlstate = (CONFIG_ERROR, "F0000") if refused else (UNAVAILABLE, "57P03")
+            place.failure = LookupFailed(text, sqlstate=sqlstate)
+            place.failed_until = self._now() + FAILED_S
+            raise place.failure from error
+
+    async def _try(self, place: Place, connection: Connection, lookup: Lookup, user: bytes) -> LookupDone | None:
+        """Ask; None: the connection is of no use. Afterwards it is idle, or closed."""
+        server, pipe = connection.server, connection.pipe
+        query = AuthLookup(routing.as_bytes(lookup.query), user, server.unread)
+        kept = False
+        try:
+            while (event := query.next_event()) is NEED_DATA:
+                if data := query.data_to_send():
+                    await pipe.send_all(data)
+                query.receive_data(await pipe.receive_some())
+            if not isinstance(event, LookupDone):
+                return None
+            server.unread = event.unread
+            kept = not event.in_transaction and not place.closed
+            return event
+        except OSError:
+            return None
+        except ServerProtocolError as error:
+            raise self._misconfigured(lookup, f"the server broke the protocol: {error}") from error
+        finally:
+            if kept:
+                connection.since = self._now()
+                place.idle.append(connection)
+            else:
+                server.close()

@@ -1,0 +1,250 @@
+"""Rules of auth_hba_file: who may come from where, and how they prove who they are. The first rule that fits decides.
+
+PgBouncer's file format, and of PostgreSQL's besides: samehost, samenet, regular expressions, include directives. A line that cannot be
+understood is left out and told; one whose method is not there refuses those whom it fits, so that no later line lets them in.
+Source: PostgreSQL docs, "The pg_hba.conf File"; PgBouncer docs, "HBA file format".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import attrs
+
+from pgpool_core.policy.tokens import Field, Line, Word, read_lines, split_lines
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+METHODS: Final = {
+    "trust": "trust",
+    "reject": "reject",
+    "md5": "md5",
+    "password": "plain",
+    "scram-sha-256": "scram-sha-256",
+    "peer": "peer",
+}
+"""What a line says, and what it comes to."""
+NOT_BUILT: Final = ("cert", "ldap", "pam", "gss", "sspi", "ident", "radius", "bsd", "oauth")
+
+_KINDS: Final = ("local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc")
+_ENCRYPTED: Final = ("hostssl", "hostgssenc")
+_GROUPS: Final = ("samerole", "samegroup")
+
+
+@attrs.frozen(kw_only=True)
+class Visitor:
+    """A login as rules see it."""
+
+    database: str
+    user: str
+    address: Address | None  # None: by the unix socket
+    is_replication: bool = False  # physical: not to a database
+    is_encrypted: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Names:
+    """What a field says about a name."""
+
+    words: Field
+    patterns: tuple[re.Pattern[str], ...]
+
+    def fits(self, name: str, special: Callable[[Word], bool]) -> bool:
+        """Whether one of the words is `name`, or fits it, or is a keyword that `special` knows to fit."""
+        if any(special(word) or word.text == name for word in self.words if word.text[:1] != "/"):
+            return True
+        return any(pattern.search(name) for pattern in self.patterns)
+
+
+@attrs.frozen(kw_only=True)
+class Rule:
+    """One line."""
+
+    kind: str
+    databases: Names
+    users: Names
+    where: Network | str  # "all", "samehost" or "samenet"; of `local`, "all"
+    method: str  # trust, reject, md5, plain, scram-sha-256 or peer
+    ident_map: str
+    file: str
+    number: int
+    written: str  # the method as the line has it
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.number}"
+
+    def fits(
+        self, visitor: Visitor, own: Callable[[], Iterable[ipaddress.IPv4Interface | ipaddress.IPv6Interface]]
+    ) -> bool:
+        """Whether the line is about this login; `own` tells this machine's addresses."""
+        if (self.kind == "local") != (visitor.address is None):
+            return False
+        if visitor.is_encrypted != (self.kind in _ENCRYPTED) and self.kind in (*_ENCRYPTED, "hostnossl"):
+            return False
+        return self._fits_names(visitor) and self._fits_address(visitor.address, own)
+
+    def _fits_names(self, visitor: Visitor) -> bool:
+        def is_database(word: Word) -> bool:
+            return word.keyword("all") or (word.keyword("sameuser") and visitor.database == visitor.user)
+
+        if visitor.is_replication:
+            if not any(word.keyword("replication") for word in self.databases.words):
+                return False
+        elif not self.databases.fits(visitor.database, is_database):
+            return False
+        return self.users.fits(visitor.user, lambda word: word.keyword("all"))
+
+    def _fits_address(
+        self,
+        address: Address | None,
+        own: Callable[[], Iterable[ipaddress.IPv4Interface | ipaddress.IPv6Interface]],
+    ) -> bool:
+        if address is None or self.where == "all":
+            return True
+        if isinstance(self.where, str):
+            if self.where == "samehost":
+                return any(address == each.ip for each in own())
+            return any(address in each.network for each in own() if each.version == address.version)
+        return address.version == self.where.version and address in self.where
+
+
+@attrs.frozen(kw_only=True)
+class Rules:
+    """A file's rules, in order, and the lines that are none, each with the reason."""
+
+    rules: tuple[Rule, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Lines that are left out."""
+    refusing: tuple[str, ...] = ()
+    """Lines whose method is not there: they refuse whom they fit."""
+
+    def find(
+        self, visitor: Visitor, own: Callable[[], Iterable[ipaddress.IPv4Interface | ipaddress.IPv6Interface]]
+    ) -> Rule | None:
+        """The first rule that is about this login."""
+        return next((rule for rule in self.rules if rule.fits(visitor, own)), None)
+
+
+def load_rules(path: str) -> Rules:
+    """Read an auth_hba_file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _rules(read_lines(path))
+
+
+def parse_rules(text: str, path: str = "<auth_hba_file>") -> Rules:
+    """Read the text of an auth_hba_file; `path` is for problems."""
+    return _rules(split_lines(text, path))
+
+
+def _rules(lines: Iterable[Line]) -> Rules:
+    rules: list[Rule] = []
+    problems: list[str] = []
+    refusing: list[str] = []
+    for line in lines:
+        try:
+            if line.problem:
+                raise ValueError(line.problem)
+            rule = _rule(line)
+        except ValueError as problem:
+            problems.append(f"{line.file}:{line.number}: {problem}")
+            continue
+        rules.append(rule)
+        if rule.written in NOT_BUILT:
+            refusing.append(f"{rule}: method {rule.written} is not supported by this version, so the line refuses")
+    return Rules(rules=tuple(rules), problems=tuple(problems), refusing=tuple(refusing))
+
+
+def _rule(line: Line) -> Rule:
+    fields = list(line.fields)
+    kind = _single(fields.pop(0), "connection type")
+    if kind.quoted or kind.text not in _KINDS:
+        raise ValueError(f"a line begins with {', '.join(_KINDS[:4])}")
+    if len(fields) < 2:
+        raise ValueError("database and user are missing")
+    databases, users = _names(fields.pop(0), of_databases=True), _names(fields.pop(0), of_databases=False)
+    where = _where(fields) if kind.text != "local" else "all"
+    if not fields:
+        raise ValueError("the method is missing")
+    written = _single(fields.pop(0), "method").text
+    if written not in METHODS and written not in NOT_BUILT:
+        raise ValueError("unknown method")
+    if written == "peer" and kind.text != "local":
+        raise ValueError("peer is for local lines")
+    options = dict(_option(field) for field in fields)
+    ident_map = options.pop("map", "")
+    if (ident_map and written not in ("peer", "cert", "ident")) or (options and written not in NOT_BUILT):
+        raise ValueError("an option that this method does not take")
+    return Rule(
+        kind=kind.text,
+        databases=databases,
+        users=users,
+        where=where,
+        method=METHODS.get(written, "reject"),
+        ident_map=ident_map,
+        file=line.file,
+        number=line.number,
+        written=written,
+    )
+
+
+def _single(field: Field, what: str) -> Word:
+    if len(field) != 1:
+        raise ValueError(f"one {what} is expected, not several")
+    return field[0]
+
+
+def _names(field: Field, *, of_databases: bool) -> Names:
+    for word in field:
+        if (of_databases and word.keyword(*_GROUPS)) or (not word.quoted and word.text[:1] == "+"):
+            raise ValueError("membership in roles is not supported by this version (samerole, samegroup, +role)")
+        if not word.text:
+            raise ValueError("an empty name")
+    return Names(words=field, patterns=tuple(pattern(word.text[1:]) for word in field if word.text[:1] == "/"))
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """A regular expression of a file.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return re.compile(text)
+    except (re.error, OverflowError, RecursionError):
+        raise ValueError("not a regular expression") from None
+
+
+def _where(fields: list[Field]) -> Network | str:
+    """Take the address, and the mask that may follow it."""
+    if not fields:
+        raise ValueError("the address is missing")
+    word = _single(fields.pop(0), "address")
+    if word.keyword("all", "samehost", "samenet"):
+        return word.text
+    text = word.text
+    try:
+        if "/" not in text:
+            ipaddress.ip_address(text)
+            mask = _single(fields.pop(0), "mask").text if fields else ""
+            ipaddress.ip_address(mask)
+            bits = bin(int(ipaddress.ip_address(mask)))[2:].zfill(ipaddress.ip_address(text).max_prefixlen)
+            if "01" in bits:
+                raise ValueError
+            text = f"{text}/{bits.count('1')}"
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError("an address is all, samehost, samenet, ADDRESS/BITS or ADDRESS MASK") from None
+
+
+def _option(field: Field) -> tuple[str, str]:
+    name, equals, value = ",".join(word.text for word in field).partition("=")
+    if not equals or not name or not value:
+        raise ValueError("an option is name=value")
+    return name, value

@@ -1,0 +1,98 @@
+"""Maps of auth_ident_file: which database users a user of the operating system may be.
+
+`map system-user database-user`; the database user may be `all`. As in PostgreSQL, a name that begins with `/` is a regular expression,
+and `\\1` in the database user is what the system user's expression has captured.
+Source: PostgreSQL docs, "User Name Maps"; PgBouncer docs, "Ident map file format".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import attrs
+
+from pgpool_core.policy.hba import pattern
+from pgpool_core.policy.tokens import Line, Word, read_lines, split_lines
+
+
+@attrs.frozen
+class Entry:
+    """One line."""
+
+    system: Word
+    system_pattern: re.Pattern[str] | None
+    user: Word
+    user_pattern: re.Pattern[str] | None
+
+    def fits(self, system_user: str, user: str) -> bool:
+        """Whether the line lets `system_user` be `user`."""
+        wanted = self.user.text
+        if self.system_pattern is None:
+            if self.system.text != system_user:
+                return False
+        else:
+            found = self.system_pattern.search(system_user)
+            if found is None:
+                return False
+            if self.user_pattern is None and self.system_pattern.groups:
+                wanted = wanted.replace("\\1", found[1] or "", 1)
+        if self.user_pattern is not None:
+            return self.user_pattern.search(user) is not None
+        return self.user.keyword("all") or wanted == user
+
+
+@attrs.frozen(kw_only=True)
+class IdentMaps:
+    """All maps of a file, and the lines that are none, each with the reason."""
+
+    maps: dict[str, tuple[Entry, ...]] = attrs.field(factory=dict)
+    problems: tuple[str, ...] = ()
+
+    def fits(self, name: str, system_user: str, user: str) -> bool:
+        """Whether `system_user` may be `user`; without a map (an empty name), whether they are the same."""
+        if not name:
+            return system_user == user
+        return any(entry.fits(system_user, user) for entry in self.maps.get(name, ()))
+
+
+def load_maps(path: str) -> IdentMaps:
+    """Read an auth_ident_file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _maps(read_lines(path))
+
+
+def parse_maps(text: str, path: str = "<auth_ident_file>") -> IdentMaps:
+    """Read the text of an auth_ident_file; `path` is for problems."""
+    return _maps(split_lines(text, path))
+
+
+def _maps(lines: Iterable[Line]) -> IdentMaps:
+    maps: dict[str, tuple[Entry, ...]] = {}
+    problems: list[str] = []
+    for line in lines:
+        try:
+            name, entry = _entry(line)
+        except ValueError as problem:
+            problems.append(f"{line.file}:{line.number}: {problem}")
+        else:
+            maps[name] = (*maps.get(name, ()), entry)
+    return IdentMaps(maps=maps, problems=tuple(problems))
+
+
+def _entry(line: Line) -> tuple[str, Entry]:
+    if line.problem:
+        raise ValueError(line.problem)
+    if len(line.fields) != 3 or any(len(field) != 1 or not field[0].text for field in line.fields):
+        raise ValueError("a line is: map system-user database-user")
+    name, system, user = (field[0] for field in line.fields)
+    if not user.quoted and user.text[:1] == "+":
+        raise ValueError("membership in roles is not supported by this version (+role)")
+    system_pattern = pattern(system.text[1:]) if system.text[:1] == "/" else None
+    user_pattern = pattern(user.text[1:]) if user.text[:1] == "/" else None
+    if user_pattern is None and "\\1" in user.text and (system_pattern is None or not system_pattern.groups):
+        raise ValueError("\\1 needs a system user with a regular expression that captures something")
+    return name.text, Entry(system, system_pattern, user, user_pattern)

@@ -1,0 +1,346 @@
+"""Users who are not in auth_file: looked up by auth_query, let in with what PostgreSQL has stored, and on to PostgreSQL with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import asyncpg
+import psycopg
+import psycopg2
+import pytest
+
+from pgpool_core.testing import PostgresServer, PostgresUser
+from tests.conftest import PoolerFactory
+
+LOOKER = PostgresUser(name="looker", password="looks up", options="SUPERUSER")
+USERS = (
+    LOOKER,
+    PostgresUser(name="newer", password="newer-secret"),
+    PostgresUser(name="older", password="older-secret", method="md5"),
+    PostgresUser(name="guest", password="first"),
+    PostgresUser(name="trusted", password="", method="trust"),
+)
+AUTH: dict[str, Any] = {"auth_user": "looker", "pool_mode": "transaction"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with PostgresServer(users=USERS, databases=("app", "other")) as running:
+        yield running
+
+
+@pytest.fixture
+def role(server: PostgresServer) -> Iterator[str]:
+    """A user whom the test may change."""
+    yield "guest"
+    server.sql("alter role guest login password 'first' valid until 'infinity'")
+
+
+def entries(server: PostgresServer, more: str = "") -> dict[str, str]:
+    place = f"host={server.host} port={server.port}"
+    return {"app": f"{place} {more}", "other": place}
+
+
+def who(url: str) -> str:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("select current_user").fetchone()
+        assert row is not None
+        return str(row[0])
+
+
+def refused(url: str) -> str:
+    with pytest.raises(psycopg.OperationalError) as caught:
+        psycopg.connect(url)
+    return str(caught.value)
+
+
+LOOKS_UP = {"looker": LOOKER.password}
+
+
+@pytest.mark.parametrize("auth_type", ["plain", "md5", "scram-sha-256"])
+@pytest.mark.parametrize("user", ["newer", "older"])
+def test_postgres_secrets_let_users_in_and_on_to_postgres(
+    any_pooler: PoolerFactory, server: PostgresServer, auth_type: str, user: str, request: pytest.FixtureRequest
+) -> None:
+    if (auth_type, user) == ("scram-sha-256", "older"):
+        pytest.skip("an md5 secret cannot check a SCRAM login")
+    place = any_pooler(databases=entries(server), passwords=LOOKS_UP, auth_type=auth_type, **AUTH)
+    if place.kind == "pgbouncer" and (auth_type, user) == ("plain", "newer"):
+        pytest.skip("PgBouncer learns no key from a plain password")
+    for _ in range(2):  # the second login finds what the first has left
+        assert who(place.url(user, "app", password=f"{user}-secret")) == user
+    assert "FATAL" in refused(place.url(user, "app", password="wrong"))
+
+
+def test_every_driver_gets_through(pooler: PoolerFactory, server: PostgresServer) -> None:
+    place = pooler(databases=entries(server), passwords=LOOKS_UP, auth_type="md5", **AUTH)
+    for user in ("newer", "older"):
+        how: dict[str, Any] = {
+            "host": place.host,
+            "port": place.port,
+            "user": user,
+            "password": f"{user}-secret",
+            "database": "app",
+        }
+        with contextlib.closing(psycopg2.connect(**how)) as connection, connection.cursor() as cursor:
+            cursor.execute("select current_user")
+            assert cursor.fetchone() == (user,)
+
+        async def asked(how: dict[str, Any] = how) -> object:
+            link = await asyncpg.connect(**how)
+            try:
+                return await link.fetchval("select current_user")
+            finally:
+                await link.close()
+
+        assert asyncio.run(asked()) == user
+
+
+@pytest.mark.parametrize("auth_type", ["plain", "md5", "scram-sha-256"])
+def test_a_user_who_does_not_exist_learns_no_more_than_one_with_a_wrong_password(
+    pooler: PoolerFactory, server: PostgresServer, auth_type: str
+) -> None:
+    place = pooler(databases=entries(server), passwords=LOOKS_UP, auth_type=auth_type, **AUTH)
+    told = {name: refused(place.url(name, "app", password="wrong")) for name in ("newer", "nobody")}
+    assert 'password authentication failed for user "nobody"' in told["nobody"]
+    assert told["newer"].replace("newer", "X") == told["nobody"].replace("nobody", "X")
+    place.wait_for_log(r"no such user user=nobody")
+
+
+def test_with_trust_nobody_comes_in_who_does_not_exist(any_pooler: PoolerFactory, server: PostgresServer) -> None:
+    place = any_pooler(databases=entries(server), passwords=LOOKS_UP, auth_type="trust", **AUTH)
+    assert who(place.url("trusted", "app")) == "trusted"
+    assert "no such user" in refused(place.url("nobody", "app"))
+
+
+def test_a_user_without_a_password_and_an_expired_one_cannot_log_in(
+    pooler: PoolerFactory, server: PostgresServer, role: str
+) -> None:
+    place = pooler(databases=entries(server), passwords=LOOKS_UP, auth_type="md5", **AUTH)
+    server.sql("alter role guest valid until '2001-01-01'")
+    assert "password authentication failed" in refused(place.url(role, "app", password="first"))
+    assert "password authentication failed" in refused(place.url("trusted", "app", password="first"))
+    server.sql("alter role guest nologin valid until 'infinity'")
+    assert "password authentication failed" in refused(place.url(role, "app", password="first"))
+
+
+@pytest.mark.parametrize("ttl", ["0", "3600"])
+def test_a_new_password_works_at_once(pooler: PoolerFactory, server: PostgresServer, role: str, ttl: str) -> None:
+    """The answer that is remembered is older than a second: a login that fails has it looked up again."""
+    place = pooler(databases=entries(server), passwords=LOOKS_UP, auth_type="plain", auth_query_ttl=ttl, **AUTH)
+    assert who(place.url(role, "app", password="first")) == role
+    server.sql("alter role guest password 'second'; select pg_sleep(1.1)")
+    assert who(place.url(role, "app", password="second")) == role
+    assert "password authentication failed" in refused(place.url(role, "app", password="first"))
+
+
+@pytest.mark.parametrize("ttl", ["0", "3600"])
+def test_with_scram_the_login_that_finds_the_old_secret_is_the_last_to_fail(
+    pooler: PoolerFactory, server: PostgresServer, role: str, ttl: str
+) -> None:
+    place = pooler(databases=entries(server), passwords=LOOKS_UP, auth_query_ttl=ttl, **AUTH)
+    assert who(place.url(role, "app", password="first")) == role
+    server.sql("alter role guest password 'second'; select pg_sleep(1.1)")
+    if ttl != "0":
+        assert "password authentication failed" in refused(place.url(role, "app", password="second"))
+    assert who(place.url(role, "app", password="second")) == role
+
+
+def test_answers_are_remembered_for_auth_query_ttl(pooler: PoolerFactory, server: PostgresServer, role: str) -> None:
+    """Seen at a lookup function that counts."""
+    server.sql(
+        """create sequence asked;
+        create function find_user(name text) returns table (u text, p text) language sql security definer as
+        $$ select rolname::text, rolpassword from pg_authid where rolname = $1 and nextval('asked') > 0 $$;""",
+        database="app",
+    )
+    try:
+        how: dict[str, Any] = {"passwords": LOOKS_UP, "auth_query": "select * from find_user($1)", **AUTH}
+        asked = []
+        for ttl in ("3600", "0"):
+            place = pooler(databases=entries(server), auth_query_ttl=ttl, **how)
+            server.sql("select setval('asked', 1)", database="app")
+            for _ in range(3):
+                assert who(place.url(role, "app", password="first")) == role
+            asked.append(int(server.sql("select last_value from asked", database="app").split()[-1]) - 1)
+        assert asked == [1, 3]
+    finally:
+        server.sql("drop function find_user; drop sequence asked", database="app")
+
+
+def test_many_logins_at_once_ask_once(pooler: PoolerFactory, server: PostgresServer) -> None:
+    place = pooler(
+        databases=entries(server), passwords=LOOKS_UP, auth_query="select $1, pg_sleep(0.3)::text || 'x'", **AUTH
+    )
+    with ThreadPoolExecutor(20) as threads:
+        told = list(threads.map(lambda _: refused(place.url("newer", "app", password="wrong")), range(20)))
+    assert all("password authentication failed" in text for text in told)
+    seen = server.sql("select count(*) from pg_stat_activity where usename = 'looker'")
+    assert int(seen.split()[-1]) == 1
+
+
+def test_auth_dbname_goes_before_the_clients_database(pooler: PoolerFactory, server: PostgresServer) -> None:
+    query = (
+        "select rolname, case when current_database() = 'other' then rolpassword end from pg_authid where rolname = $1"
+    )
+    old = pooler(databases=entries(server), passwords=LOOKS_UP, auth_query=query, auth_type="md5", **AUTH)
+    assert "failed" in refused(old.url("older", "app", password="older-secret"))
+    place = pooler(
+        databases=entries(server), passwords=LOOKS_UP, auth_query=query, auth_dbname="other", auth_type="md5", **AUTH
+    )
+    assert who(place.url("older", "app", password="older-secret")) == "older"
+
+
+def test_an_entry_may_have_its_own_auth_user_and_query(pooler: PoolerFactory, server: PostgresServer) -> None:
+    own = "auth_user=looker auth_dbname=other auth_query='select rolname, rolpassword from pg_authid where rolname=$1'"
+    place = pooler(databases=entries(server, own), passwords=LOOKS_UP, auth_type="md5")
+    assert who(place.url("older", "app", password="older-secret")) == "older"
+    assert "failed" in refused(place.url("older", "other", password="older-secret"))
+
+
+@pytest.mark.parametrize(
+    ("query", "logged"),
+    [
+        ("select $1::text", "expected 2 columns from auth_query, not 1"),
+        ("select $1::text, 2, 3", "expected 2 columns from auth_query, not 3"),
+        ("select * from no_such_table", "error in auth_query: 42P01"),
+        ("select 'somebody', $1", "another user's name"),
+        ("select $1, 'a' union all select $1, 'b'", "at most 1 row"),
+    ],
+)
+def test_a_query_that_cannot_be_used_is_a_config_error(
+    pooler: PoolerFactory, server: PostgresServer, query: str, logged: str
+) -> None:
+    place = pooler(databases=entries(server), passwords=LOOKS_UP, auth_query=query, **AUTH)
+    assert "bouncer config error" in refused(place.url("newer", "app", password="newer-secret"))
+    place.wait_for_log(re.escape(logged))
+
+
+def test_an_auth_user_whom_postgres_refuses_is_a_config_error(pooler: PoolerFactory, server: PostgresServer) -> None:
+    place = pooler(databases=entries(server), passwords={"looker": "wrong"}, **AUTH)
+    assert "bouncer config error" in refused(place.url("newer", "app", password="newer-secret"))
+    place.wait_for_log("auth_query: server login failed at .* password authentication failed")
+
+
+def test_a_server_that_is_not_there_is_said_to_be_unavailable(pooler: PoolerFactory, server: PostgresServer) -> None:
+    place = pooler(databases={"app": "host=127.0.0.1 port=1"}, passwords=LOOKS_UP, **AUTH)
+    assert "users cannot be looked up now" in refused(place.url("newer", "app", password="newer-secret"))
+
+
+def test_what_a_client_asks_for_at_login_does_not_reach_the_lookup(
+    any_pooler: PoolerFactory, server: PostgresServer
+) -> None:
+    """CVE-2025-12819: a search_path of the client's would choose what `my_users` is."""
+    server.sql(
+        """create table public.my_users as select rolname::text as u, rolpassword as p from pg_authid;
+        create schema evil;
+        create table evil.my_users as select rolname::text as u, 'chosen'::text as p from pg_authid;
+        grant usage on schema evil to public; grant select on evil.my_users to public;""",
+        database="app",
+    )
+    try:
+        place = any_pooler(
+            databases=entries(server),
+            passwords=LOOKS_UP,
+            auth_type="plain",
+            auth_query="select u, p from my_users where u = $1",
+            ignore_startup_parameters="search_path, options",
+            **AUTH,
+        )
+        for _ in range(2):
+            url = place.url("newer", "app", password="chosen") + "?options=-csearch_path%3Devil"
+            assert "failed" in refused(url)
+    finally:
+        server.sql("drop table public.my_users; drop schema evil cascade", database="app")
+
+
+def test_a_restarted_server_costs_no_login(pooler: PoolerFactory) -> None:
+    with PostgresServer(users=USERS, databases=("app",)) as own:
+        place = pooler(
+            databases={"app": f"host={own.host} port={own.port}"}, passwords=LOOKS_UP, auth_query_ttl=0, **AUTH
+        )
+        assert who(place.url("newer", "app", password="newer-secret")) == "newer"
+        own.restart()
+        assert who(place.url("newer", "app", password="newer-secret")) == "newer"
+
+
+def test_a_reload_begins_anew(pooler: PoolerFactory, server: PostgresServer, role: str) -> None:
+    place = pooler(databases=entries(server), passwords=LOOKS_UP, auth_query_ttl=3600, **AUTH)
+    assert who(place.url(role, "app", password="first")) == role
+    place.settings["auth_user"] = ""
+    place.reload()
+    place.wait_for_log("configuration reloaded")
+    assert "password authentication failed" in refused(place.url(role, "app", password="first"))
+
+
+def test_the_console_is_open_to_users_who_are_looked_up(pooler: PoolerFactory, server: PostgresServer) -> None:
+    place = pooler(
+        databases=entries(server),
+        passwords=LOOKS_UP,
+        auth_dbname="app",
+        admin_users="newer",
+        auth_type="scram-sha-256",
+        **AUTH,
+    )
+    with psycopg.connect(place.url("newer", "pgbouncer", password="newer-secret"), autocommit=True) as connection:
+        assert connection.execute("show version").fetchone()
+
+
+# -- pass-through ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("auth_type", ["md5", "scram-sha-256"])
+def test_the_clients_scram_login_unlocks_the_server(
+    any_pooler: PoolerFactory, server: PostgresServer, auth_type: str
+) -> None:
+    """Nothing but the stored secret is in auth_file."""
+    stored = server.sql("select rolpassword from pg_authid where rolname = 'newer'").split()[-1]
+    assert stored.startswith("SCRAM-SHA-256$")
+    place = any_pooler(databases=entries(server), passwords={"newer": stored}, auth_type=auth_type)
+    for _ in range(2):
+        assert who(place.url("newer", "app", password="newer-secret")) == "newer"
+    assert who(place.url("newer", "other", password="newer-secret")) == "newer"
+
+
+def test_without_the_clients_keys_the_server_cannot_be_unlocked(
+    any_pooler: PoolerFactory, server: PostgresServer
+) -> None:
+    stored = server.sql("select rolpassword from pg_authid where rolname = 'newer'").split()[-1]
+    place = any_pooler(databases=entries(server), passwords={"newer": stored}, auth_type="trust")
+    assert "server login failed: wrong password type" in refused(place.url("newer", "app"))
+    place.wait_for_log("client authentication did not provide SCRAM keys")
+
+
+def test_a_secret_that_is_not_the_servers_does_not_unlock_it(
+    pooler: PoolerFactory, server: PostgresServer, role: str
+) -> None:
+    stored = server.sql("select rolpassword from pg_authid where rolname = 'guest'").split()[-1]
+    server.sql("alter role guest password 'first'")  # the same password with another salt
+    place = pooler(databases=entries(server), passwords={role: stored})
+    assert "server login failed: wrong password type" in refused(place.url(role, "app", password="first"))
+
+
+def test_a_key_is_known_until_the_secret_changes(pooler: PoolerFactory, server: PostgresServer, role: str) -> None:
+    stored = server.sql("select rolpassword from pg_authid where rolname = 'guest'").split()[-1]
+    place = pooler(databases=entries(server), passwords={role: stored})
+    for database in ("app", "other"):
+        assert who(place.url(role, database, password="first")) == role
+    server.sql("alter role guest password 'second'")
+    place.passwords = {role: server.sql("select rolpassword from pg_authid where rolname = 'guest'").split()[-1]}
+    place.reload()
+    place.wait_for_log("configuration reloaded")
+    assert "password authentication failed" in refused(place.url(role, "app", password="first"))
+    assert who(place.url(role, "app", password="second")) == role
+
+
+def test_no_secret_and_no_key_reaches_the_log(pooler: PoolerFactory, server: PostgresServer) -> None:
+    place = pooler(databases=entries(server), passwords=LOOKS_UP, verbose=3, auth_type="md5", **AUTH)
+    assert who(place.url("newer", "app", password="newer-secret")) == "newer"
+    refused(place.url("newer", "app", password="a wrong one"))
+    for word in ("newer-secret", "looks up", "a wrong one", "SCRAM-SHA-256$", "rolpassword"):
+        assert word not in place.log

@@ -1,0 +1,229 @@
+"""auth_hba_file and auth_ident_file: which line is about whom, and what becomes of lines that nobody can understand."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+
+from pgpool_core.config import Config, DatabaseConfig
+from pgpool_core.control.access import Access, address_of, load_access
+from pgpool_core.control.interfaces import own_interfaces
+from pgpool_core.control.routing import Refusal
+from pgpool_core.errors import ConfigError
+from pgpool_core.policy.hba import Visitor, load_rules, parse_rules
+from pgpool_core.policy.ident import parse_maps
+
+OWN = [ipaddress.ip_interface("192.0.2.7/24"), ipaddress.ip_interface("2001:db8::7/64")]
+
+
+def found(text: str, who: str = "ann@app", where: str = "10.1.2.3", **more: bool) -> str:
+    """The method of the line that decides about a login, "" where there is none."""
+    user, _, database = who.partition("@")
+    address = address_of(where) if where != "local" else None
+    rule = parse_rules(text).find(Visitor(database=database, user=user, address=address, **more), lambda: OWN)
+    return rule.method if rule is not None else ""
+
+
+@pytest.mark.parametrize(
+    ("line", "who", "where", "method"),
+    [
+        ("host all all 0.0.0.0/0 md5", "ann@app", "10.1.2.3", "md5"),
+        ("host all all 0.0.0.0/0 md5", "ann@app", "::1", ""),
+        ("host all all 0.0.0.0/0 md5", "ann@app", "::ffff:10.1.2.3", "md5"),
+        ("host all all 0.0.0.0/0 md5", "ann@app", "local", ""),
+        ("local all all trust", "ann@app", "local", "trust"),
+        ("local all all trust", "ann@app", "127.0.0.1", ""),
+        ("host all all 10.1.0.0/16 password", "ann@app", "10.1.2.3", "plain"),
+        ("host all all 10.2.0.0/16 password", "ann@app", "10.1.2.3", ""),
+        ("host all all 10.1.2.3 255.255.255.255 reject", "ann@app", "10.1.2.3", "reject"),
+        ("host all all 10.1.0.0 255.255.0.0 md5", "ann@app", "10.1.255.1", "md5"),
+        ("host all all 2001:db8::/32 md5", "ann@app", "2001:db8::1", "md5"),
+        ("host all all ::1/128 md5", "ann@app", "2001:db8::1", ""),
+        ("host all all all scram-sha-256", "ann@app", "10.1.2.3", "scram-sha-256"),
+        ("host app,other bob,ann all md5", "ann@app", "10.1.2.3", "md5"),
+        ("host app, other bob, ann all md5", "ann@other", "10.1.2.3", "md5"),
+        ("host other all all md5", "ann@app", "10.1.2.3", ""),
+        ("host sameuser all all md5", "ann@app", "10.1.2.3", ""),
+        ("host sameuser all all md5", "ann@ann", "10.1.2.3", "md5"),
+        ('host "all" all all md5', "ann@app", "10.1.2.3", ""),
+        ('host "all" all all md5', "ann@all", "10.1.2.3", "md5"),
+        ('host all "a ""b,c" all md5', 'a "b,c@app', "10.1.2.3", "md5"),
+        ("host /^ap all all md5", "ann@app", "10.1.2.3", "md5"),
+        ("host /^ap$ all all md5", "ann@app", "10.1.2.3", ""),
+        ('host all "/^(ann|b,c)$" all md5', "b,c@app", "10.1.2.3", "md5"),
+        ("host all all samehost md5", "ann@app", "192.0.2.7", "md5"),
+        ("host all all samehost md5", "ann@app", "192.0.2.8", ""),
+        ("host all all samenet md5", "ann@app", "192.0.2.8", "md5"),
+        ("host all all samenet md5", "ann@app", "2001:db8::ffff", "md5"),
+        ("host all all samenet md5", "ann@app", "10.1.2.3", ""),
+        ("hostssl all all all md5", "ann@app", "10.1.2.3", ""),
+        ("hostnossl all all all md5", "ann@app", "10.1.2.3", "md5"),
+        ("hostgssenc all all all md5", "ann@app", "10.1.2.3", ""),
+        ("hostnogssenc all all all md5", "ann@app", "10.1.2.3", "md5"),
+        ("host all all all md5 # a comment", "ann@app", "10.1.2.3", "md5"),
+        ("host all \\\n  all all \\\n md5", "ann@app", "10.1.2.3", "md5"),
+        ("\ufeff\r\nhost all all all md5\r", "ann@app", "10.1.2.3", "md5"),
+    ],
+)
+def test_a_line_is_about_these_logins(line: str, who: str, where: str, method: str) -> None:
+    rules = parse_rules(line.removeprefix("\ufeff"))
+    assert rules.problems == ()
+    assert found(line.removeprefix("\ufeff"), who, where) == method
+
+
+def test_the_first_line_that_fits_decides() -> None:
+    text = "host app ann 10.0.0.0/8 reject\nhost all all 10.0.0.0/8 md5\nhost all all all trust\n"
+    assert [found(text, "ann@app"), found(text, "bob@app"), found(text, "bob@app", "192.0.2.9")] == [
+        "reject",
+        "md5",
+        "trust",
+    ]
+
+
+def test_physical_replication_is_not_among_all() -> None:
+    assert found("host all all all md5", is_replication=True) == ""
+    assert found("host replication all all md5", is_replication=True) == "md5"
+    assert found("host replication all all md5", "ann@app") == ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "hosts all all all md5",
+        "host all all md5",
+        "host all all 10.0.0.0/33 md5",
+        "host all all 10.0.0.0 255.0.255.0 md5",
+        "host all all 10.0.0.0 md5",
+        "host all all db.example.org md5",
+        "host all all all",
+        "host all all all magic",
+        "host all all all peer",
+        "host all +staff all md5",
+        "host samerole all all md5",
+        "host all /( all md5",
+        "host all all all md5 map=x",
+        "host all all all md5 nonsense",
+        'host all "ann all md5',
+        "host ,all all all md5",
+        "host all @nowhere all md5",
+        "host all all,other,all md5 md5",
+        "local all all trust trust",
+        "include nowhere.conf",
+        "host all all all m\0d5",
+    ],
+)
+def test_a_line_that_cannot_be_understood_is_left_out_and_told(line: str) -> None:
+    rules = parse_rules(f"{line}\nhost all all all md5\n", "f.conf")
+    assert [rule.method for rule in rules.rules] == ["md5"]
+    assert len(rules.problems) == 1
+    assert rules.problems[0].startswith("f.conf:1: ")
+
+
+@pytest.mark.parametrize("method", ["cert", "ldap ldapserver=x", "pam", "gss", "ident map=m", "radius"])
+def test_a_method_that_is_not_there_refuses_whom_its_line_fits(method: str) -> None:
+    """Were the line left out, a later one might let them in."""
+    text = f"host all ann all {method}\nhost all all all trust\n"
+    assert (found(text, "ann@app"), found(text, "bob@app")) == ("reject", "trust")
+    assert len(parse_rules(text).refusing) == 1
+
+
+def test_other_files_are_brought_in(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "10.conf").write_text("host one all all md5\n")
+    (tmp_path / "more" / "20.conf").write_text("host two all all trust\n")
+    (tmp_path / "more" / "ignored").write_text("host all all all trust\n")
+    (tmp_path / "names").write_text("three, four\nfive # six\n")
+    (tmp_path / "main").write_text(
+        "include_dir more\ninclude_if_exists nowhere\nhost @names all all reject\ninclude main2\n"
+    )
+    (tmp_path / "main2").write_text("host six all all scram-sha-256\ninclude main\n")
+    rules = load_rules(str(tmp_path / "main"))
+    methods = {}
+    for name in ("one", "two", "three", "five", "six", "seven"):
+        visitor = Visitor(database=name, user="ann", address=ipaddress.ip_address("10.0.0.1"))
+        rule = rules.find(visitor, list)
+        methods[name] = rule.method if rule else ""
+    assert methods == {
+        "one": "md5",
+        "two": "trust",
+        "three": "reject",
+        "five": "reject",
+        "six": "scram-sha-256",
+        "seven": "",
+    }
+    assert [text.rpartition(": ")[2] for text in rules.problems] == [f"{tmp_path}/main includes itself"]
+
+
+MAPS = r"""
+m  root     postgres
+m  ann      all
+m  /^(.*)@x$  \1
+m  bob      "all"
+m  eve      /^e
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "system_user", "user", "may"),
+    [
+        ("m", "root", "postgres", True),
+        ("m", "root", "ann", False),
+        ("m", "ann", "whoever", True),
+        ("m", "carl@x", "carl", True),
+        ("m", "carl@x", "dora", False),
+        ("m", "bob", "whoever", False),
+        ("m", "bob", "all", True),
+        ("m", "eve", "else", True),
+        ("m", "eve", "adam", False),
+        ("n", "root", "postgres", False),
+        ("", "ann", "ann", True),
+        ("", "ann", "bob", False),
+        ("", "", "", True),
+    ],
+)
+def test_maps_say_who_may_be_whom(name: str, system_user: str, user: str, may: bool) -> None:
+    maps = parse_maps(MAPS)
+    assert maps.problems == ()
+    assert maps.fits(name, system_user, user) is may
+
+
+@pytest.mark.parametrize("line", ["m root", "m root a b", r"m root \1", "m root +staff", "m /( x", "m a,b c"])
+def test_a_bad_line_of_a_map_is_told(line: str) -> None:
+    maps = parse_maps(f"{line}\nm root x\n", "i.conf")
+    assert [text.partition(": ")[0] for text in maps.problems] == ["i.conf:1"]
+    assert maps.fits("m", "root", "x")
+
+
+def test_what_is_decided_is_said_in_pgbouncers_words() -> None:
+    access = Access(
+        rules=parse_rules("host app all 10.0.0.1/32 reject\nlocal all all peer map=m"), maps=parse_maps(MAPS)
+    )
+    inside = Visitor(database="app", user="ann", address=ipaddress.ip_address("10.0.0.1"))
+    outside = Visitor(database="app", user="ann", address=ipaddress.ip_address("10.0.0.2"))
+    peer = Visitor(database="app", user="postgres", address=None)
+    told = [access.method(inside, None), access.method(outside, None), access.method(peer, 4_000_000_000)]
+    assert [each.text for each in told if isinstance(each, Refusal)] == [
+        "login rejected",
+        "no authentication method is found",
+        "unix socket login rejected",
+    ]
+    assert access.method(peer, 0) == "peer"
+
+
+def test_the_interfaces_of_this_machine_are_known() -> None:
+    assert any(each.ip.is_loopback for each in own_interfaces())
+
+
+def test_at_start_bad_lines_are_left_out_at_reload_they_are_errors(tmp_path: Path) -> None:
+    file = tmp_path / "hba"
+    file.write_text("nonsense\nhost all all all md5\n")
+    config = Config(databases={"a": DatabaseConfig(host="h")}, auth_type="hba", auth_hba_file=str(file))
+    assert len(load_access(config, strict=False).rules.rules) == 1
+    with pytest.raises(ConfigError, match="hba:1: a line begins with local"):
+        load_access(config, strict=True)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_access(Config(auth_type="hba", auth_hba_file=str(tmp_path / "nowhere")), strict=False)
+    with pytest.raises(ConfigError, match="needs auth_hba_file"):
+        load_access(Config(auth_type="hba"), strict=False)
