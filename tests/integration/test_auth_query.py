@@ -344,3 +344,22 @@ def test_no_secret_and_no_key_reaches_the_log(pooler: PoolerFactory, server: Pos
     refused(place.url("newer", "app", password="a wrong one"))
     for word in ("newer-secret", "looks up", "a wrong one", "SCRAM-SHA-256$", "rolpassword"):
         assert word not in place.log
+
+
+# -- with rules --------------------------------------------------------------------------------------------------------
+
+
+def test_rules_are_about_users_who_are_looked_up_too(pooler: PoolerFactory, server: PostgresServer) -> None:
+    place = pooler(start=False, databases=entries(server), passwords=LOOKS_UP, auth_type="hba", **AUTH)
+    rules = place.folder / "rules"
+    rules.write_text(
+        "host app newer 127.0.0.1/32 scram-sha-256\nhost app older all md5\nhost app trusted,nobody all trust\n"
+    )
+    place.settings["auth_hba_file"] = rules
+    place.start()
+    for user in ("newer", "older"):
+        assert who(place.url(user, "app", password=f"{user}-secret")) == user
+        assert "password authentication failed" in refused(place.url(user, "app", password="wrong"))
+        assert "no authentication method is found" in refused(place.url(user, "other", password=f"{user}-secret"))
+    assert who(place.url("trusted", "app")) == "trusted"
+    assert "no such user" in refused(place.url("nobody", "app"))
