@@ -150,6 +150,13 @@ def test_a_server_lives_no_longer_than_it_may(any_pooler: PoolerFactory) -> None
         until(lambda: connection.execute("select pg_backend_pid()").fetchone() != first)
 
 
+def test_a_server_may_live_for_one_transaction(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(server_lifetime=0, default_pool_size=2)
+    with psycopg.connect(place.url("app", "app"), autocommit=True, prepare_threshold=None) as connection:
+        pids = [connection.execute("select pg_backend_pid()").fetchone() for _ in range(4)]
+        assert len(set(pids)) == 4
+
+
 # -- clients -----------------------------------------------------------------------------------------------------------
 
 

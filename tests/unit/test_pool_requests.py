@@ -147,6 +147,13 @@ def test_a_server_past_its_lifetime_is_closed_one_at_a_time() -> None:
     assert len(pool.room.sweep(pool.pool, NOW_US + 16 * SECOND_US)) == 1
 
 
+def test_without_a_lifetime_a_server_serves_once() -> None:
+    pool = OnePool(0, server_lifetime_us=0)
+    assert pool.room.sweep(pool.pool, NOW_US + SECOND_US) == []
+    pool.request()
+    assert pool.room.release(pool.servers[0], 0, NOW_US + 2 * SECOND_US) == (CLOSE, None)
+
+
 def test_a_clock_reading_older_than_the_server_does_not_make_it_old() -> None:
     """Control and the workers read the clock at different times."""
     pool = OnePool(0)

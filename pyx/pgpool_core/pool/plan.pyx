@@ -164,6 +164,7 @@ cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Serv
             slot.client = NULL
             slot.close_needed = slot.dedicated = 0
             slot.created_us = now_us
+            slot.was_linked = 0
             best.count[SV_FREE] += 1                # server_move takes it off again
             pgpool_add32(&best.total, 1)
             server_move(slot, SV_LOGIN, now_us)

@@ -126,6 +126,7 @@ cdef Pool *poolset_add_pool(PoolSet *set, Group *database, Group *user) noexcept
 
 
 cdef inline void link(Server *server, Client *client, uint32_t worker, uint64_t now_us) noexcept nogil:
+    server.was_linked = 1
     pgpool_store32(&server.worker, worker)
     pgpool_store_ptr(<void *>&server.client, client)
     client.server = server
@@ -281,8 +282,10 @@ cdef bint claimed(Group *group, uint64_t first_wait_us) noexcept nogil:
 
 
 cdef bint too_old(Pool *pool, Server *server, uint64_t now_us) noexcept nogil:
-    """server_lifetime is over, and the pool's last close for that reason is long enough ago."""
+    """server_lifetime is over, and the pool's last close for that reason is long enough ago. 0: after one use, not before."""
     cdef uint64_t lifetime_us = pool.settings.server_lifetime_us
+    if lifetime_us == 0 and not server.was_linked:
+        return False
     if elapsed_us(now_us, server.created_us) < lifetime_us or now_us < pool.lifetime_next_us:
         return False
     pool.lifetime_next_us = now_us

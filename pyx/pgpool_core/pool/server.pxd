@@ -36,6 +36,7 @@ cdef struct Server:               # part of its owner's slot; list pointers are 
     uint32_t worker               # in whose poll set its socket is; written under the pool's lock
     uint8_t state                 # SV_*; written only by server_move
     uint8_t close_needed          # close as soon as nobody is linked
+    uint8_t was_linked            # to any client, since it was opened
     uint8_t dedicated             # opened for one client, closed when that leaves
 
 
