@@ -27,6 +27,7 @@ class Loan:
     since: float = 0.0  # idle or lent since
     borrower: str = ""
     stack: traceback.StackSummary | None = None  # of the borrower, where leaks are looked for
+    fresh: bool = True  # never lent
     told: bool = False  # that it may have leaked
 
 
@@ -109,7 +110,11 @@ class Lending:
 
     def is_old(self, loan: Loan, now: float) -> bool:
         """Whether a link should be replaced."""
-        return loan.link.closed or now >= loan.expires or loan.generation != self.generation
+        return now >= loan.expires or self.is_void(loan)
+
+    def is_void(self, loan: Loan) -> bool:
+        """Whether a link must be replaced, whatever its age."""
+        return loan.link.closed or loan.generation != self.generation
 
     def too_many(self) -> bool:
         """Whether there are more than there may be, since `max_size` was lowered."""

@@ -111,7 +111,11 @@ class OwnLinks:
             loan = self.books.take(now())
             if loan is None:
                 loan = await self._wait(deadline)
-            if self.books.is_old(loan, now()) or not self._looks_alive(loan):
+                # One that was opened for us is lent once, however short its life: else there might be no end to opening.
+                old = self.books.is_void(loan) if loan.fresh else self.books.is_old(loan, now())
+            else:
+                old = self.books.is_old(loan, now())
+            if old or not self._looks_alive(loan):
                 self._end(loan, "too old or closed by the server")
                 continue
             if await self._passes_check(loan):
@@ -179,6 +183,7 @@ class OwnLinks:
         return text + (", suspended" if books.suspended else "")
 
     def _note_borrower(self, loan: Loan) -> None:
+        loan.fresh = False
         loan.borrower = trio.lowlevel.current_task().name
         if self.settings.leak_after is not None:
             loan.told = False
@@ -242,17 +247,19 @@ class OwnLinks:
             while missing > 0:
                 missing -= 1
                 self.books.opening += 1
+                generation = self.books.generation
                 try:
                     link = await self.new_link()
                 finally:
                     self.books.opening -= 1
-                self.add(link)
+                self.add(link, generation)
 
         async with sole_errors(), trio.open_nursery() as nursery:
             for _ in range(min(OPENING_AT_FIRST, missing)):
                 nursery.start_soon(some)
 
     async def _open_one(self) -> None:
+        generation = self.books.generation
         try:
             link = await self.new_link()
         except Exception as error:
@@ -267,13 +274,13 @@ class OwnLinks:
             self.books.opening -= 1
             raise
         self.books.opening -= 1
-        self.add(link)
+        self.add(link, generation)
 
-    def add(self, link: Link) -> None:
-        """A new link is there."""
+    def add(self, link: Link, generation: int) -> None:
+        """A new link is there; `generation` is that of when its opening began."""
         lifetime = self.settings.max_lifetime * (1 - JITTER * random.random())  # noqa: S311
         link.used = now()
-        loan = Loan(link, now() + lifetime, self.books.generation)
+        loan = Loan(link, now() + lifetime, generation)
         if self.closed or self.books.too_many():
             self._end(loan, "closed by the pool")
         else:
