@@ -49,7 +49,9 @@ def test_a_move_is_made_exactly_where_the_table_has_it(state: str, to: str) -> N
     assert room.dump_pool(pool)["count"] == {name: int(name == now) for name in SV_NAMES}
 
 
-@pytest.mark.parametrize("to", SV_NAMES)
+@pytest.mark.parametrize(
+    "to", [name for name in SV_NAMES if name != "used"]
+)  # there the janitor moves it, list and all
 def test_an_idle_server_is_taken_exactly_where_the_table_has_it(to: str) -> None:
     room = pool_probe.Set()
     pool = room.add_pool(room.add_group(0), room.add_group(0), pool_size=1, min_pool_size=1, clients=1)
