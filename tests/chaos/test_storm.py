@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -24,6 +25,14 @@ BROKEN = (psycopg.OperationalError, psycopg.errors.QueryCanceled)
 """What a client may meet where servers are killed: the end of its connection, an error, somebody's cancel request."""
 KILL_ONE = """select count(pg_terminate_backend(pid)) from (
     select pid from pg_stat_activity where usename in ('app', 'legacy') order by random() limit 1) as victim"""
+
+
+def next_result(connection: psycopg.Connection) -> psycopg.pq.abc.PGresult | None:
+    """libpq's own waiting would keep the interpreter from everybody else, also from those who have the server that is waited for."""
+    while connection.pgconn.is_busy():
+        select.select([connection.pgconn.socket], [], [])
+        connection.pgconn.consume_input()
+    return connection.pgconn.get_result()
 
 
 @attrs.define
@@ -73,7 +82,7 @@ class Storm:
         with psycopg.connect(self.url(source), autocommit=True) as connection:
             connection.pgconn.send_query(b"select pg_sleep(0.05)")
             connection.cancel()
-            while (result := connection.pgconn.get_result()) is not None:
+            while (result := next_result(connection)) is not None:
                 assert result.status in (psycopg.pq.ExecStatus.TUPLES_OK, psycopg.pq.ExecStatus.FATAL_ERROR)
             self.count(answered=1)
 
