@@ -18,7 +18,7 @@ from benchmarks.macro.bench import Bench
 from benchmarks.macro.cases import CASES, find_cases
 from benchmarks.macro.database import describe_setup, running_database
 from benchmarks.macro.errors import BenchError
-from benchmarks.macro.targets import DIRECT, PGBOUNCER, TARGETS, Fleet
+from benchmarks.macro.targets import DIRECT, IO_BACKEND, PGBOUNCER, TARGETS, Fleet
 from pgpool_core.testing.binaries import find_pgbouncer, find_postgres
 
 DEFAULT_ROUNDS = 5
@@ -87,6 +87,7 @@ def run(chosen: argparse.Namespace) -> str:
     if pgbouncer is None and PGBOUNCER in chosen.targets:
         raise BenchError("pgbouncer: not in PATH or /usr/sbin (PGBOUNCER=path names one; --targets leaves it out)")
     facts = machine.describe(postgres=find_postgres().version, pgbouncer=pgbouncer)
+    facts["io_backend"] = IO_BACKEND
     with running_database() as database:
         bench = Bench(
             fleet=Fleet(database=database),

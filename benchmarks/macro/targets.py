@@ -35,6 +35,7 @@ LOGIN_DATABASE: Final = "bench_login"
 ANSWER_TIMEOUT_S: Final = 20.0
 LOG_LINES_SHOWN: Final = 15
 
+IO_BACKEND: Final = os.environ.get("PGPOOL_TEST_IO_BACKEND", "auto")
 SHARED_SETTINGS: Final[Mapping[str, object]] = {
     "admin_users": "bench_admin",
     "stats_users": "bench_stats",
@@ -46,7 +47,7 @@ SHARED_SETTINGS: Final[Mapping[str, object]] = {
 }
 OWN_SETTINGS: Final[Mapping[Kind, Mapping[str, object]]] = {
     "pgbouncer": {"server_tls_sslmode": "disable"},
-    "pgpool_core": {"workers": 1, "io_backend": os.environ.get("PGPOOL_TEST_IO_BACKEND", "epoll")},
+    "pgpool_core": {"workers": 1, "io_backend": IO_BACKEND},
 }
 
 
