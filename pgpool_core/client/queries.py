@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import trio
 
+from pgpool_core import logs
 from pgpool_core.client.link import IDLE, Link
 from pgpool_core.client.values import CommandTag
 from pgpool_core.rows.record import Record
@@ -83,6 +84,7 @@ async def roll_back(link: Link, command: str) -> None:
         try:
             await link.script(command)
             return
-        except Exception:
-            pass
+        except Exception as error:
+            text = f"closing a connection that cannot be rolled back: {type(error).__name__}"
+            logs.LOGGER.info("%s", logs.line("", text))
     link.close()
