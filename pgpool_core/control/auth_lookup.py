@@ -25,7 +25,7 @@ from pgpool_core.control.messages import (
     message,
     ready_status,
 )
-from pgpool_core.control.server_login import NEED_DATA, NeedData
+from pgpool_core.control.talk import Question
 from pgpool_core.errors import ServerProtocolError
 
 MAX_MESSAGE_LEN: Final = 256 * 1024  # bytes of one body; a secret has at most 64 KiB
@@ -64,65 +64,24 @@ class LookupDone:
     unread: bytes = attrs.field(repr=False)
 
 
-@attrs.frozen
-class LookupCut:
-    """The server closed the connection; `error` is what it said before, if anything."""
-
-    error: ErrorFields | None
-
-
-class AuthLookup:
+class AuthLookup(Question[LookupDone]):
     """Runs `sql` for `user`; `unread` are bytes that the server sent before."""
 
     def __init__(self, sql: bytes, user: bytes, unread: bytes = b"") -> None:
         if b"\0" in sql or b"\0" in user:
             raise ValueError("neither a query nor a name can contain a zero byte")
         bind = b"\0\0" + struct.pack("!HHI", 0, 1, len(user)) + user + struct.pack("!H", 0)
-        self._out = bytearray(
+        super().__init__(
             message(_PARSE, b"\0" + sql + b"\0\0\0")
             + message(_BIND, bind)
             + message(_DESCRIBE, b"P\0")
             + message(_EXECUTE, b"\0" + struct.pack("!I", ROWS))
-            + message(_SYNC, b"")
+            + message(_SYNC, b""),
+            unread,
         )
-        self._in = bytearray(unread)
-        self._eof = False
         self._messages = 0
         self._rows: list[tuple[bytes | None, bytes | None]] = []
-        self._failure: ErrorFields | None = None
         self._problem = ""
-        self._verdict: LookupDone | LookupCut | None = None
-        self._error: ServerProtocolError | None = None
-
-    def data_to_send(self) -> bytes:
-        """Bytes for the server, each given once; b"" when there are none."""
-        data = bytes(self._out)
-        self._out.clear()
-        return data
-
-    def receive_data(self, data: bytes | bytearray) -> None:
-        """Take bytes from the server; b"" is the end of its stream."""
-        if not data:
-            self._eof = True
-        self._in += data
-
-    def next_event(self) -> NeedData | LookupDone | LookupCut:
-        """The verdict, or NEED_DATA until more bytes have come.
-
-        Raises:
-            ServerProtocolError: the server broke the protocol; raised again by every later call.
-        """
-        if self._error is not None:
-            raise self._error
-        try:
-            while self._verdict is None and self._step():
-                pass
-        except ServerProtocolError as error:
-            self._error = error
-            raise
-        if self._verdict is None and self._eof:
-            self._verdict = LookupCut(self._failure)
-        return NEED_DATA if self._verdict is None else self._verdict
 
     def _step(self) -> bool:
         """Take one message; False when it is not whole yet."""

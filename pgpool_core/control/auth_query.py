@@ -23,7 +23,7 @@ from pgpool_core.control.connect import LoggedInServer, ServerTarget, SocketPipe
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.opener import OpenServer
 from pgpool_core.control.routing import Lookup, PoolKey, connect_timeout_s
-from pgpool_core.control.server_login import NEED_DATA
+from pgpool_core.control.talk import NEED_DATA
 from pgpool_core.errors import PgPoolError, PoolError, ServerLoginRefused, ServerProtocolError
 from pgpool_core.policy.secrets import Secret
 

@@ -21,7 +21,6 @@ from pgpool_core.control.hosts import Address, HostOrder, connect, place
 from pgpool_core.control.messages import TERMINATE, ErrorFields
 from pgpool_core.control.names import Names
 from pgpool_core.control.server_login import (
-    NEED_DATA,
     KeysWanted,
     LoginCut,
     LoginOk,
@@ -29,6 +28,7 @@ from pgpool_core.control.server_login import (
     ServerNotice,
     Verdict,
 )
+from pgpool_core.control.talk import NEED_DATA
 from pgpool_core.errors import ServerLoginRefused, ServerProtocolError, ServerUnavailable
 from pgpool_core.policy.scram import scram_keys
 from pgpool_core.policy.secrets import Secret

@@ -33,7 +33,8 @@ from pgpool_core.control.messages import (
     parameter_status,
     ready_status,
 )
-from pgpool_core.control.server_login import MAX_LOGIN_BYTES, MAX_MESSAGE_LEN, NEED_DATA, NeedData
+from pgpool_core.control.server_login import MAX_LOGIN_BYTES, MAX_MESSAGE_LEN
+from pgpool_core.control.talk import Question
 from pgpool_core.errors import ServerProtocolError
 
 MAX_SKIPPED_LEN: Final = 0x7FFFFFFF - 4  # bytes of a body that is thrown away; what a signed length word can say
@@ -64,58 +65,16 @@ class QueryDone:
     unread: bytes = attrs.field(repr=False)  # what came behind ReadyForQuery
 
 
-@attrs.frozen
-class QueryCut:
-    """The server closed the connection; `error` is what it said before, if anything."""
-
-    error: ErrorFields | None
-
-
-class ConnectQuery:
+class ConnectQuery(Question[QueryDone]):
     """Runs `sql`; `unread` are bytes that the server sent before (behind the ReadyForQuery of the login)."""
 
     def __init__(self, sql: bytes, unread: bytes = b"") -> None:
         if b"\0" in sql:
             raise ValueError("a query cannot contain a zero byte")
-        self._out = bytearray(message(FE_QUERY, sql + b"\0"))
-        self._in = bytearray(unread)
+        super().__init__(message(FE_QUERY, sql + b"\0"), unread)
         self._skip = 0
-        self._eof = False
-        self._failure: ErrorFields | None = None
         self._parameters: dict[bytes, bytes] = {}
         self._parameter_bytes = 0
-        self._verdict: QueryDone | QueryCut | None = None
-        self._error: ServerProtocolError | None = None
-
-    def data_to_send(self) -> bytes:
-        """Bytes for the server, each given once; b"" when there are none."""
-        data = bytes(self._out)
-        self._out.clear()
-        return data
-
-    def receive_data(self, data: bytes | bytearray) -> None:
-        """Take bytes from the server; b"" is the end of its stream."""
-        if not data:
-            self._eof = True
-        self._in += data
-
-    def next_event(self) -> NeedData | QueryDone | QueryCut:
-        """The verdict, or NEED_DATA until more bytes have come.
-
-        Raises:
-            ServerProtocolError: the server broke the protocol; raised again by every later call.
-        """
-        if self._error is not None:
-            raise self._error
-        try:
-            while self._verdict is None and self._step():
-                pass
-        except ServerProtocolError as error:
-            self._error = error
-            raise
-        if self._verdict is None and self._eof:
-            self._verdict = QueryCut(self._failure)
-        return NEED_DATA if self._verdict is None else self._verdict
 
     def _step(self) -> bool:
         """Go one message, or one piece of a skipped one, further; False when more bytes are needed."""

@@ -34,6 +34,7 @@ from pgpool_core.control.messages import (
     startup_message,
 )
 from pgpool_core.control.scram_exchange import SCRAM_SHA_256, ScramExchange
+from pgpool_core.control.talk import NEED_DATA, NeedData, Talk
 from pgpool_core.errors import ServerProtocolError
 from pgpool_core.policy.scram import ScramKeys, new_nonce
 from pgpool_core.policy.secrets import Secret, SecretKind, md5_answer
@@ -56,16 +57,6 @@ _AUTH_SASL: Final = 10
 _AUTH_SASL_CONTINUE: Final = 11
 _AUTH_SASL_FINAL: Final = 12
 _AUTH_UNSUPPORTED: Final = {2: "Kerberos V5", 4: "crypt", 6: "SCM credential", 7: "GSSAPI", 8: "GSSAPI", 9: "SSPI"}
-
-
-class NeedData(enum.Enum):
-    """The type of NEED_DATA, so that type checkers can tell it from the events."""
-
-    NEED_DATA = enum.auto()
-
-
-NEED_DATA: Final = NeedData.NEED_DATA
-"""Not an event: call `receive_data` when more bytes have come."""
 
 
 @attrs.frozen
@@ -118,7 +109,7 @@ class _Stage(enum.Enum):
     SETTINGS = "ReadyForQuery"
 
 
-class ServerLogin:
+class ServerLogin(Talk):
     """Logs `user` in to `dbname` with `secret`; `parameters` go into the startup packet behind database and user."""
 
     def __init__(
@@ -133,30 +124,15 @@ class ServerLogin:
         self._user = user
         self._secret = secret or Secret()
         self._scram = ScramExchange(nonce or new_nonce())
-        self._out = bytearray(startup_message([(b"user", user), (b"database", dbname), *parameters]))
-        self._in = bytearray()
-        self._eof = False
+        super().__init__(startup_message([(b"user", user), (b"database", dbname), *parameters]))
         self._stage = _Stage.AUTH
         self._messages = 0
         self._bytes = 0
         self._verdict: Verdict | None = None
-        self._error: ServerProtocolError | None = None
         self._wanted: KeysWanted | None = None
         self._pid = 0
         self._key = b""
         self._parameters: dict[bytes, bytes] = {}
-
-    def data_to_send(self) -> bytes:
-        """Bytes for the server, each given once; b"" when there are none."""
-        data = bytes(self._out)
-        self._out.clear()
-        return data
-
-    def receive_data(self, data: bytes | bytearray) -> None:
-        """Take bytes from the server; b"" is the end of its stream."""
-        if not data:
-            self._eof = True
-        self._in += data
 
     def provide_keys(self, keys: ScramKeys) -> None:
         """Answer to KeysWanted."""

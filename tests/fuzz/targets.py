@@ -22,7 +22,7 @@ from pgpool_core.config.toml import read_toml_text
 from pgpool_core.control.auth_lookup import AuthLookup, LookupDone
 from pgpool_core.control.catalog import CatalogAnswer
 from pgpool_core.control.effects import effects_of
-from pgpool_core.control.server_login import NEED_DATA
+from pgpool_core.control.talk import NEED_DATA
 from pgpool_core.errors import ServerProtocolError
 from pgpool_core.policy.hba import Visitor, parse_rules
 from pgpool_core.policy.ident import parse_maps

@@ -7,9 +7,10 @@ import struct
 import attrs
 import pytest
 
-from pgpool_core.control.auth_lookup import AuthLookup, LookupCut, LookupDone
+from pgpool_core.control.auth_lookup import AuthLookup, LookupDone
 from pgpool_core.control.messages import message
-from pgpool_core.control.server_login import NEED_DATA, NO_CLIENT_KEYS, LoginRefused, ServerLogin
+from pgpool_core.control.server_login import NO_CLIENT_KEYS, LoginRefused, ServerLogin
+from pgpool_core.control.talk import NEED_DATA, AnswerCut
 from pgpool_core.errors import ServerProtocolError
 from pgpool_core.policy.client_keys import ClientKeys
 from pgpool_core.policy.scram import ScramSecret, derive_keys
@@ -73,7 +74,7 @@ def test_an_error_hides_rows_and_the_end_of_the_stream_is_a_cut() -> None:
     lookup.receive_data(error)
     assert lookup.next_event() is NEED_DATA
     lookup.receive_data(b"")
-    assert isinstance(lookup.next_event(), LookupCut)
+    assert isinstance(lookup.next_event(), AnswerCut)
 
 
 @pytest.mark.parametrize(

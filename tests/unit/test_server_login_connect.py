@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.connect import LoggedInServer, ServerTarget, log_in, open_server
-from pgpool_core.control.connect_query import ConnectQuery, QueryCut, QueryDone
+from pgpool_core.control.connect_query import ConnectQuery, QueryDone
 from pgpool_core.control.hosts import HostOrder, place, resolve
-from pgpool_core.control.server_login import NEED_DATA, LoginOk, ServerLogin
+from pgpool_core.control.server_login import LoginOk, ServerLogin
+from pgpool_core.control.talk import NEED_DATA, AnswerCut
 from pgpool_core.errors import ServerLoginRefused, ServerProtocolError, ServerUnavailable
 from pgpool_core.policy.secrets import Secret
 
@@ -452,7 +453,7 @@ def test_any_answer_gives_a_verdict_or_a_protocol_error_however_it_is_cut(chunks
             event = feed(ConnectQuery(b"SELECT 1"), [*pieces, b""])
         except ServerProtocolError as problem:
             return str(problem)
-        assert isinstance(event, QueryDone | QueryCut)
+        assert isinstance(event, QueryDone | AnswerCut)
         return (event.error, event.parameters if isinstance(event, QueryDone) else None)
 
     whole = b"".join(chunks)

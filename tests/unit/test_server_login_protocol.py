@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from pgpool_core.control import server_login
 from pgpool_core.control.messages import ErrorFields, cancel_request
 from pgpool_core.control.server_login import (
-    NEED_DATA,
     KeysWanted,
     LoginCut,
     LoginOk,
@@ -23,6 +22,7 @@ from pgpool_core.control.server_login import (
     ServerLogin,
     ServerNotice,
 )
+from pgpool_core.control.talk import NEED_DATA
 from pgpool_core.errors import ServerProtocolError
 from pgpool_core.policy.scram import derive_keys
 from pgpool_core.policy.secrets import Secret
