@@ -128,16 +128,16 @@ def test_what_we_send_postgresql_understands(name: str, data: st.DataObject, pos
 
 
 async def test_psycopg_reads_what_we_have_written(pool: Pool, postgres: PostgresServer) -> None:
-    await pool.execute(
-        "create table if not exists pool_written (n numeric, r int4range, t timestamptz, i interval, a text[])"
-    )
+    await pool.execute("create table pool_written (n numeric, r int4range, t timestamptz, i interval, a text[])")
     when = dt.datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=dt.timezone(dt.timedelta(hours=-3)))
     row = (Decimal("-1.2300"), Range(1, 7), when, dt.timedelta(days=-2, microseconds=5), ["a", None, 'q"\\'])
     await pool.execute("insert into pool_written values ($1, $2, $3, $4, $5)", *row)
 
     def read() -> Any:
         with psycopg.connect(postgres.dsn("boss", "app")) as connection:
-            return connection.execute("delete from pool_written returning *").fetchone()
+            written = connection.execute("select * from pool_written").fetchone()
+            connection.execute("drop table pool_written")
+            return written
 
     got = await trio.to_thread.run_sync(read)
     assert got == (row[0], PsycopgRange(1, 7), when, row[3], row[4])

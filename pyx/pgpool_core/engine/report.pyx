@@ -128,11 +128,11 @@ cdef list find_wrong(Plane *plane):
     for i in range(plane.set.n_pools):
         p = plane.set.pools[i]
         states = {}
+        pthread_mutex_lock(&p.lock)
         for slot in range(slots_room(&plane.servers)):
             s = <ServerConn *>slot_at(&plane.servers, slot)
             if s.conn.head.live and s.seat.pool == p:
                 states[s.seat.state] = states.get(s.seat.state, 0) + 1
-        pthread_mutex_lock(&p.lock)
         for j in range(SV_STATES):
             if p.count[j] != states.get(j, 0):
                 wrong.append(f"pool {i}: {p.count[j]} servers counted as {SERVER_STATES[j]}, {states.get(j, 0)} are")
