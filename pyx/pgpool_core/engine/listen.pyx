@@ -33,17 +33,6 @@ cdef struct Asked:                # what a client has sent, and how it is answer
     uint8_t[48] answer            # what stands in front of CommandComplete
 
 
-cdef bint word_is(const Token *token, const char *word) noexcept nogil:
-    """Whether the token is this keyword, given in small letters."""
-    cdef uint32_t i
-    if token.kind != TOKEN_WORD:
-        return False
-    for i in range(token.raw.len):
-        if token.raw.at[i] | 0x20 != <uint8_t>word[i]:   # a terminator never agrees
-            return False
-    return word[token.raw.len] == 0
-
-
 cdef bint proves(const uint8_t *text, size_t n, Asked *out) noexcept nogil:
     """Whether the text is one LISTEN or UNLISTEN, and of what."""
     cdef SqlScan scan
@@ -56,7 +45,7 @@ cdef bint proves(const uint8_t *text, size_t n, Asked *out) noexcept nogil:
     lexer.end = text + n
     lexer.reading = READ_STANDARD
     token_next(&lexer, &token)
-    if not word_is(&token, b"listen") and not word_is(&token, b"unlisten"):
+    if not token_is(&token, b"listen") and not token_is(&token, b"unlisten"):
         return False
     scan_sql(text, n, READ_UNKNOWN | READ_TRAILING, NULL, &scan)
     out.proved = scan.proved
@@ -248,14 +237,14 @@ cdef void listen_text(ClientConn *c, uint32_t flags, const uint8_t *text, size_t
     lexer.reading = READ_STANDARD
     token_next(&lexer, &token)
     while token.kind != TOKEN_END:
-        if begins and word_is(&token, b"unlisten"):
+        if begins and token_is(&token, b"unlisten"):
             token_next(&lexer, &token)
             note(l, &token)
-        elif begins and word_is(&token, b"discard"):
+        elif begins and token_is(&token, b"discard"):
             token_next(&lexer, &token)
-            if word_is(&token, b"all"):
+            if token_is(&token, b"all"):
                 l.ending_all = 1
-        elif begins and (word_is(&token, b"rollback") or word_is(&token, b"abort")):
+        elif begins and (token_is(&token, b"rollback") or token_is(&token, b"abort")):
             l.undone = l.ending_all or l.ending.len
         begins = token.kind == TOKEN_SYMBOL and token.raw.at[0] == 0x3B
         token_next(&lexer, &token)

@@ -31,24 +31,13 @@ cdef void step(Reader *r) noexcept nogil:
     token_next(&r.lexer, &r.now)
 
 
-cdef bint is_word(const Token *token, const char *word) noexcept nogil:
-    """Whether the token is this keyword, which is given in lower case."""
-    cdef uint32_t i
-    if token.kind != TOKEN_WORD:
-        return False
-    for i in range(token.raw.len):
-        if token.raw.at[i] | 0x20 != <uint8_t>word[i]:   # a terminator never agrees
-            return False
-    return word[token.raw.len] == 0
-
-
 cdef inline bint is_symbol(const Token *token, uint8_t byte) noexcept nogil:
     return token.kind == TOKEN_SYMBOL and token.raw.at[0] == byte
 
 
 cdef bint take_word(Reader *r, const char *word) noexcept nogil:
     """Step over the word if it is there."""
-    if not is_word(&r.now, word):
+    if not token_is(&r.now, word):
         return False
     step(r)
     return True
@@ -60,7 +49,7 @@ cdef bint set_is_local(const uint8_t *behind, const uint8_t *end, int reading) n
     start(&r, behind, end, reading)
     if not (take_word(&r, b"local") or take_word(&r, b"transaction") or take_word(&r, b"constraints")):
         return False
-    return r.now.kind == TOKEN_NAME or (r.now.kind == TOKEN_WORD and not is_word(&r.now, b"to"))
+    return r.now.kind == TOKEN_NAME or (r.now.kind == TOKEN_WORD and not token_is(&r.now, b"to"))
 
 
 cdef bint is_prepare_transaction(const uint8_t *behind, const uint8_t *end, int reading) noexcept nogil:
@@ -161,7 +150,7 @@ cdef bint is_default(const Span *span) noexcept nogil:
     cdef Token token
     token.raw = span[0]
     token.kind = TOKEN_WORD
-    return is_word(&token, b"default")
+    return token_is(&token, b"default")
 
 
 cdef bint take_values(Reader *r, SqlScan *out) noexcept nogil:
@@ -182,8 +171,8 @@ cdef bint take_values(Reader *r, SqlScan *out) noexcept nogil:
 
 cdef bint take_zone(Reader *r, SqlScan *out) noexcept nogil:
     """What follows SET TIME ZONE."""
-    cdef bint interval = is_word(&r.now, b"interval")
-    if is_word(&r.now, b"local"):
+    cdef bint interval = token_is(&r.now, b"interval")
+    if token_is(&r.now, b"local"):
         out.value, out.value_kind = r.now.raw, VALUE_DEFAULT
         step(r)
         return True
@@ -203,16 +192,16 @@ cdef bint take_zone(Reader *r, SqlScan *out) noexcept nogil:
 cdef uint8_t prove_set(Reader *r, SqlScan *out) noexcept nogil:
     """SET; a word that is followed by = or TO is the name of a setting, whatever it means elsewhere."""
     cdef Reader ahead = r[0]
-    if is_word(&r.now, b"local") or is_word(&r.now, b"session"):
+    if token_is(&r.now, b"local") or token_is(&r.now, b"session"):
         step(&ahead)
-        if ahead.now.kind == TOKEN_NAME or (ahead.now.kind == TOKEN_WORD and not is_word(&ahead.now, b"to")
-                                            and not is_word(&ahead.now, b"authorization")):
-            out.local = is_word(&r.now, b"local")
+        if ahead.now.kind == TOKEN_NAME or (ahead.now.kind == TOKEN_WORD and not token_is(&ahead.now, b"to")
+                                            and not token_is(&ahead.now, b"authorization")):
+            out.local = token_is(&r.now, b"local")
             r[0] = ahead
     ahead = r[0]
     if not take_setting(r, out):
         return PROVED_NONE
-    if is_symbol(&r.now, 0x3D) or is_word(&r.now, b"to"):
+    if is_symbol(&r.now, 0x3D) or token_is(&r.now, b"to"):
         step(r)
         return PROVED_SET if take_values(r, out) else PROVED_NONE
     r[0] = ahead

@@ -6,7 +6,7 @@ closed as reaching to `end`.
 Source: PostgreSQL, src/backend/parser/scan.l.
 """
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from pgpool_core.wire.span cimport Span
 
@@ -66,6 +66,18 @@ cdef struct Lexer:                # borrows the text
 
 
 cdef const uint8_t *BYTE_KINDS    # 256
+
+
+cdef inline bint token_is(const Token *token, const char *word) noexcept nogil:
+    """Whether the token is this keyword, which is given in lower case."""
+    cdef uint32_t i
+    if token.kind != TOKEN_WORD:
+        return False
+    for i in range(token.raw.len):
+        if token.raw.at[i] | 0x20 != <uint8_t>word[i]:   # a terminator never agrees
+            return False
+    return word[token.raw.len] == 0
+
 
 cdef const uint8_t *past_string(const uint8_t *at, const uint8_t *end, bint escapes, int *seen) noexcept nogil
 cdef const uint8_t *past_name(const uint8_t *at, const uint8_t *end, int *seen) noexcept nogil
