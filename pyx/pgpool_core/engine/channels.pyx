@@ -8,20 +8,15 @@ from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.conn cimport plane_post
 from pgpool_core.engine.mailbox cimport MAIL_CHANNELS, MAIL_LISTEN, Mail
 from pgpool_core.engine.records cimport *
-from pgpool_core.wire.span cimport Span
+from pgpool_core.wire.span cimport HASH_BEGIN, Span, hash_apart, hash_on
 
 cdef enum:
     FIRST_BUCKETS = 64
 
 
 cdef uint32_t hash_of(uint32_t pool, Span name) noexcept nogil:
-    """FNV-1a over the pool and the name."""
-    cdef uint32_t h = <uint32_t>2166136261 ^ pool
-    cdef uint32_t i
-    h *= <uint32_t>16777619
-    for i in range(name.len):
-        h = (h ^ name.at[i]) * <uint32_t>16777619
-    return h
+    """Of the pool and the name."""
+    return hash_on(hash_apart(HASH_BEGIN ^ pool), name)
 
 
 cdef Channel *channel_find(Worker *w, uint32_t pool, Span name) noexcept nogil:

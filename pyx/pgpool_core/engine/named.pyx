@@ -22,7 +22,7 @@ from pgpool_core.statements.text cimport NOWHERE
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32
 from pgpool_core.wire.codes cimport FE_BIND, FE_DESCRIBE, FE_PARSE, TX_FAILED
 from pgpool_core.wire.scan cimport HEADER_LEN, Frame
-from pgpool_core.wire.span cimport Span, text_span
+from pgpool_core.wire.span cimport HASH_BEGIN, Span, hash_apart, hash_on, text_span
 
 
 cdef const char *DEALLOCATES = "UNLISTEN pgpool_no_channel"
@@ -30,16 +30,14 @@ cdef const char *DEALLOCATES = "UNLISTEN pgpool_no_channel"
 
 cdef uint32_t mixed(uint32_t h, ClientConn *c, const char *name) noexcept nogil:
     cdef Span value
-    cdef uint32_t i
     if block_get(c.settings, text_span(name), &value):
-        for i in range(value.len):
-            h = (h ^ value.at[i]) * <uint32_t>16777619
-    return h * <uint32_t>16777619
+        h = hash_on(h, value)
+    return hash_apart(h)
 
 
 cdef uint32_t salt_of(ClientConn *c) noexcept nogil:
-    """The settings on which the meaning of a text depends, as a number: FNV-1a of client_encoding and search_path."""
-    return mixed(mixed(<uint32_t>2166136261, c, "client_encoding"), c, "search_path")
+    """The settings on which the meaning of a text depends, as a number: of client_encoding and search_path."""
+    return mixed(mixed(HASH_BEGIN, c, "client_encoding"), c, "search_path")
 
 
 cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, const Frame *f, const uint8_t *data, size_t n,

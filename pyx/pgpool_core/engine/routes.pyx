@@ -5,7 +5,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
-from pgpool_core.wire.span cimport Span
+from pgpool_core.wire.span cimport HASH_BEGIN, Span, hash_apart, hash_on
 
 cdef enum:
     BUCKETS = 4096
@@ -73,14 +73,7 @@ cdef void routes_free(Routes *routes) noexcept nogil:
 
 
 cdef uint32_t bucket(Span database, Span user) noexcept nogil:
-    cdef uint32_t h = 2166136261        # FNV-1a
-    cdef uint32_t i
-    for i in range(database.len):
-        h = (h ^ database.at[i]) * 16777619
-    h *= 16777619                       # as if a zero byte stood between the names
-    for i in range(user.len):
-        h = (h ^ user.at[i]) * 16777619
-    return h % BUCKETS
+    return hash_on(hash_apart(hash_on(HASH_BEGIN, database)), user) % BUCKETS
 
 
 cdef Route *find(Routes *routes, Span database, Span user) noexcept nogil:

@@ -4,13 +4,13 @@ A record stays where it is while a client holds it or [users] names its user, so
 that are here. Between terms_begin and terms_end the others keep what they had: nobody is ever without terms for a moment.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
 from pgpool_core.sync.atomic cimport pgpool_store64
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
-from pgpool_core.wire.span cimport Span
+from pgpool_core.wire.span cimport HASH_BEGIN, Span, hash_on
 
 cdef enum:
     BUCKETS = 1024
@@ -45,14 +45,6 @@ cdef void terms_free(TermsTable *table) noexcept nogil:
     free(table)
 
 
-cdef uint32_t bucket(const unsigned char *name, uint32_t n) noexcept nogil:
-    cdef uint32_t h = 2166136261        # FNV-1a
-    cdef uint32_t i
-    for i in range(n):
-        h = (h ^ name[i]) * 16777619
-    return h % BUCKETS
-
-
 cdef void say_nothing(Terms *terms) noexcept nogil:
     cdef uint32_t i
     for i in range(PATIENCES):
@@ -63,7 +55,7 @@ cdef void say_nothing(Terms *terms) noexcept nogil:
 
 cdef Terms *find(TermsTable *table, Span user) noexcept nogil:
     """The record of `user`, made where it is missing; NULL when memory is short. Under the lock."""
-    cdef uint32_t b = bucket(user.at, user.len)
+    cdef uint32_t b = hash_on(HASH_BEGIN, user) % BUCKETS
     cdef Terms *terms = table.buckets[b]
     while terms != NULL and not (terms.name_len == user.len and memcmp(terms.name, user.at, user.len) == 0):
         terms = terms.next
@@ -82,7 +74,10 @@ cdef Terms *find(TermsTable *table, Span user) noexcept nogil:
 
 cdef void drop(TermsTable *table, Terms *terms) noexcept nogil:
     """Free a record that nobody needs. Under the lock."""
-    cdef Terms **at = &table.buckets[bucket(terms.name, terms.name_len)]
+    cdef Span name
+    cdef Terms **at
+    name.at, name.len = <const uint8_t *>terms.name, terms.name_len
+    at = &table.buckets[hash_on(HASH_BEGIN, name) % BUCKETS]
     while at[0] != terms:
         at = &at[0].next
     at[0] = terms.next

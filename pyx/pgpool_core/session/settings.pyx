@@ -5,7 +5,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, strlen
 
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
-from pgpool_core.wire.span cimport Span
+from pgpool_core.wire.span cimport HASH_BEGIN, Span, hash_on
 
 cdef extern from "<strings.h>" nogil:
     int strncasecmp(const char *, const char *, size_t)
@@ -113,18 +113,13 @@ cdef void block_unref(Settings *table, Block *block) noexcept nogil:
     pthread_mutex_unlock(&table.lock)
 
 
-cdef uint32_t hash_bytes(const uint8_t *data, uint32_t n) noexcept nogil:
-    cdef uint32_t h = 2166136261        # FNV-1a
-    cdef uint32_t i
-    for i in range(n):
-        h = (h ^ data[i]) * 16777619
-    return h
-
-
 cdef Block *intern(Settings *table, const uint8_t *data, uint32_t n) noexcept nogil:
     """The block with exactly these bytes, one holder more; NULL when memory is short."""
-    cdef uint32_t h = hash_bytes(data, n)
+    cdef Span whole
+    cdef uint32_t h
     cdef Block *block
+    whole.at, whole.len = data, n
+    h = hash_on(HASH_BEGIN, whole)
     pthread_mutex_lock(&table.lock)
     block = table.buckets[h % SETTINGS_BUCKETS]
     while block != NULL and not (block.hash == h and block.len == n and memcmp(block.data, data, n) == 0):
