@@ -288,3 +288,10 @@ def test_a_row_in_a_cycle_is_collected() -> None:
     del marked
     gc.collect()
     assert gone() is None
+
+
+def test_the_base_of_codecs_says_that_it_is_none() -> None:
+    with pytest.raises(TypeError, match="only the base of codecs: it reads no values"):
+        Codec(1, "base").loads(b"")
+    with pytest.raises(TypeError, match="only the base of codecs: it writes no values"):
+        Codec(1, "base").dumps(1)

@@ -19,10 +19,10 @@ cdef class Codec:
         self.format = format
 
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
-        raise NotImplementedError
+        raise TypeError(f"{self!r} is only the base of codecs: it reads no values")
 
     cdef int encode(self, object value, Out out) except -1:
-        raise NotImplementedError
+        raise TypeError(f"{self!r} is only the base of codecs: it writes no values")
 
     def loads(self, bytes data not None):
         """The value that a server sends as `data`."""

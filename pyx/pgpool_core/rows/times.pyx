@@ -116,6 +116,29 @@ cdef object moment(int64_t us, object zone):
     )
 
 
+cdef object moment_or_end(const uint8_t *at, Py_ssize_t length, object first, object last, object zone):
+    """A timestamp as the server sends it; infinity is Python's `first` or `last`."""
+    cdef int64_t us
+    sized(length, 8)
+    us = load64(at)
+    if us == INT64_MAX:
+        return last
+    if us == INT64_MIN:
+        return first
+    return moment(us, zone)
+
+
+cdef bint put_end(Out out, object value) except -1:
+    """Write what a text that means infinity says; False for a datetime, which is left to be written."""
+    cdef int end = endless(value)
+    if end:
+        put64(out, INT64_MAX if end > 0 else INT64_MIN)
+        return True
+    if not PyDateTime_Check(value):
+        wrong("datetime", value)
+    return False
+
+
 cdef object clock(int64_t us, object zone):
     if not 0 <= us < DAY:
         raise ValueError("Python has no such time of the day")
@@ -213,21 +236,11 @@ cdef class Timestamp(Codec):
         self.atomic = True
 
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
-        cdef int64_t us
-        sized(length, 8)
-        us = load64(at)
-        if us == INT64_MAX:
-            return LAST
-        if us == INT64_MIN:
-            return FIRST
-        return moment(us, None)
+        return moment_or_end(at, length, FIRST, LAST, None)
 
     cdef int encode(self, object value, Out out) except -1:
-        cdef int end = endless(value)
-        if end:
-            return put64(out, INT64_MAX if end > 0 else INT64_MIN)
-        if not PyDateTime_Check(value):
-            wrong("datetime", value)
+        if put_end(out, value):
+            return 0
         if datetime_tzinfo(value) is not None:
             raise ValueError("a datetime without a time zone is expected")
         return put64(out, us_since(value))
@@ -240,21 +253,11 @@ cdef class TimestampTz(Codec):
         self.atomic = True
 
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
-        cdef int64_t us
-        sized(length, 8)
-        us = load64(at)
-        if us == INT64_MAX:
-            return LAST_UTC
-        if us == INT64_MIN:
-            return FIRST_UTC
-        return moment(us, UTC)
+        return moment_or_end(at, length, FIRST_UTC, LAST_UTC, UTC)
 
     cdef int encode(self, object value, Out out) except -1:
-        cdef int end = endless(value)
-        if end:
-            return put64(out, INT64_MAX if end > 0 else INT64_MIN)
-        if not PyDateTime_Check(value):
-            wrong("datetime", value)
+        if put_end(out, value):
+            return 0
         if datetime_tzinfo(value) is UTC:
             return put64(out, us_since(value))
         offset = value.utcoffset()
