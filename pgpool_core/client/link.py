@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import trio
@@ -218,16 +218,7 @@ class Link:
 
     async def many(self, statement: Statement, batch: list[tuple[Any, ...]]) -> int:
         """Run a command for each row of arguments; how many rows it was about. What it returns is dropped."""
-        self.ready()
-        before = len(self.outbox)
-        try:
-            for args in batch:
-                self.outbox.bind(statement, args)
-                self.outbox.execute()
-        except BaseException:
-            self.outbox.cut(before)
-            raise
-        self.outbox.sync()
+        self._ask_all((statement, args) for args in batch)
         self.inbox.expect(None, None)
         total = 0
 
@@ -248,16 +239,7 @@ class Link:
             self._evict()
 
     async def _all_of(self, asked: list[tuple[Statement, tuple[Any, ...]]]) -> list[tuple[list[Record], CommandTag]]:
-        self.ready()
-        before = len(self.outbox)
-        try:
-            for statement, args in asked:
-                self.outbox.bind(statement, args)
-                self.outbox.execute()
-        except BaseException:
-            self.outbox.cut(before)
-            raise
-        self.outbox.sync()
+        self._ask_all(asked)
         self.dirty = self.dirty or any(statement.leaves for statement, _ in asked)
         results: list[tuple[list[Record], CommandTag]] = []
         failures: list[PgPoolError] = []
@@ -276,6 +258,19 @@ class Link:
         if failures:
             raise failures[0]
         return results
+
+    def _ask_all(self, asked: Iterable[tuple[Statement, tuple[Any, ...]]]) -> None:
+        """Have all of them ready to be sent, as one group; nothing where an argument does not fit."""
+        self.ready()
+        before = len(self.outbox)
+        try:
+            for statement, args in asked:
+                self.outbox.bind(statement, args)
+                self.outbox.execute()
+        except BaseException:
+            self.outbox.cut(before)
+            raise
+        self.outbox.sync()
 
     async def _talk_counting(self, on_complete: Callable[[], None]) -> None:
         self._on_complete = on_complete

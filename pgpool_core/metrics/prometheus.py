@@ -207,24 +207,21 @@ def _ours(snapshot: Snapshot) -> Iterator[Metric]:
         for row in snapshot.stats:
             family.add_metric(_labels(row.database), getattr(row.totals, name))
         yield family
-    reasons = CounterMetricFamily(
-        "pgpool_core_pins_by_reason_total",
-        "the reasons for pins; a pin may have several",
-        labels=("database", "reason"),
-    )
-    for row in snapshot.stats:
-        for reason, times in zip(PIN_REASONS, row.totals.pinned_for, strict=False):
-            reasons.add_metric(_labels(row.database, reason), times)
-    yield reasons
-    warnings = CounterMetricFamily(
-        "pgpool_core_state_warnings_total",
-        "texts that leave something on their server (session_state = warn)",
-        labels=("database", "kind"),
-    )
-    for row in snapshot.stats:
-        for kind, times in zip(WARNED_KINDS, row.totals.warned_of, strict=False):
-            warnings.add_metric(_labels(row.database, kind), times)
-    yield warnings
+    for called, about, label, kinds, counted in (
+        ("pins_by_reason", "the reasons for pins; a pin may have several", "reason", PIN_REASONS, "pinned_for"),
+        (
+            "state_warnings",
+            "texts that leave something on their server (session_state = warn)",
+            "kind",
+            WARNED_KINDS,
+            "warned_of",
+        ),
+    ):
+        family = CounterMetricFamily(f"pgpool_core_{called}_total", about, labels=("database", label))
+        for row in snapshot.stats:
+            for kind, times in zip(kinds, getattr(row.totals, counted), strict=False):
+                family.add_metric(_labels(row.database, kind), times)
+        yield family
     pinned = GaugeMetricFamily(
         "pgpool_core_pinned_clients", "clients that keep their server now", labels=("database", "user")
     )
