@@ -23,11 +23,12 @@ cdef void up_accept(Worker *w, uint32_t index) noexcept nogil:
     cdef Listener *listener = &w.plane.listeners[index]
     cdef int fd, error, i
     cdef uint32_t j, best
+    cdef pgpool_peer peer
     cdef Mail mail
     for i in range(ACCEPTS_A_TURN):
         if not pgpool_load8(&listener.live):
             return
-        fd = pgpool_accept(listener.fd)
+        fd = pgpool_accept(listener.fd, &peer)
         if fd < 0:
             error = pgpool_errno()
             if error == EMFILE or error == ENFILE:
@@ -48,25 +49,36 @@ cdef void up_accept(Worker *w, uint32_t index) noexcept nogil:
             if mailbox_post(&w.plane.workers[best].inbox, &mail):
                 worker_wake(&w.plane.workers[best])
                 continue
-        new_client(w, fd)
+        new_client(w, fd, &peer)
 
 
 cdef void turn_away(Worker *w, Listener *listener) noexcept nogil:
     """No descriptor is left: use the spare one to take a client and close it, or it would wait without an answer."""
     cdef int fd
+    cdef pgpool_peer peer
     if w.spare_fd < 0:
         return
     close(w.spare_fd)
-    fd = pgpool_accept(listener.fd)
+    fd = pgpool_accept(listener.fd, &peer)
     if fd >= 0:
         pgpool_send(fd, b"E\0\0\0\x39SFATAL\0VFATAL\0C53300\0Mtoo many open file descriptors\0\0", 58)
         close(fd)
     w.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC)
 
 
-cdef void new_client(Worker *w, int fd) noexcept nogil:
+cdef bint take_secret(Worker *w, ClientConn *c) noexcept nogil:
+    """For the cancel key, made many at a time; False where there is no randomness."""
+    if w.secrets_left == 0:
+        if RAND_bytes(<unsigned char *>w.secrets, sizeof(w.secrets)) != 1:
+            return False
+        w.secrets_left = SECRETS
+    w.secrets_left -= 1
+    c.secret = w.secrets[w.secrets_left]
+    return True
+
+
+cdef void new_client(Worker *w, int fd, const pgpool_peer *peer) noexcept nogil:
     cdef ClientConn *c = <ClientConn *>slot_new(&w.clients)
-    cdef int on = 1
     if c != NULL:
         c.login = <LoginRecord *>calloc(1, sizeof(LoginRecord))
     if c == NULL or c.login == NULL:
@@ -77,22 +89,30 @@ cdef void new_client(Worker *w, int fd) noexcept nogil:
     c.conn.fd = fd
     c.conn.kind = KIND_CLIENT
     c.conn.timer.owner = c.watch.owner = c
-    pgpool_peer_of(fd, &c.peer, 0)
+    c.peer = peer[0]
     if c.peer.family != 1:
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(int))
         tcp_options(w.plane, fd)
-    RAND_bytes(<unsigned char *>&c.secret, 4)
     c.id = pgpool_next64(&w.plane.last_id)
     c.connect_us = c.request_us = c.login.started_us = w.now_us
     pgpool_add32(&w.n_clients, 1)
     if w.plane.client_login_timeout_us:
         timer_set(&w.timers, &c.conn.timer, TIMER_LOGIN, w.now_us + w.plane.client_login_timeout_us)
-    if not w.io.add(w, &c.conn):
+    if not take_secret(w, c):
+        conn_doom(w, &c.conn, "no random numbers")
+    elif not w.io.add(w, &c.conn):
         conn_doom(w, &c.conn, "cannot be watched")
 
 
+cdef void listener_options(Plane *plane, Listener *listener) noexcept nogil:
+    """What every client of a TCP listener has: Linux hands it on to the sockets that it accepts."""
+    cdef int on = 1, keepalive = plane.tcp_keepalive
+    if not listener.is_unix:
+        setsockopt(listener.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(int))
+        setsockopt(listener.fd, SOL_SOCKET, SO_KEEPALIVE, &keepalive, sizeof(int))
+
+
 cdef void tcp_options(Plane *plane, int fd) noexcept nogil:
-    cdef int on = 1
+    """What clients of a TCP listener have besides, mostly nothing."""
     if plane.tcp_user_timeout:
         setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &plane.tcp_user_timeout, sizeof(int))
     if plane.tcp_socket_buffer:
@@ -100,7 +120,6 @@ cdef void tcp_options(Plane *plane, int fd) noexcept nogil:
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &plane.tcp_socket_buffer, sizeof(int))
     if not plane.tcp_keepalive:
         return
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(int))
     if plane.tcp_keepidle:
         setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &plane.tcp_keepidle, sizeof(int))
     if plane.tcp_keepintvl:

@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memset
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_take
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mail, mailbox_post
-from pgpool_core.engine.records cimport KIND_SERVER, SCRATCH_SIZE, STREAM_ON, Conn, Plane, PoolRecord, Worker
+from pgpool_core.engine.records cimport KIND_SERVER, SCRATCH_SIZE, STREAM_NONE, STREAM_ON, Conn, Plane, PoolRecord, Worker
 from pgpool_core.engine.sends cimport SEND_MAX, Send, sends_add
 from pgpool_core.engine.sys cimport (EAGAIN, EINTR, close, pgpool_errno, pgpool_no_data, pgpool_recv, pgpool_send,
                                      pgpool_send2, ssize_t, write)
@@ -229,8 +229,9 @@ cdef void conn_close(Worker *w, Conn *c) noexcept nogil:
             w.sends.all[c.queued - 1].conn = NULL
             pgpool_send(c.fd, w.sends.all[c.queued - 1].at, w.sends.all[c.queued - 1].len)
             c.queued = 0
-        w.io.remove(w, c)
-        close(c.fd)
+        if c.stream != STREAM_NONE:
+            w.io.remove(w, c)
+        close(c.fd)                                  # which takes it out of the poll set
         c.fd = -1
     buf_free(&c.out)
     buf_free(&c.early)

@@ -11,6 +11,7 @@ from libc.string cimport memcpy, memset
 from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, CANCEL_OURS, CancelWho, cancel_key_read
 from pgpool_core.auth.credentials cimport (CRED_ASKS_KEY, CREDENTIALS_OK, Credential, credential_md5, credential_plain,
                                            credential_scram, credential_wipe, credentials_clear, credentials_forget, credentials_put)
+from pgpool_core.engine.accept cimport listener_options
 from pgpool_core.engine.buf cimport buf_add, buf_free
 from pgpool_core.engine.conn cimport plane_want, worker_wake
 from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notified
@@ -230,6 +231,9 @@ cdef class Engine:
         p.message_stall_timeout_us = message_stall_timeout_us
         p.drain_timeout_us = drain_timeout_us
         p.query_wait_notify_us = query_wait_notify_us
+        for i in range(p.n_listeners):
+            if p.listeners[i].live:
+                listener_options(p, &p.listeners[i])
         self.max_opening = max_opening
         for i in range(p.set.n_pools):
             pthread_mutex_lock(&p.set.pools[i].lock)
@@ -247,6 +251,7 @@ cdef class Engine:
         listener.is_unix = is_unix
         listener.live = 1
         listener.watchers = self.plane.n_workers
+        listener_options(self.plane, listener)
         pgpool_store32(&self.plane.n_listeners, self.plane.n_listeners + 1)     # workers see what stands above
         tell_all(self.plane, MAIL_LISTENERS, 0, b"")
 

@@ -45,6 +45,8 @@ cdef enum:
     KIND_LISTENER = 3
     KIND_WAKE = 4
 
+    SECRETS = 256                 # random numbers that a worker makes at a time
+
     STREAM_NONE = 0               # told of by the poll set when there is something, then received from
     STREAM_SOON = 1               # the same; io_uring is to receive from it, from the next turn on
     STREAM_ON = 2                 # io_uring receives from it, into buffers of its own
@@ -401,6 +403,8 @@ cdef struct Worker:
     int ring_fd                   # of `uring`; -1 without
     int wake_fd
     int spare_fd                  # given up for a moment when descriptors run out
+    uint32_t[SECRETS] secrets     # random, for the cancel keys of clients to come
+    uint32_t secrets_left
     uint32_t signalled            # atomic: wake_fd has been written
     uint32_t stop                 # atomic
     uint64_t now_us

@@ -88,6 +88,8 @@ cdef extern from * nogil:
         int32_t uid, pid;        /* unix sockets only, else -1 and 0 */
     };
     static inline void pgpool_fill_peer(struct pgpool_peer *out, const struct sockaddr_storage *a) {
+        __builtin_memset(out, 0, sizeof *out);
+        out->uid = -1;
         if (a->ss_family == AF_INET) {
             const struct sockaddr_in *in = (const struct sockaddr_in *)a;
             out->family = 4;
@@ -102,24 +104,33 @@ cdef extern from * nogil:
             out->family = 1;
         }
     }
-    static inline int pgpool_accept(int fd) {
-        return accept4(fd, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    static inline void pgpool_fill_user(struct pgpool_peer *out, int fd) {
+        struct ucred cred;
+        socklen_t n = sizeof cred;
+        if (out->family == 1 && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) == 0) {
+            out->uid = (int32_t)cred.uid;
+            out->pid = (int32_t)cred.pid;
+        }
+    }
+    static inline int pgpool_accept(int fd, struct pgpool_peer *out) {
+        struct sockaddr_storage a;
+        socklen_t n = sizeof a;
+        int got = accept4(fd, (struct sockaddr *)&a, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (got >= 0) {
+            pgpool_fill_peer(out, &a);
+            pgpool_fill_user(out, got);
+        }
+        return got;
     }
     static inline void pgpool_peer_of(int fd, struct pgpool_peer *out, int local) {
         struct sockaddr_storage a;
         socklen_t n = sizeof a;
-        __builtin_memset(out, 0, sizeof *out);
-        out->uid = -1;
-        if ((local ? getsockname(fd, (struct sockaddr *)&a, &n) : getpeername(fd, (struct sockaddr *)&a, &n)) != 0)
-            return;
-        pgpool_fill_peer(out, &a);
-        if (out->family == 1) {
-            struct ucred cred;
-            n = sizeof cred;
-            if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) == 0) {
-                out->uid = (int32_t)cred.uid;
-                out->pid = (int32_t)cred.pid;
-            }
+        if ((local ? getsockname(fd, (struct sockaddr *)&a, &n) : getpeername(fd, (struct sockaddr *)&a, &n)) == 0) {
+            pgpool_fill_peer(out, &a);
+            pgpool_fill_user(out, fd);
+        } else {
+            __builtin_memset(out, 0, sizeof *out);
+            out->uid = -1;
         }
     }
     static inline void pgpool_print_peer(const struct pgpool_peer *p, char *out, unsigned cap) {
@@ -135,6 +146,6 @@ cdef extern from * nogil:
         uint16_t port
         int32_t uid
         int32_t pid
-    int pgpool_accept(int)
+    int pgpool_accept(int, pgpool_peer *)
     void pgpool_peer_of(int, pgpool_peer *, int)
     void pgpool_print_peer(const pgpool_peer *, char *, unsigned int)

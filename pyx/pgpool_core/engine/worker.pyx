@@ -152,6 +152,7 @@ cdef void cancel_over(Worker *w, uint64_t canceller) noexcept nogil:
 cdef void read_mail(Worker *w) noexcept nogil:
     cdef Mail mail
     cdef ClientConn *c
+    cdef pgpool_peer peer
     cdef uint32_t slot
     cdef bint waits
     while mailbox_take(&w.inbox, &mail):
@@ -161,7 +162,8 @@ cdef void read_mail(Worker *w) noexcept nogil:
             if c != NULL and c.conn.doomed:
                 c = NULL
         if mail.kind == MAIL_ACCEPTED:
-            new_client(w, <int>mail.a)
+            pgpool_peer_of(<int>mail.a, &peer, 0)
+            new_client(w, <int>mail.a, &peer)
         elif mail.kind == MAIL_VERDICT and c != NULL:
             login_verdict(w, c, mail.a, <uint8_t *>mail.data, mail.len)
         elif mail.kind == MAIL_REPLY and c != NULL and c.state == CL_CONSOLE:
