@@ -462,7 +462,7 @@ class Config:
     io_backend: IoBackend = _setting(
         "auto",
         Choice(("auto", "epoll", "io_uring")),
-        "ours: how workers move data: epoll, io_uring, or auto: io_uring where the system allows it",
+        "ours: how workers move data: epoll, io_uring, or auto: io_uring where the system allows it, while there is enough to do for it to be cheaper",
         reload=False,
     )
     peer_id: int = _setting(

@@ -216,3 +216,24 @@ async def test_a_result_is_whole_for_who_reads_late(pooler: PoolerFactory, backe
                     assert message.values[0] == str(seen).encode()
                 done = message.type == b"Z"
         assert seen == rows
+
+
+async def test_auto_goes_without_its_ring_for_one_client_and_back_for_many(pooler: PoolerFactory) -> None:
+    """A worker changes after some hundred turns; here it does so with requests under way."""
+    place = pooler(io_backend="auto", default_pool_size=4)
+
+    async def ask(times: int, length: int) -> None:
+        async with logged_in(place) as peer:
+            for number in range(times):
+                assert values(await peer.query(f"select repeat('{number % 10}', {length})")) == [
+                    [str(number % 10).encode() * length]
+                ]
+
+    for _ in range(2):
+        await ask(700, 10)
+        async with trio.open_nursery() as nursery:
+            for number in range(24):
+                nursery.start_soon(ask, 30, 1 + 3000 * (number % 4))
+    with Console(place) as console:
+        (row,) = (row for row in console.rows("SHOW STATS_TOTALS") if row["database"] == "app")
+    assert row["xact_count"] == 2 * (700 + 24 * 30)

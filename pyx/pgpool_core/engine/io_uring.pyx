@@ -15,6 +15,8 @@ at most; what that brought waits in `early`.
 - A buffer goes back to the kernel when the sends out of it are over.
 - Sends are over when they have been handed over; ring.pxd says why. Those that the kernel could not even look at (it has no
   memory) are made as plain ones.
+- Where turns bring one event each, there is nothing to be put together, and the ring costs more than it saves. With
+  `io_backend = auto` the worker then does without (`alone`) until there is more: no streams, no sends put off, the poll set only.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
@@ -39,6 +41,11 @@ cdef enum:
     CALM = 2                      # short receives in a row that make a stream
     MAX_BUFFERS = 256             # PGPOOL_RING_BUFFERS
     MAX_ERRORS = 100              # refused waits in a row, 1 ms each, before the ring is given up
+    ONE = 256                     # an event, in the mean of events a turn
+    FEW = ONE + ONE // 2          # below this mean a worker does without its ring
+    MANY = 3 * ONE                # from this mean on it uses it again
+    AT_FIRST = 4 * ONE
+    ALONE_STREAMS = 64            # with more connections to take out of the ring than this, it stays
     TAG_SEND = 8                  # beside KIND_CLIENT and KIND_SERVER, which are receives
     TAG_SET = 9
 
@@ -46,6 +53,9 @@ cdef enum:
 cdef struct Uring:
     pgpool_ring *ring             # owned
     pgpool_event *events          # owned: PGPOOL_RING_EVENTS
+    Sends *sends                  # owned; the worker's while it is not alone
+    int32_t mean                  # of events a turn, over some 256 turns
+    uint8_t alone
     uint32_t n_streams            # receives whose last completion has not come
     uint32_t n_soon
     uint32_t n_kept
@@ -67,8 +77,11 @@ cdef int uring_works() noexcept nogil:
 cdef bint start(Worker *w) noexcept nogil:
     cdef Uring *u = <Uring *>calloc(1, sizeof(Uring))
     w.uring = u
-    w.sends = sends_new()
-    if u == NULL or w.sends == NULL or not epoll_start(w):
+    if u == NULL:
+        return False
+    w.sends = u.sends = sends_new()
+    u.mean = AT_FIRST
+    if w.sends == NULL or not epoll_start(w):
         return False
     u.events = <pgpool_event *>malloc(PGPOOL_RING_EVENTS * sizeof(pgpool_event))
     if u.events == NULL or pgpool_ring_open(&u.ring, PGPOOL_RING_BUFFERS) != 0:
@@ -85,9 +98,9 @@ cdef void give_up(Worker *w) noexcept nogil:
     if u != NULL:
         pgpool_ring_close(u.ring)
         free(u.events)
+        free(u.sends)
         free(u)
     w.uring = NULL
-    free(w.sends)
     w.sends = NULL
 
 
@@ -97,13 +110,14 @@ cdef void begin(Worker *w) noexcept nogil:
 
 
 cdef void leave(Worker *w) noexcept nogil:
+    cdef Uring *u = <Uring *>w.uring
     cdef uint32_t i
     cdef Conn *c
-    for i in range(w.sends.n):
-        c = <Conn *>w.sends.all[i].conn
+    for i in range(u.sends.n):
+        c = <Conn *>u.sends.all[i].conn
         if c != NULL:
             c.queued = 0
-            pgpool_send(c.fd, w.sends.all[i].at, w.sends.all[i].len)
+            pgpool_send(c.fd, u.sends.all[i].at, u.sends.all[i].len)
     give_up(w)
 
 
@@ -193,7 +207,8 @@ cdef void pump(Worker *w, Conn *c) noexcept nogil:
         c.calm += 1
         if c.calm >= CALM:
             c.calm = 0
-            if u.n_soon < SOON_A_TURN and u.n_streams + u.n_soon < <uint32_t>PGPOOL_RING_STREAMS and not u.broken:
+            if (u.n_soon < SOON_A_TURN and u.n_streams + u.n_soon < <uint32_t>PGPOOL_RING_STREAMS
+                    and not u.alone and not u.broken):
                 c.stream = STREAM_SOON
                 u.soon[u.n_soon] = handle_of(&c.head, c.kind)
                 u.n_soon += 1
@@ -231,8 +246,8 @@ cdef int hand_over(Worker *w, Uring *u, int wait_ms) noexcept nogil:
     cdef Send *send
     cdef uint32_t i, n = 0, left
     cdef int error = 0
-    for i in range(w.sends.n):
-        send = &w.sends.all[i]
+    for i in range(u.sends.n):
+        send = &u.sends.all[i]
         if send.conn == NULL:
             continue
         if pgpool_ring_send(u.ring, (<Conn *>send.conn).fd, send.at, send.len, <uint64_t>TAG_SEND << 56 | i):
@@ -243,7 +258,7 @@ cdef int hand_over(Worker *w, Uring *u, int wait_ms) noexcept nogil:
     u.prepared = 0
     left = pgpool_ring_enter(u.ring, wait_ms, &error)
     for i in range(n - left, n):
-        send_plain(&w.sends.all[u.order[i]])
+        send_plain(&u.sends.all[u.order[i]])
     return error
 
 
@@ -251,12 +266,12 @@ cdef void sends_over(Worker *w, Uring *u) noexcept nogil:
     """Every send has its result: see to those that were not whole, give the buffers back."""
     cdef Send *send
     cdef uint32_t i
-    for i in range(w.sends.n):
-        send = &w.sends.all[i]
+    for i in range(u.sends.n):
+        send = &u.sends.all[i]
         if send.conn != NULL:
             (<Conn *>send.conn).queued = 0
-    for i in range(w.sends.n):
-        send = &w.sends.all[i]
+    for i in range(u.sends.n):
+        send = &u.sends.all[i]
         if send.conn != NULL and send.result != <int>send.len:
             conn_sent(w, <Conn *>send.conn, send.at, send.len, send.result)
     sends_clear(w.sends)
@@ -303,10 +318,10 @@ cdef void received(Worker *w, Uring *u, pgpool_event *e) noexcept nogil:
     else:
         u.kept[u.n_kept] = e.buffer
         u.n_kept += 1
-        w.sends.kept = at
-        w.sends.kept_end = at + n
+        u.sends.kept = at
+        u.sends.kept_end = at + n
         w.up.bytes(w, c, at, n)
-        w.sends.kept = w.sends.kept_end = NULL
+        u.sends.kept = u.sends.kept_end = NULL
     if n == <size_t>PGPOOL_RING_BUFFER and not c.doomed:
         end_stream(w, c)                          # there is a lot of it: fewer, larger receives
 
@@ -327,18 +342,51 @@ cdef void lost(Worker *w, Uring *u) noexcept nogil:
             w.up.closed(w, c, ENOBUFS)
 
 
-cdef void completions(Worker *w, Uring *u) noexcept nogil:
-    """What has happened: first the sends, which a paused connection may depend on."""
+cdef void weigh(Worker *w, Uring *u, int n) noexcept nogil:
+    """A turn has brought `n` events: is the ring worth its while?"""
+    if n == 0 or not w.plane.io_adapts:
+        return
+    u.mean += (n * ONE - u.mean) // 256 if n * ONE > u.mean else -((u.mean - n * ONE) // 256 + 1)
+    if u.alone and u.mean > MANY:
+        u.alone = 0
+        w.sends = u.sends
+    elif not u.alone and u.mean < FEW and u.n_streams <= ALONE_STREAMS and not u.broken:
+        go_alone(w, u)
+
+
+cdef void go_alone(Worker *w, Uring *u) noexcept nogil:
+    """Take everything out of the ring. Its last completions are still to come; until then turns go on as before."""
+    cdef Conn *c
+    cdef uint32_t slot
+    u.prepared = 1
+    if u.set_watched and not pgpool_ring_cancel(u.ring, <uint64_t>TAG_SET << 56):
+        return
+    u.alone = 1
+    if u.n_streams == 0:
+        return
+    for slot in range(slots_room(&w.clients)):
+        c = <Conn *>slot_at(&w.clients, slot)
+        if c.head.live and c.stream == STREAM_ON:
+            end_stream(w, c)
+    for slot in range(slots_room(&w.plane.servers)):
+        c = <Conn *>slot_at(&w.plane.servers, slot)
+        if c.head.live and w.plane.n_workers == 1 and c.stream == STREAM_ON:
+            end_stream(w, c)
+
+
+cdef int completions(Worker *w, Uring *u) noexcept nogil:
+    """What has happened: first the sends, which a paused connection may depend on. How often something was received."""
     cdef pgpool_event *e
     cdef Conn *c
     cdef uint32_t i, n
     cdef uint8_t tag
+    cdef int receives = 0
     n = pgpool_ring_take(u.ring, u.events, PGPOOL_RING_EVENTS)
     if pgpool_ring_overflown(u.ring) and not u.broken:
         lost(w, u)
     for i in range(n):
         if u.events[i].tag >> 56 == TAG_SEND:
-            w.sends.all[<uint32_t>u.events[i].tag].result = u.events[i].result
+            u.sends.all[<uint32_t>u.events[i].tag].result = u.events[i].result
     sends_over(w, u)
     for i in range(n):
         e = &u.events[i]
@@ -349,6 +397,7 @@ cdef void completions(Worker *w, Uring *u) noexcept nogil:
         elif tag == KIND_CLIENT or tag == KIND_SERVER:
             if e.buffer >= 0:
                 if e.result > 0:
+                    receives += 1
                     received(w, u, e)
                 else:
                     pgpool_ring_give(u.ring, e.buffer)
@@ -358,29 +407,34 @@ cdef void completions(Worker *w, Uring *u) noexcept nogil:
                 c = found(w, e.tag)
                 if c != NULL and c.stream >= STREAM_ON:
                     stream_ended(w, c)
+    return receives
 
 
 cdef void turn(Worker *w, int timeout_ms) noexcept nogil:
     cdef Uring *u = <Uring *>w.uring
-    cdef int error
+    cdef int error, n, more
     begin_streams(w, u)
     if w.doomed != NULL:
         timeout_ms = 0
-    if u.n_streams == 0:                          # nothing that only the ring would tell
-        if w.sends.n or u.prepared:
+    if u.n_streams == 0 and not (u.alone and u.set_watched):     # nothing that only the ring would tell
+        if u.sends.n or u.prepared:
             hand_over(w, u, 0)
             completions(w, u)
             if w.again_head != NULL or w.doomed != NULL:
                 timeout_ms = 0
-        u.set_more = epoll_turn(w, timeout_ms) == EVENTS_A_TURN
+        if u.alone:
+            w.sends = NULL
+        n = epoll_turn(w, timeout_ms)
+        u.set_more = n == EVENTS_A_TURN
+        weigh(w, u, n)
         return
-    if not u.set_watched and pgpool_ring_watch(u.ring, w.poll_fd, <uint64_t>TAG_SET << 56):
+    if not u.set_watched and not u.alone and pgpool_ring_watch(u.ring, w.poll_fd, <uint64_t>TAG_SET << 56):
         u.set_watched = 1
     if u.set_more or not u.set_watched:
         timeout_ms = 0
     error = hand_over(w, u, timeout_ms)
     w.now_us = pgpool_now_us()
-    completions(w, u)
+    n = completions(w, u)
     if error:
         u.errors += 1
         if u.errors > MAX_ERRORS and not u.broken:
@@ -389,7 +443,10 @@ cdef void turn(Worker *w, int timeout_ms) noexcept nogil:
         return
     u.errors = 0
     if u.set_more or not u.set_watched:
-        u.set_more = epoll_turn(w, 0) == EVENTS_A_TURN
+        more = epoll_turn(w, 0)
+        u.set_more = more == EVENTS_A_TURN
+        n += more
+    weigh(w, u, n)
 
 
 cdef Io uring_io

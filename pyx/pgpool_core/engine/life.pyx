@@ -52,6 +52,7 @@ cdef int plane_open(Plane *plane, uint32_t workers, int backend, int *refusal) e
             or plane.control_fd < 0 or not mailbox_init(&plane.outbox)
             or not slots_init(&plane.servers, sizeof(ServerConn))):
         raise MemoryError
+    plane.io_adapts = backend == BACKEND_AUTO
     if backend != BACKEND_EPOLL:
         refusal[0] = -uring_works()
         if refusal[0] == 0 and not open_workers(plane, workers, IO_URING):

@@ -447,6 +447,7 @@ cdef struct Plane:
     PoolRecord **records          # by pool id
     Worker *workers
     uint32_t n_workers
+    uint8_t io_adapts             # io_backend = auto: a worker with little to do is better off without its ring
     pthread_mutex_t server_lock   # guards `servers`
     Slots servers
     Credentials *credentials
