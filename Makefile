@@ -75,6 +75,12 @@ test-tsan: need-servers build/tsan/.built
 bench: .venv/.test need-servers
 	$(PY) -m benchmarks.macro $(ARGS)
 
+# What is committed in benchmarks/RESULTS.md, and with two workers against two processes of PgBouncer.
+.PHONY: bench-full
+bench-full: .venv/.test need-servers
+	$(PY) -m benchmarks.macro --out benchmarks/RESULTS.md $(ARGS)
+	$(PY) -m benchmarks.macro --workers 2 --out benchmarks/RESULTS-2-workers.md $(ARGS)
+
 # psycopg_pool is only for this; without it the others are compared.
 .PHONY: bench-embedded
 bench-embedded: .venv/.test need-servers

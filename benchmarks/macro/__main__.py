@@ -13,11 +13,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.macro import machine, report
+from benchmarks.macro import machine, plot, report
 from benchmarks.macro.bench import Bench
 from benchmarks.macro.cases import CASES, find_cases
 from benchmarks.macro.database import describe_setup, running_database
 from benchmarks.macro.errors import BenchError
+from benchmarks.macro.report import CaseResult
 from benchmarks.macro.targets import DIRECT, IO_BACKEND, PGBOUNCER, TARGETS, Fleet
 from pgpool_core.testing.binaries import find_pgbouncer, find_postgres
 
@@ -39,23 +40,30 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help=f"rounds per case (default {DEFAULT_ROUNDS})")
     parser.add_argument("--seconds", type=int, metavar="S", help=f"counted seconds per run (default {DEFAULT_SECONDS})")
     parser.add_argument("--targets", metavar="NAMES", help=f"comma list of {', '.join(TARGETS)} (default: all of them)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the report to FILE too, as Markdown")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="N workers against N processes of PgBouncer"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the report to FILE too, and a picture beside it"
+    )
     given = sys.argv[1:] if arguments is None else list(arguments)
     chosen = parser.parse_args(given)
     chosen.arguments = given
     chosen.rounds = (QUICK_ROUNDS if chosen.quick else DEFAULT_ROUNDS) if chosen.rounds is None else chosen.rounds
     chosen.seconds = (QUICK_SECONDS if chosen.quick else DEFAULT_SECONDS) if chosen.seconds is None else chosen.seconds
-    if chosen.rounds < 1 or chosen.seconds < 1:
-        parser.error("--rounds and --seconds must be at least 1")
+    if chosen.rounds < 1 or chosen.seconds < 1 or chosen.workers < 1:
+        parser.error("--rounds, --seconds and --workers must be at least 1")
     compared = [name for name in TARGETS if name != DIRECT or not chosen.quick]
     names = chosen.targets.split(",") if chosen.targets else compared
     if unknown := [name for name in names if name not in TARGETS]:
         parser.error(f"no such target: {', '.join(unknown)} (there are {', '.join(TARGETS)})")
     chosen.targets = [name for name in TARGETS if name in names]
     try:
-        chosen.cases = find_cases(chosen.case)
+        chosen.cases = [case for case in find_cases(chosen.case) if chosen.workers == 1 or case.spreads]
     except KeyError as unknown_case:
         parser.error(f"no such case: {unknown_case.args[0]} (--list prints them)")
+    if not chosen.cases:
+        parser.error("none of these cases can be spread over several processes (--workers)")
     return chosen
 
 
@@ -76,8 +84,8 @@ def raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, OPEN_FILES_WANTED), limit))
 
 
-def run(chosen: argparse.Namespace) -> str:
-    """Measure what `chosen` asks for; the report.
+def run(chosen: argparse.Namespace) -> tuple[str, Sequence[CaseResult]]:
+    """Measure what `chosen` asks for; the report, and what it was made of.
 
     Raises:
         BenchError: a target did not start, answer or hold out; the text names it.
@@ -88,9 +96,10 @@ def run(chosen: argparse.Namespace) -> str:
         raise BenchError("pgbouncer: not in PATH or /usr/sbin (PGBOUNCER=path names one; --targets leaves it out)")
     facts = machine.describe(postgres=find_postgres().version, pgbouncer=pgbouncer)
     facts["io_backend"] = IO_BACKEND
+    facts["workers"] = f"{chosen.workers} of ours, {chosen.workers} PgBouncer (so_reuseport where there are several)"
     with running_database() as database:
         bench = Bench(
-            fleet=Fleet(database=database),
+            fleet=Fleet(database=database, workers=chosen.workers),
             names=chosen.targets,
             pgbouncer=machine.pgbouncer_release(pgbouncer) if pgbouncer else (0, 0),
             rounds=chosen.rounds,
@@ -98,14 +107,21 @@ def run(chosen: argparse.Namespace) -> str:
             say=say,
         )
         results = bench.run(chosen.cases)
-    return report.render(
+    text = report.render(
         results,
         facts=facts,
         call=shlex.join(["python", "-m", "benchmarks.macro", *chosen.arguments]),
         rounds=chosen.rounds,
         seconds=chosen.seconds,
         postgres=describe_setup(),
+        picture=picture_of(chosen.out).name if chosen.out is not None else None,
     )
+    return text, results
+
+
+def picture_of(out: Path) -> Path:
+    """Where the picture of the report at `out` goes."""
+    return out.with_suffix(".svg")
 
 
 def say(text: str) -> None:
@@ -122,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     started = time.monotonic()
     try:
-        text = run(chosen)
+        text, results = run(chosen)
     except (BenchError, LookupError, FileNotFoundError) as why:
         say(f"benchmark given up: {why}")
         return 1
@@ -132,7 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     if chosen.out is not None:
         chosen.out.write_text(text)
-        say(f"written to {chosen.out}")
+        picture_of(chosen.out).write_text(plot.draw(results))
+        say(f"written to {chosen.out} and {picture_of(chosen.out)}")
     say(f"took {time.monotonic() - started:.0f} s")
     return 0
 

@@ -78,6 +78,11 @@ class Case:
     goals: tuple[Goal, ...] = ()
 
     @property
+    def spreads(self) -> bool:
+        """Whether several processes of PgBouncer can share it: no Unix socket, no server kept, nothing counted per process."""
+        return not (self.unix or self.session or self.idle_clients or self.listeners)
+
+    @property
     def unit(self) -> str:
         """The unit of the rate."""
         return "messages/s" if self.listeners else "tps" if self.megabytes is None else "MB/s"

@@ -33,9 +33,9 @@ class CpuSpent:
     system_us: float
 
 
-def process_tree(pid: int) -> list[int]:
-    """`pid` and all its descendants that are alive."""
-    tree = [pid]
+def process_tree(*pids: int) -> list[int]:
+    """`pids` and all their descendants that are alive."""
+    tree = list(pids)
     for each in tree:
         for children in Path(f"/proc/{each}/task").glob("*/children"):
             try:
@@ -45,22 +45,22 @@ def process_tree(pid: int) -> list[int]:
     return tree
 
 
-def read_cpu(pid: int) -> CpuReading:
-    """CPU time of `pid`, its threads and its descendants until now.
+def read_cpu(*pids: int) -> CpuReading:
+    """CPU time of `pids`, their threads and their descendants until now.
 
     Source: proc(5), /proc/PID/stat fields 14 to 17 (utime, stime, cutime, cstime) and kernel documentation
     "sched-stats", /proc/PID/task/TID/schedstat, first field: nanoseconds on a CPU.
     Raises:
-        ProcessLookupError: `pid` is gone.
+        ProcessLookupError: one of `pids` is gone.
     """
     user = system = 0
     threads: dict[int, int] = {}
-    for each in process_tree(pid):
+    for each in process_tree(*pids):
         try:
             fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
         except OSError as gone:
-            if each == pid:
-                raise ProcessLookupError(f"process {pid} is gone") from gone
+            if each in pids:
+                raise ProcessLookupError(f"process {each} is gone") from gone
             continue
         user += int(fields[11]) + int(fields[13])
         system += int(fields[12]) + int(fields[14])

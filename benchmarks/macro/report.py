@@ -102,7 +102,14 @@ def command_line(case: Case, seconds: int) -> str:
 
 
 def render(
-    results: Sequence[CaseResult], *, facts: Mapping[str, str], call: str, rounds: int, seconds: int, postgres: str
+    results: Sequence[CaseResult],
+    *,
+    facts: Mapping[str, str],
+    call: str,
+    rounds: int,
+    seconds: int,
+    postgres: str,
+    picture: str | None = None,
 ) -> str:
     """The whole report.
 
@@ -110,6 +117,7 @@ def render(
         facts: what `machine.describe` found.
         call: the command line that made this.
         postgres: how PostgreSQL was set up, in words.
+        picture: the name of a picture beside the report.
     """
     intro = f"""\
 # Measured results
@@ -131,6 +139,7 @@ difference was measured.
     parts = [intro, f"## Machine and versions\n\n{machine}\n- PostgreSQL setup: {postgres}\n"]
     compared = any(OURS in result.samples and PGBOUNCER in result.samples for result in results)
     if compared and (overview := summary(results)):
-        parts.append(f"## {OURS} against PgBouncer\n\n{overview}\n")
+        shown = f"![ratios]({picture})\n\n" if picture else ""
+        parts.append(f"## {OURS} against PgBouncer\n\n{shown}{overview}\n")
     parts.append("## Cases\n\n" + "\n\n".join(case_section(result) for result in results) + "\n")
     return "\n".join(parts)

@@ -47,19 +47,23 @@ SHARED_SETTINGS: Final[Mapping[str, object]] = {
 }
 OWN_SETTINGS: Final[Mapping[Kind, Mapping[str, object]]] = {
     "pgbouncer": {"server_tls_sslmode": "disable"},
-    "pgpool_core": {"workers": 1, "io_backend": IO_BACKEND},
+    "pgpool_core": {"io_backend": IO_BACKEND},
 }
 
 
 @attrs.frozen(kw_only=True)
 class Target:
-    """Something that speaks PostgreSQL's protocol at a known place. `process` is None for PostgreSQL itself."""
+    """Something that speaks PostgreSQL's protocol at a known place. `process` is None for PostgreSQL itself.
+
+    `beside` are further processes on the same port.
+    """
 
     name: str
     host: str
     port: int
     socket_dir: Path
     process: GuardedProcess | None = None
+    beside: Sequence[GuardedProcess] = ()
 
     @property
     def pid(self) -> int | None:
@@ -74,7 +78,7 @@ class Target:
         if self.pid is None:
             return None
         try:
-            return read_cpu(self.pid)
+            return read_cpu(self.pid, *(process.pid for process in self.beside))
         except ProcessLookupError as gone:
             raise BenchError(f"{self.name} ended while it was measured\n{self.log_tail()}") from gone
 
@@ -131,9 +135,10 @@ class Target:
 
 @attrs.frozen(kw_only=True)
 class Fleet:
-    """Starts targets in front of one database."""
+    """Starts targets in front of one database: ours with `workers`, PgBouncer as so many processes that share the pool's size."""
 
     database: BenchDatabase
+    workers: int = 1
 
     @contextlib.contextmanager
     def running(self, names: Sequence[str], *, scram: bool) -> Iterator[list[Target]]:
@@ -151,18 +156,34 @@ class Fleet:
         """One target; `stack` stops it."""
         if name == DIRECT:
             return Target(name=name, host=HOST, port=self.database.port, socket_dir=self.database.socket_dir)
-        pooler = (
-            self._pooler(PGBOUNCER, scram) if name == PGBOUNCER else self._pooler(OURS, scram, off=name == OURS_OFF)
+        if name == PGBOUNCER:
+            poolers = [self._pooler(PGBOUNCER, scram, **self._share()) for _ in range(self.workers)]
+        else:
+            own = {"session_state": "off"} if name == OURS_OFF else {}
+            poolers = [self._pooler(OURS, scram, workers=self.workers, **own)]
+        for pooler in poolers:
+            stack.callback(pooler.close)
+            pooler.port = poolers[0].port
+            try:
+                pooler.start()
+            except (OSError, ProcessFailed) as why:
+                raise BenchError(f"{name} does not start: {why}") from why
+        first, *others = poolers
+        return Target(
+            name=name,
+            host=first.host,
+            port=first.port,
+            socket_dir=first.unix_dir,
+            process=first.process,
+            beside=[pooler.process for pooler in others],
         )
-        stack.callback(pooler.close)
-        try:
-            pooler.start()
-        except (OSError, ProcessFailed) as why:
-            raise BenchError(f"{name} does not start: {why}") from why
-        return Target(name=name, host=pooler.host, port=pooler.port, socket_dir=pooler.unix_dir, process=pooler.process)
 
-    def _pooler(self, kind: Kind, scram: bool, *, off: bool = False) -> PoolerProcess:
-        """A pooler in front of the database, not started; the same settings for both kinds but for OWN_SETTINGS."""
+    def _share(self) -> dict[str, object]:
+        """What each of several processes of PgBouncer gets."""
+        return {"so_reuseport": 1, "default_pool_size": POOL_SIZE // self.workers} if self.workers > 1 else {}
+
+    def _pooler(self, kind: Kind, scram: bool, **more: object) -> PoolerProcess:
+        """A pooler in front of the database, not started; the same settings for both kinds but for OWN_SETTINGS and `more`."""
         place = f"host={HOST} port={self.database.port} dbname={DATABASE}"
         return PoolerProcess(
             kind=kind,
@@ -176,6 +197,6 @@ class Fleet:
                 "auth_type": "scram-sha-256" if scram else "trust",
                 **SHARED_SETTINGS,
                 **OWN_SETTINGS[kind],
-                **({"session_state": "off"} if off else {}),
+                **more,
             },
         )
