@@ -152,21 +152,17 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 async def _run(
     arguments: argparse.Namespace, prepared: Prepared, rewritten: Sequence[Rewritten], complaints: Complaints
 ) -> int:
-    usage = Usage()
     with trio.open_signal_receiver(*FORWARDED, signal.SIGCHLD) as signals:
-        async with sole_errors(), open_prepared(prepared) as proxy, trio.open_nursery() as nursery:
+        async with sole_errors(), open_prepared(prepared) as proxy:
             if not arguments.lazy:
                 await _try_servers(proxy.config, rewritten, timeout_s=arguments.ready_timeout)
-            nursery.start_soon(usage.follow, proxy)
             env = environment(os.environ, proxy.address, rewritten, arguments)
             status = await run_command(arguments.command, env, signals)
             await _drain(proxy, arguments.drain)
             if not arguments.quiet:
                 last = proxy.statistics()
-                usage.look(last)
                 size = proxy.config.default_pool_size
-                print(usage.report(last, proxy.features(), complaints.counts, pool_size=size), file=sys.stderr)
-            nursery.cancel_scope.cancel(reason="the command has ended")
+                print(Usage.of(last).report(last, proxy.features(), complaints.counts, pool_size=size), file=sys.stderr)
     return status
 
 

@@ -185,7 +185,8 @@ class PoolerState:
 class PoolRow:
     """One pool. `cl_active` counts every logged-in client that is not waiting, idle ones included, as PgBouncer does.
 
-    `maxwait_us` is the age of the oldest waiter; `servers_total` counts what PostgreSQL counts, logins included.
+    `maxwait_us` is the age of the oldest waiter; `servers_total` counts what PostgreSQL counts, logins included. The last three are
+    the highest numbers that there have been at one moment.
     """
 
     id: int
@@ -208,6 +209,9 @@ class PoolRow:
     sv_login: int
     maxwait_us: int
     servers_total: int
+    most_clients: int
+    most_waiting: int
+    most_servers: int
 
 
 @attrs.frozen(kw_only=True)

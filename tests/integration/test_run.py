@@ -51,6 +51,8 @@ def test_the_command_reaches_the_server_through_the_pooler(postgres: PostgresSer
     assert (done.returncode, row) == (0, ["app", "app", str(postgres.port)])
     assert (host, port != str(postgres.port)) == ("127.0.0.1", True)
     assert "pooler: 1 transactions, " in done.stderr
+    assert "at most 1 client and 1 server at once" in done.stderr
+    assert "no client waited for a server" in done.stderr or "at most 1 client waited" in done.stderr
 
 
 def test_over_a_unix_socket_and_without_a_report(env: dict[str, str]) -> None:

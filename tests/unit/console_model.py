@@ -35,7 +35,7 @@ TYPE_LENGTHS = {23: 4, 20: 8}
 def pool(number: int, database: str, user: str, **values: int) -> dict[str, Any]:
     names = """mode pool_size min_pool_size reserve_pool_size cl_active cl_waiting cl_active_cancel_req
         cl_waiting_cancel_req sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login maxwait_us
-        servers_total"""
+        servers_total most_clients most_waiting most_servers"""
     return {"id": number, "database": database, "user": user} | dict.fromkeys(names.split(), 0) | values
 
 

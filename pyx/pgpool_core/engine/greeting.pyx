@@ -69,6 +69,7 @@ cdef void greeted(Worker *w, ClientConn *c, size_t n, uint8_t state) noexcept no
     hist_add(&k.login, w.now_us - c.login.started_us)
     pthread_mutex_lock(&c.pool.pool.lock)
     c.pool.pool.clients += 1
+    c.pool.pool.most_clients = max(c.pool.pool.most_clients, c.pool.pool.clients)
     pthread_mutex_unlock(&c.pool.pool.lock)
     enter(w, c, c.login, state)
 

@@ -62,7 +62,8 @@ cdef list pool_rows(Plane *plane):
             "cl_waiting_cancel_req": 0, "sv_active": p.count[SV_ACTIVE], "sv_active_cancel": cancels.get(i, 0),
             "sv_being_canceled": p.count[SV_BEING_CANCELED], "sv_idle": p.count[SV_IDLE],
             "sv_used": p.count[SV_USED], "sv_tested": p.count[SV_TESTED], "sv_login": p.count[SV_LOGIN],
-            "servers_total": p.total, "maxwait_us": p.maxwait_us,
+            "servers_total": p.total, "maxwait_us": p.maxwait_us, "most_clients": p.most_clients,
+            "most_waiting": p.most_waiting, "most_servers": p.most_servers,
         })
     return rows
 

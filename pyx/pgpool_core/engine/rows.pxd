@@ -81,6 +81,9 @@ cdef struct PoolRow:
     uint32_t clients
     uint32_t waiting
     uint32_t logins_waiting
+    uint32_t most_clients
+    uint32_t most_waiting
+    uint32_t most_servers
     uint64_t maxwait_us
     uint8_t closed
 

@@ -154,6 +154,9 @@ cdef void fill_pool_row(PoolRecord *record, uint64_t now_us, PoolRow *row) noexc
     row.clients = p.clients
     row.waiting = p.waiters.len
     row.logins_waiting = p.logins_waiting + p.dedicated.len + p.dedicated_opening
+    row.most_clients = p.most_clients
+    row.most_waiting = p.most_waiting
+    row.most_servers = p.most_servers
     row.closed = p.closed
     row.maxwait_us = elapsed_us(now_us, pool_first_us(p, now_us))
     pthread_mutex_unlock(&p.lock)

@@ -167,6 +167,7 @@ cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Serv
             slot.was_linked = 0
             best.count[SV_FREE] += 1                # server_move takes it off again
             pgpool_add32(&best.total, 1)
+            best.most_servers = max(best.most_servers, best.total)
             server_move(slot, SV_LOGIN, now_us)
             if dedicated:
                 dedicated_bind(best, slot)

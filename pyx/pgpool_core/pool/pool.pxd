@@ -65,6 +65,9 @@ cdef struct Pool:                 # owned by its PoolSet, at a fixed address unt
     uint32_t dedicated_opening    # and of these, the ones in SV_LOGIN
     uint32_t clients              # logged in
     uint32_t logins_waiting       # clients that need the first server's greeting
+    uint32_t most_clients         # that there have been at one moment, as of `clients`
+    uint32_t most_waiting         # of `waiters`
+    uint32_t most_servers         # of `total`
     uint64_t retry_us             # no opening before then: the last one failed
     uint64_t lifetime_next_us     # the next close by server_lifetime, spaced
     uint64_t reserve_used         # times that a server was taken from the reserve

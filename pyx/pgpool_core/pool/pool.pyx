@@ -212,6 +212,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     client.worker = worker
     client.waiting = WAIT_QUEUED
     clients_push(&pool.waiters, client)
+    pool.most_waiting = max(pool.most_waiting, pool.waiters.len)
     client.unserved = verdict == POOL_QUEUED and not pool.paused and pool.waiters.len > pool_coming(pool) and (
         pool.settings.pool_size == 0 or pool.total < pool.settings.pool_size + pool.settings.reserve_pool_size)
     unlock(pool)
