@@ -345,6 +345,9 @@ class FakeEngine:
                 **{name: pool.settings[name] for name in ("pool_size", "min_pool_size", "reserve_pool_size", "mode")},
                 **{"id": pool.id, "database": pool.database, "user": pool.user},
                 "servers_total": pool.opening + len(pool.adopted),
+                "most_clients": 0,
+                "most_waiting": 0,
+                "most_servers": 0,
             }
             for pool in self.pool_list
         ]
