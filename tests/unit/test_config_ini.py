@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pgpool_core.config import Config, ConfigError, DatabaseConfig, PeerConfig, UserConfig, load_config, parse_config
 from pgpool_core.config.ini import MAX_INCLUDE_DEPTH, IniValue, read_ini_text
 from pgpool_core.config.leak_check import MAX_SAMPLE, LeakCheck
+from pgpool_core.config.passwords import CommandLine
 from pgpool_core.config.settings import DATABASE_KEYS, PEER_KEYS, SETTINGS, USER_KEYS
 from pgpool_core.config.units import Choice, FileMode, Flag, Hosts, Integer, ListenAt, Names, Seconds
 
@@ -293,6 +294,8 @@ def values(setting) -> st.SearchStrategy[object]:
             return st.sampled_from(words)
         case ListenAt():
             return st.sampled_from(["", "*:1", "127.0.0.1:9127", "[::1]:65535", "db.example:80"])
+        case CommandLine():
+            return st.lists(WORD, min_size=1, max_size=3).map(" ".join)
         case Hosts():
             return st.lists(WORD, min_size=1, max_size=3).map(",".join)
         case _:
