@@ -203,7 +203,9 @@ def _auth_file(database: DatabaseConfig) -> Iterator[Path]:
     """An auth_file with the one user, who logs in at the pooler with the password that the server knows."""
     with tempfile.TemporaryDirectory(prefix="pgpool-core-demo-") as folder:
         path = Path(folder) / "userlist.txt"
-        entry = [f'"{(text or "").replace(chr(34), chr(34) * 2)}"' for text in (database.user, database.written_password)]
+        entry = [
+            f'"{(text or "").replace(chr(34), chr(34) * 2)}"' for text in (database.user, database.written_password)
+        ]
         with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(" ".join(entry) + "\n")
         yield path
@@ -273,7 +275,9 @@ def _welcome(upstream: Upstream, port: int) -> None:
     database = upstream.database
     assert database.user is not None
     assert database.dbname is not None
-    login = quote(database.user, safe="") + (f":{quote(database.written_password, safe='')}" if database.written_password else "")
+    login = quote(database.user, safe="") + (
+        f":{quote(database.written_password, safe='')}" if database.written_password else ""
+    )
     url = f"postgresql://{login}@{HOST}:{port}/{quote(database.dbname, safe='')}"
     print(f"server   {upstream.about}")
     print(f"pooler   {url}  (transaction mode)")

@@ -26,6 +26,7 @@ from pgpool_core.config.units import (
     Kind,
     ListenAt,
     Names,
+    Networks,
     NotBuilt,
     Seconds,
     Text,
@@ -481,6 +482,12 @@ class Config:
         Choice(("auto", "epoll", "io_uring")),
         "ours: how workers move data: epoll, io_uring, or auto: io_uring where the system allows it, while there is enough to do for it to be cheaper",
         reload=False,
+    )
+    proxy_protocol_networks: tuple[str, ...] = _setting(
+        (),
+        Networks(),
+        "ours: whose connections begin with a PROXY header (version 1 or 2), which tells where the client really comes from:"
+        " ADDRESS/BITS, `unix`; empty = nobody's",
     )
     peer_id: int = _setting(
         0, Integer(0, MAX_PEER_ID), "number of this process among [peers], inside its cancel keys; 0 = it has none"

@@ -14,7 +14,7 @@ from pgpool_core.config.ini import MAX_INCLUDE_DEPTH, IniValue, read_ini_text
 from pgpool_core.config.leak_check import MAX_SAMPLE, LeakCheck
 from pgpool_core.config.passwords import CommandLine
 from pgpool_core.config.settings import DATABASE_KEYS, PEER_KEYS, SETTINGS, USER_KEYS
-from pgpool_core.config.units import Choice, FileMode, Flag, Hosts, Integer, ListenAt, Names, Seconds
+from pgpool_core.config.units import Choice, FileMode, Flag, Hosts, Integer, ListenAt, Names, Networks, Seconds
 
 
 def pairs(text: str) -> list[tuple[str | None, str, str]]:
@@ -288,6 +288,9 @@ def values(setting) -> st.SearchStrategy[object]:
             return st.integers(0, 0o777)
         case Seconds(positive=positive):
             return SECONDS.filter(lambda seconds: seconds > 0 or not positive)
+        case Networks():
+            networks = st.ip_addresses().map(str) | st.sampled_from(["unix", "10.0.0.0/8", "fd00::/8"])
+            return st.lists(networks, max_size=3).map(lambda given: Networks().check(given))
         case Names():
             return st.lists(WORD, max_size=4).map(tuple)
         case Choice(words=words):

@@ -18,6 +18,7 @@ from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
 from pgpool_core.engine.client_end cimport client_end, client_fatal, with_name
 from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post, plane_want, worker_wake
 from pgpool_core.engine.dedicated cimport dedicated_request
+from pgpool_core.engine.forwarding cimport forwarded
 from pgpool_core.engine.greeting cimport greet, greet_console
 from pgpool_core.engine.mailbox cimport MAIL_CLIENT_KEY, MAIL_FIND_CANCEL, MAIL_PEER_CANCEL, MAIL_POLICY, Mail, mailbox_post
 from pgpool_core.engine.parameters cimport choose_settings
@@ -53,7 +54,10 @@ cdef int login_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept
     if l.phase == LG_AUTH:
         OPENSSL_cleanse(data, n)                  # it may be a password
     while c.state == CL_LOGIN and not c.conn.doomed and l.input.len:
-        if l.phase == LG_STARTUP:
+        if l.phase == LG_FORWARDED:
+            if not forwarded(w, c, l):
+                break
+        elif l.phase == LG_STARTUP:
             if not startup(w, c, l):
                 break
         elif l.phase == LG_AUTH:

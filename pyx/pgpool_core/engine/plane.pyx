@@ -14,6 +14,7 @@ from pgpool_core.auth.credentials cimport (CRED_ASKS_KEY, CREDENTIALS_OK, Creden
 from pgpool_core.engine.accept cimport listener_options
 from pgpool_core.engine.buf cimport buf_add, buf_free
 from pgpool_core.engine.conn cimport plane_want, worker_wake
+from pgpool_core.engine.forwarding cimport set_networks
 from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notified
 from pgpool_core.engine.letters cimport take_letters
 from pgpool_core.engine.life cimport (BACKEND_AUTO, BACKEND_EPOLL, BACKEND_URING, plane_close_files, plane_close_servers,
@@ -193,7 +194,7 @@ cdef class Engine:
                   uint32_t tcp_socket_buffer=0, uint32_t reads_a_turn=5,
                   uint32_t max_opening, ignore_startup_parameters, track_extra_parameters=(), bint tcp_keepalive, uint32_t tcp_keepidle,
                   uint32_t tcp_keepintvl, uint32_t tcp_keepcnt, uint64_t message_stall_timeout_us,
-                  uint64_t drain_timeout_us, uint64_t query_wait_notify_us=0, uint16_t peer_id=0):
+                  uint64_t drain_timeout_us, uint64_t query_wait_notify_us=0, uint16_t peer_id=0, proxy_networks=()):
         """Set what holds for every client; new values count from the next event on."""
         cdef Plane *p = self.plane
         cdef uint32_t i
@@ -211,6 +212,7 @@ cdef class Engine:
         p.looks_up = looks_up
         p.max_packet_size = min(max_packet_size, MAX_BODY)
         set_notice(p, login_notify_message)
+        set_networks(p, proxy_networks)
         pgpool_store32(&p.credentials.mock_iterations, scram_iterations)
         p.disable_pqexec = disable_pqexec
         p.application_name_add_host = application_name_add_host

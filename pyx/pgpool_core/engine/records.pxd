@@ -39,6 +39,7 @@ cdef enum:
     STASH_MAX = 65536             # a client without a server keeps so much of a message; a longer one starts to stream
     SCRATCH_SIZE = 65536
     MAX_LISTENERS = 64
+    MAX_NETWORKS = 64             # of proxy_protocol_networks
 
     KIND_CLIENT = 1
     KIND_SERVER = 2
@@ -67,6 +68,7 @@ cdef enum:
     LG_DEDICATED = 4              # authenticated; waits for a server of its own (replication)
     LG_CANCEL = 5                 # no login: its cancel request is under way, and it is closed when that is over
     LG_AGAIN = 6                  # the password was wrong: control looks whether the secret has changed
+    LG_FORWARDED = 7              # a PROXY header comes first
 
     CHORE_NONE = 0
     CHORE_SETTINGS = 1            # replays the client's settings in front of its query
@@ -384,6 +386,12 @@ cdef struct Io:                   # an I/O back end
     void (*turn)(Worker *, int) noexcept nogil           # wait up to so many ms (-1 for ever), report what has happened
 
 
+cdef struct Network:
+    uint8_t family                # 4, 6, or 1: the unix socket
+    uint8_t bits                  # of the address that count
+    uint8_t addr[16]
+
+
 cdef struct Listener:
     int fd                        # borrowed
     uint32_t watchers             # atomic: workers that have not let go of it
@@ -474,6 +482,8 @@ cdef struct Plane:
     uint8_t *extra                # track_extra_parameters, in the same form; never changes once there
     uint8_t *ignored              # startup parameters to drop: name, zero, ... zero
     pthread_mutex_t ignored_lock
+    Network networks[MAX_NETWORKS]  # whose connections begin with a PROXY header; under `ignored_lock`
+    uint32_t n_networks           # atomic
     CancelKeys cancel_keys
     # settings, plain numbers: read by the workers without a lock
     uint32_t max_client_conn
