@@ -369,6 +369,11 @@ class Config:
     max_user_connections: int = _setting(
         0, Integer(), "server connections per server user, over all databases; 0 = any number"
     )
+    max_logins: int = _setting(
+        512,
+        Integer(),
+        "ours: clients that prove who they are at one time; the next ones wait for their turn, a second at most for each; 0 = any number",
+    )
     max_db_client_connections: int = _setting(
         0, Integer(), "clients per database at one time, those logging in included; 0 = any number"
     )

@@ -376,6 +376,7 @@ class Pooler:
             version=version_text(__version__),
             max_client_conn=c.max_client_conn,
             max_user_connections=c.max_user_connections,
+            logins=self.engine.logins(),
         )
 
     def forget_in_child(self) -> None:
@@ -420,6 +421,7 @@ class Pooler:
             drain_timeout_us=microseconds(c.server_drain_timeout),
             query_wait_notify_us=microseconds(c.query_wait_notify),
             peer_id=c.peer_id,
+            max_logins=c.max_logins,
             proxy_networks=[network_parts(network) for network in c.proxy_protocol_networks],
         )
 

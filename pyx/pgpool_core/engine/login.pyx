@@ -27,6 +27,7 @@ from pgpool_core.engine.routes cimport routes_get
 from pgpool_core.engine.slots cimport handle_of
 from pgpool_core.engine.sys cimport pgpool_peer
 from pgpool_core.engine.terms cimport TERMS_FULL, TERMS_OK, terms_enter
+from pgpool_core.engine.turns cimport turn_give, turn_take
 from pgpool_core.engine.waiter cimport cancel_elsewhere
 from pgpool_core.pool.dedicated cimport dedicated_leave
 from pgpool_core.pool.limits cimport Group
@@ -148,8 +149,22 @@ cdef bint startup(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
         if pgpool_add32(&w.plane.n_clients, 1) > w.plane.max_client_conn:
             client_fatal(w, c, "53300", "no more connections allowed (max_client_conn)")
             return False
+    if not same(s.database, text_span("pgbouncer")) and not turn_take(w, c, l):
+        l.phase = LG_TURN
+        return True
     route(w, c, l, False)
     return True
+
+
+cdef void go_on(Worker *w, ClientConn *c) noexcept nogil:
+    """Use what has come while the login waited."""
+    if c.state == CL_LOGIN and c.login.phase == LG_AUTH and c.login.input.len:
+        login_bytes(w, c, w.scratch, 0)
+
+
+cdef void login_turn(Worker *w, ClientConn *c) noexcept nogil:
+    route(w, c, c.login, False)
+    go_on(w, c)
 
 
 cdef bint cancel(Worker *w, ClientConn *c, Startup *s) noexcept nogil:
@@ -392,6 +407,7 @@ cdef void passed(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     """Authenticated: greet, or wait until there is a greeting."""
     cdef PoolRecord *pool = c.pool
     cdef bint known
+    turn_give(w, l)
     l.method = l.auth.method + 1 if l.phase == LG_AUTH else 0
     if l.auth.has_key and pool != NULL:
         tell_key(w, l)
@@ -466,8 +482,7 @@ cdef void login_verdict(Worker *w, ClientConn *c, uint64_t said, uint8_t *error,
         return
     l.told = <uint8_t>(said >> 8)
     route(w, c, l, True)
-    if c.state == CL_LOGIN and c.login.phase == LG_AUTH and c.login.input.len:
-        login_bytes(w, c, w.scratch, 0)
+    go_on(w, c)
 
 
 cdef void login_end(Worker *w, ClientConn *c) noexcept nogil:
@@ -475,6 +490,7 @@ cdef void login_end(Worker *w, ClientConn *c) noexcept nogil:
     cdef LoginRecord *l = c.login
     if l == NULL:
         return
+    turn_give(w, l)
     if l.counted:
         pthread_mutex_lock(&c.pool.pool.lock)
         c.pool.pool.logins_waiting -= 1

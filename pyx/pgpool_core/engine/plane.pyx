@@ -38,7 +38,7 @@ from pgpool_core.engine.worker cimport worker_close, worker_run
 from pgpool_core.pool.plan cimport LISTENER_LATER as LATER, LISTENER_NEVER as NEVER, LISTENER_TAKEN as TAKEN
 from pgpool_core.pool.pool cimport MAX_POOLS, PAUSE_ALL, PAUSE_END, Pool, PoolSettings
 from pgpool_core.pool.server cimport MAX_WORKERS
-from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_store64, pgpool_store8
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_store32, pgpool_store64, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.build cimport build_notice
 
@@ -194,7 +194,8 @@ cdef class Engine:
                   uint32_t tcp_socket_buffer=0, uint32_t reads_a_turn=5,
                   uint32_t max_opening, ignore_startup_parameters, track_extra_parameters=(), bint tcp_keepalive, uint32_t tcp_keepidle,
                   uint32_t tcp_keepintvl, uint32_t tcp_keepcnt, uint64_t message_stall_timeout_us,
-                  uint64_t drain_timeout_us, uint64_t query_wait_notify_us=0, uint16_t peer_id=0, proxy_networks=()):
+                  uint64_t drain_timeout_us, uint64_t query_wait_notify_us=0, uint16_t peer_id=0, proxy_networks=(),
+                  uint32_t max_logins=0):
         """Set what holds for every client; new values count from the next event on."""
         cdef Plane *p = self.plane
         cdef uint32_t i
@@ -208,6 +209,7 @@ cdef class Engine:
         p.cancel_keys.peer_id = peer_id
         p.max_client_conn = max_client_conn
         p.client_login_timeout_us = client_login_timeout_us
+        pgpool_store32(&p.max_logins, max(1, max_logins // p.n_workers) if max_logins else 0)
         p.auth_type = auth_type
         p.looks_up = looks_up
         p.max_packet_size = min(max_packet_size, MAX_BODY)
@@ -303,6 +305,18 @@ cdef class Engine:
     def client_count(self):
         """How many clients there are, those logging in among them, the console's not."""
         return pgpool_load32(&self.plane.n_clients)
+
+    def logins(self):
+        """Logins in progress, those that wait for their turn, and how many have had to since the start."""
+        cdef uint32_t i
+        cdef Worker *w
+        in_progress = waiting = queued = 0
+        for i in range(self.plane.n_workers):
+            w = &self.plane.workers[i]
+            in_progress += pgpool_load32(&w.logins)
+            waiting += pgpool_load32(&w.logins_waiting)
+            queued += pgpool_load64(&w.logins_queued)
+        return in_progress, waiting, queued
 
     def drain(self):
         """From now on clients that hold no server are sent away, FATAL 57P01, the others as soon as they give theirs back.

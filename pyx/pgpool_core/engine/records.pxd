@@ -69,6 +69,11 @@ cdef enum:
     LG_CANCEL = 5                 # no login: its cancel request is under way, and it is closed when that is over
     LG_AGAIN = 6                  # the password was wrong: control looks whether the secret has changed
     LG_FORWARDED = 7              # a PROXY header comes first
+    LG_TURN = 8                   # waits for its turn (max_logins)
+
+    TURN_NONE = 0
+    TURN_WAITS = 1
+    TURN_HAS = 2                  # one of `logins` of its worker
 
     CHORE_NONE = 0
     CHORE_SETTINGS = 1            # replays the client's settings in front of its query
@@ -156,6 +161,16 @@ cdef struct LoginRecord:          # lives from accept to the greeting
     uint8_t again                 # has been looked up again
     Buf answer                    # its PasswordMessage, while it may be looked up again; secret
     uint64_t started_us
+    uint8_t turn                  # TURN_*
+    ClientConn *turn_of           # whose login this is
+    LoginRecord *turn_next        # among those of its worker that wait, or that have a turn
+    LoginRecord *turn_prev
+    uint64_t turn_us              # since when it has
+
+
+cdef struct Logins:               # of one worker, in order
+    LoginRecord *first
+    LoginRecord *last
 
 
 cdef struct PoolRecord:           # the engine's side of a Pool; owned by the plane, never freed before it
@@ -435,6 +450,11 @@ cdef struct Worker:
     Mailbox inbox
     Counters **counters           # by pool; allocated at first use
     uint32_t n_clients            # atomic reads by others
+    uint32_t logins               # those in progress that have a turn; atomic reads by others
+    uint32_t logins_waiting       # those that wait for one; the same
+    uint64_t logins_queued        # those that have waited, ever; the same
+    Logins waits_for_turn
+    Logins has_turn               # the oldest first
     uint32_t listening            # listeners watched so far
     uint64_t unlistened           # bits of those that were let go
     uint8_t suspended             # SUSPEND: only those are read who are in the middle of something, and the console
@@ -487,6 +507,7 @@ cdef struct Plane:
     CancelKeys cancel_keys
     # settings, plain numbers: read by the workers without a lock
     uint32_t max_client_conn
+    uint32_t max_logins           # of each worker; 0 = any number; atomic
     uint32_t max_packet_size
     uint64_t client_login_timeout_us
     uint64_t message_stall_timeout_us
