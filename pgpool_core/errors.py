@@ -172,6 +172,12 @@ class ServerUnavailable(PgPoolError):
     sqlstate = "08001"
 
 
+class PasswordUnavailable(ServerUnavailable):
+    """A server is not asked, because the file, command or function that has the password for it does not give one."""
+
+    sqlstate = "28000"
+
+
 class ServerLoginRefused(PgPoolError):
     """PostgreSQL answered a login with an ErrorResponse, or asked for something that the stored secret cannot answer.
 

@@ -203,7 +203,9 @@ def _auth_file(database: DatabaseConfig) -> Iterator[Path]:
     """An auth_file with the one user, who logs in at the pooler with the password that the server knows."""
     with tempfile.TemporaryDirectory(prefix="pgpool-core-demo-") as folder:
         path = Path(folder) / "userlist.txt"
-        entry = [f'"{(text or "").replace(chr(34), chr(34) * 2)}"' for text in (database.user, database.password)]
+        entry = [
+            f'"{(text or "").replace(chr(34), chr(34) * 2)}"' for text in (database.user, database.written_password)
+        ]
         with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(" ".join(entry) + "\n")
         yield path
@@ -221,7 +223,7 @@ def _configure(upstream: Upstream, port: int, auth_file: Path) -> Config:
             listen_addr=HOST,
             listen_port=port,
             unix_socket_dir="",
-            auth_type="scram-sha-256" if database.password else "trust",
+            auth_type="scram-sha-256" if database.written_password else "trust",
             auth_file=str(auth_file),
             admin_users=(database.user,) if listable else (),
             pool_mode="transaction",
@@ -273,11 +275,13 @@ def _welcome(upstream: Upstream, port: int) -> None:
     database = upstream.database
     assert database.user is not None
     assert database.dbname is not None
-    login = quote(database.user, safe="") + (f":{quote(database.password, safe='')}" if database.password else "")
+    login = quote(database.user, safe="") + (
+        f":{quote(database.written_password, safe='')}" if database.written_password else ""
+    )
     url = f"postgresql://{login}@{HOST}:{port}/{quote(database.dbname, safe='')}"
     print(f"server   {upstream.about}")
     print(f"pooler   {url}  (transaction mode)")
     print(f"try      {upstream.psql} '{url}' -c 'select version()'")
-    if not database.password:
+    if not database.written_password:
         print("note     no password is known, so everyone on this machine may log in")
     print("Ctrl-C stops it.", flush=True)

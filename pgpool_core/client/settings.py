@@ -110,7 +110,7 @@ def target_of(dsn: str | None, server_settings: Mapping[str, str]) -> ServerTarg
         port=entry.port,
         dbname=entry.dbname or user,
         user=user,
-        secret=Secret.parse(entry.password.encode()) if entry.password else None,
+        secret=Secret.parse(entry.written_password.encode()) if entry.written_password else None,
         parameters=tuple(parameters),
         connect_query=entry.connect_query or "",
     )

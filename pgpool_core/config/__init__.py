@@ -12,6 +12,7 @@ from pgpool_core.config.model import (
     PeerConfig,
     UserConfig,
 )
+from pgpool_core.config.passwords import PasswordFile, PasswordWanted
 from pgpool_core.config.settings import SETTINGS, Setting, SettingRow, describe
 from pgpool_core.errors import ConfigError, ConfigProblem
 
@@ -24,6 +25,8 @@ __all__ = [
     "ConfigError",
     "ConfigProblem",
     "DatabaseConfig",
+    "PasswordFile",
+    "PasswordWanted",
     "PeerConfig",
     "Reloaded",
     "Setting",

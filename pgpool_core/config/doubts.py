@@ -184,20 +184,6 @@ def _reset_query(view: _View) -> Iterator[ConfigProblem]:
         yield view.say("pgbouncer", "", text, "server_reset_query")
 
 
-def _open_to_the_network(view: _View) -> Iterator[ConfigProblem]:
-    config = view.config
-    reachable = ", ".join(open_addresses(config))
-    if not reachable:
-        return
-    if config.auth_type == "plain" and getattr(config, "client_tls_sslmode", "disable") in (
-        "disable",
-        "allow",
-        "prefer",
-    ):
-        text = f"auth_type = plain: passwords come unencrypted over the network to listen_addr {reachable}"
-        yield view.say("pgbouncer", "", text, "auth_type", "listen_addr")
-
-
 def _any_user(view: _View) -> Iterator[ConfigProblem]:
     if view.config.auth_type == "any":
         for name, entry in view.config.databases.items():
@@ -228,7 +214,6 @@ def _without_effect(view: _View) -> Iterator[ConfigProblem]:
 
 _RULES: Final[tuple[Callable[[_View], Iterator[ConfigProblem]], ...]] = (
     _nothing_to_do,
-    _open_to_the_network,
     _any_user,
     _sizes,
     _client_limits,

@@ -38,6 +38,7 @@ _HARMLESS: Final = {
 """Parameters of libpq that need nothing from us at these values."""
 _TLS_KEYS: Final = frozenset({"ssl", "sslmode", "channel_binding"})
 _ELSEWHERE: Final = {
+    "password_command": "; write it as a key of an entry of [databases]",
     "connect_timeout": "; set server_connect_timeout instead",
     "keepalives_idle": "; set tcp_keepidle instead",
     "keepalives_interval": "; set tcp_keepintvl instead",
@@ -204,7 +205,7 @@ def _values(pairs: dict[str, str]) -> dict[str, Any]:
         key = KEY_ALIASES.get(written, written)
         if not value:  # libpq: as if it were not there
             continue
-        if key in DATABASE_KEYS:
+        if key in DATABASE_KEYS and key != "password_command":  # a connection string runs nothing
             kind = DATABASE_KEYS[key].kind
             try:
                 values[key] = kind.parse(value)

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import attrs
 
 from pgpool_core.config.dsn import is_url, read_entry_url
-from pgpool_core.config.expand import expand, expand_url, is_file, is_one_variable, read_secret
+from pgpool_core.config.expand import FILE, expand, expand_url, is_file, is_one_variable, read_secret
 from pgpool_core.config.model import (
     DatabaseConfig,
     PeerConfig,
@@ -24,6 +24,7 @@ from pgpool_core.config.model import (
     user_name_problem,
 )
 from pgpool_core.config.not_built import NOT_BUILT_DATABASE, NotBuiltSetting
+from pgpool_core.config.passwords import PasswordFile, PasswordText
 from pgpool_core.config.problems import (
     Place,
     bad_name,
@@ -185,6 +186,8 @@ def _read(
             continue
         try:
             values[key] = kind.parse(value)
+            if isinstance(kind, PasswordText) and environ is not None and is_file(text):
+                values[key] = PasswordFile(expand(text, environ).removeprefix(FILE))  # read for each connection
         except NotBuilt:
             problems.append(not_supported_value(at, written, shown, kind))
         except ValueError:

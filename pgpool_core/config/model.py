@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, cast
 import attrs
 
 from pgpool_core.config.leak_check import LeakCheck
+from pgpool_core.config.passwords import CommandLine, Password, PasswordText
 from pgpool_core.config.problems import Place, bad_name, invalid_value, not_supported_value, quoted
 from pgpool_core.config.units import (
     Choice,
@@ -25,6 +26,7 @@ from pgpool_core.config.units import (
     Kind,
     ListenAt,
     Names,
+    Networks,
     NotBuilt,
     Seconds,
     Text,
@@ -98,10 +100,13 @@ class DatabaseConfig:
     user: str | None = _setting(
         None, Text(max_len=MAX_USER_LEN, filled=True), "log in as this user whoever the client is (forced user)"
     )
-    password: str | None = _setting(
+    password: Password | None = _setting(
         None,
-        Text(max_len=MAX_PASSWORD_LEN, filled=True, secret=True),
-        "password or secret for the server; else auth_file",
+        PasswordText(max_len=MAX_PASSWORD_LEN, filled=True, secret=True),
+        "password or secret for the server; else that of [users], auth_file; `file:/path` is read for each connection",
+    )
+    password_command: str | None = _setting(
+        None, CommandLine(), "ours: what this command prints is the password; run for each server connection"
     )
     auth_user: str | None = _setting(None, Text(max_len=MAX_USER_LEN, filled=True), "instead of the global one")
     auth_query: str | None = _setting(None, Text(filled=True), "instead of the global one")
@@ -146,6 +151,11 @@ class DatabaseConfig:
         """The hosts one by one; none means the unix socket in unix_socket_dir."""
         return tuple(name.strip() for name in self.host.split(",")) if self.host else ()
 
+    @property
+    def written_password(self) -> str | None:
+        """The password, where it need not be asked for."""
+        return self.password if isinstance(self.password, str) else None
+
 
 @attrs.frozen(kw_only=True)
 class UserConfig:
@@ -155,6 +165,14 @@ class UserConfig:
         ConfigError: a value is not acceptable; carries every one.
     """
 
+    password: Password | None = _setting(
+        None,
+        PasswordText(max_len=MAX_PASSWORD_LEN, filled=True, secret=True),
+        "ours here: password or secret of this user at servers, where the entry of [databases] has none; else auth_file",
+    )
+    password_command: str | None = _setting(
+        None, CommandLine(), "ours: what this command prints is that password; run for each server connection"
+    )
     pool_mode: PoolMode | None = _setting(None, _MODE, "instead of the database's or the global one")
     pool_size: int | None = _setting(None, Integer(), "instead of the database's or default_pool_size")
     min_pool_size: int | None = _setting(None, Integer(), "ours here: instead of the database's or the global one")
@@ -289,7 +307,12 @@ class Config:
     allow_open_auth: bool = _setting(
         False,
         Flag(),
-        "ours: start although auth_type any or trust lets in without a password whoever reaches listen_addr",
+        "ours: start although auth_type any or trust lets in whoever reaches listen_addr, or plain lets passwords come unencrypted",
+    )
+    auth_failure_delay: float = _setting(
+        1.0,
+        Seconds(),
+        "ours: pause between answers to failed logins from one address, once there have been 10 within a minute; 0 = none",
     )
     scram_iterations: int = _setting(
         4096, Integer(1), "rounds of the SCRAM keys that are made of plain passwords in auth_file"
@@ -350,6 +373,11 @@ class Config:
     max_db_connections: int = _setting(0, Integer(), "server connections per database, over all users; 0 = any number")
     max_user_connections: int = _setting(
         0, Integer(), "server connections per server user, over all databases; 0 = any number"
+    )
+    max_logins: int = _setting(
+        512,
+        Integer(),
+        "ours: clients that prove who they are at one time; the next ones wait for their turn, a second at most for each; 0 = any number",
     )
     max_db_client_connections: int = _setting(
         0, Integer(), "clients per database at one time, those logging in included; 0 = any number"
@@ -464,6 +492,12 @@ class Config:
         Choice(("auto", "epoll", "io_uring")),
         "ours: how workers move data: epoll, io_uring, or auto: io_uring where the system allows it, while there is enough to do for it to be cheaper",
         reload=False,
+    )
+    proxy_protocol_networks: tuple[str, ...] = _setting(
+        (),
+        Networks(),
+        "ours: whose connections begin with a PROXY header (version 1 or 2), which tells where the client really comes from:"
+        " ADDRESS/BITS, `unix`; empty = nobody's",
     )
     peer_id: int = _setting(
         0, Integer(0, MAX_PEER_ID), "number of this process among [peers], inside its cancel keys; 0 = it has none"

@@ -9,6 +9,7 @@ PostgreSQL ("Parameter Names and Values"), which PgBouncer does not have.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import re
@@ -19,6 +20,8 @@ from typing import Final, Protocol
 import attrs
 
 MAX_INT: Final = 2**31 - 1
+MAX_NETWORKS: Final = 64
+UNIX: Final = "unix"
 MAX_SECONDS: Final = float(MAX_INT)  # 68 years; as microseconds it fits 64 bits with room for sums
 
 _BLANKS: Final = " \t\r\f\v"
@@ -243,6 +246,26 @@ class Names:
 
 
 @attrs.frozen
+class Networks:
+    """A list of networks, `ADDRESS/BITS` or an address alone, and `unix` for the unix socket."""
+
+    accepts: str = "at most 64 networks as ADDRESS/BITS, or unix, separated by commas"
+    unit: str = "list"
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        return self.check([item for part in re.split(_WORD_END, text) if (item := part.strip(_BLANKS))])
+
+    def check(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple) or len(value) > MAX_NETWORKS:
+            raise ValueError(value)
+        return tuple(item if item == UNIX else str(ipaddress.ip_network(item)) for item in value)
+
+    def show(self, value: object) -> str:
+        assert isinstance(value, tuple)
+        return ", ".join(value)
+
+
+@attrs.frozen
 class Hosts:
     """Where a server is: one host or several with commas between them, kept as written.
 
@@ -327,6 +350,14 @@ def is_clean(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def network_parts(network: str) -> tuple[int, int, bytes]:
+    """A network that Networks has accepted, as the engine has it: 4, 6 or 1 for the unix socket; bits; address."""
+    if network == UNIX:
+        return 1, 0, b""
+    parsed = ipaddress.ip_network(network)
+    return parsed.version, parsed.prefixlen, parsed.network_address.packed
 
 
 def _with_unit(text: str, unit: str) -> Fraction | None:

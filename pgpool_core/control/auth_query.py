@@ -233,8 +233,6 @@ class AuthQuery:
                 raise self._misconfigured(lookup, f'authentication database "{lookup.database}" is not configured')
             names = pools.names
             target = routing.server_target(pools.config, PoolKey(*key), entry, pools.userlist.get, HostOrder(), names)
-            if entry.user not in (None, lookup.user):  # the entry's password is that of its own user
-                target = attrs.evolve(target, secret=pools.userlist.get(routing.as_bytes(lookup.user)))
             place = self._places[key] = Place(target)
         return place
 
@@ -258,7 +256,7 @@ class AuthQuery:
         if place.failure is not None and self._now() < place.failed_until:
             raise place.failure
         try:
-            target = attrs.evolve(place.target, secret=self._pools.keys.unlock(place.target.secret))
+            target = attrs.evolve(place.target, unlock=self._pools.unlock)
             return await self._open_server(target, timeout_s=connect_timeout_s(self._pools.config))
         except PgPoolError as error:
             logs.LOGGER.error("%s", logs.line(str(lookup), f"auth_query: {error}", {"sqlstate": error.sqlstate}))

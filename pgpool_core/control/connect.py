@@ -16,10 +16,12 @@ import attrs
 import trio
 
 from pgpool_core import logs
+from pgpool_core.config.passwords import PasswordSource, PasswordWanted
 from pgpool_core.control.connect_query import ConnectQuery, QueryDone
 from pgpool_core.control.hosts import Address, HostOrder, connect, place
 from pgpool_core.control.messages import TERMINATE, ErrorFields
 from pgpool_core.control.names import Names
+from pgpool_core.control.passwords import ask_password
 from pgpool_core.control.server_login import (
     KeysWanted,
     LoginCut,
@@ -64,6 +66,9 @@ class ServerTarget:
     dbname: bytes = attrs.field(converter=_to_bytes)
     user: bytes = attrs.field(converter=_to_bytes)
     secret: Secret | None = None
+    password: PasswordSource | None = None  # asked for each connection; goes before `secret`
+    unlock: Callable[[Secret | None], Secret | None] = attrs.field(default=lambda secret: secret, eq=False, repr=False)
+    """What becomes of a secret when it is used: a client may have revealed the key that it lacks."""
     parameters: tuple[tuple[bytes, bytes], ...] = attrs.field(default=(), converter=_to_pairs)  # for the startup packet
     connect_query: bytes = attrs.field(default=b"", converter=_to_bytes, repr=False)  # b"" = none
     tcp_keepalive: bool = True
@@ -184,6 +189,7 @@ async def open_server(target: ServerTarget, *, timeout_s: float) -> LoggedInServ
         timeout_s: server_connect_timeout, in seconds, for everything together.
     Raises:
         ServerUnavailable: no host could be reached or none answered in time; names each host and its reason.
+        PasswordUnavailable: what has the password does not give it.
         ServerLoginRefused: the server's ErrorResponse, or our own where the secret cannot answer what the server asks.
         ServerProtocolError: the server broke the protocol.
     """
@@ -211,6 +217,7 @@ class _Attempt:
         self.timeout_s = timeout_s
         self.hosts_left = len(target.hosts)
         self.host = ""
+        self.secret: Secret | None = None
         self.at: str | None = None
         self.waiting_for = ""
         self.problems: list[str] = []
@@ -227,6 +234,8 @@ class _Attempt:
         except (OSError, UnicodeError, ValueError) as error:
             self.problems.append(f"{self.at}: server DNS lookup failed: {_reason(error)}")
             return None
+        self.waiting_for = "no password"
+        self.secret = await self._secret(host)
         addresses = self.target.host_order.addresses(host, found)
         for number, address in enumerate(addresses):
             shares = len(addresses) - number + self.hosts_left - 1
@@ -234,6 +243,14 @@ class _Attempt:
             if server is not None:
                 return server
         return None
+
+    async def _secret(self, host: str) -> Secret | None:
+        target = self.target
+        if target.password is None:
+            return target.unlock(target.secret)
+        user, database = (name.decode("utf-8", "surrogateescape") for name in (target.user, target.dbname))
+        wanted = PasswordWanted(user=user, database=database, host=host, port=target.port)
+        return target.unlock(await ask_password(target.password, wanted))
 
     async def _try_address(self, address: Address, share_s: float) -> LoggedInServer | None:
         self.at, self.waiting_for = place(address.host, self.target.port), "no connection"
@@ -258,12 +275,12 @@ class _Attempt:
 
     async def _log_in(self, sock: trio.socket.SocketType, address: Address) -> LoggedInServer | None:
         target, tag = self.target, self._tag(address)
-        login = ServerLogin(user=target.user, dbname=target.dbname, secret=target.secret, parameters=target.parameters)
+        login = ServerLogin(user=target.user, dbname=target.dbname, secret=self.secret, parameters=target.parameters)
         pipe = SocketPipe(sock)
         try:
             if not address.is_unix:
                 _set_tcp_options(sock, target)
-            verdict = await log_in(pipe, login, target.user, target.secret, tag)
+            verdict = await log_in(pipe, login, target.user, self.secret, tag)
             if isinstance(verdict, LoginOk):
                 return await self._finish(pipe, sock, address, verdict)
         except OSError as error:

@@ -169,7 +169,7 @@ class Opener:
         """An attempt has failed, the `failures`-th in a row; attempts that ran side by side count as one."""
         again = failures <= record.failures
         record.failures = max(failures, record.failures)
-        pause_s = self._pause_s(record.failures, error)
+        pause_s = self._pause_s(record, error)
         record.retry_us = self._now_us() + microseconds(pause_s)
         self._log(record, error, pause_s, again=again)
         if isinstance(error, ServerLoginRefused) and error.cannot_connect_now:
@@ -186,11 +186,12 @@ class Opener:
         # Those who wait now hear the server itself, those who come later that it is what was heard then.
         self._engine.fail_pool(record.id, first, error_response({"C": sqlstate, "M": cached}), record.retry_us)
 
-    def _pause_s(self, failures: int, error: Exception) -> float:
-        longest_s = self._pools.config.server_login_retry
+    def _pause_s(self, record: PoolRecord, error: Exception) -> float:
+        longest_s, failures = self._pools.config.server_login_retry, record.failures
         if isinstance(error, ServerLoginRefused) and error.hint == NO_CLIENT_KEYS:
             return SHORTEST_RETRY_S  # the next client may bring them
-        if isinstance(error, ServerLoginRefused) and not error.cannot_connect_now:
+        may_change = record.target.password is not None  # it has, perhaps, since it was asked for
+        if isinstance(error, ServerLoginRefused) and not error.cannot_connect_now and not may_change:
             return max(SHORTEST_RETRY_S, longest_s)
         return max(SHORTEST_RETRY_S, min(longest_s, FIRST_RETRY_S * 2.0 ** min(failures - 1, 30)))
 

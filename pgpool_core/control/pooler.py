@@ -20,6 +20,7 @@ from pgpool_core.config.change import with_setting
 from pgpool_core.config.doubts import without_effect
 from pgpool_core.config.model import Config
 from pgpool_core.config.settings import describe
+from pgpool_core.config.units import network_parts
 from pgpool_core.control import routing
 from pgpool_core.control.access import Access, load_access
 from pgpool_core.control.auth_query import AuthQuery
@@ -375,6 +376,7 @@ class Pooler:
             version=version_text(__version__),
             max_client_conn=c.max_client_conn,
             max_user_connections=c.max_user_connections,
+            logins=self.engine.logins(),
         )
 
     def forget_in_child(self) -> None:
@@ -419,6 +421,9 @@ class Pooler:
             drain_timeout_us=microseconds(c.server_drain_timeout),
             query_wait_notify_us=microseconds(c.query_wait_notify),
             peer_id=c.peer_id,
+            max_logins=c.max_logins,
+            auth_failure_delay_us=microseconds(c.auth_failure_delay),
+            proxy_networks=[network_parts(network) for network in c.proxy_protocol_networks],
         )
 
     def _start(self, nursery: trio.Nursery) -> None:

@@ -158,11 +158,13 @@ class PoolRegistry:
 
     def login_target(self, record: PoolRecord) -> ServerTarget:
         """The pool's target with what logs in there now: keys and secrets come and go with clients."""
-        target = record.target
-        secret = target.secret or record.looked_up
+        return attrs.evolve(record.target, secret=record.target.secret or record.looked_up, unlock=self.unlock)
+
+    def unlock(self, secret: Secret | None) -> Secret | None:
+        """The secret with what a client has revealed of it, also just now."""
         if secret is not None and self.keys.missing(secret):
             self.hear()
-        return attrs.evolve(target, secret=self.keys.unlock(secret))
+        return self.keys.unlock(secret)
 
     def apply(self, plan: PoolsPlan) -> None:
         """Carry out a reload. Routes and credentials are forgotten: the next login of each user asks again."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple, TypeVar
 
 import attrs
@@ -26,6 +26,7 @@ from pgpool_core.config.model import (
     DatabaseConfig,
     UserConfig,
 )
+from pgpool_core.config.passwords import PasswordCommand, PasswordSource
 from pgpool_core.control.connect import ServerTarget
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.names import Names
@@ -250,14 +251,25 @@ _NO_DATABASE: Final = DatabaseConfig()  # the console, and names that are not th
 
 
 def open_to_all(config: Config) -> str | None:
-    """What is wrong with letting in everybody, where others than this machine may come; None where nothing is."""
+    """What is wrong with how clients come in, where others than this machine may come; None where nothing is."""
     reachable = ", ".join(open_addresses(config))
-    if config.auth_type not in ("any", "trust") or config.allow_open_auth or not reachable:
+    if config.allow_open_auth or not reachable:
+        return None
+    if config.auth_type in ("any", "trust"):
+        what = f"lets in without a password whoever reaches listen_addr {reachable}"
+    elif config.auth_type == "plain" and not tls_is_required(config):
+        what = f"lets passwords come unencrypted over the network to listen_addr {reachable}"
+    else:
         return None
     return (
-        f"auth_type = {config.auth_type} lets in without a password whoever reaches listen_addr {reachable}:"
-        " choose another auth_type or address, or set allow_open_auth = 1 (auth_type)"
+        f"auth_type = {config.auth_type} {what}: choose another auth_type or address, or set allow_open_auth = 1"
+        " (auth_type)"
     )
+
+
+def tls_is_required(config: Config) -> bool:
+    """Whether no client comes over TCP without TLS."""
+    return getattr(config, "client_tls_sslmode", "disable") in ("require", "verify-ca", "verify-full")
 
 
 def entry_for(config: Config, database: str) -> DatabaseConfig | None:
@@ -371,11 +383,12 @@ def server_target(
     """Where a pool's servers are and how to log in there.
 
     Args:
-        secret_of: looks a user up in auth_file; asked only where the entry has no `password=`.
+        secret_of: looks a user up in auth_file; asked only where neither the entry nor [users] has a password.
         host_order: whose turn it is among several hosts; one object for all pools of an entry.
         names: turns names of hosts into addresses; one object for the whole pooler.
     """
     user = as_bytes(key.user)
+    given = _password(config, entry, key.user)
     parameters = (
         ("client_encoding", entry.client_encoding),
         ("datestyle", entry.datestyle),
@@ -387,7 +400,8 @@ def server_target(
         port=entry.port,
         dbname=as_bytes(entry.dbname or key.database),
         user=user,
-        secret=Secret.parse(entry.password.encode()) if entry.password else secret_of(user),
+        secret=secret_of(user) if given is None else Secret.parse(given.encode()) if isinstance(given, str) else None,
+        password=None if isinstance(given, str) else given,
         parameters=tuple((name, value) for name, value in parameters if value is not None),
         connect_query=entry.connect_query or "",
         tcp_keepalive=config.tcp_keepalive,
@@ -399,6 +413,16 @@ def server_target(
         host_order=host_order,
         names=names,
     )
+
+
+def _password(config: Config, entry: DatabaseConfig, user: str) -> str | PasswordSource | None:
+    """Of the entry, where that is about this user; else of [users]."""
+    for level in (entry if entry.user in (None, user) else _NO_DATABASE, config.users.get(user, _NO_USER)):
+        if level.password_command is not None:
+            return PasswordCommand.parse(level.password_command)
+        if level.password is not None:
+            return level.password
+    return None
 
 
 def must_reconnect(old: ServerTarget, new: ServerTarget) -> bool:
@@ -427,6 +451,8 @@ def check_entries(config: Config) -> None:
     if config.auth_dbname == CONSOLE_DATABASE:
         text = "auth_dbname cannot be the console (auth_dbname)"
         problems.append(ConfigProblem(text, section="pgbouncer", key="auth_dbname"))
+    problems += _password_problems("database", config.databases)
+    problems += _password_problems("user", config.users)
     for name, entry in config.databases.items():
         if entry.auth_dbname == CONSOLE_DATABASE:
             text = f'database "{name}": auth_dbname cannot be the console (auth_dbname)'
@@ -434,10 +460,18 @@ def check_entries(config: Config) -> None:
         if not entry.hosts and not config.unix_socket_dir:
             text = f'database "{name}" has no host, and unix_socket_dir is empty (host)'
             problems.append(ConfigProblem(text, section="databases", key="host"))
-        try:
-            Secret.parse((entry.password or "").encode())
-        except ValueError as error:
-            text = f'database "{name}": {error} (password)'
-            problems.append(ConfigProblem(text, section="databases", key="password"))
     if problems:
         raise ConfigError(problems)
+
+
+def _password_problems(what: str, entries: Mapping[str, DatabaseConfig | UserConfig]) -> Iterator[ConfigProblem]:
+    section = f"{what}s"
+    for name, entry in entries.items():
+        if entry.password is not None and entry.password_command is not None:
+            text = f'{what} "{name}" has both a password and a password_command (password_command)'
+            yield ConfigProblem(text, section=section, key="password_command")
+        if isinstance(entry.password, str):
+            try:
+                Secret.parse(entry.password.encode())
+            except ValueError as error:
+                yield ConfigProblem(f'{what} "{name}": {error} (password)', section=section, key="password")

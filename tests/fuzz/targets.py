@@ -29,7 +29,7 @@ from pgpool_core.policy.ident import parse_maps
 from pgpool_core.rows.inbox import Inbox
 from pgpool_core.rows.record import Shape
 from pgpool_core.session.effects import effects_pack
-from pgpool_core_probes import auth_probe, settings_probe, sqlscan_probe, statements_probe, wire_probe
+from pgpool_core_probes import auth_probe, forwarded_probe, settings_probe, sqlscan_probe, statements_probe, wire_probe
 from tests.unit.console_model import Pooler, Reply, session_of
 from tests.unit.expect_model import (
     BIND,
@@ -131,6 +131,18 @@ def expect(data: bytes) -> Hashable:
             model.silent,
         )
     return tuple(answered[:5]), queue.cap, queue.copying, queue.skipping
+
+
+def forwarded(data: bytes) -> Hashable:
+    """A PROXY header."""
+    found = forwarded_probe.feed(data)
+    assert found == forwarded_probe.feed(data, repeat(1)) == forwarded_probe.feed(data, pieces(data))
+    if len(found) == 1:
+        assert found[0] in (1, -1)
+        return found
+    _, length, family, _, _ = found
+    assert length <= len(data)
+    return family, data[:1], length > 107
 
 
 def startup(data: bytes) -> Hashable:
@@ -471,6 +483,7 @@ TARGETS: dict[str, Target] = {
     "scan_client": scan_client,
     "scan_server": scan_server,
     "expect": expect,
+    "forwarded": forwarded,
     "startup": startup,
     "login": login,
     "settings": settings,

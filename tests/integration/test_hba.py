@@ -95,7 +95,7 @@ def test_an_unknown_user_is_told_no_more_than_one_with_a_wrong_password(
     )
 
 
-@pytest.mark.parametrize("auth_type", ["any", "trust"])
+@pytest.mark.parametrize("auth_type", ["any", "trust", "plain"])
 def test_a_listener_that_is_open_to_all_is_refused_unless_that_is_wanted(
     pooler: PoolerFactory, postgres: PostgresServer, auth_type: str
 ) -> None:

@@ -269,6 +269,9 @@ class FakeEngine:
         self._called()
         return True
 
+    def logins(self) -> tuple[int, int, int, int]:
+        return 1, 2, 3, 4
+
     def client_count(self) -> int:
         return self.connected
 

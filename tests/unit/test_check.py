@@ -169,7 +169,6 @@ def test_a_missing_auth_file_is_an_error_with_the_line_that_names_it(folder: Pat
         ("server_idle_timeout = 2h", "server_lifetime = 3600 s is shorter than server_idle_timeout = 7200 s"),
         ("pool_mode = transaction\nserver_reset_query = DISCARD ALL", "is not run in transaction and statement mode"),
         ("pool_mode = transaction\nserver_reset_query_always = 1", "runs after every transaction"),
-        ("auth_type = plain\nlisten_addr = 0.0.0.0", "passwords come unencrypted"),
         ("auth_type = any", 'database "app": auth_type = any lets nobody in here'),
         ("stats_users = admin, nobody", "so they cannot log in: nobody (stats_users)"),
         ("auth_file =", "nobody can log in: auth_type = md5 looks users up in auth_file, which is not set"),
@@ -285,7 +284,7 @@ def test_lines_that_are_left_out_are_told(tmp_path: Path) -> None:
     assert any("method ldap is not supported" in text for text in texts)
 
 
-@pytest.mark.parametrize("auth_type", ["any", "trust"])
+@pytest.mark.parametrize("auth_type", ["any", "trust", "plain"])
 def test_a_listener_open_to_all_is_an_error_unless_it_is_wanted(tmp_path: Path, auth_type: str) -> None:
     ini = tmp_path / "p.ini"
     text = f"[databases]\napp = host=h user=x\n[pgbouncer]\nauth_type = {auth_type}\nlisten_addr = ::1, 10.0.0.1\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pgpool_core.config import Config, ConfigError, DatabaseConfig, parse_config
+from pgpool_core.config import Config, ConfigError, DatabaseConfig, PasswordFile, parse_config
 
 ENVIRON = {
     "HOST": "db.internal",
@@ -135,10 +135,12 @@ def test_no_error_repeats_what_a_variable_holds(text: str) -> None:
     assert "p%20w" not in problem(text)
 
 
-def test_a_password_may_stand_in_a_file_whose_last_line_end_is_left_out(tmp_path: Path) -> None:
+def test_a_secret_may_stand_in_a_file_whose_last_line_end_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"it's ${HOST} \r\n")
-    assert database(f"host=h password=file:{tmp_path}/secret").password == "it's ${HOST} "
-    assert database("password=file:${DIR}/secret", {"DIR": str(tmp_path)}).password == "it's ${HOST} "
+    password = database(f"host=h password=file:{tmp_path}/secret").password  # read when a server is logged in to
+    assert password == PasswordFile(f"{tmp_path}/secret")
+    assert database(f"host=h connect_query=file:{tmp_path}/secret").connect_query == "it's ${HOST} "
+    assert database("password=file:${DIR}/secret", {"DIR": str(tmp_path)}).password == password
 
 
 def test_a_whole_entry_may_stand_in_a_file(tmp_path: Path) -> None:

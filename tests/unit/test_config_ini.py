@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pgpool_core.config import Config, ConfigError, DatabaseConfig, PeerConfig, UserConfig, load_config, parse_config
 from pgpool_core.config.ini import MAX_INCLUDE_DEPTH, IniValue, read_ini_text
 from pgpool_core.config.leak_check import MAX_SAMPLE, LeakCheck
+from pgpool_core.config.passwords import CommandLine
 from pgpool_core.config.settings import DATABASE_KEYS, PEER_KEYS, SETTINGS, USER_KEYS
-from pgpool_core.config.units import Choice, FileMode, Flag, Hosts, Integer, ListenAt, Names, Seconds
+from pgpool_core.config.units import Choice, FileMode, Flag, Hosts, Integer, ListenAt, Names, Networks, Seconds
 
 
 def pairs(text: str) -> list[tuple[str | None, str, str]]:
@@ -287,12 +288,17 @@ def values(setting) -> st.SearchStrategy[object]:
             return st.integers(0, 0o777)
         case Seconds(positive=positive):
             return SECONDS.filter(lambda seconds: seconds > 0 or not positive)
+        case Networks():
+            networks = st.ip_addresses().map(str) | st.sampled_from(["unix", "10.0.0.0/8", "fd00::/8"])
+            return st.lists(networks, max_size=3).map(lambda given: Networks().check(given))
         case Names():
             return st.lists(WORD, max_size=4).map(tuple)
         case Choice(words=words):
             return st.sampled_from(words)
         case ListenAt():
             return st.sampled_from(["", "*:1", "127.0.0.1:9127", "[::1]:65535", "db.example:80"])
+        case CommandLine():
+            return st.lists(WORD, min_size=1, max_size=3).map(" ".join)
         case Hosts():
             return st.lists(WORD, min_size=1, max_size=3).map(",".join)
         case _:

@@ -79,8 +79,9 @@ def generate(environ: Environ, folder: str | None) -> Generated:
     for database in _databases(environ):
         user = database.user or DEFAULT_USER
         pairs = _pairs(database) | extra
-        if database.password and users.setdefault(user, database.password) != database.password:
-            pairs |= {"user": user, "password": database.password}  # the userlist has room for one password of a user
+        password = database.written_password
+        if password and users.setdefault(user, password) != password:
+            pairs |= {"user": user, "password": password}  # the userlist has room for one password of a user
         if "auth_user" in DATABASE_KEYS:
             pairs["auth_user"] = user
         entries.append(Entry(name=database.dbname or FALLBACK_DATABASE, pairs=pairs))

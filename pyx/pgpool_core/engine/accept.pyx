@@ -4,6 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc
 
 from pgpool_core.engine.conn cimport conn_doom, worker_wake
+from pgpool_core.engine.forwarding cimport is_forwarded
 from pgpool_core.engine.mailbox cimport MAIL_ACCEPTED, Mail, mailbox_post
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.slots cimport slot_new, slot_release
@@ -90,6 +91,8 @@ cdef void new_client(Worker *w, int fd, const pgpool_peer *peer) noexcept nogil:
     c.conn.kind = KIND_CLIENT
     c.conn.timer.owner = c.watch.owner = c
     c.peer = peer[0]
+    if is_forwarded(w.plane, &c.peer):
+        c.login.phase = LG_FORWARDED
     if c.peer.family != 1:
         tcp_options(w.plane, fd)
     c.id = pgpool_next64(&w.plane.last_id)

@@ -14,6 +14,7 @@ from pgpool_core.auth.credentials cimport (CRED_ASKS_KEY, CREDENTIALS_OK, Creden
 from pgpool_core.engine.accept cimport listener_options
 from pgpool_core.engine.buf cimport buf_add, buf_free
 from pgpool_core.engine.conn cimport plane_want, worker_wake
+from pgpool_core.engine.forwarding cimport set_networks
 from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notified
 from pgpool_core.engine.letters cimport take_letters
 from pgpool_core.engine.life cimport (BACKEND_AUTO, BACKEND_EPOLL, BACKEND_URING, plane_close_files, plane_close_servers,
@@ -37,7 +38,7 @@ from pgpool_core.engine.worker cimport worker_close, worker_run
 from pgpool_core.pool.plan cimport LISTENER_LATER as LATER, LISTENER_NEVER as NEVER, LISTENER_TAKEN as TAKEN
 from pgpool_core.pool.pool cimport MAX_POOLS, PAUSE_ALL, PAUSE_END, Pool, PoolSettings
 from pgpool_core.pool.server cimport MAX_WORKERS
-from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_store64, pgpool_store8
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_store32, pgpool_store64, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.build cimport build_notice
 
@@ -193,7 +194,8 @@ cdef class Engine:
                   uint32_t tcp_socket_buffer=0, uint32_t reads_a_turn=5,
                   uint32_t max_opening, ignore_startup_parameters, track_extra_parameters=(), bint tcp_keepalive, uint32_t tcp_keepidle,
                   uint32_t tcp_keepintvl, uint32_t tcp_keepcnt, uint64_t message_stall_timeout_us,
-                  uint64_t drain_timeout_us, uint64_t query_wait_notify_us=0, uint16_t peer_id=0):
+                  uint64_t drain_timeout_us, uint64_t query_wait_notify_us=0, uint16_t peer_id=0, proxy_networks=(),
+                  uint32_t max_logins=0, uint64_t auth_failure_delay_us=0):
         """Set what holds for every client; new values count from the next event on."""
         cdef Plane *p = self.plane
         cdef uint32_t i
@@ -207,10 +209,13 @@ cdef class Engine:
         p.cancel_keys.peer_id = peer_id
         p.max_client_conn = max_client_conn
         p.client_login_timeout_us = client_login_timeout_us
+        pgpool_store32(&p.max_logins, max(1, max_logins // p.n_workers) if max_logins else 0)
+        p.auth_failure_delay_us = auth_failure_delay_us
         p.auth_type = auth_type
         p.looks_up = looks_up
         p.max_packet_size = min(max_packet_size, MAX_BODY)
         set_notice(p, login_notify_message)
+        set_networks(p, proxy_networks)
         pgpool_store32(&p.credentials.mock_iterations, scram_iterations)
         p.disable_pqexec = disable_pqexec
         p.application_name_add_host = application_name_add_host
@@ -301,6 +306,19 @@ cdef class Engine:
     def client_count(self):
         """How many clients there are, those logging in among them, the console's not."""
         return pgpool_load32(&self.plane.n_clients)
+
+    def logins(self):
+        """Logins in progress, those that wait for their turn; and since the start: how many have had to, how many have failed."""
+        cdef uint32_t i
+        cdef Worker *w
+        in_progress = waiting = queued = failed = 0
+        for i in range(self.plane.n_workers):
+            w = &self.plane.workers[i]
+            in_progress += pgpool_load32(&w.logins)
+            waiting += pgpool_load32(&w.logins_waiting)
+            queued += pgpool_load64(&w.logins_queued)
+            failed += pgpool_load64(&w.logins_failed)
+        return in_progress, waiting, queued, failed
 
     def drain(self):
         """From now on clients that hold no server are sent away, FATAL 57P01, the others as soon as they give theirs back.

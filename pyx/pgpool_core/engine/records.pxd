@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from pgpool_core.auth.cancel_key cimport CancelKeys
 from pgpool_core.auth.client_login cimport ClientLogin
 from pgpool_core.auth.credentials cimport Credentials
+from pgpool_core.auth.strikes cimport Strikes
 from pgpool_core.engine.buf cimport Buf
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mailbox
@@ -39,6 +40,7 @@ cdef enum:
     STASH_MAX = 65536             # a client without a server keeps so much of a message; a longer one starts to stream
     SCRATCH_SIZE = 65536
     MAX_LISTENERS = 64
+    MAX_NETWORKS = 64             # of proxy_protocol_networks
 
     KIND_CLIENT = 1
     KIND_SERVER = 2
@@ -67,6 +69,13 @@ cdef enum:
     LG_DEDICATED = 4              # authenticated; waits for a server of its own (replication)
     LG_CANCEL = 5                 # no login: its cancel request is under way, and it is closed when that is over
     LG_AGAIN = 6                  # the password was wrong: control looks whether the secret has changed
+    LG_FORWARDED = 7              # a PROXY header comes first
+    LG_TURN = 8                   # waits for its turn (max_logins)
+    LG_HELD = 9                   # has failed, and is told later (auth_failure_delay)
+
+    TURN_NONE = 0
+    TURN_WAITS = 1
+    TURN_HAS = 2                  # one of `logins` of its worker
 
     CHORE_NONE = 0
     CHORE_SETTINGS = 1            # replays the client's settings in front of its query
@@ -154,6 +163,17 @@ cdef struct LoginRecord:          # lives from accept to the greeting
     uint8_t again                 # has been looked up again
     Buf answer                    # its PasswordMessage, while it may be looked up again; secret
     uint64_t started_us
+    int failed                    # LG_HELD: what login_password has said
+    uint8_t turn                  # TURN_*
+    ClientConn *turn_of           # whose login this is
+    LoginRecord *turn_next        # among those of its worker that wait, or that have a turn
+    LoginRecord *turn_prev
+    uint64_t turn_us              # since when it has
+
+
+cdef struct Logins:               # of one worker, in order
+    LoginRecord *first
+    LoginRecord *last
 
 
 cdef struct PoolRecord:           # the engine's side of a Pool; owned by the plane, never freed before it
@@ -384,6 +404,12 @@ cdef struct Io:                   # an I/O back end
     void (*turn)(Worker *, int) noexcept nogil           # wait up to so many ms (-1 for ever), report what has happened
 
 
+cdef struct Network:
+    uint8_t family                # 4, 6, or 1: the unix socket
+    uint8_t bits                  # of the address that count
+    uint8_t addr[16]
+
+
 cdef struct Listener:
     int fd                        # borrowed
     uint32_t watchers             # atomic: workers that have not let go of it
@@ -427,6 +453,12 @@ cdef struct Worker:
     Mailbox inbox
     Counters **counters           # by pool; allocated at first use
     uint32_t n_clients            # atomic reads by others
+    uint32_t logins               # those in progress that have a turn; atomic reads by others
+    uint32_t logins_waiting       # those that wait for one; the same
+    uint64_t logins_queued        # those that have waited, ever; the same
+    uint64_t logins_failed        # those that could not prove who they are; the same
+    Logins waits_for_turn
+    Logins has_turn               # the oldest first
     uint32_t listening            # listeners watched so far
     uint64_t unlistened           # bits of those that were let go
     uint8_t suspended             # SUSPEND: only those are read who are in the middle of something, and the console
@@ -451,6 +483,7 @@ cdef struct Plane:
     pthread_mutex_t server_lock   # guards `servers`
     Slots servers
     Credentials *credentials
+    Strikes strikes               # failed logins by address
     Routes *routes
     TermsTable *terms             # of login users
     Settings *settings
@@ -474,11 +507,15 @@ cdef struct Plane:
     uint8_t *extra                # track_extra_parameters, in the same form; never changes once there
     uint8_t *ignored              # startup parameters to drop: name, zero, ... zero
     pthread_mutex_t ignored_lock
+    Network networks[MAX_NETWORKS]  # whose connections begin with a PROXY header; under `ignored_lock`
+    uint32_t n_networks           # atomic
     CancelKeys cancel_keys
     # settings, plain numbers: read by the workers without a lock
     uint32_t max_client_conn
+    uint32_t max_logins           # of each worker; 0 = any number; atomic
     uint32_t max_packet_size
     uint64_t client_login_timeout_us
+    uint64_t auth_failure_delay_us  # 0 = every failure is answered at once
     uint64_t message_stall_timeout_us
     uint64_t drain_timeout_us
     uint64_t query_wait_notify_us # 0 = nobody is told that they wait

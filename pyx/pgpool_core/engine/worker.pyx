@@ -14,7 +14,7 @@ from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
 from pgpool_core.engine.functions cimport functions_free, functions_mail
 from pgpool_core.engine.leak cimport leak_begin
-from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
+from pgpool_core.engine.login cimport login_end, login_told, login_verdict, login_welcome
 from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.notes cimport note, notes_taken
 from pgpool_core.engine.notify cimport notify_mail
@@ -28,6 +28,7 @@ from pgpool_core.engine.slots cimport slot_at, slot_of, slots_free, slots_init, 
 from pgpool_core.engine.suspend cimport suspend_mail
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.timers cimport *
+from pgpool_core.engine.turns cimport turns_go_on, turns_wait_ms
 from pgpool_core.engine.waiter cimport cancel_elsewhere, client_cancel, client_hangup
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport MAX_POOLS, pool_move
@@ -317,6 +318,8 @@ cdef void timer_fired(Worker *w, Timer *timer) noexcept nogil:
         c = <ClientConn *>conn
         if c.login != NULL and c.login.phase == LG_CANCEL:
             conn_doom(w, &c.conn, "cancel request")
+        elif c.login != NULL and c.login.phase == LG_HELD:
+            login_told(w, c)
         elif c.login != NULL and (c.login.phase == LG_WELCOME or c.login.phase == LG_DEDICATED):
             client_fatal(w, c, "08P01", "client_login_timeout (server down)")
         else:
@@ -395,7 +398,7 @@ cdef void worker_run(Worker *w) noexcept nogil:
         elif w.suspended:
             wait_ms = -1                          # no timer runs
         else:
-            wait_ms = timers_wait_ms(&w.timers, pgpool_now_us())
+            wait_ms = turns_wait_ms(w, timers_wait_ms(&w.timers, pgpool_now_us()))
         w.io.turn(w, wait_ms)
         next = w.again_head
         w.again_head = w.again_tail = NULL
@@ -411,6 +414,8 @@ cdef void worker_run(Worker *w) noexcept nogil:
             timer_fired(w, timer)
             timer = timers_due(&w.timers, w.now_us)
         end_the_doomed(w)
+        while turns_go_on(w):
+            end_the_doomed(w)
     w.io.leave(w)
 
 

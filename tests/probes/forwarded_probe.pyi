@@ -1,0 +1,3 @@
+from collections.abc import Iterable
+
+def feed(data: bytes, chunks: Iterable[int] = ()) -> tuple[int] | tuple[int, int, int, bytes, int]: ...
