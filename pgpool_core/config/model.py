@@ -309,6 +309,11 @@ class Config:
         Flag(),
         "ours: start although auth_type any or trust lets in whoever reaches listen_addr, or plain lets passwords come unencrypted",
     )
+    auth_failure_delay: float = _setting(
+        1.0,
+        Seconds(),
+        "ours: pause between answers to failed logins from one address, once there have been 10 within a minute; 0 = none",
+    )
     scram_iterations: int = _setting(
         4096, Integer(1), "rounds of the SCRAM keys that are made of plain passwords in auth_file"
     )

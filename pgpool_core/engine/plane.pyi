@@ -61,6 +61,7 @@ class Engine:
         query_wait_notify_us: int = 0,
         peer_id: int = 0,
         max_logins: int = 0,
+        auth_failure_delay_us: int = 0,
         proxy_networks: Sequence[tuple[int, int, bytes]] = (),  # family (1 = the unix socket), bits, address
     ) -> None: ...
     def add_listener(self, fd: int, *, is_unix: bool, port: int) -> None: ...
@@ -73,8 +74,8 @@ class Engine:
         """A cancel request, by its eight bytes, that came to another process. False: it is of nobody here."""
     def client_count(self) -> int:
         """How many clients there are, those logging in among them, the console's not."""
-    def logins(self) -> tuple[int, int, int]:
-        """Logins in progress, those that wait for their turn (max_logins), and how many have had to since the start."""
+    def logins(self) -> tuple[int, int, int, int]:
+        """Logins in progress, those that wait for their turn (max_logins); and since the start: how many have had to, how many have failed."""
     def drain(self) -> None:
         """From now on clients that hold no server are sent away (57P01), others when they give theirs back. To be repeated."""
     def add_group(self, limit: int) -> int: ...

@@ -98,7 +98,12 @@ class Facts:
     version: str  # as SHOW VERSION has it
     max_client_conn: int
     max_user_connections: int
-    logins: tuple[int, int, int] = (0, 0, 0)  # in progress, waiting for their turn, those that have had to, ever
+    logins: tuple[int, int, int, int] = (
+        0,
+        0,
+        0,
+        0,
+    )  # in progress, waiting for their turn; ever: have had to, have failed
 
 
 def page(snapshot: Snapshot, facts: Facts) -> bytes:
@@ -139,10 +144,11 @@ def families(snapshot: Snapshot, facts: Facts) -> Iterator[Metric]:
 
 
 def _logins(facts: Facts) -> Iterator[Metric]:
-    in_progress, waiting, queued = facts.logins
+    in_progress, waiting, queued, failed = facts.logins
     yield GaugeMetricFamily("pgpool_core_logins_in_progress", "clients that prove who they are", in_progress)
     yield GaugeMetricFamily("pgpool_core_logins_waiting", "clients that wait for their turn (max_logins)", waiting)
     yield CounterMetricFamily("pgpool_core_logins_queued_total", "logins that have waited for their turn", queued)
+    yield CounterMetricFamily("pgpool_core_logins_failed_total", "clients that could not prove who they are", failed)
 
 
 def _clients(snapshot: Snapshot) -> Metric:

@@ -4,7 +4,7 @@ Every input is copied to memory of exactly its size and every output has exactly
 sees one byte too many on either side.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -25,6 +25,7 @@ from pgpool_core.auth.startup cimport (
     STARTUP_NEED_MORE, STARTUP_OK, Startup, build_negotiate, startup_next_param, startup_parse,
     startup_replication,
 )
+from pgpool_core.auth.strikes cimport Strikes as CStrikes, StrikeVerdict, strikes_add, strikes_free, strikes_init
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.span cimport Span
 
@@ -325,3 +326,24 @@ def hash_of(str kind, *parts, bytes key=None, int iterations=1):
     if status != DIGEST_OK:
         raise RuntimeError("libcrypto failed")
     return (<const char *>out)[:MD5_LEN if kind == "md5" else SHA256_LEN]
+
+
+cdef class Strikes:
+    """Failed logins by address."""
+
+    cdef CStrikes strikes
+
+    def __cinit__(self):
+        if not strikes_init(&self.strikes):
+            raise MemoryError
+
+    def __dealloc__(self):
+        strikes_free(&self.strikes)
+
+    def add(self, bytes addr, uint64_t now_us, uint64_t delay_us):
+        """When to answer (0 = at once, None = never), the count, and whether it is worth a line in the log."""
+        cdef StrikeVerdict verdict
+        cdef uint8_t *exact = exact_copy(addr, len(addr))
+        strikes_add(&self.strikes, 4 if len(addr) == 4 else 6, exact, now_us, delay_us, &verdict)
+        free(exact)
+        return None if verdict.silent else verdict.due_us, verdict.count, bool(verdict.notable)

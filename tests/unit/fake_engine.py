@@ -269,8 +269,8 @@ class FakeEngine:
         self._called()
         return True
 
-    def logins(self) -> tuple[int, int, int]:
-        return 1, 2, 3
+    def logins(self) -> tuple[int, int, int, int]:
+        return 1, 2, 3, 4
 
     def client_count(self) -> int:
         return self.connected

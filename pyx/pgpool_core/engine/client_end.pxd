@@ -13,6 +13,7 @@ cdef void client_fatal(Worker *w, ClientConn *c, const char *sqlstate, const cha
 cdef void with_name(Worker *w, ClientConn *c, const char *sqlstate, const char *before, Span name,
                     const char *after) noexcept nogil
 cdef void protocol_error(Worker *w, ClientConn *c, const uint8_t *header) noexcept nogil
+cdef void uncount(Worker *w, ClientConn *c) noexcept nogil
 cdef void client_free(Worker *w, ClientConn *c) noexcept nogil
 cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil
 cdef void client_log(Worker *w, ClientConn *c, uint8_t level, const char *text, bint closing) noexcept nogil

@@ -5,6 +5,7 @@ from libc.stdlib cimport calloc, free
 
 from pgpool_core.auth.crypto cimport RAND_bytes
 from pgpool_core.auth.credentials cimport credentials_free, credentials_new
+from pgpool_core.auth.strikes cimport strikes_free, strikes_init
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.io_epoll cimport IO_EPOLL
 from pgpool_core.engine.io_uring cimport IO_URING, uring_works
@@ -43,6 +44,8 @@ cdef int plane_open(Plane *plane, uint32_t workers, int backend, int *refusal) e
     plane.marks = <FunctionsMark *>calloc(MAX_POOLS, sizeof(FunctionsMark))
     plane.credentials = credentials_new()
     plane.texts = texts_new()
+    if not strikes_init(&plane.strikes):
+        raise MemoryError
     plane.routes = routes_new()
     plane.terms = terms_new()
     plane.settings = settings_new()
@@ -87,6 +90,7 @@ cdef void plane_free(Plane *plane) noexcept nogil:
     mailbox_free(&plane.outbox)
     slots_free(&plane.servers)
     credentials_free(plane.credentials)
+    strikes_free(&plane.strikes)
     texts_free(plane.texts)
     routes_free(plane.routes)
     terms_free(plane.terms)

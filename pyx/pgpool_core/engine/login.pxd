@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from pgpool_core.engine.records cimport ClientConn, Worker
 
 
+cdef void login_told(Worker *w, ClientConn *c) noexcept nogil            # it has failed, and the time has come to say so
 cdef void login_turn(Worker *w, ClientConn *c) noexcept nogil            # its turn has come (turns)
 cdef int login_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil
 cdef void login_verdict(Worker *w, ClientConn *c, uint64_t said, uint8_t *error, size_t n) noexcept nogil

@@ -5,6 +5,7 @@ Source: PostgreSQL docs, "Message Flow", Start-up; the texts that tools grep for
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -14,8 +15,9 @@ from pgpool_core.auth.client_login cimport (AUTH_ANY, AUTH_HBA, AUTH_MD5, AUTH_P
                                             login_recheck, login_wipe)
 from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_get, credentials_mock, credentials_settle
 from pgpool_core.auth.startup cimport *
+from pgpool_core.auth.strikes cimport StrikeVerdict, strikes_add
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
-from pgpool_core.engine.client_end cimport client_end, client_fatal, with_name
+from pgpool_core.engine.client_end cimport client_end, client_fatal, client_log, uncount, with_name
 from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post, plane_want, worker_wake
 from pgpool_core.engine.dedicated cimport dedicated_request
 from pgpool_core.engine.forwarding cimport forwarded
@@ -26,12 +28,13 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_get
 from pgpool_core.engine.slots cimport handle_of
 from pgpool_core.engine.sys cimport pgpool_peer
+from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_set
 from pgpool_core.engine.terms cimport TERMS_FULL, TERMS_OK, terms_enter
 from pgpool_core.engine.turns cimport turn_give, turn_take
 from pgpool_core.engine.waiter cimport cancel_elsewhere
 from pgpool_core.pool.dedicated cimport dedicated_leave
 from pgpool_core.pool.limits cimport Group
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_swap32
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_store64, pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32, store_be32
 from pgpool_core.wire.codes cimport FE_PASSWORD, FE_TERMINATE
@@ -312,10 +315,43 @@ cdef void verdict_of(Worker *w, ClientConn *c, LoginRecord *l, int r) noexcept n
     cdef Startup s
     if r == LOGIN_OK:
         passed(w, c, l)
-    elif r == LOGIN_EMPTY_PASSWORD:
-        client_fatal(w, c, "28P01", "empty password returned by client")
-    elif r == LOGIN_PROTOCOL:
+        return
+    if r == LOGIN_PROTOCOL:
         client_fatal(w, c, "08P01", "malformed authentication message")
+        return
+    l.failed = r
+    if not held_back(w, c, l):
+        login_told(w, c)
+
+
+cdef bint held_back(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """Whether the failed login has to wait for its answer, or gets none, because of others from the same address."""
+    cdef StrikeVerdict verdict
+    cdef char[160] text
+    pgpool_store64(&w.logins_failed, w.logins_failed + 1)
+    if w.plane.auth_failure_delay_us == 0 or c.peer.family == 1:
+        return False
+    strikes_add(&w.plane.strikes, c.peer.family, c.peer.addr, w.now_us, w.plane.auth_failure_delay_us, &verdict)
+    if verdict.notable:
+        snprintf(text, sizeof(text), "%u failed logins from this address, answers are delayed (auth_failure_delay)", verdict.count)
+        client_log(w, c, 2, text, False)
+    if verdict.silent:
+        conn_doom(w, &c.conn, "too many failed logins from this address (auth_failure_delay)")
+        return True
+    if verdict.due_us == 0:
+        return False
+    l.phase = LG_HELD
+    turn_give(w, l)
+    uncount(w, c)                                 # while it waits it takes nobody's place
+    timer_set(&w.timers, &c.conn.timer, TIMER_LOGIN, verdict.due_us)
+    return True
+
+
+cdef void login_told(Worker *w, ClientConn *c) noexcept nogil:
+    cdef LoginRecord *l = c.login
+    cdef Startup s
+    if l.failed == LOGIN_EMPTY_PASSWORD:
+        client_fatal(w, c, "28P01", "empty password returned by client")
     else:
         startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
         if l.auth.method == AUTH_TRUST:

@@ -195,7 +195,7 @@ cdef class Engine:
                   uint32_t max_opening, ignore_startup_parameters, track_extra_parameters=(), bint tcp_keepalive, uint32_t tcp_keepidle,
                   uint32_t tcp_keepintvl, uint32_t tcp_keepcnt, uint64_t message_stall_timeout_us,
                   uint64_t drain_timeout_us, uint64_t query_wait_notify_us=0, uint16_t peer_id=0, proxy_networks=(),
-                  uint32_t max_logins=0):
+                  uint32_t max_logins=0, uint64_t auth_failure_delay_us=0):
         """Set what holds for every client; new values count from the next event on."""
         cdef Plane *p = self.plane
         cdef uint32_t i
@@ -210,6 +210,7 @@ cdef class Engine:
         p.max_client_conn = max_client_conn
         p.client_login_timeout_us = client_login_timeout_us
         pgpool_store32(&p.max_logins, max(1, max_logins // p.n_workers) if max_logins else 0)
+        p.auth_failure_delay_us = auth_failure_delay_us
         p.auth_type = auth_type
         p.looks_up = looks_up
         p.max_packet_size = min(max_packet_size, MAX_BODY)
@@ -307,16 +308,17 @@ cdef class Engine:
         return pgpool_load32(&self.plane.n_clients)
 
     def logins(self):
-        """Logins in progress, those that wait for their turn, and how many have had to since the start."""
+        """Logins in progress, those that wait for their turn; and since the start: how many have had to, how many have failed."""
         cdef uint32_t i
         cdef Worker *w
-        in_progress = waiting = queued = 0
+        in_progress = waiting = queued = failed = 0
         for i in range(self.plane.n_workers):
             w = &self.plane.workers[i]
             in_progress += pgpool_load32(&w.logins)
             waiting += pgpool_load32(&w.logins_waiting)
             queued += pgpool_load64(&w.logins_queued)
-        return in_progress, waiting, queued
+            failed += pgpool_load64(&w.logins_failed)
+        return in_progress, waiting, queued, failed
 
     def drain(self):
         """From now on clients that hold no server are sent away, FATAL 57P01, the others as soon as they give theirs back.

@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from pgpool_core.auth.cancel_key cimport CancelKeys
 from pgpool_core.auth.client_login cimport ClientLogin
 from pgpool_core.auth.credentials cimport Credentials
+from pgpool_core.auth.strikes cimport Strikes
 from pgpool_core.engine.buf cimport Buf
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mailbox
@@ -70,6 +71,7 @@ cdef enum:
     LG_AGAIN = 6                  # the password was wrong: control looks whether the secret has changed
     LG_FORWARDED = 7              # a PROXY header comes first
     LG_TURN = 8                   # waits for its turn (max_logins)
+    LG_HELD = 9                   # has failed, and is told later (auth_failure_delay)
 
     TURN_NONE = 0
     TURN_WAITS = 1
@@ -161,6 +163,7 @@ cdef struct LoginRecord:          # lives from accept to the greeting
     uint8_t again                 # has been looked up again
     Buf answer                    # its PasswordMessage, while it may be looked up again; secret
     uint64_t started_us
+    int failed                    # LG_HELD: what login_password has said
     uint8_t turn                  # TURN_*
     ClientConn *turn_of           # whose login this is
     LoginRecord *turn_next        # among those of its worker that wait, or that have a turn
@@ -453,6 +456,7 @@ cdef struct Worker:
     uint32_t logins               # those in progress that have a turn; atomic reads by others
     uint32_t logins_waiting       # those that wait for one; the same
     uint64_t logins_queued        # those that have waited, ever; the same
+    uint64_t logins_failed        # those that could not prove who they are; the same
     Logins waits_for_turn
     Logins has_turn               # the oldest first
     uint32_t listening            # listeners watched so far
@@ -479,6 +483,7 @@ cdef struct Plane:
     pthread_mutex_t server_lock   # guards `servers`
     Slots servers
     Credentials *credentials
+    Strikes strikes               # failed logins by address
     Routes *routes
     TermsTable *terms             # of login users
     Settings *settings
@@ -510,6 +515,7 @@ cdef struct Plane:
     uint32_t max_logins           # of each worker; 0 = any number; atomic
     uint32_t max_packet_size
     uint64_t client_login_timeout_us
+    uint64_t auth_failure_delay_us  # 0 = every failure is answered at once
     uint64_t message_stall_timeout_us
     uint64_t drain_timeout_us
     uint64_t query_wait_notify_us # 0 = nobody is told that they wait

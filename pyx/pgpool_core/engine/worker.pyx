@@ -14,7 +14,7 @@ from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
 from pgpool_core.engine.functions cimport functions_free, functions_mail
 from pgpool_core.engine.leak cimport leak_begin
-from pgpool_core.engine.login cimport login_end, login_verdict, login_welcome
+from pgpool_core.engine.login cimport login_end, login_told, login_verdict, login_welcome
 from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.notes cimport note, notes_taken
 from pgpool_core.engine.notify cimport notify_mail
@@ -318,6 +318,8 @@ cdef void timer_fired(Worker *w, Timer *timer) noexcept nogil:
         c = <ClientConn *>conn
         if c.login != NULL and c.login.phase == LG_CANCEL:
             conn_doom(w, &c.conn, "cancel request")
+        elif c.login != NULL and c.login.phase == LG_HELD:
+            login_told(w, c)
         elif c.login != NULL and (c.login.phase == LG_WELCOME or c.login.phase == LG_DEDICATED):
             client_fatal(w, c, "08P01", "client_login_timeout (server down)")
         else:
