@@ -27,6 +27,7 @@ from pgpool_core.control.passwords import ask_password
 from pgpool_core.control.routing import PoolKey
 from pgpool_core.errors import PasswordUnavailable
 from pgpool_core.policy.secrets import Secret
+from tests.watching import until_async
 
 WANTED = PasswordWanted(user="svc", database="main", host="db1", port=5433)
 
@@ -62,18 +63,18 @@ async def test_a_command_is_told_what_for_and_prints_the_password() -> None:
 @pytest.mark.parametrize(
     ("code", "text"),
     [
-        ("print('secret'); raise SystemExit(3)", "the command has exited with status 3"),
-        ("import os; print('secret', flush=True); os.kill(os.getpid(), 9)", "the command was ended by signal 9"),
+        ("print('hush'); raise SystemExit(3)", "the command has exited with status 3"),
+        ("import os; print('hush', flush=True); os.kill(os.getpid(), 9)", "the command was ended by signal 9"),
         ("", "it is empty"),
         ("print('x' * 70000)", "the command has printed more than 65530 bytes"),
         ("print('a\\0b')", "a password cannot contain a zero byte"),
-        ("print('SCRAM-SHA-256$1:secret')", None),
+        ("print('SCRAM-SHA-256$1:hush')", None),
     ],
 )
 async def test_a_command_that_fails_is_told_without_what_it_printed(code: str, text: str | None) -> None:
     said = await problem(command(code))
     assert text is None or said == f"{text} (password_command)"
-    assert "secret" not in said
+    assert "hush" not in said
 
 
 async def test_a_command_that_is_not_there_is_told() -> None:
@@ -82,15 +83,13 @@ async def test_a_command_that_is_not_there_is_told() -> None:
 
 
 async def test_a_command_that_is_not_waited_for_any_more_is_killed(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    code = (
-        f"import os, time; os.write(os.open({str(pipe)!r}, os.O_WRONLY), str(os.getpid()).encode()); time.sleep(3600)"
-    )
+    path = tmp_path / "pid"
+    code = f"import os, time; open({str(path)!r}, 'w').write(f'{{os.getpid()}}.'); time.sleep(3600)"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask_password, command(code), WANTED)
-        pid = int(await trio.to_thread.run_sync(pipe.read_text))
+        await until_async(lambda: path.exists() and path.read_text().endswith("."))
         nursery.cancel_scope.cancel()
+    pid = int(path.read_text()[:-1])
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
