@@ -6,7 +6,7 @@ the group itself, and where what it has sent as values cannot be taken for somet
 Source: PostgreSQL docs, "Message Formats": Bind, Describe, Execute.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t
 
 from pgpool_core.statements.names cimport Names
 
