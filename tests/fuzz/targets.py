@@ -291,7 +291,11 @@ def statements(data: bytes) -> Hashable:
     for message in _whole(data[1:]):
         server = servers[0]
         if message[:1] in (b"P", b"B", b"D", b"C"):
+            seen.append((b"again", client.may_send_again(message + data[1:])))
             verdict, pieces, skip, _ = server.plan(client, message, limit=limit, salt=data[0] & 8)
+            if verdict == PLAN_NEED_MORE:  # what stands behind a Bind tells whether the client asks about the rows
+                assert message[:1] == b"B"
+                verdict, pieces, skip, _ = server.plan(client, message + b"S\0\0\0\4", limit=limit)
             assert verdict in (PLAN_PASS, PLAN_SEND, PLAN_WAIT, PLAN_TOO_LONG)
             sent = pieces + message[skip:]
             assert sum(map(len, _whole(sent))) == len(sent), "no message has a wrong length"

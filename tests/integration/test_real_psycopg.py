@@ -21,9 +21,6 @@ pytestmark = [
     pytest.mark.parametrize("target", ["direct", "pgpool_core"], indirect=True),
     pytest.mark.pooler(default_pool_size=2),
 ]
-OLD_PLAN = (
-    "whoever prepares a text whose plan is out of date on its server meets that plan's error once; it is not retried"
-)
 PID = "select pg_backend_pid()"
 
 
@@ -189,11 +186,7 @@ def test_copy_both_ways(target: Target, kinds: None) -> None:
     crowd(4, use)
 
 
-def test_a_table_that_changes_under_a_prepared_statement(
-    target: Target, kinds: None, request: pytest.FixtureRequest
-) -> None:
-    if not target.is_direct:
-        request.applymarker(pytest.mark.xfail(reason=OLD_PLAN, raises=psycopg.errors.FeatureNotSupported))
+def test_a_table_that_changes_under_a_prepared_statement(target: Target, kinds: None) -> None:
     with (
         turns(target.url("app", "app")) as turn,
         connect(target, autocommit=True) as reader,

@@ -8,7 +8,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from pgpool_core.statements.failure cimport failure_read
+from pgpool_core.statements.again cimport again_fits
+from pgpool_core.statements.failure cimport FAILURE_OUTDATED, failure_read, failure_told
 from pgpool_core.statements.hash cimport HashKey, hash_bytes
 from pgpool_core.statements.names cimport Name, Names, names_clear, names_free
 from pgpool_core.statements.outgoing cimport Ends, OUT_SEND, Outgoing, outgoing_pass, outgoing_plan
@@ -248,6 +249,18 @@ cdef class Client:
                 name = name.next
         return found
 
+    def may_send_again(self, bytes group):
+        """Whether a group that was refused for an outdated plan can be sent once more."""
+        cdef uint8_t *at = exact(group)
+        cdef bint fits
+        cdef size_t n = len(group)
+        try:
+            with nogil:
+                fits = self.names is not NULL and again_fits(self.names, at, n)
+            return bool(fits)
+        finally:
+            free(at)
+
     def clear(self):
         """DEALLOCATE ALL has been done for this client."""
         with nogil:
@@ -335,14 +348,16 @@ cdef class Server:
             verdict = owed_answer(&self.owed, &self.prepared, <uint8_t>be_type)
         return verdict
 
-    def failure(self, bytes body, size_t cap=65536):
-        """(verdict, message to forward instead) for an ErrorResponse."""
+    def failure(self, bytes body, size_t cap=65536, *, told=True):
+        """(verdict, message to forward instead) for an ErrorResponse, which the client gets to read if `told`."""
         cdef uint8_t *at = exact(body)
         cdef uint8_t *out = <uint8_t *>malloc(cap if cap > 0 else 1)
         cdef size_t n = 0
         cdef int verdict
         try:
             verdict = failure_read(&self.owed, &self.prepared, at, <uint32_t>len(body), out, cap, &n)
+            if verdict == FAILURE_OUTDATED and told:
+                failure_told(&self.owed, &self.prepared)
             if n > cap:
                 raise AssertionError("more was written than there is room for")
             return verdict, (<const char *>out)[:n]

@@ -10,6 +10,7 @@ from tests.unit.statements_model import (
     AS_PARSE,
     BROKEN,
     EXECUTE,
+    FLUSH,
     FORWARD,
     FULL,
     NEED_MORE,
@@ -33,7 +34,7 @@ from tests.unit.statements_model import (
 )
 
 PARSED, CLOSED = ord("1"), ord("3")
-NOWHERE, ASIDE = name_of(0), name_of(2**64 - 1)
+NOWHERE, ASIDE, STALE = name_of(0), name_of(2**64 - 1), name_of(2**64 - 2)
 
 
 class Pair:
@@ -339,6 +340,136 @@ def test_a_plan_that_ddl_has_spoiled_is_made_anew_everywhere() -> None:
     assert [pair.server.answer(kind) for kind in (CLOSED, PARSED)] == [SWALLOW, SWALLOW]
     pair.sync()
     assert pair.sends(bind(b"a")) == [bind(name_of(1))]
+
+
+OLD_PLAN = error(b"0A000", b"cached plan must not change result type", b"RevalidateCachedQuery")
+DESCRIBE_PORTAL = message(b"D", b"P\0")
+
+
+def another_hears_of_new_rows(pair: Pair, name: bytes) -> None:
+    """Somebody else meets the old plan of the statement that `pair` has as `name`."""
+    other = statements_probe.Client(pair.texts)
+    server = statements_probe.Server(pair.texts)
+    text = pair.client.stands()[name]
+    assert server.plan(other, message(b"P", b"x\0" + text))[0] == SEND
+    server.answer(PARSED)
+    server.request()
+    server.ready()
+    server.plan(other, bind(b"x"))
+    assert server.failure(OLD_PLAN[5:])[0] == OUTDATED
+    server.request()
+    server.ready()
+
+
+def test_who_has_not_heard_of_new_rows_is_refused_once() -> None:
+    pair = Pair()
+    pair.prepare(b"a", b"select * from t")
+    another_hears_of_new_rows(pair, b"a")
+    assert pair.verdict(bind(b"a")) == NEED_MORE, "what comes behind it decides"
+    assert pair.verdict(bind(b"a") + DESCRIBE_PORTAL[:6]) == NEED_MORE
+    assert pair.sends(bind(b"a") + EXECUTE)[:1] == [bind(STALE)]
+    missing = error(b"26000", b'prepared statement "%s" does not exist' % STALE)
+    verdict, instead = pair.server.failure(missing[5:])
+    assert (verdict, split(instead)) == (RENAMED, [instead])
+    assert statements_probe.fields(instead[5:]) == (
+        b"0A000",
+        b"cached plan must not change result type",
+        b"RevalidateCachedQuery",
+    )
+    pair.sync()
+    assert pair.sends(bind(b"a"))[-1] == bind(name_of(1)), "it has heard now"
+
+
+@pytest.mark.parametrize("behind", [bind(b"a") + DESCRIBE_PORTAL, describe(b"a")], ids=["portal", "statement"])
+def test_who_asks_about_the_rows_is_not_refused(behind: bytes) -> None:
+    pair = Pair()
+    pair.prepare(b"a", b"select * from t")
+    another_hears_of_new_rows(pair, b"a")
+    assert b"".join(pair.sends(behind)).endswith(behind.replace(b"a\0", name_of(1) + b"\0")[5:])
+    pair.sync()
+    assert pair.sends(bind(b"a"))[-1] == bind(name_of(1))
+
+
+def test_a_describe_of_another_portal_does_not_count() -> None:
+    pair = Pair()
+    pair.prepare(b"a", b"select * from t")
+    another_hears_of_new_rows(pair, b"a")
+    assert pair.sends(bind(b"a", b"p") + DESCRIBE_PORTAL)[0] == bind(STALE, b"p")
+
+
+def test_in_a_failed_transaction_nobody_is_refused_for_new_rows() -> None:
+    pair = Pair()
+    pair.prepare(b"a", b"select * from t")
+    another_hears_of_new_rows(pair, b"a")
+    assert pair.sends(bind(b"a") + EXECUTE, failed=True)[-2:] == [bind(name_of(1)), EXECUTE]
+
+
+def test_what_is_refused_behind_the_clients_back_it_has_not_heard_of() -> None:
+    pair = Pair()
+    pair.prepare(b"a", b"select * from t")
+    pair.sends(bind(b"a"))
+    assert pair.server.failure(OLD_PLAN[5:], told=False)[0] == OUTDATED
+    pair.sync()
+    assert pair.sends(bind(b"a") + EXECUTE)[0] == bind(STALE)
+
+
+@pytest.mark.parametrize(
+    ("group", "fits"),
+    [
+        (bind(b"a") + DESCRIBE_PORTAL + EXECUTE + SYNC, True),
+        (bind(b"a") + DESCRIBE_PORTAL + EXECUTE + close_portal() + bind(b"a") + DESCRIBE_PORTAL + EXECUTE + SYNC, True),
+        (describe(b"a") + FLUSH, True),
+        (describe(b"a") + bind(b"a") + EXECUTE + SYNC, True),
+        (bind(b"a") + EXECUTE + SYNC, False),
+        (bind(b"a") + EXECUTE + DESCRIBE_PORTAL + SYNC, False),
+        (bind(b"a") + DESCRIBE_PORTAL + EXECUTE + bind(b"a") + EXECUTE + SYNC, False),
+        (describe(b"b") + bind(b"a") + EXECUTE + SYNC, False),
+        (DESCRIBE_PORTAL + EXECUTE + SYNC, False),
+        (bind(b"") + DESCRIBE_PORTAL + EXECUTE + SYNC, False),
+        (bind(b"a", b"p") + DESCRIBE_PORTAL + EXECUTE + SYNC, False),
+        (bind(b"never") + DESCRIBE_PORTAL + EXECUTE + SYNC, False),
+        (bind(b"a") + DESCRIBE_PORTAL + EXECUTE + parse(b"c", b"select 1") + SYNC, False),
+        (bind(b"a") + DESCRIBE_PORTAL + EXECUTE + close(b"b") + SYNC, False),
+        (bind(b"a") + DESCRIBE_PORTAL + EXECUTE + message(b"Q", b"select 1\0") + SYNC, False),
+        (bind(b"a") + DESCRIBE_PORTAL + EXECUTE + SYNC + SYNC, False),
+        (bind(b"a") + DESCRIBE_PORTAL + EXECUTE + SYNC[:3], False),
+        (SYNC, True),
+    ],
+)
+def test_which_groups_may_be_sent_once_more(group: bytes, fits: bool) -> None:
+    pair = Pair()
+    pair.prepare(b"a", b"select * from t")
+    pair.prepare(b"b", b"select * from t where true")
+    assert pair.client.may_send_again(group) is fits
+
+
+@pytest.mark.parametrize(
+    ("formats", "values", "results", "fits"),
+    [
+        ([], [b"1", b"2"], [], True),
+        ([0], [b"1", None], [1], True),
+        ([1], [b"1", None], [1], False),
+        ([1, 0], [b"1", b"2"], [1], True),
+        ([0, 1], [b"1", b"2"], [], False),
+        ([], [b"1", b"2"], [0, 1], False),
+        ([1, 0, 1], [b"1", b"2", b"3"], [], False),
+    ],
+)
+def test_values_that_mean_the_same_in_any_case(
+    formats: list[int], values: list[bytes | None], results: list[int], fits: bool
+) -> None:
+    """The first parameter's type is declared, the second's is not."""
+    pair = Pair()
+    for sent in pair.sends(parse(b"a", b"select * from t where a = $1 and b = $2", 23, 0)):
+        pair.server.answer(PARSED if sent[:1] == b"P" else CLOSED)
+    pair.sync()
+    said = b"".join(b"\xff\xff\xff\xff" if v is None else len(v).to_bytes(4, "big") + v for v in values)
+    codes = [b"".join(n.to_bytes(2, "big") for n in (len(some), *some)) for some in (formats, results)]
+    body = b"\0a\0" + codes[0] + len(values).to_bytes(2, "big") + said + codes[1]
+    group = message(b"B", body) + DESCRIBE_PORTAL + EXECUTE + SYNC
+    assert pair.client.may_send_again(group) is fits
+    for cut in range(1, len(body)):
+        assert not pair.client.may_send_again(message(b"B", body[:cut]) + DESCRIBE_PORTAL + EXECUTE + SYNC)
 
 
 def test_a_server_that_has_lost_everything_behind_our_back_is_believed() -> None:

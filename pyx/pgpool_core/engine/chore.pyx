@@ -13,6 +13,7 @@ from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_answered, leak_ask
 from pgpool_core.engine.inquiry cimport inquiry_answered, inquiry_cleaned
 from pgpool_core.engine.records cimport *
+from pgpool_core.engine.redo cimport redo_send
 from pgpool_core.engine.server cimport client_of, server_free
 from pgpool_core.engine.server_end cimport server_quit
 from pgpool_core.engine.timers cimport TIMER_DRAIN, timer_clear, timer_set
@@ -79,6 +80,15 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
             if c.pin_due and c.state == CL_ACTIVE:
                 advise_tell(w, c)
             go_on(w, s, c)
+        elif s.seat.state == SV_BEING_CANCELED:
+            return server_settle(w, s)
+        return False
+    if chore == CHORE_BEGIN:
+        if s.chore_failed:
+            server_quit(w, s, "a transaction could not be begun anew")
+            return True
+        if c != NULL:
+            redo_send(w, s, c)
         elif s.seat.state == SV_BEING_CANCELED:
             return server_settle(w, s)
         return False

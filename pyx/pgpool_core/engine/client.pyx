@@ -26,6 +26,7 @@ from pgpool_core.engine.named cimport (DEALLOCATES, DROP_IS, DROP_NEED_MORE, DRO
 from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.patience cimport patience_waits
 from pgpool_core.engine.records cimport *
+from pgpool_core.engine.redo cimport REDO_KEPT, REDO_NOT, REDO_OPEN, REDO_WHOLE, redo_begins, redo_keep, redo_text
 from pgpool_core.engine.server cimport server_free
 from pgpool_core.engine.slots cimport slot_release
 from pgpool_core.engine.sys cimport SHUT_WR, shutdown
@@ -33,7 +34,7 @@ from pgpool_core.engine.timers cimport TIMER_NONE, TIMER_STALL, timer_clear, tim
 from pgpool_core.pool.client cimport WAIT_NONE, Client
 from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSE, POOL_CLOSED, POOL_ENDING, POOL_GOT, Pool, pool_request
 from pgpool_core.pool.server cimport Server
-from pgpool_core.session.sqlscan cimport PROVED_DEALLOCATE
+from pgpool_core.session.sqlscan cimport PROVED_BEGIN, PROVED_DEALLOCATE
 from pgpool_core.statements.names cimport Name
 from pgpool_core.statements.text cimport MAX_TEXT_LEN
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_load8, pgpool_store64, pgpool_swap32
@@ -346,6 +347,7 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     cdef Name *drops = NULL       # taken away by the DEALLOCATE of the group at hand
     cdef int verdict
     cdef size_t length, none = 0
+    cdef size_t kept = 0          # of `data`, what is in front of it is not to be kept for another try
     cdef int r, pushed = EXPECT_OK
     cdef uint32_t this_one
     cdef bint watched = ledger_watches(c)
@@ -408,6 +410,9 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
                     return 1
             if f.type == FE_QUERY and scan_whole(&f, n, pos) and f.body_len:
                 databases_text(w, s, data + pos + HEADER_LEN, f.body_len - 1)
+            if tracked:
+                redo_text(s, data + pos + HEADER_LEN, f.body_len - 1, watched and f.type == FE_QUERY and f.body_len != 0
+                          and w.scan.proved == PROVED_BEGIN and scan_whole(&f, n, pos))
             query_begins(w, s, k)
             c.unnamed_fresh = 0                   # a simple Query ends the unnamed statement
             s.query_in_group |= s.open_group
@@ -424,6 +429,9 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             query_begins(w, s, k)
             pushed = ask(s, EXPECT_LATE_SYNC if c.cur.type == FE_COPY_DATA or c.cur.type == FE_FLUSH else EXPECT_SYNC)
             s.open_group = 0
+            if s.redo == REDO_KEPT:
+                s.redo = REDO_WHOLE
+                redo_keep(s, data + kept, pos + HEADER_LEN - kept)
         elif f.type == FE_COPY_DONE or f.type == FE_COPY_FAIL:
             pushed = expect_copy_ends(&s.expect)
         elif f.type == FE_TERMINATE:
@@ -433,6 +441,14 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             if not s.open_group:
                 s.open_group = 1
                 s.group_us = w.now_us
+                s.redo = redo_begins(s) if tracked else REDO_NOT
+            if s.redo == REDO_OPEN and f.type != FE_PARSE and f.type != FE_CLOSE:
+                if f.type != FE_EXECUTE and w.outgoing.statement != NULL and w.outgoing.parses == 0:
+                    s.redo = REDO_KEPT
+                    s.group.len = s.group.off = 0
+                    kept = pos
+                else:
+                    s.redo = REDO_NOT
             if f.type == FE_BIND:
                 pushed = ask(s, EXPECT_BIND)
             elif f.type == FE_EXECUTE:
@@ -451,6 +467,8 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         if pushed != EXPECT_OK:
             break
         scan_past(&c.cur, &f, n, &pos)
+    if s.redo == REDO_KEPT:
+        redo_keep(s, data + kept, pos - kept)
     count_add(&k.received, pos)
     if w.mixed:
         if pos > sent:

@@ -3,15 +3,17 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
+from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.conn cimport conn_mix
 from pgpool_core.engine.counters cimport Counters, count_add
 from pgpool_core.engine.functions cimport functions_statement
 from pgpool_core.engine.ledger cimport ledger_bind
 from pgpool_core.engine.pins cimport pins_add
 from pgpool_core.engine.records cimport *
+from pgpool_core.engine.redo cimport REDO_NOT
 from pgpool_core.session.settings cimport block_get
 from pgpool_core.session.sqltoken cimport name_fold
-from pgpool_core.statements.failure cimport FAILURE_RENAMED, failure_read
+from pgpool_core.statements.failure cimport FAILURE_OUTDATED, FAILURE_RENAMED, failure_read
 from pgpool_core.statements.names cimport Name, name_plan, name_settle, name_stands, names_clear, names_find
 from pgpool_core.statements.outgoing cimport *
 from pgpool_core.statements.owed cimport (OWED_DROP, OWED_OK, owed_free, owed_orphan, owed_push, owed_reserve,
@@ -102,12 +104,12 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
     return NAMED_GO_ON
 
 
-cdef size_t named_error(Worker *w, ServerConn *s, const uint8_t *body, uint32_t n) noexcept nogil:
+cdef size_t named_error(Worker *w, ServerConn *s, const uint8_t *body, uint32_t n, bint *outdated) noexcept nogil:
     """Look at an ErrorResponse; nonzero: the client is to get so many bytes of the worker's scratch in its place."""
     cdef size_t length = 0
-    if failure_read(&s.owed, &s.prepared, body, n, w.scratch, SCRATCH_SIZE, &length) != FAILURE_RENAMED:
-        return 0
-    return length
+    cdef int verdict = failure_read(&s.owed, &s.prepared, body, n, w.scratch, SCRATCH_SIZE, &length)
+    outdated[0] = verdict == FAILURE_OUTDATED
+    return length if verdict == FAILURE_RENAMED else 0
 
 
 cdef void named_tag(ServerConn *s, ClientConn *c, const uint8_t *tag, uint32_t n) noexcept nogil:
@@ -197,6 +199,7 @@ cdef size_t named_retag(Worker *w, ServerConn *s) noexcept nogil:
 cdef void named_part(ServerConn *s) noexcept nogil:
     """The client leaves, `s` goes on answering."""
     s.retag = 0
+    s.redo = REDO_NOT
     owed_orphan(&s.owed)
 
 
@@ -204,3 +207,4 @@ cdef void named_free(ServerConn *s) noexcept nogil:
     """The end of `s`."""
     owed_free(&s.owed, &s.prepared)
     prepared_free(&s.prepared)
+    buf_free(&s.group)

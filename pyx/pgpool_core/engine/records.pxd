@@ -41,6 +41,7 @@ cdef enum:
     SCRATCH_SIZE = 65536
     MAX_LISTENERS = 64
     MAX_NETWORKS = 64             # of proxy_protocol_networks
+    BEGIN_MAX = 64                # a longer BEGIN is not sent again
 
     KIND_CLIENT = 1
     KIND_SERVER = 2
@@ -85,6 +86,7 @@ cdef enum:
     CHORE_PROBE = 5               # asks what a client has left in the session
     CHORE_CLEAN = 6               # DISCARD ALL, behind a client whose session state was not replayed
     CHORE_LEAK = 7                # asks whether anything is left that ought not to be (leak_check)
+    CHORE_BEGIN = 8               # begins a client's transaction anew, in which nothing has run (redo)
 
     SESSION_OFF = 0               # session_state
     SESSION_AUTO = 1
@@ -351,6 +353,11 @@ cdef struct ServerConn:
     uint8_t was_reset
     Prepared prepared             # named statements that it has
     Owed owed                     # answers to Parse and Close that it owes
+    Buf group                     # the one under way as its client wrote it, while it may have to be sent again
+    uint8_t redo                  # REDO_*
+    uint8_t begin_len             # of `begin`, while nothing has been sent behind it; 0 = none
+    uint8_t began_len             # the same where it is in front of the group
+    uint8_t begin[BEGIN_MAX]      # the last Query that is a BEGIN
     uint64_t last_client          # id of who has, or had, it last
     uint8_t foreign               # somebody else had it before
     uint8_t sequences_due         # what others have left for currval and lastval is to be forgotten

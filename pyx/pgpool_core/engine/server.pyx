@@ -23,12 +23,15 @@ from pgpool_core.engine.notifier cimport notifier_own
 from pgpool_core.engine.notify cimport notify_settle
 from pgpool_core.engine.parameters cimport followed
 from pgpool_core.engine.records cimport *
+from pgpool_core.engine.redo cimport (REDO_FAILED, REDO_LASTS, REDO_NOT, REDO_SEES, REDO_SEES_NOTHING, redo_peek,
+                                      redo_ready, redo_withholds)
 from pgpool_core.engine.server_end cimport server_close, server_outdated, server_quit
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, POOL_GRANTED, pool_release,
                                     pool_take_idle, pool_unlink)
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, SV_TESTED
 from pgpool_core.session.settings cimport MAX_NAME_LEN, SETTINGS_OK, Block, block_unref, block_with
+from pgpool_core.statements.failure cimport failure_told
 from pgpool_core.statements.owed cimport ANSWER_AS_PARSE, ANSWER_BROKEN, ANSWER_SWALLOW, owed_answer
 from pgpool_core.sync.atomic cimport (pgpool_cas_ptr, pgpool_load32, pgpool_load8, pgpool_load_ptr, pgpool_store8,
                                       pgpool_store_ptr)
@@ -55,6 +58,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     cdef const uint8_t *marks
     cdef int verdict
     cdef size_t length
+    cdef size_t hides = 0         # 1 + where a ParameterDescription begins that goes the way of the error behind it
+    cdef bint outdated
     cdef Counters *k
     if data == NULL:
         if c != NULL and c.conn.paused and not c.holding and not c.leaving:
@@ -77,7 +82,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         swallow = c == NULL or kind == EXPECT_CHORE
         s.swallowing = swallow
         marks = GROUP_MARKS if kind >= EXPECT_NAMED else SERVER_MARKS
-        r = scan_to(&s.cur, EVERY_SERVER_MARKS if swallow else marks, MAX_SERVER_BODY, data, n, &pos, &f)
+        r = scan_to(&s.cur, EVERY_SERVER_MARKS if swallow or s.redo & REDO_LASTS else marks, MAX_SERVER_BODY, data, n, &pos, &f)
         if r != SCAN_FOUND:
             break
         if (f.type == BE_READY or f.body_len <= HOLD_MAX and (
@@ -87,6 +92,14 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if f.type == BE_READY and f.body_len != 1:
                 r = -1
             break                                 # held back until it is whole
+        if f.type == BE_PARAMETER_DESCRIPTION and s.redo & REDO_LASTS and not swallow:
+            verdict = redo_peek(data, n, pos + HEADER_LEN + f.body_len)
+            if verdict == REDO_SEES_NOTHING and f.body_len <= HOLD_MAX:
+                break
+            if verdict == REDO_SEES:
+                hides = pos + 1
+            else:
+                s.redo = REDO_NOT
         if f.type == BE_READY:
             if f.body_len != 1:
                 r = -1
@@ -117,6 +130,11 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if c == NULL:
                 start = pos
                 continue
+            if s.redo == REDO_FAILED:
+                start = pos
+                redo_ready(w, s, c)
+                continue
+            s.redo = REDO_NOT
             if s.expect.owed == 0:
                 s.ready_us = w.now_us
                 s.asked_us = 0
@@ -148,21 +166,30 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             else:
                 pgpool_store8(&s.seat.close_needed, 1)    # too long to be followed
         elif f.type == BE_ERROR:
-            s.error_last = s.erred = 1
             if s.expect.silent:                   # has it read that Sync in the copy, or will it answer it? Nobody can know
                 pgpool_store8(&s.seat.close_needed, 1)
                 s.in_doubt |= s.expect.silent & SILENT_LATE
             error_comes(s)
+            length = 0
+            if not swallow and (s.owed.len or kind >= EXPECT_NAMED) and scan_whole(&f, n, pos):
+                length = named_error(w, s, data + pos + HEADER_LEN, f.body_len, &outdated)
+                if outdated and redo_withholds(w, s, c):
+                    forwarded(w, s, c, k, data + start, (hides - 1 if hides else pos) - start)
+                    start = pos + HEADER_LEN + f.body_len
+                    scan_past(&s.cur, &f, n, &pos)
+                    continue
+                if outdated:
+                    failure_told(&s.owed, &s.prepared)
+            hides = 0
+            s.error_last = s.erred = 1
             if c != NULL:
                 c.unnamed_fresh = 0               # not parsed, or skipped
                 if c.listens != NULL:
                     c.listens.undone = 1
-            if not swallow and (s.owed.len or kind >= EXPECT_NAMED) and scan_whole(&f, n, pos):
-                length = named_error(w, s, data + pos + HEADER_LEN, f.body_len)
-                if length:                        # the client gets another text, with its own name in it
-                    forwarded(w, s, c, k, data + start, pos - start)
-                    forwarded(w, s, c, k, w.scratch, length)
-                    start = pos + HEADER_LEN + f.body_len
+            if length:                            # the client gets another text, with its own name in it
+                forwarded(w, s, c, k, data + start, pos - start)
+                forwarded(w, s, c, k, w.scratch, length)
+                start = pos + HEADER_LEN + f.body_len
             if swallow:
                 failed(w, s, c, data + pos + HEADER_LEN, f.body_len if scan_whole(&f, n, pos) else 0)
         elif swallow and c == NULL and s.expect.owed == 0 and f.type != BE_NOTICE and f.type != BE_NOTIFICATION:
@@ -197,6 +224,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             copy_begins(s)
         elif kind >= EXPECT_NAMED:
             expect_answer(&s.expect, f.type)
+            if f.type != BE_PARAMETER_DESCRIPTION and f.type != BE_NOTICE:
+                s.redo = REDO_NOT
         scan_past(&s.cur, &f, n, &pos)
         if swallow:
             if is_question(s) and not keep(s, data + start, pos - start):

@@ -12,5 +12,6 @@ cdef enum:
     FAILURE_OUTDATED = 2          # "cached plan must not change result type": prepared anew from now on; as it is, or retry
 
 
+cdef void failure_told(Owed *q, Prepared *set) noexcept nogil
 cdef int failure_read(Owed *q, Prepared *set, const uint8_t *body, uint32_t n, uint8_t *out, size_t cap,
                       size_t *out_len) noexcept nogil

@@ -5,14 +5,19 @@ Source: PostgreSQL's src/backend/commands/prepare.c and src/backend/utils/cache/
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy, strlen
 
 from pgpool_core.statements.names cimport Name
 from pgpool_core.statements.owed cimport (OWED_PARSE, OWED_PARSE_OURS, OWED_USE, OwedEntry, owed_at)
 from pgpool_core.statements.prepared cimport Planted, prepared_find, prepared_is, prepared_settle
 from pgpool_core.statements.rewrite cimport ErrorFields, error_fields, find_server_name, put_error, put_unnamed
-from pgpool_core.statements.text cimport EPOCH_NEVER, NOWHERE, text_outdate
+from pgpool_core.statements.text cimport EPOCH_NEVER, NOWHERE, STALE, text_outdate
+from pgpool_core.sync.atomic cimport pgpool_load64
+from pgpool_core.wire.be cimport store_be32
+from pgpool_core.wire.build cimport build_error
 from pgpool_core.wire.span cimport Span
+
+cdef const char *ROUTINE = "RevalidateCachedQuery"
 
 
 cdef inline bint says(Span span, const char *text, uint32_t n) noexcept nogil:
@@ -35,6 +40,18 @@ cdef void outdate_used(Owed *q, Prepared *set) noexcept nogil:
         planted = prepared_find(set, owed_at(q, i).id)
         if planted != NULL:
             text_outdate(planted.statement)
+
+
+cdef void failure_told(Owed *q, Prepared *set) noexcept nogil:
+    """The client gets to read FAILURE_OUTDATED: it knows that there may be other rows."""
+    cdef uint32_t i
+    cdef OwedEntry *e
+    cdef Planted *planted
+    for i in range(marks_at_head(q)):
+        e = owed_at(q, i)
+        planted = prepared_find(set, e.id)
+        if planted != NULL and e.name != NULL:
+            e.name.told = pgpool_load64(&planted.statement.epoch)
 
 
 cdef Name *name_missed(Owed *q, uint64_t id) noexcept nogil:
@@ -78,6 +95,19 @@ cdef void correct(Owed *q, Prepared *set, uint64_t id, bint exists) noexcept nog
         prepared_settle(set, planted)
 
 
+cdef size_t put_outdated(uint8_t *out, size_t cap) noexcept nogil:
+    """PostgreSQL's own refusal, in the words and with the routine by which drivers know it; 0 when `cap` is too small."""
+    cdef size_t n = build_error(out, cap, "ERROR", "0A000", "cached plan must not change result type", NULL)
+    cdef size_t more = strlen(ROUTINE) + 2
+    if n == 0 or more > cap - n:
+        return 0
+    out[n - 1] = 0x52                             # 'R', where the list of fields ended
+    memcpy(out + n, ROUTINE, more - 1)
+    out[n + more - 1] = 0
+    store_be32(out + 1, <uint32_t>(n + more - 1))
+    return n + more
+
+
 cdef int failure_read(Owed *q, Prepared *set, const uint8_t *body, uint32_t n, uint8_t *out, size_t cap,
                       size_t *out_len) noexcept nogil:
     """Judge an ErrorResponse in an answer to extended messages; on FAILURE_RENAMED `out` has the whole message.
@@ -92,13 +122,16 @@ cdef int failure_read(Owed *q, Prepared *set, const uint8_t *body, uint32_t n, u
     cdef bint exists, misfits
     if not error_fields(body, n, &fields):
         return FAILURE_OTHER
-    if says(fields.sqlstate, "0A000", 5) and says(fields.routine, "RevalidateCachedQuery", 21):
+    if says(fields.sqlstate, "0A000", 5) and says(fields.routine, ROUTINE, 21):
         outdate_used(q, set)
         return FAILURE_OUTDATED
     exists = says(fields.sqlstate, "42P05", 5)
     misfits = says(fields.sqlstate, "08P01", 5)   # a Bind with another number of parameters
     if not exists and not misfits and not says(fields.sqlstate, "26000", 5) or not find_server_name(fields.message, &id):
         return FAILURE_OTHER
+    if id == STALE:
+        out_len[0] = put_outdated(out, cap)
+        return FAILURE_RENAMED if out_len[0] else FAILURE_OTHER
     name = name_taken(q, id) if exists else name_missed(q, id)
     if not misfits:
         correct(q, set, id, exists)

@@ -23,6 +23,7 @@ cdef struct Name:                 # owned by its map; owns a hold on each of its
     Statement *stands             # NULL: the server has not said that it stands for anything
     Statement *planned
     uint64_t hash
+    uint64_t told                 # epoch of its statement at which the client last heard what rows there are, or an error
     uint64_t group                # of the last message that changes it, while in flight
     uint64_t used_at              # place in the queue `used_on` of the mark for its last use
     uint64_t used_in              # group of that mark

@@ -1,6 +1,7 @@
 """Planning a client's message; see outgoing.pxd."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp
 
 from pgpool_core.sync.atomic cimport pgpool_load64
 from pgpool_core.statements.names cimport MAX_NAMES, Name, name_plan, name_settle, names_add, names_find
@@ -12,12 +13,15 @@ from pgpool_core.statements.prepared cimport (Planted, Prepared, prepared_add, p
 from pgpool_core.statements.rewrite cimport (NAME_BROKEN, NAME_FOUND, NAME_NEED_MORE, NAME_NONE, NamePlace,
                                              name_like_ours, name_place, parse_text_ok, put_close, put_parse_head,
                                              put_renamed)
-from pgpool_core.statements.text cimport (ASIDE, MAX_TEXT_LEN, NOWHERE, Statement, text_intern, text_unref)
+from pgpool_core.statements.text cimport (ASIDE, MAX_TEXT_LEN, NOWHERE, STALE, Statement, text_intern, text_unref)
+from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.codes cimport FE_BIND, FE_CLOSE, FE_DESCRIBE, FE_PARSE
 from pgpool_core.wire.scan cimport HEADER_LEN, Frame
 
 cdef enum:
     PUSHES_MOST = EVICT_MOST + 4  # closes, ours, the client's, a mark
+    LOOK_PAST_MOST = 65536        # body of a Bind that may have to wait for the message behind it
+    OF_PORTAL = 0x50              # 'P' in Describe
 
 
 cdef struct Planning:             # one message being planned
@@ -25,6 +29,7 @@ cdef struct Planning:             # one message being planned
     const Frame *frame
     const uint8_t *body
     uint32_t have                 # bytes of the body that are there
+    size_t behind                 # bytes that have come behind the message
     NamePlace place
     Name *name                    # the client's; NULL when it has none of that name
     Outgoing *out
@@ -126,9 +131,46 @@ cdef inline void rename(Planning *p, uint64_t id) noexcept nogil:
     finish(p, HEADER_LEN + <size_t>p.place.end)
 
 
+cdef int described_next(Planning *p) noexcept nogil:
+    """Whether the message behind a Bind describes its portal: OUT_PASS, OUT_SEND where not, OUT_NEED_MORE."""
+    cdef const uint8_t *next = p.body + p.frame.body_len
+    cdef uint32_t n = p.place.at                  # the portal's name with its zero
+    if p.frame.body_len > LOOK_PAST_MOST:
+        return OUT_SEND
+    if p.behind == 0:
+        return OUT_NEED_MORE
+    if next[0] != FE_DESCRIBE:
+        return OUT_SEND
+    if p.behind >= HEADER_LEN and load_be32(next + 1) != 4 + 1 + n:
+        return OUT_SEND
+    if p.behind < HEADER_LEN + 1 + <size_t>n:
+        return OUT_NEED_MORE
+    return OUT_PASS if next[HEADER_LEN] == OF_PORTAL and memcmp(next + HEADER_LEN + 1, p.body, n) == 0 else OUT_SEND
+
+
+cdef int plan_stale(Planning *p) noexcept nogil:
+    """Bind of a statement whose rows have changed since the client heard of them, and it does not ask.
+
+    Its own session would refuse that; so does this one, once.
+    """
+    owed_use(p.ends.owed, STALE, p.name)
+    rename(p, STALE)
+    return OUT_SEND
+
+
 cdef int plan_use(Planning *p, Statement *statement) noexcept nogil:
     """Bind or Describe of a statement that the client has."""
-    cdef Planted *planted = planted_for(p, statement)
+    cdef Planted *planted
+    cdef uint64_t epoch = epoch_of(statement)
+    cdef int told
+    if p.name.told != epoch and not p.ends.failed:
+        told = described_next(p) if p.frame.type == FE_BIND else OUT_PASS
+        if told == OUT_NEED_MORE:
+            return told
+        p.name.told = epoch
+        if told != OUT_PASS:
+            return plan_stale(p)
+    planted = planted_for(p, statement)
     if planted == NULL:
         return OUT_FULL
     if unsure(p, planted):
@@ -184,6 +226,7 @@ cdef int plan_first(Planning *p, Statement *fresh) noexcept nogil:
             prepared_settle(p.ends.prepared, planted)
             return OUT_FULL
     name_plan(name, fresh, q.sent)
+    name.told = epoch_of(fresh)
     p.out.statement = fresh
     prepared_touch(p.ends.prepared, planted)
     if ready(planted) and (p.ends.failed or p.ends.pending):
@@ -264,6 +307,7 @@ cdef int outgoing_plan(const Ends *ends, const Frame *frame, const uint8_t *mess
     p.frame = frame
     p.body = message + HEADER_LEN
     p.have = frame.body_len if have - HEADER_LEN > frame.body_len else <uint32_t>(have - HEADER_LEN)
+    p.behind = have - HEADER_LEN - p.have
     p.out = out
     p.used = p.shown = 0
     out.n_pieces = out.parses = out.ours = 0

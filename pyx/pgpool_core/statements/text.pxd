@@ -21,8 +21,10 @@ cdef enum:
 cdef extern from *:
     """
     #define PGPOOL_ASIDE (~(uint64_t)0)
+    #define PGPOOL_STALE (~(uint64_t)1)
     """
     const uint64_t ASIDE "PGPOOL_ASIDE"   # another one: its name is for a Parse that PostgreSQL is only to judge
+    const uint64_t STALE "PGPOOL_STALE"   # another one, which no server has: for a Bind that is to fail
 
 
 cdef struct Statement:            # owned by its table
