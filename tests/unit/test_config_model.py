@@ -19,6 +19,7 @@ from pgpool_core.config import (
     describe,
 )
 from pgpool_core.config.not_built import NOT_BUILT, NOT_BUILT_DATABASE
+from pgpool_core.config.passwords import PasswordFile
 from pgpool_core.config.settings import DATABASE_KEYS, PEER_KEYS, USER_KEYS, Setting
 
 MANUAL = (Path(__file__).parents[2] / "docs/config.md").read_text()
@@ -241,6 +242,6 @@ def test_the_examples_of_the_manual_can_be_read(tmp_path):
     path.write_text(MANUAL.split("```ini\n")[2].partition("```")[0].replace("/run/secrets", str(tmp_path)))
     environ = {"DB_HOST": "h", "REPORTS_PASSWORD": "p@", "BILLING_URL": "postgres://h/billing"}
     databases = load_config(path, environ=environ).databases
-    assert databases["app"].password == "secret"
+    assert databases["app"].password == PasswordFile(str(tmp_path / "app"))
     assert databases["reports"].password == "p@"
     assert databases["billing"].dbname == "billing"
