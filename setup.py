@@ -71,11 +71,17 @@ def has_liburing() -> bool:
 URING = has_liburing()
 
 
+def libraries(name: str) -> list[str]:
+    if name.startswith("pgpool_core.tls."):
+        return ["ssl", "crypto"]
+    return ["crypto", "uring"] if URING and name == "pgpool_core.engine.io_uring" else ["crypto"]
+
+
 def extension(name: str, path: Path) -> Extension:
     return Extension(
         name,
         [path.as_posix()],
-        libraries=["crypto", "uring"] if URING and name == "pgpool_core.engine.io_uring" else ["crypto"],
+        libraries=libraries(name),
         include_dirs=[PYX.as_posix()],
         extra_compile_args=compile_args,
         extra_link_args=link_args,

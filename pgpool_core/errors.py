@@ -99,6 +99,20 @@ class ServerProtocolError(PgPoolError):
     sqlstate = "08P01"
 
 
+class TlsError(PgPoolError):
+    """TLS cannot be had as it is asked for, or with this other side.
+
+    Args:
+        part: what is wrong: a parameter of `tls.face.Context`, "host", or "peer" for the other side.
+    """
+
+    sqlstate = "08P01"
+
+    def __init__(self, message: str, *, part: str) -> None:
+        super().__init__(message)
+        self.part = part
+
+
 class LoginError(PgPoolError):
     """A login was refused."""
 

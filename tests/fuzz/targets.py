@@ -10,7 +10,10 @@ import hashlib
 import ipaddress
 import struct
 from collections.abc import Callable, Coroutine, Hashable, Iterable
+from functools import cache
 from itertools import cycle, repeat
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import trio
@@ -23,13 +26,15 @@ from pgpool_core.control.auth_lookup import AuthLookup, LookupDone
 from pgpool_core.control.catalog import CatalogAnswer
 from pgpool_core.control.effects import effects_of
 from pgpool_core.control.talk import NEED_DATA
-from pgpool_core.errors import ServerProtocolError
+from pgpool_core.errors import ServerProtocolError, TlsError
 from pgpool_core.policy.hba import Visitor, parse_rules
 from pgpool_core.policy.ident import parse_maps
 from pgpool_core.rows.inbox import Inbox
 from pgpool_core.rows.record import Shape
 from pgpool_core.session.effects import effects_pack
+from pgpool_core.tls.face import Context, Session
 from pgpool_core_probes import auth_probe, forwarded_probe, settings_probe, sqlscan_probe, statements_probe, wire_probe
+from tests.certificates import Authority
 from tests.unit.console_model import Pooler, Reply, session_of
 from tests.unit.expect_model import (
     BIND,
@@ -480,7 +485,56 @@ def _answer(data: bytes, sizes: list[int]) -> tuple[Hashable, ...]:
     return error, tuple(codes[:6]), failure, repr(found)
 
 
+@cache
+def _tls_contexts() -> tuple[Context, Context, Context]:
+    with TemporaryDirectory() as folder:
+        authority = Authority(Path(folder))
+        server = authority.issue("server")
+        return (
+            Context(role="server", certificate=server.cert, key=server.key),
+            Context(role="server", certificate=server.cert, key=server.key, ca=authority.ca, peer="required"),
+            Context(role="client", ca=authority.ca, peer="required"),
+        )
+
+
+def _tls_verdict(session: Session, parts: Iterable[bytes]) -> str:
+    try:
+        for part in parts:
+            assert session.receive(part) == b"", "who has not shown that he is there says nothing"
+    except TlsError as error:
+        assert error.part == "peer"
+        return str(error)
+    return "closed" if session.closed else ""
+
+
+def tls(data: bytes) -> Hashable:
+    """A stranger's bytes instead of TLS; the first chooses the role, or that the records come to a session that stands."""
+    if not data:
+        return None
+    contexts, which, text = _tls_contexts(), data[0] % 4, data[1:]
+    if which == 3:
+        client, server = Session(contexts[2]), Session(contexts[0])
+        client.begin()
+        for _ in range(3):
+            server.receive(client.take())
+            client.receive(server.take())
+        assert client.established and server.established
+        good = client.send(b"SELECT 1")
+        assert server.receive(good[:7]) == b""
+        assert server.receive(good[7:]) == b"SELECT 1"
+        return _tls_verdict(server, [text])
+    found = set()
+    for parts in ([text], [text[at : at + 1] for at in range(len(text))]):
+        session = Session(contexts[which])
+        if which == 2:
+            session.begin()
+        found.add(_tls_verdict(session, parts))
+    assert len(found) == 1, "it does not matter how the bytes come"
+    return which, found.pop()
+
+
 TARGETS: dict[str, Target] = {
+    "tls": tls,
     "console": console,
     "functions": functions,
     "rows": rows,
