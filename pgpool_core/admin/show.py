@@ -92,7 +92,7 @@ def _pointer(connection_id: int) -> str:
 
 
 def _socket(snapshot: Snapshot, kind: str, row: ClientRow | ServerRow, user: str, database: str, wait_us: int) -> Cells:
-    """Return one row of SHOW CLIENTS or SHOW SERVERS. No TLS in this version."""
+    """Return one row of SHOW CLIENTS or SHOW SERVERS."""
     return [
         kind,
         user,
@@ -110,7 +110,7 @@ def _socket(snapshot: Snapshot, kind: str, row: ClientRow | ServerRow, user: str
         _pointer(row.id),
         _pointer(row.link),
         row.remote_pid,
-        "",
+        row.tls,
         row.application_name,
         row.prepared,
         row.id,

@@ -22,12 +22,13 @@ from pgpool_core.config.problems import Place
 from pgpool_core.control.access import NO_METHOD, address_of, load_access
 from pgpool_core.control.pooler import load_users
 from pgpool_core.control.routing import as_name, check_entries
+from pgpool_core.control.tls import client_tls
 from pgpool_core.errors import ConfigError, ConfigProblem
 from pgpool_core.policy.hba import Visitor
 from pgpool_core.policy.userlist import Userlist
 from pgpool_core.process.descriptors import SPARE_DESCRIPTORS, servers_at_most
 
-_LISTED: Final = ("trust", "plain", "md5", "scram-sha-256")
+_LISTED: Final = ("trust", "plain", "md5", "scram-sha-256", "cert")
 """Values of auth_type with which a user must be known."""
 
 
@@ -119,6 +120,10 @@ def check(file: str) -> Findings:
             warnings += _about_users(loaded, users)
         warnings += _about_this_machine(loaded, file)
         try:
+            client_tls(loaded.config)
+        except ConfigError as error:
+            errors += [_placed(loaded, problem) for problem in error.problems]
+        try:
             access = load_access(loaded.config, strict=False)
         except ConfigError as error:
             errors += [_placed(loaded, problem) for problem in error.problems]
@@ -171,7 +176,7 @@ def _serves(config: Config, users: Userlist, name: bytes) -> bool:
     match config.auth_type:
         case "scram-sha-256":
             return secret.plain is not None or secret.scram is not None
-        case "trust":
+        case "trust" | "cert":
             return True
         case _:  # md5 takes SCRAM secrets too, plain takes any
             return secret.plain is not None or secret.md5 is not None or secret.scram is not None
@@ -183,6 +188,9 @@ def _about_this_machine(loaded: Loaded, file: str) -> Iterator[ConfigProblem]:
         yield _say(loaded, f"every user of this machine may read {config.auth_file}", "auth_file")
     if any(entry.password for entry in config.databases.values()) and _others_may_read(file):
         yield ConfigProblem(f"every user of this machine may read the passwords in {file}", file, None, "databases")
+    if config.client_tls_key_file and _others_may_read(config.client_tls_key_file):
+        text = f"every user of this machine may read {config.client_tls_key_file}"
+        yield _say(loaded, text, "client_tls_key_file")
     for key in ("logfile", "pidfile"):
         path = getattr(config, key)
         if path and not os.access(Path(path).parent, os.W_OK):

@@ -17,6 +17,7 @@ import attrs
 from pgpool_core.config.leak_check import LeakCheck
 from pgpool_core.config.passwords import CommandLine, Password, PasswordText
 from pgpool_core.config.problems import Place, bad_name, invalid_value, not_supported_value, quoted
+from pgpool_core.config.tls import DHPARAMS, SSLMODES, Protocols
 from pgpool_core.config.units import (
     Choice,
     FileMode,
@@ -34,13 +35,15 @@ from pgpool_core.config.units import (
 )
 from pgpool_core.errors import ConfigError, ConfigProblem
 
-AuthType = Literal["any", "trust", "plain", "md5", "scram-sha-256", "hba"]
+AuthType = Literal["any", "trust", "plain", "md5", "scram-sha-256", "hba", "cert"]
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 PoolMode = Literal["session", "transaction", "statement"]
 SessionState = Literal["off", "auto", "pin", "refuse", "warn"]
+DhParams = Literal["none", "auto", "legacy"]
 IoBackend = Literal["auto", "epoll", "io_uring"]
 LoadBalance = Literal["round-robin", "disable"]
 
-AUTH_TYPES: Final = ("any", "trust", "plain", "md5", "scram-sha-256", "hba")
+AUTH_TYPES: Final = ("any", "trust", "plain", "md5", "scram-sha-256", "hba", "cert")
 POOL_MODES: Final = ("session", "transaction", "statement")
 SESSION_STATES: Final = ("off", "auto", "pin", "refuse", "warn")
 """Like AUTH_TYPES in the order of the engine's numbers."""
@@ -286,12 +289,12 @@ class Config:
 
     auth_type: AuthType = _setting(
         "md5",
-        Choice(AUTH_TYPES, not_built=("cert", "ldap", "pam", "peer")),
-        "any, trust, plain, md5, scram-sha-256, or hba (as auth_hba_file says): how clients prove who they are",
+        Choice(AUTH_TYPES, not_built=("ldap", "pam", "peer")),
+        "any, trust, plain, md5, scram-sha-256, cert (client certificate), or hba (as auth_hba_file says): how clients prove who they are",
     )
     auth_file: str | None = _setting(None, Text(optional=True), 'file of "user" "secret" lines')
     auth_hba_file: str = _setting("", Text(), "rules for auth_type = hba, as in pg_hba.conf")
-    auth_ident_file: str = _setting("", Text(), "maps of system users for `peer` rules, as in pg_ident.conf")
+    auth_ident_file: str = _setting("", Text(), "maps for `peer` and `cert` rules, as in pg_ident.conf")
     auth_user: str = _setting(
         "", Text(max_len=MAX_USER_LEN), "runs auth_query for users who are not in auth_file; empty = nobody does"
     )
@@ -319,6 +322,31 @@ class Config:
     )
     admin_users: tuple[str, ...] = _setting((), Names(), "users who may run every console command")
     stats_users: tuple[str, ...] = _setting((), Names(), "users who may run SHOW on the console")
+
+    client_tls_sslmode: SslMode = _setting(
+        "disable",
+        Choice(SSLMODES),
+        "TLS with clients: disable, allow and prefer (who asks for it), require, verify-ca and verify-full (and a certificate)",
+    )
+    client_tls_key_file: str = _setting("", Text(), "private key for it, PEM")
+    client_tls_cert_file: str = _setting(
+        "", Text(), "certificate that clients see, PEM, and those between it and a root"
+    )
+    client_tls_ca_file: str = _setting("", Text(), "authorities whose certificates clients may show, PEM")
+    client_tls_crl_file: str = _setting("", Text(), "ours: what these have revoked, PEM; empty = nothing")
+    client_tls_protocols: str = _setting("secure", Protocols(), "versions: secure = default = tlsv1.2,tlsv1.3; all")
+    client_tls_ciphers: str = _setting(
+        "default",
+        Text(),
+        "up to TLS 1.2, as OpenSSL writes them; default, secure, fast, normal = OpenSSL's choice; all",
+    )
+    client_tls13_ciphers: str = _setting("", Text(), "suites of TLS 1.3, as OpenSSL writes them; empty = its choice")
+    client_tls_ecdhcurve: str = _setting(
+        "auto", Text(), "curves for the key exchange; auto = OpenSSL's choice, none = no curves in TLS 1.2"
+    )
+    client_tls_dheparams: DhParams = _setting(
+        "auto", Choice(DHPARAMS), "Diffie-Hellman without curves in TLS 1.2: auto, none, or legacy (1024 bits)"
+    )
 
     pool_mode: PoolMode = _setting(
         "session", _MODE, "session, transaction or statement: when a server connection goes back to its pool"

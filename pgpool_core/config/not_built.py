@@ -13,6 +13,7 @@ from typing import Final
 
 import attrs
 
+from pgpool_core.config.tls import SSLMODES
 from pgpool_core.config.units import Choice, Flag, Integer, Kind, Seconds, Text
 
 
@@ -40,7 +41,6 @@ class NotBuiltSetting:
 
 
 _TEXT: Final = Text()
-_SSLMODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 def _text(*accepted: str) -> NotBuiltSetting:
@@ -69,17 +69,8 @@ NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
         "resolv_conf": _text(),
         "dns_zone_check_period": _seconds("0"),
         "auth_ldap_options": _text(),
-        "client_tls_sslmode": NotBuiltSetting(Choice(_SSLMODES), ("disable",)),
-        "client_tls_key_file": _text(),
-        "client_tls_cert_file": _text(),
-        "client_tls_ca_file": _text(),
-        "client_tls_protocols": _text("secure", "default"),
-        "client_tls_ciphers": _text("default", "secure", "fast", "normal"),
-        "client_tls13_ciphers": _text(),
-        "client_tls_ecdhcurve": _text("auto"),
-        "client_tls_dheparams": _text("auto"),
         # allow and prefer permit a connection without TLS, which is what this version makes
-        "server_tls_sslmode": NotBuiltSetting(Choice(_SSLMODES), ("disable", "allow", "prefer")),
+        "server_tls_sslmode": NotBuiltSetting(Choice(SSLMODES), ("disable", "allow", "prefer")),
         "server_tls_ca_file": _text(),
         "server_tls_key_file": _text(),
         "server_tls_cert_file": _text(),

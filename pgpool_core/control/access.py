@@ -15,17 +15,19 @@ import attrs
 from pgpool_core import logs
 from pgpool_core.config.model import AUTH_TYPES, Config
 from pgpool_core.control.interfaces import own_interfaces
-from pgpool_core.control.routing import Refusal
+from pgpool_core.control.routing import CERT_FAILED, Refusal
 from pgpool_core.errors import ConfigError, ConfigProblem
 from pgpool_core.policy.hba import Address, Rule, Rules, Visitor, load_rules
 from pgpool_core.policy.ident import IdentMaps, load_maps
 
 PEER: Final = "peer"
+CERT: Final = "cert"
 METHOD_NUMBERS: Final = {**{name: number for number, name in enumerate(AUTH_TYPES)}, PEER: len(AUTH_TYPES)}
 """The engine's numbers."""
 
 NO_METHOD: Final = Refusal("28000", "no authentication method is found")
 REJECTED: Final = Refusal("28000", "login rejected")
+NO_CERTIFICATE: Final = Refusal("28000", CERT_FAILED)
 NOT_THE_PEER: Final = Refusal("28000", "unix socket login rejected")
 
 
@@ -49,12 +51,16 @@ class Access:
         return self.rules.find(visitor, own_interfaces)
 
     def method(self, visitor: Visitor, uid: int | None) -> str | Refusal:
-        """How a login is to be proved; "peer" where the socket has proved it already."""
+        """How a login is to be proved; "peer" or "cert" where the connection has proved it already."""
         rule = self.rule_for(visitor)
         if rule is None:
             return NO_METHOD
         if rule.method == "reject":
             return REJECTED
+        if rule.clientcert and not self._certified(rule, visitor):
+            return NO_CERTIFICATE
+        if rule.method == CERT:
+            return CERT if self._certified(rule, visitor) else NO_CERTIFICATE
         if rule.method != PEER:
             return rule.method
         if self.maps.fits(rule.ident_map, system_user(uid), visitor.user):
@@ -62,6 +68,23 @@ class Access:
         text = f"ident map {rule.ident_map} cannot be matched" if rule.ident_map else "the system user has another name"
         logs.LOGGER.info("%s", logs.line("", text, {"user": visitor.user, "uid": uid, "line": str(rule)}))
         return NOT_THE_PEER
+
+    def _certified(self, rule: Rule, visitor: Visitor) -> bool:
+        """Whether the client has shown a certificate that is enough for the line: with a map, its common name decides."""
+        names = visitor.certificate
+        if rule.clientcert == "verify-ca" and rule.method != CERT:
+            fits = bool(names)
+        elif rule.ident_map:
+            fits = bool(names and names[0]) and self.maps.fits(rule.ident_map, names[0], visitor.user)
+        else:
+            fits = visitor.user in names
+        if not fits:
+            text = (
+                f"ident map {rule.ident_map} does not have a match" if rule.ident_map else "no certificate of that name"
+            )
+            fields = {"user": visitor.user, "certificate": names[0] if names else "none", "line": str(rule)}
+            logs.LOGGER.info("%s", logs.line("", text, fields))
+        return fits
 
 
 def system_user(uid: int | None) -> str:

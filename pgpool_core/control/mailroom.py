@@ -62,6 +62,7 @@ class Policy:
     port: int
     startup: Mapping[bytes, bytes] = attrs.field(repr=False)
     again: bool = False  # it has failed with what is known
+    certificate: tuple[bytes, ...] | None = None  # names in the client's certificate; None: no TLS
 
 
 @attrs.frozen
@@ -224,6 +225,8 @@ class Mailroom:
             user=routing.as_name(login.user),
             address=None if login.is_unix else address_of(_text(login.address)),
             is_replication=replication not in NO_PHYSICAL,
+            is_encrypted=login.certificate is not None,
+            certificate=tuple(map(routing.as_name, login.certificate or ())),
         )
         return await trio.to_thread.run_sync(self._access().method, visitor, login.peer_uid)
 

@@ -39,6 +39,7 @@ from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.reload import plan_pools
 from pgpool_core.control.report import Report
 from pgpool_core.control.routing import microseconds
+from pgpool_core.control.tls import client_tls
 from pgpool_core.errors import ConfigError, ConfigProblem, PgPoolError, PoolClosed, error_response
 from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import ConfigRow, Snapshot
@@ -125,6 +126,7 @@ class Pooler:
         self._given_userlist = userlist
         self._userlist = userlist if userlist is not None else load_users(config)
         self._access = load_access(config, strict=False)
+        self._client_tls = client_tls(config)
         self.on_reload: Callable[[Config], None] = lambda config: None
         """Called with the configuration in force after each reload; must not raise."""
         self.on_reloading: Callable[[], None] = lambda: None
@@ -218,6 +220,7 @@ class Pooler:
         if self._engine is None:
             raise PoolClosed(NOT_RUNNING)
         access = await trio.to_thread.run_sync(partial(load_access, config, strict=True))
+        tls = await trio.to_thread.run_sync(client_tls, config, self._client_tls)
         await self._observed.open(config.metrics_listen)
         try:
             plan = plan_pools(self.config, config, userlist, {record.key: record.target for record in self._pools})
@@ -225,6 +228,7 @@ class Pooler:
             self._observed.discard()
             raise
         self.config, self._userlist, self._access = plan.config, userlist, access
+        self._client_tls = tls
         self._configure()
         self._pools.apply(plan)
         self._auth_query.reloaded()
@@ -393,6 +397,7 @@ class Pooler:
             logs.LOGGER.warning("%s", logs.line("", text))
         for listener in self.listeners:
             listener.defer_accept(c.tcp_defer_accept)
+        self.engine.set_client_tls(self._client_tls.context, routing.tls_is_required(c))
         self.engine.configure(
             max_client_conn=c.max_client_conn,
             client_login_timeout_us=microseconds(c.client_login_timeout),

@@ -36,6 +36,7 @@ from pgpool_core.policy.secrets import Secret
 EMPTY_QUERY: Final = "<empty>"  # server_check_query: an empty query, not no query
 NAMELESS_REPLICATION: Final = "replication"  # what pg_basebackup and pg_receivewal call the database they do not name
 NAMELESS_HINT: Final = "pg_basebackup and pg_receivewal need a database entry named replication, or *."
+CERT_FAILED: Final = "certificate authentication failed"
 TRUSTED_USER: Final = "pgbouncer"  # may use the console over the unix socket from our own uid without a password
 
 T = TypeVar("T")
@@ -216,7 +217,9 @@ def _stranger(method: str, secret: Secret | None, looked_up: bool) -> Refusal | 
     """The refusal of a user who cannot log in to anything; None for the others."""
     if method in ("any", "peer"):
         return None
-    if method == "trust":
+    if method == "cert" and secret is None:
+        return Refusal("28000", CERT_FAILED)
+    if method in ("trust", "cert"):
         text = "no such user" if looked_up else '"trust" authentication failed'
         return Refusal("28000", text) if secret is None else None
     if secret is None or secret == _NO_SECRET:
@@ -269,7 +272,7 @@ def open_to_all(config: Config) -> str | None:
 
 def tls_is_required(config: Config) -> bool:
     """Whether no client comes over TCP without TLS."""
-    return getattr(config, "client_tls_sslmode", "disable") in ("require", "verify-ca", "verify-full")
+    return config.client_tls_sslmode in ("require", "verify-ca", "verify-full")
 
 
 def entry_for(config: Config, database: str) -> DatabaseConfig | None:
@@ -446,6 +449,9 @@ def check_entries(config: Config) -> None:
         ConfigError: names every one.
     """
     problems: list[ConfigProblem] = []
+    if config.auth_type == "cert" and config.client_tls_sslmode not in ("verify-ca", "verify-full"):
+        needs = "auth_type = cert needs client_tls_sslmode = verify-full (auth_type)"
+        problems.append(ConfigProblem(needs, section="pgbouncer", key="auth_type"))
     if (text := open_to_all(config)) is not None:
         problems.append(ConfigProblem(text, section="pgbouncer", key="auth_type"))
     if config.auth_dbname == CONSOLE_DATABASE:

@@ -7,6 +7,8 @@ Names and values are bytes where PostgreSQL has bytes. Times are microseconds on
 from collections.abc import Sequence
 from typing import Any
 
+from pgpool_core.tls.face import Context
+
 VERDICT_RETRY: int  # look route and credential up again
 VERDICT_CONSOLE_ADMIN: int  # the console, every command; authenticates as usual
 VERDICT_CONSOLE_STATS: int  # the console, SHOW only; authenticates as usual
@@ -64,6 +66,8 @@ class Engine:
         auth_failure_delay_us: int = 0,
         proxy_networks: Sequence[tuple[int, int, bytes]] = (),  # family (1 = the unix socket), bits, address
     ) -> None: ...
+    def set_client_tls(self, context: Context | None, required: bool) -> None:
+        """TLS for clients whose handshake begins from now on; None: there is none. `required`: who comes without is sent away."""
     def add_listener(self, fd: int, *, is_unix: bool, port: int) -> None: ...
     def drop_listeners(self) -> None: ...
     def let_go_of_listeners(self, *, tcp_only: bool = False) -> bool:

@@ -102,6 +102,8 @@ class ClientRow:
     unsent: int
     """Bytes that its socket has not taken yet."""
     fd: int
+    tls: str
+    """Version, cipher and key exchange; empty without TLS."""
 
 
 @attrs.frozen
@@ -128,6 +130,7 @@ class ServerRow:
     remain: int
     unsent: int
     fd: int
+    tls: str
 
 
 @attrs.frozen

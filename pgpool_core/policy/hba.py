@@ -26,9 +26,12 @@ METHODS: Final = {
     "password": "plain",
     "scram-sha-256": "scram-sha-256",
     "peer": "peer",
+    "cert": "cert",
 }
 """What a line says, and what it comes to."""
-NOT_BUILT: Final = ("cert", "ldap", "pam", "gss", "sspi", "ident", "radius", "bsd", "oauth")
+NOT_BUILT: Final = ("ldap", "pam", "gss", "sspi", "ident", "radius", "bsd", "oauth")
+
+CLIENTCERTS: Final = ("verify-ca", "verify-full")
 
 _KINDS: Final = ("local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc")
 _ENCRYPTED: Final = ("hostssl", "hostgssenc")
@@ -44,6 +47,8 @@ class Visitor:
     address: Address | None  # None: by the unix socket
     is_replication: bool = False  # physical: not to a database
     is_encrypted: bool = False
+    certificate: tuple[str, ...] = ()
+    """Names in the client's certificate, which has been verified: the common name (or ""), then others. None: it has shown none."""
 
 
 @attrs.frozen(kw_only=True)
@@ -68,11 +73,12 @@ class Rule:
     databases: Names
     users: Names
     where: Network | str  # "all", "samehost" or "samenet"; of `local`, "all"
-    method: str  # trust, reject, md5, plain, scram-sha-256 or peer
+    method: str  # trust, reject, md5, plain, scram-sha-256, peer or cert
     ident_map: str
     file: str
     number: int
     written: str  # the method as the line has it
+    clientcert: str = ""  # verify-ca: a certificate besides; verify-full: of the user's name, too
 
     def __str__(self) -> str:
         return f"{self.file}:{self.number}"
@@ -177,8 +183,13 @@ def _rule(line: Line) -> Rule:
         raise ValueError("unknown method")
     if written == "peer" and kind.text != "local":
         raise ValueError("peer is for local lines")
+    if written == "cert" and kind.text not in _ENCRYPTED:
+        raise ValueError("cert is for hostssl lines")
     options = dict(_option(field) for field in fields)
     ident_map = options.pop("map", "")
+    clientcert = options.pop("clientcert", "")
+    if clientcert and (clientcert not in CLIENTCERTS or kind.text not in _ENCRYPTED):
+        raise ValueError("clientcert is verify-ca or verify-full, on hostssl lines")
     if (ident_map and written not in ("peer", "cert", "ident")) or (options and written not in NOT_BUILT):
         raise ValueError("an option that this method does not take")
     return Rule(
@@ -191,6 +202,7 @@ def _rule(line: Line) -> Rule:
         file=line.file,
         number=line.number,
         written=written,
+        clientcert=clientcert,
     )
 
 

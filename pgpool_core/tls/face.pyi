@@ -1,9 +1,9 @@
 """TLS without sockets; compiled from pyx/pgpool_core/tls/face.pyx. Bytes in, bytes out.
 
-    session = Session(context)
-    plain = session.receive(what_has_come)      # and then, whatever came of it:
-    send(session.take())
-    send(session.send(b"plain text"))
+session = Session(context)
+plain = session.receive(what_has_come)      # and then, whatever came of it:
+send(session.take())
+send(session.send(b"plain text"))
 """
 
 from collections.abc import Iterable
@@ -50,7 +50,7 @@ class Session:
     alpn: bool  # the two have agreed on "postgresql"
     resumed: bool  # with a ticket of an earlier one
     info: str  # TLSv1.3/TLS_AES_256_GCM_SHA384/ECDH=X25519; "" before the handshake is over
-    peer_names: tuple[str, ...]  # of a certificate that verifies: the common name (or ""), then alternative ones; () without one
+    peer_names: tuple[str, ...]  # if its certificate verifies: the common name (or ""), then alternative ones
     peer_problem: str  # why its certificate does not verify, whether or not that matters; "" where it does
     peer_binding: bytes  # tls-server-end-point of its certificate
 

@@ -214,8 +214,10 @@ cdef class Login:
     def __dealloc__(self):
         login_wipe(&self.login)
 
-    def begin(self, int auth_type, bytes user, Secret secret=None, *, bint known=True, size_t cap=MAX_LOGIN_REPLY):
+    def begin(self, int auth_type, bytes user, Secret secret=None, *, bint known=True, size_t cap=MAX_LOGIN_REPLY,
+              bytes binding=b""):
         cdef Span name = span_of(user)
+        cdef Span bound = span_of(binding)
         cdef const Credential *credential = NULL if secret is None else &secret.credential
         cdef uint8_t *out = <uint8_t *>malloc(cap if cap > 0 else 1)
         cdef size_t out_len = 0
@@ -224,7 +226,7 @@ cdef class Login:
             if out is NULL:
                 raise MemoryError
             with nogil:
-                status = login_begin(&self.login, auth_type, credential, known, name, out, cap, &out_len)
+                status = login_begin(&self.login, auth_type, credential, known, name, bound, out, cap, &out_len)
             return status, (<const char *>out)[:out_len]
         finally:
             free(out)
@@ -259,7 +261,7 @@ cdef class Login:
 
 
 def login_feed(int auth_type, bytes user, Secret secret, bytes stream, chunks=(), *, bint known=True,
-               size_t cap=MAX_LOGIN_REPLY):
+               size_t cap=MAX_LOGIN_REPLY, bytes binding=b""):
     """Log in with a stream of 'p' messages that arrives in pieces; sizes beyond `chunks` are all that is left.
 
     Returns (status, length of the reply) of each step, the first being login_begin's. Ends with the first final
@@ -269,7 +271,7 @@ def login_feed(int auth_type, bytes user, Secret secret, bytes stream, chunks=()
     cdef bytearray have = bytearray()
     cdef size_t at = 0
     cdef uint32_t length
-    status, reply = door.begin(auth_type, user, secret, known=known, cap=cap)
+    status, reply = door.begin(auth_type, user, secret, known=known, cap=cap, binding=binding)
     steps = [(status, len(reply))]
     sizes = iter(chunks)
     while status == LOGIN_MORE and at < <size_t>len(stream):

@@ -45,7 +45,7 @@ def link(number: int, pool_id: int, state: str, **values: Any) -> dict[str, Any]
     row |= {"addr": "10.0.0.8", "port": 50000, "local_addr": "10.0.0.1", "local_port": 6432, "worker": 0}
     row |= {"connect_us": NOW_US - 100 * SECOND, "request_us": NOW_US - 2 * SECOND, "wait_us": 0, "link": 0}
     row |= {"application_name": "", "close_needed": False, "remote_pid": 0, "pins": [], "pinned_us": 0, "pin_cause": 0}
-    row |= {"prepared": 0, "held": 0, "remain": 0, "unsent": 0, "fd": number + 100}
+    row |= {"prepared": 0, "held": 0, "remain": 0, "unsent": 0, "fd": number + 100, "tls": ""}
     return row | {"replication": "none"} | values
 
 

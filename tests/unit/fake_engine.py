@@ -14,6 +14,7 @@ from pgpool_core.control.connect import LoggedInServer, ServerTarget
 
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
+    from pgpool_core.tls.face import Context
 
 
 @attrs.define(eq=False)
@@ -123,6 +124,9 @@ class FakeEngine:
     def configure(self, **settings: Any) -> None:
         self.settings = settings
         self.configured += 1
+
+    def set_client_tls(self, context: Context | None, required: bool) -> None:
+        self.client_tls = (context, required)
 
     def add_listener(self, fd: int, *, is_unix: bool, port: int) -> None:
         self.listeners.append(fd)

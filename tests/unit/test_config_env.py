@@ -41,6 +41,7 @@ VALUES = {
     "VERBOSE": "2",
     "STATS_PERIOD": "30",
     "CLIENT_TLS_SSLMODE": "require",
+    "CLIENT_TLS_DHEPARAMS": "legacy",
     "SERVER_TLS_SSLMODE": "verify-full",
     "CLIENT_TLS_PROTOCOLS": "tlsv1.3",
     "SERVER_TLS_PROTOCOLS": "tlsv1.3",
@@ -51,7 +52,7 @@ VALUES = {
 def value_of(name: str) -> str:
     if name in VALUES:
         return VALUES[name]
-    if name.endswith(("_FILE", "_CIPHERS", "_ECDHCURVE", "_DHEPARAMS")):
+    if name.endswith(("_FILE", "_CIPHERS", "_ECDHCURVE")):
         return f"/of/{name.lower()}"
     return "1"
 

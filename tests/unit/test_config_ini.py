@@ -14,6 +14,7 @@ from pgpool_core.config.ini import MAX_INCLUDE_DEPTH, IniValue, read_ini_text
 from pgpool_core.config.leak_check import MAX_SAMPLE, LeakCheck
 from pgpool_core.config.passwords import CommandLine
 from pgpool_core.config.settings import DATABASE_KEYS, PEER_KEYS, SETTINGS, USER_KEYS
+from pgpool_core.config.tls import Protocols
 from pgpool_core.config.units import Choice, FileMode, Flag, Hosts, Integer, ListenAt, Names, Networks, Seconds
 
 
@@ -284,6 +285,8 @@ def values(setting) -> st.SearchStrategy[object]:
             return st.integers(low, high)
         case LeakCheck():
             return st.integers(0, MAX_SAMPLE)
+        case Protocols():
+            return st.sampled_from(["secure", "all", "tlsv1.3", "tlsv1.2,tlsv1.3", "!tlsv1.0"])
         case FileMode():
             return st.integers(0, 0o777)
         case Seconds(positive=positive):

@@ -32,7 +32,17 @@ def row(client: int, **values: Any) -> dict[str, Any]:
         **{"id": client, "pool": -2, "user": "admin", "database": "pgbouncer", "state": "active", "addr": "unix"},
         **{"port": 6432, "local_addr": "", "local_port": 0, "connect_us": 0, "request_us": 0, "wait_us": 0, "link": 0},
         **{"application_name": "", "close_needed": False, "remote_pid": 0, "replication": "none", "worker": 0},
-        **{"pins": [], "pinned_us": 0, "pin_cause": 0, "prepared": 0, "held": 0, "remain": 0, "unsent": 0, "fd": 9},
+        **{
+            "pins": [],
+            "pinned_us": 0,
+            "pin_cause": 0,
+            "prepared": 0,
+            "held": 0,
+            "remain": 0,
+            "unsent": 0,
+            "fd": 9,
+            "tls": "",
+        },
     }
     return found | values
 

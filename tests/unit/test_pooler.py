@@ -350,7 +350,17 @@ async def test_the_console_answers_with_the_clients_of_all_workers(folder: Path)
         **{"pool": -2, "user": "admin", "database": "pgbouncer", "state": "active", "addr": "unix", "port": 6432},
         **{"local_addr": "", "local_port": 0, "connect_us": 0, "request_us": 0, "wait_us": 0, "link": 0},
         **{"application_name": "", "close_needed": False, "remote_pid": 0, "replication": "none"},
-        **{"pins": [], "pinned_us": 0, "pin_cause": 0, "prepared": 0, "held": 0, "remain": 0, "unsent": 0, "fd": 9},
+        **{
+            "pins": [],
+            "pinned_us": 0,
+            "pin_cause": 0,
+            "prepared": 0,
+            "held": 0,
+            "remain": 0,
+            "unsent": 0,
+            "fd": 9,
+            "tls": "",
+        },
     }
     async with running(folder, workers=2) as it:
         it.engine.client_rows = {0: [{**row, "id": 1, "worker": 0}], 1: [{**row, "id": 2, "worker": 1}]}

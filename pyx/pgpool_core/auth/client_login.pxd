@@ -19,7 +19,8 @@ cdef enum:
     AUTH_MD5 = 3                  # becomes SCRAM for a user who has SCRAM keys and no md5 secret
     AUTH_SCRAM = 4
     AUTH_HBA = 5                  # control says which of the others, for each login
-    AUTH_PEER = 6                 # the socket has proved it
+    AUTH_CERT = 6                 # the client's certificate
+    AUTH_PEER = 7                 # the socket has proved it
 
     LOGIN_OK = 0                  # send AuthenticationOk, after what stands in `out`
     LOGIN_MORE = 1                # send what stands in `out`, wait for a 'p' message
@@ -46,8 +47,9 @@ cdef struct ClientLogin:          # owns what `scram` owns; secret until login_w
     ScramServer scram
 
 
-# `credential` is copied, NULL is fine for an unknown user; of `cap` bytes at `out` the first out_len[0] are to be sent.
-cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, bint known_user, Span user,
+# `credential` is copied, NULL is fine for an unknown user; `binding` is tls-server-end-point of the connection, empty without TLS.
+# Of `cap` bytes at `out` the first out_len[0] are to be sent.
+cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, bint known_user, Span user, Span binding,
                      uint8_t *out, size_t cap, size_t *out_len) noexcept nogil
 
 # The body may hold the password itself: the caller wipes it. After a final status the secrets in `l` are gone.

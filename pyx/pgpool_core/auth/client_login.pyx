@@ -37,24 +37,25 @@ cdef enum:
     CODE_SASL_CONTINUE = 11
     CODE_SASL_FINAL = 12
     MECHANISM_LEN = 14            # with its NUL
+    PLUS_LEN = 19                 # the same
     NO_RESPONSE = 0xFFFFFFFF      # the length word -1
 
 
-cdef const uint8_t *MECHANISMS = b"SCRAM-SHA-256\0"      # what we offer: one name and, with C's own NUL, the end
+cdef const uint8_t *MECHANISMS = b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0"    # what we offer; C's own NUL is the end
 
 
-cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, bint known_user, Span user,
+cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, bint known_user, Span user, Span binding,
                      uint8_t *out, size_t cap, size_t *out_len) noexcept nogil:
     """Begin one login and write the request that it needs.
 
-    LOGIN_OK: nothing is asked (any, peer; trust and a known user). LOGIN_MORE: send `out`. Below 0: the end.
+    LOGIN_OK: nothing is asked (any, peer; trust and cert of a known user, whose certificate the caller looks at). LOGIN_MORE: send `out`. Below 0: the end.
     """
     out_len[0] = 0
     memset(l, 0, sizeof(ClientLogin))
     l.method = auth_type
     if auth_type == AUTH_ANY or auth_type == AUTH_PEER:
         return LOGIN_OK
-    if auth_type == AUTH_TRUST:
+    if auth_type == AUTH_TRUST or auth_type == AUTH_CERT:
         return LOGIN_OK if known_user else LOGIN_BAD_PASSWORD
     if auth_type > AUTH_SCRAM or user.len > MAX_USER_LEN:
         return LOGIN_INTERNAL
@@ -62,6 +63,9 @@ cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, 
         memcpy(l.user, user.at, user.len)
     l.user_len = <uint8_t>user.len
     l.doomed = not known_user
+    if 0 < binding.len <= sizeof(l.scram.binding):
+        memcpy(l.scram.binding, binding.at, binding.len)
+        l.scram.binding_len = <uint8_t>binding.len
     if cred is not NULL:
         l.credential = cred[0]
     elif imitate(l, user) != LOGIN_OK:
@@ -71,7 +75,9 @@ cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, 
     if l.method == AUTH_SCRAM:
         if not l.credential.kinds & CRED_SCRAM and imitate(l, user) != LOGIN_OK:
             return LOGIN_INTERNAL
-        return ask(l, STEP_SASL_INITIAL, CODE_SASL, MECHANISMS, MECHANISM_LEN + 1, out, cap, out_len)
+        if l.scram.binding_len:
+            return ask(l, STEP_SASL_INITIAL, CODE_SASL, MECHANISMS, PLUS_LEN + MECHANISM_LEN + 1, out, cap, out_len)
+        return ask(l, STEP_SASL_INITIAL, CODE_SASL, MECHANISMS + PLUS_LEN, MECHANISM_LEN + 1, out, cap, out_len)
     if l.method == AUTH_PLAIN:
         return ask(l, STEP_PLAIN, CODE_CLEARTEXT, NULL, 0, out, cap, out_len)
     if not l.credential.kinds & CRED_MD5:
@@ -230,11 +236,15 @@ cdef int take_sasl_initial(ClientLogin *l, Span message, uint8_t *out, size_t ca
 
     A client may hold it back (length -1): an empty challenge asks for it, once.
     """
-    cdef uint32_t length
-    if message.len < MECHANISM_LEN + 4 or memcmp(message.at, MECHANISMS, MECHANISM_LEN) != 0:
+    cdef uint32_t length, name_len = MECHANISM_LEN
+    cdef const uint8_t *name = MECHANISMS + PLUS_LEN
+    if l.scram.binding_len and message.len > PLUS_LEN and memcmp(message.at, MECHANISMS, PLUS_LEN) == 0:
+        name, name_len = MECHANISMS, PLUS_LEN
+        l.scram.plus = 1
+    if message.len < name_len + 4 or memcmp(message.at, name, name_len) != 0:
         return finish(l, LOGIN_PROTOCOL)
-    length = load_be32(message.at + MECHANISM_LEN)
-    message.at, message.len = message.at + MECHANISM_LEN + 4, message.len - MECHANISM_LEN - 4
+    length = load_be32(message.at + name_len)
+    message.at, message.len = message.at + name_len + 4, message.len - name_len - 4
     if length == NO_RESPONSE and message.len == 0:
         return ask(l, STEP_SASL_FIRST, CODE_SASL_CONTINUE, NULL, 0, out, cap, out_len)
     if length != message.len:

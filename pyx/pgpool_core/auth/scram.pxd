@@ -1,4 +1,4 @@
-"""The server's half of SCRAM-SHA-256, from stored keys: no password, no PBKDF2, no channel binding.
+"""The server's half of SCRAM-SHA-256 and SCRAM-SHA-256-PLUS, from stored keys: no password, no PBKDF2.
 
 One `ScramServer` sees one exchange: scram_client_first, scram_server_first, scram_client_final,
 in this order, and scram_free at its end, wherever that is. Statuses tell a client that breaks the protocol from one that does not know the password.
@@ -24,7 +24,10 @@ cdef enum:
 
 
 cdef struct ScramServer:          # owns `bare`; begins as all zero; secret once `client_key` is there
-    uint8_t gs2_flag              # 'n' or 'y', to be seen again in the client's last message
+    uint8_t gs2_flag              # 'n', 'y' or 'p', to be seen again in the client's last message
+    uint8_t plus                  # the client has chosen SCRAM-SHA-256-PLUS
+    uint8_t binding_len           # of `binding`: tls-server-end-point of the connection; 0 = PLUS is not offered
+    uint8_t binding[64]
     uint16_t bare_len
     uint16_t nonce_at             # the client's nonce inside `bare`
     uint16_t nonce_len

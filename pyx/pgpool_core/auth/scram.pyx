@@ -4,6 +4,8 @@ Client:  n,,n=,r=CLIENTNONCE                          libpq leaves the name empt
 Server:  r=CLIENTNONCESERVERNONCE,s=SALT,i=ITERATIONS
 Client:  c=biws,r=CLIENTNONCESERVERNONCE,p=PROOF
 Server:  v=SIGNATURE
+
+With channel binding the client begins with "p=tls-server-end-point,," instead of "n,,", and `c` holds that and the hash of our certificate.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
@@ -18,26 +20,37 @@ from pgpool_core.wire.span cimport Span
 cdef enum:
     RAW_NONCE_LEN = 18
     PROOF_DIGITS = 44             # base64 of SHA256_LEN bytes: 43 digits and one '='
+    PLUS_HEADER_LEN = 24
+    MAX_BOUND_LEN = 88            # PLUS_HEADER and a binding
+    BOUND_DIGITS = 124            # of base64, and a NUL
+
+
+cdef const uint8_t *PLUS_HEADER = b"p=tls-server-end-point,,"
 
 
 cdef int scram_client_first(ScramServer *s, Span message) noexcept nogil:
     """Read client-first-message and draw our nonce: SCRAM_OK, SCRAM_MALFORMED or SCRAM_FAILED.
 
-    The flag 'y' (the client could bind, and saw that we do not offer it) is right here, 'p' is not. Optional
-    extensions are stepped over, a mandatory one ('m=') ends the exchange.
+    The flag is 'p' where PLUS was chosen, and only there. 'y' (the client could bind, and saw that we do not offer it) is a lie
+    that somebody in between has told where we do. Optional extensions are stepped over, a mandatory one ('m=') ends the exchange.
     """
     cdef uint8_t raw[RAW_NONCE_LEN]
     cdef uint8_t text[SERVER_NONCE_LEN + 1]
     cdef uint8_t name
+    cdef uint32_t header_len = 3
     cdef Span rest, value
     if message.len < 3 or message.len > MAX_SASL_LEN or memchr(message.at, 0, message.len) is not NULL:
         return SCRAM_MALFORMED
     s.gs2_flag = message.at[0]
-    if s.gs2_flag != c'n' and s.gs2_flag != c'y':
+    if s.plus:
+        if message.len < PLUS_HEADER_LEN or memcmp(message.at, PLUS_HEADER, PLUS_HEADER_LEN) != 0:
+            return SCRAM_MALFORMED
+        header_len = PLUS_HEADER_LEN
+    elif s.gs2_flag != c'n' and (s.gs2_flag != c'y' or s.binding_len):
         return SCRAM_MALFORMED
-    if message.at[1] != c',' or message.at[2] != c',':       # an authorization identity would stand between them
+    elif message.at[1] != c',' or message.at[2] != c',':     # an authorization identity would stand between them
         return SCRAM_MALFORMED
-    rest.at, rest.len = message.at + 3, message.len - 3
+    rest.at, rest.len = message.at + header_len, message.len - header_len
     scram_free(s)
     s.bare = <uint8_t *>malloc(rest.len + 1)                 # it may be empty, and malloc(0) NULL
     if s.bare is NULL:
@@ -48,7 +61,7 @@ cdef int scram_client_first(ScramServer *s, Span message) noexcept nogil:
         return SCRAM_MALFORMED
     if take_attribute(&rest, &name, &value) == 0 or name != c'r' or not is_printable(value):
         return SCRAM_MALFORMED
-    s.nonce_at, s.nonce_len = <uint16_t>(value.at - message.at - 3), <uint16_t>value.len
+    s.nonce_at, s.nonce_len = <uint16_t>(value.at - message.at - header_len), <uint16_t>value.len
     while rest.len > 0:
         if take_attribute(&rest, &name, &value) == 0 or name == c'm':
             return SCRAM_MALFORMED
@@ -141,9 +154,7 @@ cdef int read_client_final(const ScramServer *s, Span message, uint8_t *proof, S
     cdef uint8_t name
     if message.len > MAX_SASL_LEN or memchr(message.at, 0, message.len) is not NULL:
         return SCRAM_MALFORMED
-    if take_attribute(&rest, &name, &value) == 0 or name != c'c' or value.len != 4:
-        return SCRAM_MALFORMED
-    if not is_binding(s.gs2_flag, value.at):
+    if take_attribute(&rest, &name, &value) == 0 or name != c'c' or not is_binding(s, value):
         return SCRAM_MALFORMED
     if take_attribute(&rest, &name, &value) == 0 or name != c'r' or not is_our_nonce(s, value):
         return SCRAM_MALFORMED
@@ -159,11 +170,19 @@ cdef int read_client_final(const ScramServer *s, Span message, uint8_t *proof, S
     return decode_proof(value.at, proof)
 
 
-cdef bint is_binding(uint8_t gs2_flag, const uint8_t *digits) noexcept nogil:
-    """The four digits are base64 of the header that the client began with: "n,," or "y,,"."""
-    if gs2_flag == c'n':
-        return memcmp(digits, b"biws", 4) == 0
-    return memcmp(digits, b"eSws", 4) == 0
+cdef bint is_binding(const ScramServer *s, Span digits) noexcept nogil:
+    """Base64 of the header that the client began with, "n,," or "y,,"; with PLUS, of that and the hash of our certificate."""
+    cdef uint8_t[MAX_BOUND_LEN] bound
+    cdef uint8_t[BOUND_DIGITS] text
+    cdef int n
+    if not s.plus and s.gs2_flag == c'n':
+        return digits.len == 4 and memcmp(digits.at, b"biws", 4) == 0
+    if not s.plus:
+        return digits.len == 4 and memcmp(digits.at, b"eSws", 4) == 0
+    memcpy(bound, PLUS_HEADER, PLUS_HEADER_LEN)
+    memcpy(&bound[PLUS_HEADER_LEN], s.binding, s.binding_len)
+    n = EVP_EncodeBlock(text, bound, PLUS_HEADER_LEN + s.binding_len)
+    return digits.len == <uint32_t>n and CRYPTO_memcmp(digits.at, text, <size_t>n) == 0
 
 
 cdef bint is_our_nonce(const ScramServer *s, Span value) noexcept nogil:

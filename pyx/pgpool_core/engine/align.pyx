@@ -5,9 +5,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport strlen
 
 from pgpool_core.engine.asked cimport ask
-from pgpool_core.engine.buf cimport buf_add
 from pgpool_core.engine.client_end cimport client_fatal
-from pgpool_core.engine.conn cimport conn_flush, conn_send
+from pgpool_core.engine.conn cimport conn_flush, conn_put, conn_send
 from pgpool_core.engine.records cimport *
 from pgpool_core.session.replay cimport REPLAY_OK, replay_bound, replay_write
 from pgpool_core.session.settings cimport (Block, block_entry, block_get, block_ref, block_unref, put_setting,
@@ -100,9 +99,9 @@ cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
         length = strlen(before) + n + strlen(behind)
         head[0] = FE_QUERY
         store_be32(head + 1, <uint32_t>(4 + length + 1))
-        fits = (buf_add(&s.conn.out, head, HEADER_LEN)
-                and buf_add(&s.conn.out, <const uint8_t *>before, strlen(before)) and buf_add(&s.conn.out, sql, n)
-                and buf_add(&s.conn.out, <const uint8_t *>behind, strlen(behind) + 1)
+        fits = (conn_put(w, &s.conn, head, HEADER_LEN)
+                and conn_put(w, &s.conn, <const uint8_t *>before, strlen(before)) and conn_put(w, &s.conn, sql, n)
+                and conn_put(w, &s.conn, <const uint8_t *>behind, strlen(behind) + 1)
                 and ask(s, EXPECT_CHORE) == EXPECT_OK)
         n += s.sequences_due
     s.sequences_due = 0

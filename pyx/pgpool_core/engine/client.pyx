@@ -13,7 +13,7 @@ from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_steal
 from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.client_end cimport client_end, client_fatal, protocol_error
-from pgpool_core.engine.conn cimport (conn_doom, conn_hold, conn_mix, conn_mixed, conn_resume, conn_send, counters_of,
+from pgpool_core.engine.conn cimport (conn_doom, conn_hold, conn_mix, conn_mixed, conn_resume, conn_send, conn_shut, counters_of,
                                       plane_want)
 from pgpool_core.engine.console cimport console
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
@@ -29,7 +29,6 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport REDO_KEPT, REDO_NOT, REDO_OPEN, REDO_WHOLE, redo_begins, redo_keep, redo_text
 from pgpool_core.engine.server cimport server_free
 from pgpool_core.engine.slots cimport slot_release
-from pgpool_core.engine.sys cimport SHUT_WR, shutdown
 from pgpool_core.engine.timers cimport TIMER_NONE, TIMER_STALL, timer_clear, timer_set
 from pgpool_core.pool.client cimport WAIT_NONE, Client
 from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSE, POOL_CLOSED, POOL_ENDING, POOL_GOT, Pool, pool_request
@@ -58,7 +57,7 @@ cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcep
     cdef int stop
     if data == NULL:
         if c.state == CL_LINGER:
-            shutdown(c.conn.fd, SHUT_WR)
+            conn_shut(w, &c.conn)
         elif c.state == CL_ACTIVE and c.seat.server != NULL:
             s = <ServerConn *>(<Server *>c.seat.server).owner
             if s.conn.paused:

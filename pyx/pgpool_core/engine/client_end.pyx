@@ -6,7 +6,7 @@ from libc.string cimport memcpy, strlen
 
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.channels cimport channels_forget
-from pgpool_core.engine.conn cimport SENT, conn_again, conn_close, conn_send, conn_settle, plane_post
+from pgpool_core.engine.conn cimport SENT, conn_again, conn_close, conn_send, conn_shut, plane_post
 from pgpool_core.engine.console cimport console_tell
 from pgpool_core.engine.pins cimport pins_drop
 from pgpool_core.engine.login cimport login_end
@@ -14,7 +14,6 @@ from pgpool_core.engine.mailbox cimport MAIL_CONSOLE_GONE, MAIL_LOG, Mail
 from pgpool_core.engine.orphan cimport server_orphan
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.slots cimport slot_release
-from pgpool_core.engine.sys cimport SHUT_WR, shutdown
 from pgpool_core.engine.terms cimport terms_leave
 from pgpool_core.engine.timers cimport TIMER_LINGER, timer_clear, timer_set
 from pgpool_core.pool.client cimport WAIT_GRANTED
@@ -68,8 +67,8 @@ cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n,
     uncount(w, c)
     c.state = CL_LINGER
     timer_set(&w.timers, &c.conn.timer, TIMER_LINGER, w.now_us + LINGER_US)
-    if sent == 0 and conn_settle(w, &c.conn) == SENT:
-        shutdown(c.conn.fd, SHUT_WR)
+    if sent == SENT:
+        conn_shut(w, &c.conn)
     conn_again(w, &c.conn)
 
 

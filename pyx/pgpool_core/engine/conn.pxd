@@ -15,16 +15,19 @@ cdef enum:
 
 
 cdef int conn_send(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
+cdef int conn_write(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
+cdef bint conn_put(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
 cdef int conn_mix(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
 cdef int conn_mixed(Worker *w, Conn *c) noexcept nogil
 cdef int conn_flush(Worker *w, Conn *c) noexcept nogil
 cdef int conn_settle(Worker *w, Conn *c) noexcept nogil
 cdef int conn_sent(Worker *w, Conn *c, const uint8_t *data, size_t n, ssize_t result) noexcept nogil
-cdef ssize_t conn_receive(Conn *c, uint8_t *into, size_t cap) noexcept nogil
+cdef ssize_t conn_receive(Worker *w, Conn *c, uint8_t *into, size_t cap) noexcept nogil
 cdef void conn_resume(Worker *w, Conn *c) noexcept nogil
 cdef void conn_again(Worker *w, Conn *c) noexcept nogil
 cdef void conn_not_again(Worker *w, Conn *c) noexcept nogil
 cdef void conn_doom(Worker *w, Conn *c, const char *reason) noexcept nogil
+cdef void conn_shut(Worker *w, Conn *c) noexcept nogil
 cdef void conn_close(Worker *w, Conn *c) noexcept nogil
 cdef bint conn_hold(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
 

@@ -7,18 +7,27 @@ from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_take
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mail, mailbox_post
 from pgpool_core.engine.records cimport KIND_SERVER, SCRATCH_SIZE, STREAM_NONE, STREAM_ON, Conn, Plane, PoolRecord, Worker
+from pgpool_core.engine.secure cimport secure_bye, secure_last, secure_put, secure_receive, secure_send
 from pgpool_core.engine.sends cimport SEND_MAX, Send, sends_add
-from pgpool_core.engine.sys cimport (EAGAIN, EINTR, close, pgpool_errno, pgpool_no_data, pgpool_recv, pgpool_send,
-                                     pgpool_send2, ssize_t, write)
+from pgpool_core.engine.sys cimport (EAGAIN, EINTR, SHUT_WR, close, pgpool_errno, pgpool_no_data, pgpool_recv, pgpool_send,
+                                     pgpool_send2, shutdown, ssize_t, write)
 from pgpool_core.engine.timers cimport timer_clear
 from pgpool_core.sync.atomic cimport pgpool_store_ptr, pgpool_swap32
+from pgpool_core.tls.session cimport tls_free
 
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t, size_t)
 
 
 cdef int conn_send(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
-    """Send `n` bytes behind what `out` holds; what the kernel does not take now is copied to `out`.
+    """Send `n` bytes behind what `out` holds, encrypted where `c` has TLS."""
+    if c.tls != NULL:
+        return secure_send(w, c, data, n)
+    return conn_write(w, c, data, n)
+
+
+cdef int conn_write(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
+    """Send bytes as they are; what the kernel does not take now is copied to `out`.
 
     A back end that sends at the turn's end is trusted to: it says later, by `blocked`, what the kernel did not take.
     """
@@ -109,9 +118,18 @@ cdef int conn_sent(Worker *w, Conn *c, const uint8_t *data, size_t n, ssize_t re
     return SEND_LATER
 
 
-cdef ssize_t conn_receive(Conn *c, uint8_t *into, size_t cap) noexcept nogil:
+cdef bint conn_put(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
+    """Bytes that go ahead of the next that are sent; False when memory is short."""
+    if c.tls != NULL:
+        return secure_put(w, c, data, n)
+    return buf_add(&c.out, data, n)
+
+
+cdef ssize_t conn_receive(Worker *w, Conn *c, uint8_t *into, size_t cap) noexcept nogil:
     """Receive: what io_uring has received early, then from the socket, unless that is still io_uring's to read."""
     cdef size_t n = c.early.len
+    if c.tls != NULL:
+        return secure_receive(w, c, into, cap)
     if n:
         n = n if n < cap else cap
         memcpy(into, buf_bytes(&c.early), n)
@@ -220,6 +238,14 @@ cdef void conn_doom(Worker *w, Conn *c, const char *reason) noexcept nogil:
     w.doomed = c
 
 
+cdef void conn_shut(Worker *w, Conn *c) noexcept nogil:
+    """Everything has been sent: end our side of the stream."""
+    if c.tls != NULL:
+        secure_bye(w, c)
+    if not c.writing and conn_settle(w, c) == SENT:
+        shutdown(c.fd, SHUT_WR)
+
+
 cdef void conn_close(Worker *w, Conn *c) noexcept nogil:
     """Close the socket and free the buffers; the slot is the caller's matter."""
     timer_clear(&w.timers, &c.timer)
@@ -229,6 +255,8 @@ cdef void conn_close(Worker *w, Conn *c) noexcept nogil:
             w.sends.all[c.queued - 1].conn = NULL
             pgpool_send(c.fd, w.sends.all[c.queued - 1].at, w.sends.all[c.queued - 1].len)
             c.queued = 0
+        if c.tls != NULL:
+            secure_last(c)
         if c.stream != STREAM_NONE:
             w.io.remove(w, c)
         close(c.fd)                                  # which takes it out of the poll set
@@ -236,6 +264,8 @@ cdef void conn_close(Worker *w, Conn *c) noexcept nogil:
     buf_free(&c.out)
     buf_free(&c.early)
     buf_free(&c.held)
+    tls_free(c.tls)
+    c.tls = NULL
 
 
 cdef bint conn_hold(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:

@@ -19,6 +19,7 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.timers cimport timer_clear
 from pgpool_core.session.settings cimport block_get, block_ref, block_unref
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.tls.session cimport tls_info
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.build cimport build_auth_ok, build_error, build_key, build_parameter, build_ready
 from pgpool_core.wire.codes cimport TX_IDLE
@@ -158,6 +159,8 @@ cdef void log_login(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     line.method = l.method
     line.replication = c.replication
     line.took_us = w.now_us - l.started_us + 1
+    if c.conn.tls != NULL:
+        tls_info(c.conn.tls, line.tls)
     mail.kind = MAIL_LOG
     mail.client = mail.server = mail.a = mail.b = 0
     mail.len = sizeof(LogRecord)

@@ -100,10 +100,10 @@ cdef void epoll_pump(Worker *w, Conn *c) noexcept nogil:
                 w.up.hangup(w, c)
             return
         early = c.early.len != 0
-        n = conn_receive(c, w.buf + HEADROOM, RECV_SIZE)
+        n = conn_receive(w, c, w.buf + HEADROOM, RECV_SIZE)
         if n > 0:
             i += 1
-            c.full_read = n == RECV_SIZE or early
+            c.full_read = n == RECV_SIZE or early or (c.tls != NULL and c.tls.more)
             at = w.buf + HEADROOM
             held = c.held.len
             if held and held <= HEADROOM:            # show what was held back in front of what has come

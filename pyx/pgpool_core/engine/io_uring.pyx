@@ -203,7 +203,7 @@ cdef void pump(Worker *w, Conn *c) noexcept nogil:
         return                                    # it may be another worker's by now
     if c.full_read or c.hup or c.writing:
         c.calm = 0
-    elif c.stream == STREAM_NONE and not c.doomed and c.fd >= 0:
+    elif c.stream == STREAM_NONE and c.tls == NULL and not c.doomed and c.fd >= 0:
         c.calm += 1
         if c.calm >= CALM:
             c.calm = 0
@@ -222,7 +222,7 @@ cdef void begin_streams(Worker *w, Uring *u) noexcept nogil:
         if c == NULL or c.stream != STREAM_SOON:
             continue
         c.stream = STREAM_NONE
-        if c.doomed or c.hup or c.writing or c.again or c.early.len or u.broken:
+        if c.doomed or c.hup or c.writing or c.again or c.early.len or c.tls != NULL or u.broken:
             continue
         epoll_remove(w, c)
         if pgpool_ring_receive(u.ring, c.fd, handle_of(&c.head, c.kind)):
@@ -292,6 +292,8 @@ cdef void keep_early(Worker *w, Uring *u, Conn *c, pgpool_event *e) noexcept nog
     elif idles(w, c):
         w.up.hangup(w, c)
     else:
+        if c.tls != NULL:                         # TLS has begun on a stream, which it is to be no longer
+            end_stream(w, c)
         conn_again(w, c)
 
 
@@ -303,7 +305,7 @@ cdef void received(Worker *w, Uring *u, pgpool_event *e) noexcept nogil:
     if c == NULL or c.doomed or c.stream < STREAM_ON:
         pgpool_ring_give(u.ring, e.buffer)        # it has been closed
         return
-    if c.paused or c.early.len or idles(w, c) or (w.suspended and suspend_rests(c)):
+    if c.paused or c.early.len or c.tls != NULL or idles(w, c) or (w.suspended and suspend_rests(c)):
         keep_early(w, u, c, e)
         return
     held = c.held.len

@@ -26,7 +26,7 @@ from pgpool_core.wire.span cimport Span
 CLIENT_STATES = {CL_LOGIN: "login", CL_IDLE: "idle", CL_WAITING: "waiting", CL_ACTIVE: "active",
                  CL_CONSOLE: "active", CL_LINGER: "login", CL_GONE: "login"}
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")
-METHODS = ("any", "trust", "plain", "md5", "scram-sha-256", "hba", "peer")
+METHODS = ("any", "trust", "plain", "md5", "scram-sha-256", "hba", "cert", "peer")
 
 
 cdef bytes bytes_of(Buf *b):
@@ -82,7 +82,8 @@ cdef tuple policy_letter(Mail *mail):
     while startup_next_param(packet, &s, &at, &name, &value):
         startup[name.at[:name.len]] = value.at[:value.len]
     return ("policy", mail.client, s.database.at[:s.database.len], s.user.at[:s.user.len], peer.family == 1,
-            peer.uid if peer.uid >= 0 else None, address(peer), peer.port, startup, bool(mail.b))
+            peer.uid if peer.uid >= 0 else None, address(peer), peer.port, startup, bool(mail.b),
+            tuple((<const char *>packet + mail.len)[:mail.a - 1].split(b"\0")[:-1]) if mail.a else None)
 
 
 cdef list server_parameters(Plane *plane, Buf *startup):
@@ -143,7 +144,7 @@ cdef tuple log_letter(LogRecord *line):
     text = line.text.decode("utf-8", "replace")
     fields = {}
     if line.took_us:                              # of a login
-        text += f"db={database} user={user} tls=no replication={REPLICATION_WORDS[line.replication]}"
+        text += f"db={database} user={user} tls={line.tls.decode() or 'no'} replication={REPLICATION_WORDS[line.replication]}"
         fields["took_ms"] = line.took_us // 1000
     if line.method:
         fields["method"] = METHODS[line.method - 1]
@@ -193,7 +194,7 @@ cdef list client_rows(ClientRow *rows, uint32_t n):
             "worker": r.worker, "remote_pid": r.peer.pid, "replication": replication_word(r.replication),
             "pins": [name for bit, name in PINS if r.pins & bit],
             "pinned_us": r.pinned_us, "pin_cause": r.pin_cause, "prepared": r.prepared, "fd": r.fd,
-            "held": r.held, "remain": r.remain, "unsent": r.unsent,
+            "held": r.held, "remain": r.remain, "unsent": r.unsent, "tls": r.tls.decode(),
         })
     return found
 

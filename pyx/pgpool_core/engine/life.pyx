@@ -22,6 +22,8 @@ from pgpool_core.pool.pool cimport MAX_POOLS, poolset_free, poolset_new
 from pgpool_core.session.settings cimport settings_free, settings_new
 from pgpool_core.statements.text cimport texts_free, texts_new
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init
+from pgpool_core.tls.context cimport context_unref
+from pgpool_core.tls.session cimport tls_free
 from pgpool_core.wire.build cimport build_empty
 from pgpool_core.wire.codes cimport FE_TERMINATE
 from pgpool_core.wire.expect cimport expect_free
@@ -104,6 +106,7 @@ cdef void plane_free(Plane *plane) noexcept nogil:
     free(plane.ignored)
     free(plane.extra)
     buf_free(&plane.login_notice)
+    context_unref(plane.client_tls)
     free(plane)
 
 
@@ -118,12 +121,15 @@ cdef void plane_close_servers(Plane *plane) noexcept nogil:
         if not s.conn.head.live:
             continue
         if s.conn.fd >= 0:
-            pgpool_send(s.conn.fd, terminate, n)
+            if s.conn.tls == NULL:                # with TLS the end of the stream has to say it
+                pgpool_send(s.conn.fd, terminate, n)
             close(s.conn.fd)
             s.conn.fd = -1
         buf_free(&s.conn.out)
         buf_free(&s.conn.early)
         buf_free(&s.conn.held)
+        tls_free(s.conn.tls)
+        s.conn.tls = NULL
         buf_free(&s.greeting)
         expect_free(&s.expect)
         inquiry_free(s)

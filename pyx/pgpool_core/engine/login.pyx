@@ -10,15 +10,15 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, CANCEL_OURS, CANCEL_PEER, CancelWho, cancel_key_read
-from pgpool_core.auth.client_login cimport (AUTH_ANY, AUTH_HBA, AUTH_MD5, AUTH_PLAIN, AUTH_TRUST, LOGIN_BAD_PASSWORD, LOGIN_EMPTY_PASSWORD,
+from pgpool_core.auth.client_login cimport (AUTH_ANY, AUTH_CERT, AUTH_HBA, AUTH_MD5, AUTH_PLAIN, AUTH_TRUST, LOGIN_BAD_PASSWORD, LOGIN_EMPTY_PASSWORD,
                                             LOGIN_MORE, LOGIN_OK, LOGIN_PROTOCOL, MAX_PASSWORD_LEN, login_begin, login_password,
                                             login_recheck, login_wipe)
 from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_get, credentials_mock, credentials_settle
 from pgpool_core.auth.startup cimport *
 from pgpool_core.auth.strikes cimport StrikeVerdict, strikes_add
-from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
+from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_steal, buf_take
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_log, uncount, with_name
-from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post, plane_want, worker_wake
+from pgpool_core.engine.conn cimport conn_again, conn_doom, conn_send, conn_write, plane_post, plane_want, worker_wake
 from pgpool_core.engine.dedicated cimport dedicated_request
 from pgpool_core.engine.forwarding cimport forwarded
 from pgpool_core.engine.greeting cimport greet, greet_console
@@ -26,6 +26,7 @@ from pgpool_core.engine.mailbox cimport MAIL_CLIENT_KEY, MAIL_FIND_CANCEL, MAIL_
 from pgpool_core.engine.parameters cimport choose_settings
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_get
+from pgpool_core.engine.secure cimport secure_accept
 from pgpool_core.engine.slots cimport handle_of
 from pgpool_core.engine.sys cimport pgpool_peer
 from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_set
@@ -34,8 +35,9 @@ from pgpool_core.engine.turns cimport turn_give, turn_take
 from pgpool_core.engine.waiter cimport cancel_elsewhere
 from pgpool_core.pool.dedicated cimport dedicated_leave
 from pgpool_core.pool.limits cimport Group
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_store64, pgpool_swap32
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store64, pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.tls.peer cimport NAMES_MAX, peer_is_named, peer_names
 from pgpool_core.wire.be cimport load_be32, store_be32
 from pgpool_core.wire.codes cimport FE_PASSWORD, FE_TERMINATE
 from pgpool_core.wire.span cimport Span, same, text_span
@@ -77,7 +79,7 @@ cdef void startup_error(Worker *w, ClientConn *c, int status) noexcept nogil:
     if status == STARTUP_OLD_PROTOCOL:
         client_fatal(w, c, "0A000", "old V2 protocol not supported")
     elif status == STARTUP_DIRECT_TLS:
-        client_fatal(w, c, "0A000", "TLS is not supported by this version of pgpool_core")
+        client_fatal(w, c, "0A000", "TLS is not switched on (client_tls_sslmode)")
     elif status == STARTUP_NO_USER:
         client_fatal(w, c, "28000", "no username supplied")
     elif status == STARTUP_NAME_TOO_LONG:
@@ -96,18 +98,24 @@ cdef bint startup(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     if r == STARTUP_NEED_MORE:
         return False
     if r == STARTUP_SSL or r == STARTUP_GSS:
-        if l.input.len > s.packet_len:
+        if l.input.len > s.packet_len or c.conn.early.len:
             if r == STARTUP_SSL:
                 client_fatal(w, c, "08P01", "received unencrypted data after SSL request")
             else:
                 client_fatal(w, c, "08P01", "received unencrypted data after GSSAPI encryption request")
             return False
-        if l.ssl_asked >= 2:
+        if l.ssl_asked >= 2 or c.conn.tls != NULL:
             client_fatal(w, c, "08P01", "too many encryption requests")
             return False
         l.ssl_asked += 1
         buf_free(&l.input)
-        conn_send(w, &c.conn, <const uint8_t *>"N", 1)
+        if r == STARTUP_SSL and secure_accept(w, c):
+            conn_write(w, &c.conn, <const uint8_t *>"S", 1)
+        else:
+            conn_send(w, &c.conn, <const uint8_t *>"N", 1)
+        return False
+    if r == STARTUP_DIRECT_TLS and secure_accept(w, c):
+        direct_tls(w, c, l)
         return False
     if r == STARTUP_CANCEL:
         if cancel(w, c, &s):
@@ -121,6 +129,8 @@ cdef bint startup(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
         return False
     if r != STARTUP_OK:
         startup_error(w, c, r)
+        return False
+    if not encrypted_enough(w, c, l):
         return False
     if not buf_add(&l.startup, buf_bytes(&l.input), s.packet_len):
         conn_doom(w, &c.conn, "out of memory")
@@ -168,6 +178,29 @@ cdef void go_on(Worker *w, ClientConn *c) noexcept nogil:
 cdef void login_turn(Worker *w, ClientConn *c) noexcept nogil:
     route(w, c, c.login, False)
     go_on(w, c)
+
+
+cdef void direct_tls(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """What has come was TLS already, without an SSLRequest: have it received again, as that."""
+    l.direct_tls = 1
+    if not buf_add(&l.input, buf_bytes(&c.conn.early), c.conn.early.len):
+        conn_doom(w, &c.conn, "out of memory")
+        return
+    buf_free(&c.conn.early)
+    c.conn.early = buf_steal(&l.input)
+    conn_again(w, &c.conn)
+
+
+cdef bint encrypted_enough(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """Whether who begins a session here has come as client_tls_sslmode wants it; else `c` ends."""
+    if c.conn.tls == NULL:
+        if c.peer.family != 1 and pgpool_load8(&w.plane.tls_required):
+            client_fatal(w, c, "08P01", "SSL required")
+            return False
+    elif l.direct_tls and not c.conn.tls.alpn:
+        client_fatal(w, c, "08P01", "TLS without SSLRequest needs the ALPN protocol \"postgresql\"")
+        return False
+    return True
 
 
 cdef bint cancel(Worker *w, ClientConn *c, Startup *s) noexcept nogil:
@@ -229,17 +262,23 @@ cdef bint secret_of(Worker *w, LoginRecord *l, const Startup *s, Credential *kno
 
 cdef void ask(Worker *w, ClientConn *c, LoginRecord *l, uint8_t phase) noexcept nogil:
     """Ask control, and wait for the answer in `phase`."""
+    cdef uint8_t[NAMES_MAX] names
+    cdef size_t names_len = 0
     cdef Mail mail
     l.phase = phase
     memset(&mail, 0, sizeof(Mail))
     mail.kind = MAIL_POLICY
+    if c.conn.tls != NULL:
+        names_len = peer_names(c.conn.tls.ssl, names, NAMES_MAX)
+        mail.a = names_len + 1
     mail.client = handle_of(&c.conn.head, <uint8_t>(w.index + 1))
     mail.b = phase == LG_AGAIN
     mail.len = l.startup.len
-    mail.data = malloc(l.startup.len + sizeof(pgpool_peer))
+    mail.data = malloc(l.startup.len + sizeof(pgpool_peer) + names_len)
     if mail.data != NULL:
         memcpy(mail.data, &c.peer, sizeof(pgpool_peer))
         memcpy(<uint8_t *>mail.data + sizeof(pgpool_peer), buf_bytes(&l.startup), l.startup.len)
+        memcpy(<uint8_t *>mail.data + sizeof(pgpool_peer) + l.startup.len, names, names_len)
     if mail.data == NULL or not plane_post(w, &mail):
         free(mail.data)
         client_fatal(w, c, "53300", "too many logins wait for a decision")
@@ -297,13 +336,20 @@ cdef void authenticate(Worker *w, ClientConn *c, LoginRecord *l, Span user, Cred
                        bint has_secret) noexcept nogil:
     cdef size_t n = 0
     cdef int r
+    cdef Span binding
+    cdef uint8_t method = l.told - 1 if l.told else w.plane.auth_type
     if l.console == POLICY_CONSOLE_TRUSTED + 1:
         passed(w, c, l)
         return
     if not has_secret:
         credentials_mock(w.plane.credentials, user, known)
     l.phase = LG_AUTH
-    r = login_begin(&l.auth, l.told - 1 if l.told else w.plane.auth_type, known, has_secret, user, w.scratch, SCRATCH_SIZE, &n)
+    binding.at, binding.len = NULL, 0
+    if c.conn.tls != NULL:
+        binding.at, binding.len = c.conn.tls.context.binding, c.conn.tls.context.binding_len
+    if method == AUTH_CERT and not l.told and (c.conn.tls == NULL or not peer_is_named(c.conn.tls.ssl, user)):
+        has_secret = False                        # control has looked itself where it has told
+    r = login_begin(&l.auth, method, known, has_secret, user, binding, w.scratch, SCRATCH_SIZE, &n)
     if n:
         conn_send(w, &c.conn, w.scratch, n)
     if r != LOGIN_MORE:
@@ -354,7 +400,9 @@ cdef void login_told(Worker *w, ClientConn *c) noexcept nogil:
         client_fatal(w, c, "28P01", "empty password returned by client")
     else:
         startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
-        if l.auth.method == AUTH_TRUST:
+        if l.auth.method == AUTH_CERT:
+            client_fatal(w, c, "28000", "certificate authentication failed")
+        elif l.auth.method == AUTH_TRUST:
             with_name(w, c, "28000", "\"trust\" authentication failed for user \"", s.user, "\"")
         else:
             with_name(w, c, "28P01", "password authentication failed for user \"", s.user, "\"")

@@ -40,6 +40,8 @@ from pgpool_core.pool.pool cimport MAX_POOLS, PAUSE_ALL, PAUSE_END, Pool, PoolSe
 from pgpool_core.pool.server cimport MAX_WORKERS
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_store32, pgpool_store64, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.tls.context cimport TlsContext, context_ref, context_unref
+from pgpool_core.tls.face cimport Context
 from pgpool_core.wire.build cimport build_notice
 
 VERDICT_RETRY = POLICY_RETRY
@@ -244,6 +246,16 @@ cdef class Engine:
             pthread_mutex_lock(&p.set.pools[i].lock)
             p.set.pools[i].settings.max_opening = max_opening
             pthread_mutex_unlock(&p.set.pools[i].lock)
+
+    def set_client_tls(self, Context context, bint required):
+        """TLS for clients whose handshake begins from now on; None: there is none. `required`: who comes without is sent away."""
+        cdef TlsContext *before
+        pthread_mutex_lock(&self.plane.ignored_lock)
+        before = self.plane.client_tls
+        self.plane.client_tls = NULL if context is None else context_ref(context.context)
+        pgpool_store8(&self.plane.tls_required, required)
+        pthread_mutex_unlock(&self.plane.ignored_lock)
+        context_unref(before)
 
     def add_listener(self, int fd, *, bint is_unix, uint16_t port):
         """Let every worker accept from `fd`, which stays the caller's."""

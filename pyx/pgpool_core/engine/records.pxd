@@ -29,6 +29,8 @@ from pgpool_core.statements.owed cimport Owed
 from pgpool_core.statements.prepared cimport Prepared
 from pgpool_core.statements.text cimport Texts
 from pgpool_core.sync.mutex cimport pthread_mutex_t
+from pgpool_core.tls.context cimport TlsContext
+from pgpool_core.tls.session cimport TLS_INFO_MAX, TlsSession
 from pgpool_core.wire.expect cimport Expect
 from pgpool_core.wire.scan cimport Cursor
 
@@ -39,6 +41,8 @@ cdef enum:
     HOLD_MAX = 4096               # a server message that we read is held back until whole when it is no longer than this
     STASH_MAX = 65536             # a client without a server keeps so much of a message; a longer one starts to stream
     SCRATCH_SIZE = 65536
+    SECRET_SIZE = RECV_SIZE + HEADROOM       # plaintext that is encrypted at once
+    CIPHER_SIZE = SECRET_SIZE + 2048         # what comes of it
     MAX_LISTENERS = 64
     MAX_NETWORKS = 64             # of proxy_protocol_networks
     BEGIN_MAX = 64                # a longer BEGIN is not sent again
@@ -142,10 +146,11 @@ cdef struct Conn:                 # what both ends have in common; the first mem
     uint16_t queued               # place of its send among those of this turn, + 1; 0 = none
     Conn *again_next
     Conn *doomed_next
-    Buf out                       # to be sent
-    Buf early                     # received by io_uring while nothing was to be read: in front of what the socket has
+    Buf out                       # to be sent; with `tls` it is encrypted already
+    Buf early                     # received while nothing was to be read: in front of what the socket has
     Buf held                      # looked at, not yet passed on
     Timer timer
+    TlsSession *tls               # owned; NULL: what is sent and received is plain
     const char *reason            # why it is doomed: text for the log and the other end; static
 
 
@@ -156,6 +161,7 @@ cdef struct LoginRecord:          # lives from accept to the greeting
     ClientLogin auth
     uint8_t phase                 # LG_*
     uint8_t ssl_asked
+    uint8_t direct_tls            # the first byte began TLS: the two have to agree on our protocol
     uint8_t asked                 # control has answered once
     uint8_t console               # POLICY_CONSOLE_* + 1, 0 = no
     uint8_t counted               # among logins_waiting of its pool
@@ -383,6 +389,7 @@ cdef struct ServerConn:
     Notifier notifier
     uint8_t canceling             # its orphaned query is to be cancelled
     uint8_t gone                  # closed and uncounted; its slot waits for a note to be read. Under server_lock
+    char tls_info[TLS_INFO_MAX]   # of `conn.tls`, as it was when control handed it over; empty without
     uint8_t replication           # REPLICATION_*: opened as such, for one client
     Buf greeting                  # of a dedicated one, until its client is greeted: name, zero, value, zero ...
 
@@ -449,6 +456,7 @@ cdef struct Worker:
     uint8_t *mix                  # SCRATCH_SIZE: what goes to a server in one send, made of several pieces
     uint32_t mixed                # bytes of it in use; none outside `forward`
     uint8_t *scratch              # SCRATCH_SIZE, for messages being built
+    uint8_t *cipher               # CIPHER_SIZE: what has come encrypted, or has just been; no longer than a call
     Slots clients
     Conn *again_head
     Conn *again_tail
@@ -511,6 +519,8 @@ cdef struct Plane:
     uint8_t elsewhere             # atomic: control knows who else may own cancel keys that nobody here has
     uint8_t draining              # atomic: clients that hold no server are sent away
     Buf login_notice              # NoticeResponse behind each greeting; under `ignored_lock`
+    TlsContext *client_tls        # held: for handshakes that begin; NULL = clients get no TLS. Under `ignored_lock`
+    uint8_t tls_required          # who does not come with TLS, or by the unix socket, is sent away; atomic
     uint8_t *extra                # track_extra_parameters, in the same form; never changes once there
     uint8_t *ignored              # startup parameters to drop: name, zero, ... zero
     pthread_mutex_t ignored_lock
@@ -556,4 +566,5 @@ cdef struct LogRecord:            # data of MAIL_LOG; owned by the mail
     pgpool_peer peer
     char user[128]
     char database[64]
+    char tls[TLS_INFO_MAX]        # of a login; empty = none
     char text[256]

@@ -31,7 +31,7 @@ cdef list server_rows(Plane *plane):
             "request_us": row.request_us, "link": row.link, "remote_pid": row.backend_pid,
             "close_needed": bool(row.close_needed), "worker": row.worker,
             "application_name": row.application_name.decode("utf-8", "replace"),
-            "replication": replication_word(row.replication), "fd": row.fd,
+            "replication": replication_word(row.replication), "fd": row.fd, "tls": row.tls.decode(),
         })
     return rows
 

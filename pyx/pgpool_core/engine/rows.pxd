@@ -10,6 +10,7 @@ from pgpool_core.engine.records cimport ClientConn, Plane, PoolRecord, ServerCon
 from pgpool_core.engine.sys cimport pgpool_peer
 from pgpool_core.pool.pool cimport PoolSettings
 from pgpool_core.pool.server cimport SV_STATES
+from pgpool_core.tls.session cimport TLS_INFO_MAX
 
 
 cdef struct ClientRow:            # plain bytes; goes to control by mail
@@ -35,6 +36,7 @@ cdef struct ClientRow:            # plain bytes; goes to control by mail
     pgpool_peer local
     char application_name[64]
     char user[128]
+    char tls[TLS_INFO_MAX]        # empty: it has none
 
 
 cdef struct ServerRow:
@@ -55,6 +57,7 @@ cdef struct ServerRow:
     pgpool_peer local
     char host[256]
     char application_name[64]
+    char tls[TLS_INFO_MAX]        # empty: it has none
 
 
 cdef struct SocketRow:            # what only its worker may look at of a server; plain bytes, goes to control by mail

@@ -13,6 +13,7 @@ from pgpool_core.pool.server cimport SV_FREE, SV_LOGIN, Server
 from pgpool_core.session.settings cimport Block, block_get
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_load8, pgpool_load_ptr
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.tls.session cimport tls_info
 from pgpool_core.wire.span cimport Span
 
 
@@ -52,6 +53,8 @@ cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nog
         row.pins = c.pins
         row.pinned_us = c.pinned_us
         row.pin_cause = c.pin_cause
+    if c.conn.tls != NULL:
+        tls_info(c.conn.tls, row.tls)
     if c.user != NULL:
         memcpy(row.user, c.user, strlen(c.user))
 
@@ -119,6 +122,7 @@ cdef bint fill_server_row(ServerConn *s, ServerRow *row) noexcept nogil:
             row.link = (<ClientConn *>seat.owner).id
         pgpool_peer_of(s.conn.fd, &row.local, 1)
         copy_host(s, row.host)
+        memcpy(row.tls, s.tls_info, sizeof(row.tls))
         application_name(s.settings, row.application_name)
     pthread_mutex_unlock(&record.pool.lock)
     return found

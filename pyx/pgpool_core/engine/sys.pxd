@@ -45,6 +45,7 @@ cdef extern from * nogil:
     }
     static inline int pgpool_errno(void) { return errno; }
     static inline ssize_t pgpool_no_data(void) { errno = EAGAIN; return -1; }
+    static inline ssize_t pgpool_broken(void) { errno = EPROTO; return -1; }
     """
     ctypedef long ssize_t
     ctypedef union epoll_data_t:
@@ -70,6 +71,7 @@ cdef extern from * nogil:
     ssize_t pgpool_send2(int, const void *, size_t, const void *, size_t)
     int pgpool_errno()
     ssize_t pgpool_no_data()
+    ssize_t pgpool_broken()
     int EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLL_CLOEXEC, EFD_NONBLOCK, EFD_CLOEXEC
     int EPOLLIN, EPOLLOUT, EPOLLET, EPOLLHUP, EPOLLERR, EPOLLRDHUP, EPOLLEXCLUSIVE
     int MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_RDWR, SHUT_WR, SOL_SOCKET, SO_KEEPALIVE, IPPROTO_TCP, TCP_NODELAY

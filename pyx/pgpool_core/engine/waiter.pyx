@@ -33,7 +33,7 @@ cdef void client_hangup(Worker *w, ClientConn *c) noexcept nogil:
     if c.state != CL_WAITING:
         return
     while c.conn.held.len < 2 * STASH_MAX:
-        n = conn_receive(&c.conn, w.buf + HEADROOM, RECV_SIZE)
+        n = conn_receive(w, &c.conn, w.buf + HEADROOM, RECV_SIZE)
         if n <= 0:
             break
         if not conn_hold(w, &c.conn, w.buf + HEADROOM, <size_t>n):
