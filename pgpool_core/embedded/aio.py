@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from functools import partial
-
-import trio
+from contextlib import asynccontextmanager
 
 from pgpool_core.config.model import Config
 from pgpool_core.embedded.address import ProxyAddress, Reachable
-from pgpool_core.embedded.proxy import STOPPED, Proxy
+from pgpool_core.embedded.proxy import Proxy
 from pgpool_core.embedded.source import Source
-from pgpool_core.embedded.thread import Answer, ThreadedProxy, Words
-from pgpool_core.errors import PoolClosed
+from pgpool_core.embedded.thread import Answer, ThreadedProxy, Words, features_of, statistics_of
 from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import Snapshot
 
@@ -45,12 +41,7 @@ class AsyncioProxy(Reachable):
         Raises:
             PoolClosed: the proxy has stopped.
         """
-
-        async def look(proxy: Proxy) -> Snapshot:
-            await trio.lowlevel.checkpoint()
-            return proxy.statistics()
-
-        return await self._ask(look)
+        return await self._ask(statistics_of)
 
     async def features(self) -> SessionFeatures:
         """Which session features the clients have used since the start: settings, named statements, pins by reason.
@@ -58,12 +49,7 @@ class AsyncioProxy(Reachable):
         Raises:
             PoolClosed: the proxy has stopped.
         """
-
-        async def look(proxy: Proxy) -> SessionFeatures:
-            await trio.lowlevel.checkpoint()
-            return proxy.features()
-
-        return await self._ask(look)
+        return await self._ask(features_of)
 
     async def snapshot(self) -> Snapshot:
         """As `statistics`, with a row for each client.
@@ -107,43 +93,7 @@ class AsyncioProxy(Reachable):
         await _to_its_end(self._thread.shutdown)
 
     async def _ask(self, ask: Callable[[Proxy, *Words], Awaitable[Answer]], *words: *Words) -> Answer:
-        """Run `ask` in the proxy's thread; cancelled here, it is cancelled there."""
-        proxy, token = self._thread.running()
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[Answer] = loop.create_future()
-        scope = trio.CancelScope()
-
-        def tell(say: Callable[[], None]) -> None:
-            with suppress(RuntimeError):  # the asking loop has gone
-                loop.call_soon_threadsafe(lambda: None if answered.done() else say())
-
-        async def answer() -> None:
-            try:
-                with scope:
-                    value = await ask(proxy, *words)
-                    tell(partial(answered.set_result, value))
-            except trio.Cancelled:
-                tell(partial(answered.set_exception, PoolClosed(STOPPED)))
-                raise
-            except Exception as error:
-                tell(partial(answered.set_exception, error))
-
-        def begin() -> None:
-            try:
-                trio.lowlevel.spawn_system_task(answer)
-            except RuntimeError:  # it is just ending
-                tell(partial(answered.set_exception, PoolClosed(STOPPED)))
-
-        try:
-            token.run_sync_soon(begin)
-        except trio.RunFinishedError:
-            raise PoolClosed(STOPPED) from None
-        try:
-            return await answered
-        except asyncio.CancelledError:
-            with suppress(trio.RunFinishedError):
-                token.run_sync_soon(scope.cancel)
-            raise
+        return await asyncio.wrap_future(self._thread.submit(ask, *words))
 
     def __repr__(self) -> str:
         return repr(self._thread).replace("ThreadedProxy", "AsyncioProxy")

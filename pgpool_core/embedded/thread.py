@@ -10,6 +10,7 @@ import atexit
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -30,8 +31,20 @@ Answer = TypeVar("Answer")
 Words = TypeVarTuple("Words")
 
 
+async def statistics_of(proxy: Proxy) -> Snapshot:
+    """`Proxy.statistics`, as something to be awaited."""
+    await trio.lowlevel.checkpoint()
+    return proxy.statistics()
+
+
+async def features_of(proxy: Proxy) -> SessionFeatures:
+    """`Proxy.features`, as something to be awaited."""
+    await trio.lowlevel.checkpoint()
+    return proxy.features()
+
+
 class ThreadedProxy(Reachable):
-    """A running pooler in a thread of its own. All methods may be called from any thread."""
+    """A running pooler in a thread of its own. All methods may be called from any thread, also from one that runs a loop."""
 
     def __init__(self, source: Source, listen: str | None, settings: dict[str, object]) -> None:
         """Called by `run_proxy_in_thread`; nothing runs yet."""
@@ -62,7 +75,7 @@ class ThreadedProxy(Reachable):
         Raises:
             PoolClosed: the proxy has stopped.
         """
-        return self._ask_now(Proxy.statistics)
+        return self._ask(statistics_of)
 
     def features(self) -> SessionFeatures:
         """Which session features the clients have used since the start: settings, named statements, pins by reason.
@@ -70,7 +83,7 @@ class ThreadedProxy(Reachable):
         Raises:
             PoolClosed: the proxy has stopped.
         """
-        return self._ask_now(Proxy.features)
+        return self._ask(features_of)
 
     def snapshot(self) -> Snapshot:
         """As `statistics`, with a row for each client.
@@ -92,7 +105,7 @@ class ThreadedProxy(Reachable):
     def pause(self, database: str | None = None) -> None:
         """Give servers to nobody and close them as they come free, of one database or of all; returns when the last has gone.
 
-        Clients wait meanwhile, each up to its query_wait_timeout.
+        Clients wait meanwhile, each up to its query_wait_timeout. Interrupted: resumes.
 
         Raises:
             CommandRefused: no such database, or paused already.
@@ -142,19 +155,55 @@ class ThreadedProxy(Reachable):
     def _at_exit(self) -> None:
         self.shutdown(timeout_s=EXIT_WAIT_S)
 
-    def _ask_now(self, ask: Callable[[Proxy], Answer]) -> Answer:
+    def submit(self, ask: Callable[[Proxy, *Words], Awaitable[Answer]], *words: *Words) -> Future[Answer]:
+        """Run `ask` in the proxy's thread; cancelling the future cancels it there.
+
+        Raises:
+            PoolClosed: it has stopped, or this is a forked child.
+        """
         proxy, token = self.running()
+        answered: Future[Answer] = Future()
+        scope = trio.CancelScope()
+
+        async def answer() -> None:
+            try:
+                with scope, suppress(InvalidStateError):  # cancelled meanwhile
+                    answered.set_result(await ask(proxy, *words))
+            except trio.Cancelled:
+                fail(PoolClosed(STOPPED))
+                raise
+            except Exception as error:
+                fail(error)
+
+        def fail(error: Exception) -> None:
+            with suppress(InvalidStateError):
+                answered.set_exception(error)
+
+        def begin() -> None:
+            try:
+                trio.lowlevel.spawn_system_task(answer)
+            except RuntimeError:  # it is just ending
+                fail(PoolClosed(STOPPED))
+
+        def give_up(future: Future[Answer]) -> None:
+            if future.cancelled():
+                with suppress(trio.RunFinishedError):
+                    token.run_sync_soon(scope.cancel)
+
+        answered.add_done_callback(give_up)
         try:
-            return trio.from_thread.run_sync(ask, proxy, trio_token=token)
+            token.run_sync_soon(begin)
         except trio.RunFinishedError:
             raise PoolClosed(STOPPED) from None
+        return answered
 
     def _ask(self, ask: Callable[[Proxy, *Words], Awaitable[Answer]], *words: *Words) -> Answer:
-        proxy, token = self.running()
+        answered = self.submit(ask, *words)
         try:
-            return trio.from_thread.run(ask, proxy, *words, trio_token=token)
-        except (trio.RunFinishedError, trio.Cancelled):
-            raise PoolClosed(STOPPED) from None
+            return answered.result()
+        except BaseException:
+            answered.cancel()  # where we were interrupted
+            raise
 
     def running(self) -> tuple[Proxy, trio.lowlevel.TrioToken]:
         """The proxy and the token of its trio run.
