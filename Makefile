@@ -151,7 +151,7 @@ endef
 
 # Other flavours are built in a copy of the sources: Cython's C files and the modules differ.
 COPY = mkdir -p $(@D) && tar -c --exclude='*.so' --exclude='*.c' --exclude=__pycache__ \
-	setup.py pyproject.toml LICENSE README.md pyx pgpool_core tests docs | tar -x -C $(@D) && mkdir -p $(@D)/pgpool_core_probes
+	setup.py pyproject.toml LICENSE README.md pyx pgpool_core tests docs examples tools | tar -x -C $(@D) && mkdir -p $(@D)/pgpool_core_probes
 
 # In the recipe's environment only: an exported variable of a target would reach .venv/.test, which it needs, as well.
 FLAVOUR_debug = PGPOOL_CORE_DEBUG=1
