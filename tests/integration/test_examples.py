@@ -118,15 +118,15 @@ def workers_and_servers(url: str, requests: int) -> tuple[set[str], set[str]]:
     return {each[1] for each in words}, {each[3] for each in words}
 
 
-def test_gunicorn_shares_one_pool_over_all_workers(database: str) -> None:
+def test_gunicorn_shares_one_pool_over_all_workers(database: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn_conf.py", "app:application"]
-    with site(database, *command, folder=EXAMPLES / "gunicorn_site", BIND="127.0.0.1:0") as url:
+    with site(database, *command, folder=EXAMPLES / "gunicorn_site", BIND="127.0.0.1:0", HOME=str(tmp_path)) as url:
         workers, servers = workers_and_servers(url, 100)
     assert len(workers) > 1
     assert len(servers) <= 5
 
 
-def test_the_procfile(database: str) -> None:
+def test_the_procfile(database: str, tmp_path: Path) -> None:
     name, _, line = (EXAMPLES / "gunicorn_site/Procfile").read_text().strip().partition(": ")
     assert name == "web"
     here = {
@@ -136,7 +136,7 @@ def test_the_procfile(database: str) -> None:
     }
     for word, what in here.items():
         line = line.replace(word, what)
-    with site(database, *line.split(), folder=EXAMPLES / "gunicorn_site") as url:
+    with site(database, *line.split(), folder=EXAMPLES / "gunicorn_site", HOME=str(tmp_path)) as url:
         workers, servers = workers_and_servers(url, 100)
     assert len(workers) > 1
     assert len(servers) <= 5
