@@ -100,6 +100,7 @@ lint: .venv/.test
 format: .venv/.test
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
+	$(PY) tools/api_page.py
 
 .PHONY: build
 build: .venv/.tools

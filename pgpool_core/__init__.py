@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pgpool_core.client.values import Notification, Range, Reconnected
     from pgpool_core.config.load import load_config, parse_config
     from pgpool_core.config.model import Config, DatabaseConfig, UserConfig
-    from pgpool_core.embedded.address import ProxyAddress, django_database
+    from pgpool_core.embedded.address import ProxyAddress, Reachable, django_database
     from pgpool_core.embedded.aio import AsyncioProxy, open_proxy_asyncio
     from pgpool_core.embedded.process import ProcessProxy, run_proxy_process
     from pgpool_core.embedded.proxy import Proxy, open_proxy, serve
@@ -81,6 +81,7 @@ __all__ = [
     "ProxyAddress",
     "QueryWaitTimeout",
     "Range",
+    "Reachable",
     "Reconnected",
     "Record",
     "ServerLoginRefused",
@@ -116,6 +117,7 @@ _HOMES = {
     "ProxyAddress": "embedded.address",
     "Range": "client.values",
     "Reconnected": "client.values",
+    "Reachable": "embedded.address",
     "Record": "rows.record",
     "Snapshot": "metrics.snapshot",
     "ThreadedProxy": "embedded.thread",

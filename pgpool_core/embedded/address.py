@@ -30,6 +30,7 @@ class ProxyAddress:
 
     @property
     def is_unix(self) -> bool:
+        """Whether `host` is the folder of a unix socket."""
         return self.host.startswith(("/", "@"))
 
     def way(self, database: str | None = None, user: str | None = None) -> Way:
