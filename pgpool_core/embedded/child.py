@@ -21,8 +21,9 @@ import trio
 
 from pgpool_core import logs
 from pgpool_core.control.groups import sole_errors
-from pgpool_core.embedded.errand import Failed, Question, Start, Started, pack, receive, receive_async
+from pgpool_core.embedded.errand import Failed, Question, Start, Started, answer, receive_async, receive_start
 from pgpool_core.embedded.proxy import Proxy, open_proxy
+from pgpool_core.errors import ConfigError, InternalError
 
 QUESTIONS: Final = "questions"
 """The socket in the folder."""
@@ -36,8 +37,11 @@ def main(descriptor: int, program: int) -> None:
     """
     with socket.socket(fileno=descriptor) as lifeline:
         try:
-            start: Start = receive(lifeline)
+            start = receive_start(lifeline)
         except EOFError:
+            return
+        if isinstance(start, Failed):
+            lifeline.sendall(answer(start))
             return
         handler = logging.StreamHandler()
         handler.setFormatter(logs.LineFormatter())
@@ -47,7 +51,7 @@ def main(descriptor: int, program: int) -> None:
             trio.run(_live, start, lifeline, program)
         except Exception as error:
             with suppress(OSError):  # the program has gone
-                lifeline.sendall(pack(Failed(error)))
+                lifeline.sendall(answer(Failed(error)))
             raise SystemExit(1) from None
 
 
@@ -58,7 +62,7 @@ async def _live(start: Start, lifeline: socket.socket, program: int) -> None:
             async with sole_errors(), trio.open_nursery() as nursery:
                 nursery.start_soon(_end_with, proxy, lifeline, program)
                 nursery.start_soon(trio.serve_listeners, Questions(proxy).take, [listener])
-                lifeline.sendall(pack(Started(address=proxy.address, folder=str(folder))))
+                lifeline.sendall(answer(Started(address=proxy.address, folder=str(folder))))
                 await proxy.wait_closed()
                 nursery.cancel_scope.cancel("the proxy has stopped")
 
@@ -123,8 +127,13 @@ class Questions:
         async with stream:
             try:
                 question: Question = await receive_async(stream)
-            except EOFError:
+            except (EOFError, trio.BrokenResourceError):
                 return  # somebody looked whether we are here
+            except Exception as problem:  # a configuration with something in it that is not here
+                await stream.send_all(
+                    answer(Failed(ConfigError(f"this cannot be given to another process: {problem}")))
+                )
+                return
             reply: bytes | None = None
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._gone, stream, nursery.cancel_scope)
@@ -144,14 +153,14 @@ class Questions:
         try:
             match question:
                 case Question("statistics", ()):
-                    return pack(proxy.statistics())
+                    return answer(proxy.statistics())
                 case Question("features", ()):
-                    return pack(proxy.features())
+                    return answer(proxy.features())
                 case Question("snapshot", ()):
-                    return pack(await proxy.snapshot())
+                    return answer(await proxy.snapshot())
                 case Question("reload" | "pause" | "resume" as name, (word,)):
                     await getattr(proxy, name)(word)
-                    return pack(None)
+                    return answer(None)
         except Exception as error:
-            return pack(Failed(error))
-        raise AssertionError(f"nobody asks {question.name}")
+            return answer(Failed(error))
+        return answer(Failed(InternalError(f"nobody asks {question.name}")))

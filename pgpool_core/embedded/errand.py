@@ -17,9 +17,10 @@ import trio
 
 from pgpool_core.embedded.address import ProxyAddress
 from pgpool_core.embedded.source import Source
-from pgpool_core.errors import InternalError
+from pgpool_core.errors import ConfigError, InternalError
 
 _LENGTH: Final = struct.Struct("!Q")
+_NOT_FOR_ANOTHER: Final = "this configuration cannot be given to another process"
 
 
 @attrs.frozen(kw_only=True)
@@ -56,15 +57,46 @@ class Failed:
     error: Exception
 
 
-def pack(message: object) -> bytes:
-    """A message as it travels; what cannot be pickled is told of as an InternalError."""
+def ask(message: Start | Question) -> bytes:
+    """A message for the process, as it travels.
+
+    Raises:
+        ConfigError: something in it, such as a function that is nobody's by name, cannot be given to another process.
+    """
     try:
-        body = pickle.dumps(message)
+        return _framed(message)
+    except Exception as problem:
+        raise ConfigError(f"{_NOT_FOR_ANOTHER}: {problem}") from None
+
+
+def answer(message: object) -> bytes:
+    """A message for the program, as it travels; an exception that cannot be pickled is told of as an InternalError."""
+    try:
         if isinstance(message, Failed):
-            pickle.loads(body)  # some exceptions can only be written
+            pickle.loads(pickle.dumps(message))  # some can only be written
+        return _framed(message)
     except Exception as problem:
         what = message.error if isinstance(message, Failed) else problem
-        body = pickle.dumps(Failed(InternalError(f"{type(what).__name__}: {what}")))
+        return _framed(Failed(InternalError(f"{type(what).__name__}: {what}")))
+
+
+def receive_start(sock: socket.socket) -> Start | Failed:
+    """The first message, in the process; Failed where what it needs is not there.
+
+    Raises:
+        EOFError: the other side has gone.
+    """
+    try:
+        start: Start = receive(sock)
+    except (OSError, EOFError):
+        raise
+    except Exception as problem:  # such as a function of the program's main module
+        return Failed(ConfigError(f"{_NOT_FOR_ANOTHER}: {problem}"))
+    return start
+
+
+def _framed(message: object) -> bytes:
+    body = pickle.dumps(message)
     return _LENGTH.pack(len(body)) + body
 
 

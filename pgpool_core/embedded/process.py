@@ -22,7 +22,7 @@ from pgpool_core import logs
 from pgpool_core.config.model import Config
 from pgpool_core.embedded.address import ProxyAddress, Reachable
 from pgpool_core.embedded.child import QUESTIONS
-from pgpool_core.embedded.errand import Failed, Question, Start, Started, pack, receive
+from pgpool_core.embedded.errand import Failed, Question, Start, Started, ask, receive
 from pgpool_core.embedded.fork import close_in_children
 from pgpool_core.embedded.proxy import STOPPED
 from pgpool_core.embedded.source import Source
@@ -147,6 +147,7 @@ class ProcessProxy(Reachable):
 
     def start(self) -> None:
         """Return when clients can connect; raises what `open_proxy` raises."""
+        first = ask(self._start)
         ours, theirs = socket.socketpair()
         self._lifeline = ours
         with theirs:
@@ -159,7 +160,7 @@ class ProcessProxy(Reachable):
         close_in_children(self)
         atexit.register(self._at_exit)
         try:
-            ours.sendall(pack(self._start))
+            ours.sendall(first)
             answer = receive(ours)
         except (OSError, EOFError):
             raise InternalError(f"the proxy's process has ended: status {self._process.wait()}") from None
@@ -221,9 +222,10 @@ class ProcessProxy(Reachable):
         return sock
 
     def _ask(self, name: str, *words: object) -> Any:
+        question = ask(Question(name, words))
         with self._connect() as sock:
             try:
-                sock.sendall(pack(Question(name, words)))
+                sock.sendall(question)
                 answer = receive(sock)
             except (ConnectionError, EOFError):
                 raise PoolClosed(STOPPED) from None
@@ -254,7 +256,7 @@ def run_proxy_process(source: Source, *, listen: str | None = None, **settings: 
     interpreter with the program, ends with it however that ends, and leaves SIGINT, SIGTERM and SIGHUP to it. What it logs goes to
     standard error, from the level on that the logger `pgpool_core` has here.
 
-    Arguments and errors are those of `open_proxy`.
+    Arguments and errors are those of `open_proxy`; a function in a Config, for a password, must be importable by its name.
     """
     proxy = ProcessProxy(source, listen, settings)
     try:
