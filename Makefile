@@ -100,6 +100,7 @@ lint: .venv/.test
 format: .venv/.test
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
+	$(PY) tools/api_page.py
 
 .PHONY: build
 build: .venv/.tools
@@ -151,7 +152,7 @@ endef
 
 # Other flavours are built in a copy of the sources: Cython's C files and the modules differ.
 COPY = mkdir -p $(@D) && tar -c --exclude='*.so' --exclude='*.c' --exclude=__pycache__ \
-	setup.py pyproject.toml LICENSE README.md pyx pgpool_core tests docs | tar -x -C $(@D) && mkdir -p $(@D)/pgpool_core_probes
+	setup.py pyproject.toml LICENSE README.md pyx pgpool_core tests docs examples tools | tar -x -C $(@D) && mkdir -p $(@D)/pgpool_core_probes
 
 # In the recipe's environment only: an exported variable of a target would reach .venv/.test, which it needs, as well.
 FLAVOUR_debug = PGPOOL_CORE_DEBUG=1

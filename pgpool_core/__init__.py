@@ -3,6 +3,8 @@
     async with pgpool_core.open_pool("postgresql://app@db/app") as pool: ...         # trio: queries
     async with pgpool_core.open_proxy("postgresql://app@db/app") as proxy: ...      # trio
     with pgpool_core.run_proxy_in_thread("postgresql://app@db/app") as proxy: ...   # any program
+    with pgpool_core.run_proxy_process("postgresql://app@db/app") as proxy: ...     # and all that it forks
+    async with pgpool_core.open_proxy_asyncio("postgresql://app@db/app") as proxy: ...
 
 Names are imported when they are first used, so that importing the package costs next to nothing.
 """
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from pgpool_core.client.values import Notification, Range, Reconnected
     from pgpool_core.config.load import load_config, parse_config
     from pgpool_core.config.model import Config, DatabaseConfig, UserConfig
+    from pgpool_core.embedded.address import ProxyAddress, Reachable, django_database
+    from pgpool_core.embedded.aio import AsyncioProxy, open_proxy_asyncio
+    from pgpool_core.embedded.process import ProcessProxy, run_proxy_process
     from pgpool_core.embedded.proxy import Proxy, open_proxy, serve
     from pgpool_core.embedded.thread import ThreadedProxy, run_proxy_in_thread
     from pgpool_core.errors import (
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
     from pgpool_core.rows.record import Record
 
 __all__ = [
+    "AsyncioProxy",
     "BadPassword",
     "ClientProtocolError",
     "Config",
@@ -70,9 +76,12 @@ __all__ = [
     "PoolStatistics",
     "PoolTimeout",
     "PostgresError",
+    "ProcessProxy",
     "Proxy",
+    "ProxyAddress",
     "QueryWaitTimeout",
     "Range",
+    "Reachable",
     "Reconnected",
     "Record",
     "ServerLoginRefused",
@@ -83,15 +92,19 @@ __all__ = [
     "TooManyClients",
     "UserConfig",
     "__version__",
+    "django_database",
     "load_config",
     "open_pool",
     "open_proxy",
+    "open_proxy_asyncio",
     "parse_config",
     "run_proxy_in_thread",
+    "run_proxy_process",
     "serve",
 ]
 
 _HOMES = {
+    "AsyncioProxy": "embedded.aio",
     "Config": "config.model",
     "Connection": "client.connection",
     "DatabaseConfig": "config.model",
@@ -99,18 +112,24 @@ _HOMES = {
     "Pool": "client.pool",
     "PoolStatistics": "client.statistics",
     "PostgresError": "client.sqlstate",
+    "ProcessProxy": "embedded.process",
     "Proxy": "embedded.proxy",
+    "ProxyAddress": "embedded.address",
     "Range": "client.values",
     "Reconnected": "client.values",
+    "Reachable": "embedded.address",
     "Record": "rows.record",
     "Snapshot": "metrics.snapshot",
     "ThreadedProxy": "embedded.thread",
     "UserConfig": "config.model",
+    "django_database": "embedded.address",
     "load_config": "config.load",
     "open_pool": "client.pool",
     "open_proxy": "embedded.proxy",
+    "open_proxy_asyncio": "embedded.aio",
     "parse_config": "config.load",
     "run_proxy_in_thread": "embedded.thread",
+    "run_proxy_process": "embedded.process",
     "serve": "embedded.proxy",
 }
 """Where a public name lives; those that are not here are in `errors`."""

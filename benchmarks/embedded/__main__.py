@@ -17,7 +17,7 @@ from pgpool_core.testing import PostgresServer, PostgresUser
 
 CASES: Final = ((1, 1), (1, 50), (1000, 1), (1000, 10))
 """Rows of each answer, and tasks."""
-NEEDED: Final = {"asyncpg": "asyncpg", "psycopg_pool": "psycopg_pool"}
+NEEDED: Final = {"asyncpg": "asyncpg", "asyncpg+uvloop": "uvloop", "psycopg_pool": "psycopg_pool"}
 
 
 def arguments() -> argparse.Namespace:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import attrs
 
@@ -90,7 +90,14 @@ def ours(dsn: str, work: Work) -> Figures:
     return trio.run(main)
 
 
-def with_asyncpg(dsn: str, work: Work) -> Figures:
+def with_uvloop(dsn: str, work: Work) -> Figures:
+    """asyncpg.Pool on uvloop."""
+    import uvloop
+
+    return with_asyncpg(dsn, work, uvloop.run)
+
+
+def with_asyncpg(dsn: str, work: Work, run: Callable[[Coroutine[Any, Any, Figures]], Figures] = asyncio.run) -> Figures:
     """asyncpg.Pool on asyncio."""
     import asyncpg
 
@@ -106,7 +113,7 @@ def with_asyncpg(dsn: str, work: Work) -> Figures:
             await asyncio.gather(*(task() for _ in range(work.tasks)))
             return clock.figures()
 
-    return asyncio.run(main())
+    return run(main())
 
 
 def with_psycopg(dsn: str, work: Work) -> Figures:
@@ -137,5 +144,6 @@ def with_psycopg(dsn: str, work: Work) -> Figures:
 DRIVERS: Final[dict[str, Callable[[str, Work], Figures]]] = {
     "pgpool_core": ours,
     "asyncpg": with_asyncpg,
+    "asyncpg+uvloop": with_uvloop,
     "psycopg_pool": with_psycopg,
 }

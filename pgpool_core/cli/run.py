@@ -181,8 +181,7 @@ def environment(
         if URL_NAMES in environ:
             env[f"{each.name}_PGBOUNCER"] = url
     if arguments.pg_env:
-        libpq = address.environ(rewritten[0].database, rewritten[0].user)
-        env.update({name: value for name, value in libpq.items() if name.startswith("PG")})
+        env.update(address.way(rewritten[0].database, rewritten[0].user).libpq())
     return env
 
 

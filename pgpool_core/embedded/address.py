@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 import attrs
 
 from pgpool_core.control.listeners import Listener
 from pgpool_core.control.routing import as_bytes, as_name
+from pgpool_core.embedded.forms import Form, Way, django_entry
 from pgpool_core.policy.userlist import Userlist
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (listened on already; this is what to connect to)
@@ -31,39 +30,91 @@ class ProxyAddress:
 
     @property
     def is_unix(self) -> bool:
+        """Whether `host` is the folder of a unix socket."""
         return self.host.startswith(("/", "@"))
 
-    def url_for(self, database: str | None = None, user: str | None = None) -> str:
-        """`postgresql://user:password@host:port/database?sslmode=disable`, for libpq, psycopg, asyncpg, SQLAlchemy and others.
-
-        The password is there if it is known in plain; treat the URL as a secret then.
-        """
-        name, login = database or self.database, user or self.user
-        who = quote(login, safe="")
-        if (password := self.password_of(login)) is not None:
-            who += ":" + quote(password, safe="")
-        target = quote(name, safe="")
-        if self.is_unix:
-            return f"postgresql://{who}@/{target}?host={quote(self.host, safe='')}&port={self.port}&sslmode=disable"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"postgresql://{who}@{host}:{self.port}/{target}?sslmode=disable"
-
-    def environ(self, database: str | None = None, user: str | None = None) -> dict[str, str]:
-        """DATABASE_URL and libpq's PG* variables, to be given to a child process."""
+    def way(self, database: str | None = None, user: str | None = None) -> Way:
+        """The way in as `user`, with the password if it is known in plain."""
         login = user or self.user
-        variables = {
-            "DATABASE_URL": self.url_for(database, user),
-            "PGHOST": self.host,
-            "PGPORT": str(self.port),
-            "PGUSER": login,
-            "PGDATABASE": database or self.database,
-            "PGSSLMODE": "disable",
-        }
-        if (password := self.password_of(login)) is not None:
-            variables["PGPASSWORD"] = password
-        return variables
+        return Way(
+            host=self.host,
+            port=self.port,
+            user=login,
+            password=self.password_of(login),
+            database=database or self.database,
+        )
 
     def password_of(self, user: str) -> str | None:
         """The password of `user` where it is known in plain."""
         secret = self._userlist.get(as_bytes(user))
         return as_name(secret.plain) if secret is not None and secret.plain is not None else None
+
+
+class Reachable:
+    """What every kind of proxy has: where it is, as others write it."""
+
+    @property
+    def address(self) -> ProxyAddress:
+        """Host, port and default login; stays known after the end."""
+        raise NotImplementedError
+
+    @property
+    def url(self) -> str:
+        """A connection string for the default user and database; a secret, as it holds the password."""
+        return self.url_for()
+
+    def url_for(self, form: Form = "url", *, database: str | None = None, user: str | None = None) -> str:
+        """The way in as a driver or framework writes it; a secret, as it holds the password where that is known in plain.
+
+        Args:
+            form: `"url"`, `"psycopg"`, `"psycopg2"`, `"asyncpg"`, `"node-postgres"`: `postgresql://...`; `"sqlalchemy+psycopg"`,
+                `"sqlalchemy+psycopg2"`, `"sqlalchemy+asyncpg"`; `"django"`, for dj-database-url; `"jdbc"`; `"libpq"`: `host='...' ...`;
+                `"libpq-env"`: lines `PGHOST=...` for a shell or an env file.
+            database: another one; `pgbouncer` is the console's.
+            user: another one.
+        Raises:
+            ValueError: there is no such form, or it knows no unix sockets.
+        """
+        return self.address.way(database, user).written(form)
+
+    def environ(self, form: Form = "url", *, database: str | None = None, user: str | None = None) -> dict[str, str]:
+        """DATABASE_URL, written as `form` says, and libpq's PG* variables: for a child process."""
+        way = self.address.way(database, user)
+        return {"DATABASE_URL": way.written(form), **way.libpq()}
+
+    @property
+    def host(self) -> str:
+        """The address to connect to, or the folder of the unix socket."""
+        return self.address.host
+
+    @property
+    def port(self) -> int:
+        """The port in use; for a unix socket part of its name."""
+        return self.address.port
+
+
+def django_database(
+    proxy: Reachable | str, *, database: str | None = None, user: str | None = None, **settings: object
+) -> dict[str, object]:
+    """An entry for Django's DATABASES that leads to a proxy: `DATABASES = {"default": django_database(proxy, CONN_MAX_AGE=60)}`.
+
+    Cursors on the server stay switched on: they work in transaction mode.
+
+    Args:
+        proxy: a proxy, or a URL such as the DATABASE_URL that a program is given by `pgpool-core run` or `proxy.environ()`.
+        database, user: others than the proxy's own; not with a URL.
+        settings: keys of Django, which go before ours; those of OPTIONS are added to ours.
+    Raises:
+        ValueError: it is no PostgreSQL URL.
+    """
+    if isinstance(proxy, Reachable):
+        proxy = proxy.url_for(database=database, user=user)
+    elif database is not None or user is not None:
+        raise ValueError("a URL names its own database and user")
+    entry = {**django_entry(proxy), "DISABLE_SERVER_SIDE_CURSORS": False}
+    options = {**_mapping(entry["OPTIONS"]), **_mapping(settings.get("OPTIONS"))}
+    return {**entry, **settings, "OPTIONS": options}
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return dict(value) if isinstance(value, dict) else {}

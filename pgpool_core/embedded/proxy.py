@@ -19,7 +19,7 @@ from pgpool_core.config.model import Config
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.orders import Orders
 from pgpool_core.control.pooler import Pooler, load_users
-from pgpool_core.embedded.address import ProxyAddress
+from pgpool_core.embedded.address import ProxyAddress, Reachable
 from pgpool_core.embedded.fork import close_in_children
 from pgpool_core.embedded.source import Prepared, Source, is_connection_string, prepare
 from pgpool_core.errors import PoolClosed
@@ -27,10 +27,11 @@ from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import Snapshot
 from pgpool_core.policy.userlist import Userlist
 
+STOPPED: Final = "this proxy has stopped"
 FORKED: Final = "this proxy lives in the process that opened it, not in a forked child: open one here"
 
 
-class Proxy:
+class Proxy(Reachable):
     """A running pooler. It belongs to the trio run that opened it; its address is good for everybody on this machine."""
 
     def __init__(self, pooler: Pooler, address: ProxyAddress, given: Userlist | None) -> None:
@@ -43,30 +44,12 @@ class Proxy:
         self._given = given
         self._closed = trio.Event()
         self._pid = os.getpid()
-        self.address = address
+        self._address = address
 
     @property
-    def url(self) -> str:
-        """A connection string for the default user and database; a secret, as it holds the password."""
-        return self.address.url_for()
-
-    def url_for(self, database: str | None = None, user: str | None = None) -> str:
-        """A connection string for another database or user; `pgbouncer` is the console's database."""
-        return self.address.url_for(database, user)
-
-    def environ(self, database: str | None = None, user: str | None = None) -> dict[str, str]:
-        """DATABASE_URL and PG* variables for a child process."""
-        return self.address.environ(database, user)
-
-    @property
-    def host(self) -> str:
-        """The address to connect to, or the folder of the unix socket."""
-        return self.address.host
-
-    @property
-    def port(self) -> int:
-        """The port in use."""
-        return self.address.port
+    def address(self) -> ProxyAddress:
+        """Host, port and default login; stays known after the end."""
+        return self._address
 
     @property
     def config(self) -> Config:
@@ -258,7 +241,7 @@ def _reader(
 async def _start(pooler: Pooler, prepared: Prepared, nursery: trio.Nursery) -> Proxy:
     proxy = Proxy(pooler, _NOWHERE, prepared.userlist)
     await nursery.start(proxy._run)
-    proxy.address = ProxyAddress.of(
+    proxy._address = ProxyAddress.of(
         pooler.listeners[0],
         user=prepared.user,
         database=prepared.database,

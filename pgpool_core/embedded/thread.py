@@ -9,16 +9,17 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, TypeVar, TypeVarTuple
 
 import trio
 
 from pgpool_core import logs
 from pgpool_core.config.model import Config
-from pgpool_core.embedded.address import ProxyAddress
-from pgpool_core.embedded.proxy import FORKED, Proxy, open_proxy
+from pgpool_core.embedded.address import ProxyAddress, Reachable
+from pgpool_core.embedded.proxy import FORKED, STOPPED, Proxy, open_proxy
 from pgpool_core.embedded.source import Source
 from pgpool_core.errors import PoolClosed
 from pgpool_core.metrics.features import SessionFeatures
@@ -26,9 +27,24 @@ from pgpool_core.metrics.snapshot import Snapshot
 
 EXIT_WAIT_S: Final = 3.0  # for a proxy that is still open when the interpreter ends
 
+Answer = TypeVar("Answer")
+Words = TypeVarTuple("Words")
 
-class ThreadedProxy:
-    """A running pooler in a thread of its own. All methods may be called from any thread."""
+
+async def statistics_of(proxy: Proxy) -> Snapshot:
+    """`Proxy.statistics`, as something to be awaited."""
+    await trio.lowlevel.checkpoint()
+    return proxy.statistics()
+
+
+async def features_of(proxy: Proxy) -> SessionFeatures:
+    """`Proxy.features`, as something to be awaited."""
+    await trio.lowlevel.checkpoint()
+    return proxy.features()
+
+
+class ThreadedProxy(Reachable):
+    """A running pooler in a thread of its own. All methods may be called from any thread, also from one that runs a loop."""
 
     def __init__(self, source: Source, listen: str | None, settings: dict[str, object]) -> None:
         """Called by `run_proxy_in_thread`; nothing runs yet."""
@@ -49,29 +65,6 @@ class ThreadedProxy:
         return self._address
 
     @property
-    def url(self) -> str:
-        """A connection string for the default user and database; a secret, as it holds the password."""
-        return self.address.url_for()
-
-    def url_for(self, database: str | None = None, user: str | None = None) -> str:
-        """A connection string for another database or user; `pgbouncer` is the console's database."""
-        return self.address.url_for(database, user)
-
-    def environ(self, database: str | None = None, user: str | None = None) -> dict[str, str]:
-        """DATABASE_URL and PG* variables for a child process."""
-        return self.address.environ(database, user)
-
-    @property
-    def host(self) -> str:
-        """The address to connect to, or the folder of the unix socket."""
-        return self.address.host
-
-    @property
-    def port(self) -> int:
-        """The port in use."""
-        return self.address.port
-
-    @property
     def closed(self) -> bool:
         """Whether it has stopped, by `shutdown`, from the console, or by a fork."""
         return self._pid != os.getpid() or not self._thread.is_alive()
@@ -82,23 +75,15 @@ class ThreadedProxy:
         Raises:
             PoolClosed: the proxy has stopped.
         """
-        proxy, token = self._running()
-        try:
-            return trio.from_thread.run_sync(proxy.statistics, trio_token=token)
-        except trio.RunFinishedError:
-            raise PoolClosed("this proxy has stopped") from None
+        return self._ask(statistics_of)
 
     def features(self) -> SessionFeatures:
-        """Which session features the clients have used since the start.
+        """Which session features the clients have used since the start: settings, named statements, pins by reason.
 
         Raises:
             PoolClosed: the proxy has stopped.
         """
-        proxy, token = self._running()
-        try:
-            return trio.from_thread.run_sync(proxy.features, trio_token=token)
-        except trio.RunFinishedError:
-            raise PoolClosed("this proxy has stopped") from None
+        return self._ask(features_of)
 
     def snapshot(self) -> Snapshot:
         """As `statistics`, with a row for each client.
@@ -106,11 +91,7 @@ class ThreadedProxy:
         Raises:
             PoolClosed: the proxy has stopped.
         """
-        proxy, token = self._running()
-        try:
-            return trio.from_thread.run(proxy.snapshot, trio_token=token)
-        except (trio.RunFinishedError, trio.Cancelled):
-            raise PoolClosed("this proxy has stopped") from None
+        return self._ask(Proxy.snapshot)
 
     def reload(self, config: Config | None = None) -> None:
         """Run with another configuration from now on, all of it or nothing; without one, read files again.
@@ -119,72 +100,123 @@ class ThreadedProxy:
             ConfigError: it cannot be used; nothing has changed.
             PoolClosed: the proxy has stopped.
         """
-        proxy, token = self._running()
-        try:
-            trio.from_thread.run(proxy.reload, config, trio_token=token)
-        except (trio.RunFinishedError, trio.Cancelled):
-            raise PoolClosed("this proxy has stopped") from None
+        self._ask(Proxy.reload, config)
 
     def pause(self, database: str | None = None) -> None:
-        """As `Proxy.pause`.
+        """Give servers to nobody and close them as they come free, of one database or of all; returns when the last has gone.
+
+        Clients wait meanwhile, each up to its query_wait_timeout. Interrupted: resumes.
 
         Raises:
             CommandRefused: no such database, or paused already.
             PoolClosed: the proxy has stopped.
         """
-        proxy, token = self._running()
-        try:
-            trio.from_thread.run(proxy.pause, database, trio_token=token)
-        except (trio.RunFinishedError, trio.Cancelled):
-            raise PoolClosed("this proxy has stopped") from None
+        self._ask(Proxy.pause, database)
 
     def resume(self, database: str | None = None) -> None:
-        """As `Proxy.resume`.
+        """End `pause`.
 
         Raises:
             CommandRefused: it is not paused.
             PoolClosed: the proxy has stopped.
         """
-        proxy, token = self._running()
-        try:
-            trio.from_thread.run(proxy.resume, database, trio_token=token)
-        except (trio.RunFinishedError, trio.Cancelled):
-            raise PoolClosed("this proxy has stopped") from None
+        self._ask(Proxy.resume, database)
 
     def shutdown(self, *, timeout_s: float | None = None) -> None:
         """Stop, as `Proxy.shutdown`, and wait for the thread, at most `timeout_s` seconds. Does nothing in a forked child."""
         if self._pid != os.getpid():
             return
-        if self._proxy is not None and self._token is not None:
+        proxy, token = self._proxy, self._token
+        if proxy is not None and token is not None:
             with suppress(trio.RunFinishedError):  # it has ended by itself
-                self._token.run_sync_soon(self._proxy.begin_shutdown, "shutdown()")
+                token.run_sync_soon(proxy.begin_shutdown, "shutdown()")
         self._thread.join(timeout_s)
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Return when clients can connect; raises what `open_proxy` raises."""
         self._thread.start()
         atexit.register(self._at_exit)
         self._started.wait()
-        if self._proxy is None:
-            self._thread.join()
-            assert self._error is not None
-            raise self._error
+        if self._address is None:
+            self.finish()
 
-    def _finish(self) -> None:
-        """The end of the block: stop, and raise what the thread died of, if that was not a shutdown."""
+    def end(self) -> None:
+        """The end of the block after an error: stop."""
         atexit.unregister(self._at_exit)
+        self._started.wait()  # an interrupt may have come before it was up
         self.shutdown()
+
+    def finish(self) -> None:
+        """The end of the block: stop, and raise what the thread died of, if that was not a shutdown."""
+        self.end()
         if self._error is not None:
             raise self._error
 
     def _at_exit(self) -> None:
         self.shutdown(timeout_s=EXIT_WAIT_S)
 
-    def _running(self) -> tuple[Proxy, trio.lowlevel.TrioToken]:
+    def submit(self, ask: Callable[[Proxy, *Words], Awaitable[Answer]], *words: *Words) -> Future[Answer]:
+        """Run `ask` in the proxy's thread; cancelling the future cancels it there.
+
+        Raises:
+            PoolClosed: it has stopped, or this is a forked child.
+        """
+        proxy, token = self.running()
+        answered: Future[Answer] = Future()
+        scope = trio.CancelScope()
+
+        async def answer() -> None:
+            try:
+                with scope, suppress(InvalidStateError):  # cancelled meanwhile
+                    answered.set_result(await ask(proxy, *words))
+            except trio.Cancelled:
+                fail(PoolClosed(STOPPED))
+                raise
+            except Exception as error:
+                fail(error)
+
+        def fail(error: Exception) -> None:
+            with suppress(InvalidStateError):
+                answered.set_exception(error)
+
+        def begin() -> None:
+            try:
+                trio.lowlevel.spawn_system_task(answer)
+            except RuntimeError:  # it is just ending
+                fail(PoolClosed(STOPPED))
+
+        def give_up(future: Future[Answer]) -> None:
+            if future.cancelled():
+                with suppress(trio.RunFinishedError):
+                    token.run_sync_soon(scope.cancel)
+
+        answered.add_done_callback(give_up)
+        try:
+            token.run_sync_soon(begin)
+        except trio.RunFinishedError:
+            raise PoolClosed(STOPPED) from None
+        return answered
+
+    def _ask(self, ask: Callable[[Proxy, *Words], Awaitable[Answer]], *words: *Words) -> Answer:
+        answered = self.submit(ask, *words)
+        try:
+            return answered.result()
+        except BaseException:
+            answered.cancel()  # where we were interrupted
+            raise
+
+    def running(self) -> tuple[Proxy, trio.lowlevel.TrioToken]:
+        """The proxy and the token of its trio run.
+
+        Raises:
+            PoolClosed: it has stopped, or this is a forked child.
+        """
         if self._pid != os.getpid():
             raise PoolClosed(FORKED)
-        if self._proxy is None or self._token is None or not self._thread.is_alive():
-            raise PoolClosed("this proxy has stopped")
-        return self._proxy, self._token
+        proxy, token = self._proxy, self._token
+        if proxy is None or token is None or not self._thread.is_alive():
+            raise PoolClosed(STOPPED)
+        return proxy, token
 
     def _main(self) -> None:
         try:
@@ -194,6 +226,7 @@ class ThreadedProxy:
             if self._started.is_set():
                 logs.LOGGER.exception("the proxy has ended")
         finally:
+            self._proxy = self._token = None  # and with them the engine
             self._started.set()
 
     async def _life(self) -> None:
@@ -221,14 +254,9 @@ def run_proxy_in_thread(source: Source, *, listen: str | None = None, **settings
     """
     proxy = ThreadedProxy(source, listen, settings)
     try:
-        proxy._start()
-    except BaseException:
-        if proxy._proxy is not None:  # interrupted just as it came up
-            proxy.shutdown()
-        raise
-    try:
+        proxy.start()
         yield proxy
     except BaseException:
-        proxy.shutdown()
+        proxy.end()
         raise
-    proxy._finish()
+    proxy.finish()

@@ -77,16 +77,11 @@ class ApplicationUrl:
 
     def through(self, proxy: ProxyAddress, *, database: str, user: str) -> str:
         """The URL that leads to `proxy`, for the same driver and with its parameters; a secret, as it holds the password."""
-        who = quote(user, safe="")
-        if (password := proxy.password_of(user)) is not None:
-            who += ":" + quote(password, safe="")
+        way = proxy.way(database, user)
         parameters = list(self.kept)
-        place = ""
-        if proxy.is_unix:
-            parameters += [f"host={quote(proxy.host, safe='')}", f"port={proxy.port}"]
-        else:
-            place = f"[{proxy.host}]:{proxy.port}" if ":" in proxy.host else f"{proxy.host}:{proxy.port}"
-            if self.driver not in _OWN_SSL_WORDS:
-                parameters.append("sslmode=disable")
+        if way.is_unix:
+            parameters += [f"host={quote(way.host, safe='')}", f"port={way.port}"]
+        elif self.driver not in _OWN_SSL_WORDS:
+            parameters.append("sslmode=disable")
         query = f"?{'&'.join(parameters)}" if parameters else ""
-        return f"{self.scheme}://{who}@{place}/{quote(database, safe='')}{query}"
+        return f"{self.scheme}://{way.login()}@{way.place()}/{quote(database, safe='')}{query}"

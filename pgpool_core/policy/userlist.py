@@ -48,6 +48,9 @@ class Userlist:
     def __contains__(self, user: object) -> bool:
         return user in self.secrets
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Userlist, (dict(self.secrets),)  # a read-only view cannot be pickled
+
     def __repr__(self) -> str:
         return f"Userlist({len(self.secrets)} users)"
 

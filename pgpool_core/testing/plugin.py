@@ -3,18 +3,22 @@
 pgpool_postgres   a PostgreSQL server for the whole test session, with a user and a database `app`
 pgpool_proxy      a pooler inside this process, in front of that server (or of the one in `PGPOOL_TEST_DATABASE_URL`)
 pgpool_url        its URL, for any driver
+pgpool_pool       a pool of `open_pool` through that proxy, for async tests: of pytest-trio, or of anyio with its back end trio
+
+The first three work with plain pytest.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from pgpool_core.client.pool import Pool
     from pgpool_core.embedded.thread import ThreadedProxy
     from pgpool_core.testing.postgres import PostgresServer
 
@@ -48,3 +52,12 @@ def pgpool_proxy(request: pytest.FixtureRequest) -> Iterator[ThreadedProxy]:
 def pgpool_url(pgpool_proxy: ThreadedProxy) -> str:
     """Where tests connect: `postgresql://...` through the pooler."""
     return pgpool_proxy.url
+
+
+@pytest.fixture
+async def pgpool_pool(pgpool_url: str) -> AsyncIterator[Pool]:
+    """A pool of this test's own, closed at its end; the servers behind the proxy stay open from test to test."""
+    import pgpool_core
+
+    async with pgpool_core.open_pool(pgpool_url, max_size=5, name="pgpool_pool") as pool:
+        yield pool

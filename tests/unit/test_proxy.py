@@ -186,6 +186,12 @@ def test_a_thread_serves_a_program_without_a_loop(engines: list[FakeEngine]) -> 
     assert not [thread for thread in threading.enumerate() if thread.name == "pgpool_core proxy"]
 
 
+async def test_a_thread_may_be_asked_from_a_task_of_another_loop() -> None:
+    with pgpool_core.run_proxy_in_thread(URL) as proxy:
+        assert proxy.statistics().pools[0].database == "shop"
+        assert proxy.snapshot().clients == ()
+
+
 def test_an_error_at_the_start_of_the_thread_reaches_the_caller() -> None:
     with (
         pytest.raises(ConfigError, match="unknown parameter: pgbouncer/no_such_setting"),
