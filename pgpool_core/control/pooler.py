@@ -31,6 +31,7 @@ from pgpool_core.control.functions import Functions
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.leaving import leave
 from pgpool_core.control.listeners import Listener, open_listeners
+from pgpool_core.control.loans import Loans
 from pgpool_core.control.mailroom import Mailroom
 from pgpool_core.control.observe import Observed
 from pgpool_core.control.opener import Opener, OpenServer, clock_us
@@ -184,6 +185,7 @@ class Pooler:
                 self._pools = PoolRegistry(engine, self.config, self._userlist)
                 self._channels = Channels(engine, self._pools, open_server=self._open_server)
                 self._functions = Functions(engine, self._pools, open_server=self._open_server)
+                self._loans = Loans(engine, self._pools, self._functions)
                 self._auth_query = AuthQuery(engine, self._pools, open_server=self._open_server)
                 self._report = Report(engine, self._pools, self._now_us, self._channels.status)
                 self._configure()
@@ -347,6 +349,17 @@ class Pooler:
             raise PoolClosed(NOT_RUNNING)
         return self._orders
 
+    @property
+    def loans(self) -> Loans:
+        """Servers for the program around us.
+
+        Raises:
+            PoolClosed: it does not run.
+        """
+        if self._engine is None:
+            raise PoolClosed(NOT_RUNNING)
+        return self._loans
+
     def config_rows(self) -> Iterable[ConfigRow]:
         """Every setting of [pgbouncer], for SHOW CONFIG."""
         return [self._as_chosen(ConfigRow(*row)) for row in describe(self.config)]
@@ -465,6 +478,7 @@ class Pooler:
             self._orders,
             self._auth_query,
             lambda: self._access,
+            self._loans,
         )
         self._pools.hear = self._mailroom.read
         self._report.listeners, self._report.peers = self.listeners, self._mailroom.peers
@@ -531,6 +545,7 @@ class Pooler:
                 engine.close_pool(record.id, SHUTTING_DOWN)
         finally:
             engine.stop()
+            self._loans.stop()
             if self._mailroom is not None:
                 self._mailroom.last_words()
 
