@@ -417,16 +417,9 @@ class Link:
         return True
 
     def poll(self) -> None:
-        """Look, without waiting, whether the server has said something."""
+        """Look, without waiting, whether the server has said something, now or while something was being sent."""
         self.inbox.stash()
-        try:
-            count = self.socket.recv_into(self._window)
-        except BlockingIOError:
-            return
-        if not count:
-            raise ConnectionResetError("the server closed the connection")
-        self.taken += count
-        self.inbox.received(count)
+        self.receive()
         while code := self.inbox.next():
             if code == READY:
                 self._take_ready()
