@@ -50,10 +50,12 @@ class Ticket:
     task: trio.lowlevel.Task | None  # that waits
     token: int = 0
     loan: Loan | None = None
+    waited: bool = False
     error: PgPoolError | None = None
 
     def lent(self, lent: Lent) -> None:
         """Here is a server."""
+        self.waited = lent.waited
         self.loan = self.links.begin(self, lent)
         self._wake()
 
@@ -105,6 +107,7 @@ class SharedLinks(Lender):
         self._lent: dict[Link, Ticket] = {}
         self._known: dict[int, LentLink] = {}  # by server, for its prepared statements
         self._suspended: trio.Event | None = None
+        self._held_up = 0  # tasks that wait for its end
         loans.pool_of(database, user)
         loans.watchers.add(self._server_ended)
 
@@ -121,37 +124,50 @@ class SharedLinks(Lender):
         begun = now()
         deadline = trio.current_time() + self.settings.acquire_timeout
         limit = self.settings.max_waiting
-        if limit is not None and len(self._waiting) >= limit:
+        if limit is not None and self._waiters() >= limit:
             self.counters.refused += 1
             await trio.lowlevel.checkpoint_if_cancelled()
-            raise PoolTimeout(f"{len(self._waiting)} wait for a connection already: {self.state()} (max_waiting)")
-        link: Link | None = None
+            raise PoolTimeout(f"{self._waiters()} wait for a connection already: {self.state()} (max_waiting)")
+        link, waited = None, False
         with trio.CancelScope(deadline=deadline) as scope:
-            link = await self._alive()
+            link, waited = await self._alive()
         if link is None:
             assert scope.cancelled_caught
             self.counters.timeouts += 1
             raise PoolTimeout(
                 f"no connection came free within {self.settings.acquire_timeout:g} s: {self.state()} (acquire_timeout)"
             )
-        self.counters.waited(now() - begun)
+        if waited:
+            self.counters.waited(now() - begun)
         return link
 
-    async def _alive(self) -> Link:
-        """A link whose server has not said good-bye, as far as we know."""
+    async def _alive(self) -> tuple[Link, bool]:
+        """A link whose server has not said good-bye, as far as we know; whether there was none at once."""
+        waited = False
         while True:
             while self._suspended is not None:
-                await self._suspended.wait()
+                waited = True
+                self._held_up += 1
+                try:
+                    await self._suspended.wait()
+                finally:
+                    self._held_up -= 1
                 self.check()
-            loan = await self._wait()
-            while loan.link.has_news():
+            ticket = await self._wait()
+            assert ticket.loan is not None
+            link = ticket.loan.link
+            while link.has_news():
                 pass
-            if not loan.link.closed:
-                self.note_borrower(loan)
-                return loan.link
-            self.give_back(loan.link)
+            if not link.closed:
+                self.note_borrower(ticket.loan)
+                return link, waited or ticket.waited
+            self.give_back(link)
+            waited = True
 
-    async def _wait(self) -> Loan:
+    def _waiters(self) -> int:
+        return len(self._waiting) + self._held_up
+
+    async def _wait(self) -> Ticket:
         record = self._loans.pool_of(self.database, self.user)
         ticket = Ticket(self, record, trio.lowlevel.current_task())
         ticket.token = self._loans.ask(record.id, self._worker, self._startup, ticket)
@@ -163,8 +179,7 @@ class SharedLinks(Lender):
             if ticket.loan is not None:
                 self.give_back(ticket.loan.link)
             raise ticket.error
-        assert ticket.loan is not None
-        return ticket.loan
+        return ticket
 
     def give_up(self, ticket: Ticket) -> None:
         """Nobody waits any more."""
@@ -185,6 +200,7 @@ class SharedLinks(Lender):
                 on_sequences=lambda: self._loans.sequences_read(record),
             )
             self._known[lent.server] = link
+            self.counters.opened += 1
         link.lend(lent, self._knowledge(record))
         link.close_statements(self._loans.statements.pop(lent.server, []))
         loan = Loan(link, NEVER_LENT, 0, since=now())
@@ -209,12 +225,13 @@ class SharedLinks(Lender):
         assert ticket.loan is not None
         link = ticket.loan.link
         if self._lent.get(link) is ticket and isinstance(link, LentLink):
-            self._known.pop(link.server, None)
+            self._server_ended(link.server)
             if not link.closed:
                 link.take_away(f"the proxy has taken the connection back: {ticket.error}")
 
     def _server_ended(self, server: int) -> None:
-        self._known.pop(server, None)
+        if self._known.pop(server, None) is not None:
+            self.counters.closed += 1
 
     # -- giving back -----------------------------------------------------------------------------------------------
 
@@ -225,7 +242,7 @@ class SharedLinks(Lender):
             return
         returned = link.returned(self._knowledge(ticket.record).changes)
         if returned.broken:
-            self._known.pop(link.server, None)
+            self._server_ended(link.server)
         if returned.functions:
             self._loans.functions_changed(ticket.record)
         self._loans.give_back(ticket.token, returned)
@@ -263,7 +280,7 @@ class SharedLinks(Lender):
         row = self._row()
         text = (
             f"{self.database}/{self.user} has {row.get('servers_total', 0)} of {row.get('pool_size', 0) or 'any number'},"
-            f" in use here {len(self._lent)}, waiting here {len(self._waiting)},"
+            f" in use here {len(self._lent)}, waiting here {self._waiters()},"
             f" waiting altogether {row.get('cl_waiting', 0)}"
         )
         longest = min(self._loans_now(), key=lambda loan: loan.since, default=None)
@@ -291,7 +308,7 @@ class SharedLinks(Lender):
             idle=row.get("sv_idle", 0) + row.get("sv_used", 0),
             in_use=len(self._lent),
             opening=row.get("sv_login", 0),
-            waiting=len(self._waiting),
+            waiting=self._waiters(),
             suspended=self._suspended is not None,
         )
 
@@ -306,6 +323,7 @@ class SharedLinks(Lender):
         Raises:
             PoolError: always.
         """
+        self.check()
         raise PoolError("the limits are the proxy's: change its configuration (pool_size, min_pool_size)")
 
     def suspend(self) -> None:

@@ -40,6 +40,7 @@ class Lent:
     unread: bytes = attrs.field(repr=False)
     forgotten: int
     """How often it has forgotten its named statements."""
+    waited: bool  # there was none at once
 
 
 @attrs.frozen(kw_only=True)

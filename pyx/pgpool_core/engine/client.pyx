@@ -258,6 +258,8 @@ cdef void client_request(Worker *w, ClientConn *c) noexcept nogil:
     request(w, c, NULL, 0)
     if c.state == CL_ACTIVE:
         loan_linked(w, c)
+    elif c.loan != NULL:
+        c.loan.waited = 1
 
 
 cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:

@@ -52,7 +52,7 @@ cdef tuple lent_letter(Loan *loan):
     cdef int fd = loan.fd
     loan.fd = -1                                  # moves to whoever gets the letter
     return ("lent", loan.token, loan.server, fd, loan.backend_pid, loan.backend_key[:loan.key_len], <bytes>loan.host,
-            loan.port, bool(loan.family_unix), bytes_of(&loan.unread), loan.forgotten)
+            loan.port, bool(loan.family_unix), bytes_of(&loan.unread), loan.forgotten, bool(loan.waited))
 
 
 cdef list loan_letters(Plane *plane, dict known):

@@ -147,6 +147,8 @@ cdef void begin(Worker *w, Loan *loan) noexcept nogil:
     if w.plane.client_login_timeout_us:
         timer_set(&w.timers, &c.conn.timer, TIMER_LOGIN, w.now_us + w.plane.client_login_timeout_us)
     login_await(w, c, c.login)
+    if c.login != NULL:
+        loan.waited = 1                           # for the pool's first server
 
 
 cdef void loan_greeted(Worker *w, ClientConn *c) noexcept nogil:

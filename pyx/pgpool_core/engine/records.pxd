@@ -273,6 +273,7 @@ cdef struct Loan:                 # a server that the program around us borrows,
     ClientConn *client            # the worker's; NULL when it has ended
     uint8_t due                   # the worker's: not 0: on its list of those whose server is to be handed over
     uint8_t told                  # the worker's: it has been
+    uint8_t waited                # there was none at once
     int fd                        # owned: another descriptor of the server's socket, until control takes it; -1
     uint64_t server               # with LOAN_LENT: what control is to know of the server, its id first
     uint32_t backend_pid
