@@ -76,7 +76,7 @@ class LentLink(Link):
             catalogue,
             statement_cache_size=statement_cache_size,
             cancel_timeout_s=cancel_timeout_s,
-            statement_prefix=b"pgpool_%d_" % next(_numbers),
+            statement_prefix=b"pgpool_lent_%d_" % next(_numbers),
         )
         self.server = lent.server
         self._on_sequences = on_sequences

@@ -508,8 +508,10 @@ class Link:
             fatal, self.error = self.error, None
             if fatal is not None:
                 raise fatal from error
+            if self.closed_because:
+                raise ConnectionLost(self.closed_because) from error
             if isinstance(error, trio.ClosedResourceError):
-                raise ConnectionLost(self.closed_because or "the pool closed the connection") from error
+                raise ConnectionLost("the pool closed the connection") from error
             raise ConnectionLost(f"the connection to the server broke: {error.strerror or error}") from error
         if isinstance(error, Exception) or not self.owed:
             self._lost()

@@ -68,7 +68,11 @@ class Borrower(Protocol):
         ...
 
     def ended(self, error: bytes) -> None:
-        """There will be none, or it has been taken away; an ErrorResponse, or nothing where the proxy has stopped."""
+        """There will be none, or it has been taken away: close its descriptor.
+
+        Args:
+            error: an ErrorResponse, or nothing where the proxy has stopped.
+        """
         ...
 
 
@@ -174,8 +178,11 @@ class Loans:
     def deliver_ended(self, token: int, error: bytes) -> None:
         """A "loan_ended" letter."""
         borrower = self._borrowers.pop(token, None)
-        if borrower is not None:
-            borrower.ended(error)
+        try:
+            if borrower is not None:
+                borrower.ended(error)
+        finally:
+            self._engine.forget_loan(token)
 
     def server_closed(self, server: int) -> None:
         """A server has ended."""

@@ -72,9 +72,10 @@ cdef list loan_letters(Plane *plane, dict known):
         first = loan.news_next
         news = pgpool_swap32(&loan.news, 0)
         if news & LOAN_ENDED:
-            if known.pop(loan.token, None) is not None:
+            if loan.token in known:
                 letters.append(("loan_ended", loan.token, bytes_of(&loan.message)))
-            loan_order(plane, loan, LOAN_FORGET, False)
+            else:
+                loan_order(plane, loan, LOAN_FORGET, True)
         elif loan.token in known:
             letters.append(lent_letter(loan))
         else:                                     # nobody wants it any more

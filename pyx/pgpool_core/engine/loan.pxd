@@ -7,7 +7,7 @@ the server stays SV_ACTIVE and linked. When it comes back, it is cleaned as afte
 Orders and news travel like grants: a bit in the loan, and the loan on a stack, so they need no memory and none is lost.
 
 - Control makes a loan with LOAN_ASK. It ends with LOAN_LEAVE or LOAN_RETURN, after which control does not touch it any more,
-  unless LOAN_ENDED comes; that is answered with LOAN_FORGET. The worker frees it.
+  unless LOAN_ENDED comes; that is answered with LOAN_FORGET, once its descriptor is closed. The worker frees it.
 - LOAN_LEAVE has no effect once LOAN_LENT is on its way: whoever has left answers that with LOAN_RETURN.
 """
 

@@ -7,7 +7,7 @@ from libc.string cimport memcpy, strlen
 from pgpool_core.auth.startup cimport STARTUP_OK, Startup, startup_parse
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_steal
 from pgpool_core.engine.client cimport client_request
-from pgpool_core.engine.client_end cimport client_fatal
+from pgpool_core.engine.client_end cimport client_fatal, client_leave
 from pgpool_core.engine.chore cimport server_settle
 from pgpool_core.engine.conn cimport (conn_doom, conn_flush, conn_not_again, conn_settle, counters_of, plane_wake)
 from pgpool_core.engine.counters cimport Counters, Histogram, count_add, hist_add
@@ -90,7 +90,7 @@ cdef void loans_read(Worker *w) noexcept nogil:
         first = loan.orders_next
         orders = pgpool_swap32(&loan.orders, 0)
         if orders & LOAN_FORGET:
-            loan_free(w.plane, loan)
+            forget(w, loan)
             continue
         if orders & LOAN_ASK:
             begin(w, loan)
@@ -338,7 +338,7 @@ cdef void returned(Worker *w, Loan *loan) noexcept nogil:
         else:
             server_lost(w, s, "cannot be watched")
     c.state = CL_IDLE
-    conn_doom(w, &c.conn, "returned")
+    client_leave(w, c)                            # at once: who borrows next may be one too many otherwise
 
 
 cdef void watch(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
@@ -350,11 +350,22 @@ cdef void watch(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
 
 
 cdef void loan_seize(Worker *w, ServerConn *s) noexcept nogil:
-    """The borrower is sent away with a server that it may be using this very moment: that one ends."""
+    """The borrower is sent away with a server that it may be using this very moment: that one ends.
+
+    Not before control has closed its end: else the borrower would see a part of what happens to the server.
+    """
+    cdef Loan *loan = (<ClientConn *>s.seat.client.owner).loan
+    loan.seized = s
     s.lent = 0
     pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
-    server_ask_cancel(w, s, 0)
-    watch(w, s, "its borrower was sent away")
+
+
+cdef void forget(Worker *w, Loan *loan) noexcept nogil:
+    """Control has nothing of it any more."""
+    if loan.seized != NULL:
+        server_ask_cancel(w, loan.seized, 0)
+        watch(w, loan.seized, "its borrower was sent away")
+    loan_free(w.plane, loan)
 
 
 # -- ends ----------------------------------------------------------------------------------------------------------------
@@ -369,7 +380,8 @@ cdef void leave(Worker *w, Loan *loan) noexcept nogil:
     not_due(w, loan)
     loan_free(w.plane, loan)
     c.leaving = 1
-    conn_doom(w, &c.conn, "has stopped waiting")
+    if not c.conn.doomed:
+        client_leave(w, c)
 
 
 cdef void loan_refuse(Worker *w, ClientConn *c, const uint8_t *message, size_t n, const char *reason) noexcept nogil:

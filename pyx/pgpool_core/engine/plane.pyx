@@ -593,6 +593,12 @@ cdef class Engine:
         if at and not self.stopped:
             loan_order(self.plane, <Loan *>at, LOAN_LEAVE, True)
 
+    def forget_loan(self, uint64_t token):
+        """The answer to "loan_ended": nothing of the server is open here any more."""
+        cdef size_t at = self.loans.pop(token, 0)
+        if at and not self.stopped:
+            loan_order(self.plane, <Loan *>at, LOAN_FORGET, True)
+
     def give_back(self, uint64_t token, *, bint broken, bint busy, bint dirty, bint functions, bint spent, uint8_t tx_status,
                   uint64_t received, uint64_t sent, bytes queries, bytes xacts, bytes parameters):
         """What was lent comes back; nothing where it has been taken away.

@@ -271,6 +271,7 @@ cdef struct Loan:                 # a server that the program around us borrows,
     PoolRecord *pool
     Buf startup                   # the packet that a client would have sent
     ClientConn *client            # the worker's; NULL when it has ended
+    ServerConn *seized            # the worker's: taken away, in SV_CLOSING, until control has let go of it too; NULL
     uint8_t due                   # the worker's: not 0: on its list of those whose server is to be handed over
     uint8_t told                  # the worker's: it has been
     uint8_t waited                # there was none at once
