@@ -27,6 +27,7 @@ RETRY_S: Final = 1.0  # between tries to reach min_size
 TICK_S: Final = 1.0
 OPENING_AT_FIRST: Final = 4  # links that are opened at once when the pool opens
 
+
 class OwnLinks(Lender):
     """The links of one pool."""
 

@@ -19,7 +19,7 @@ from pgpool_core.client.lending import Loan
 from pgpool_core.client.lent import NO_MATTER, Knowledge, LentLink
 from pgpool_core.client.link import IDLE, Link
 from pgpool_core.client.pool import Pool
-from pgpool_core.client.settings import Hook, LendingSettings
+from pgpool_core.client.settings import LendingSettings
 from pgpool_core.client.statistics import PoolStatistics
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.loans import STOPPED, Lent, Loans
@@ -195,7 +195,9 @@ class SharedLinks(Lender):
                 lent,
                 self._parameters(record),
                 self.catalogue,
-                statement_cache_size=self.settings.statement_cache_size if record.settings.max_prepared_statements else 0,
+                statement_cache_size=self.settings.statement_cache_size
+                if record.settings.max_prepared_statements
+                else 0,
                 cancel_timeout_s=self.settings.cancel_timeout,
                 on_sequences=lambda: self._loans.sequences_read(record),
             )

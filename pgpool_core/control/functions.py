@@ -238,7 +238,9 @@ class Functions:
             return
         known.told = serial, effects
         self._generation += 1
-        packed = known.packed = effects_pack(effects.names, sorted(effects.settings), serial=serial, generation=self._generation)
+        packed = known.packed = effects_pack(
+            effects.names, sorted(effects.settings), serial=serial, generation=self._generation
+        )
         for worker in range(self._engine.workers):
             await until_taken(partial(self._engine.tell_functions, known.mark, worker, packed))
         self._engine.functions_known(known.mark)

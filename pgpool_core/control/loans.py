@@ -17,7 +17,7 @@ from pgpool_core.control import routing
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.pools import PoolRecord, PoolRegistry
 from pgpool_core.control.routing import PoolKey, ToPool
-from pgpool_core.errors import ConfigError, PgPoolError, PoolClosed
+from pgpool_core.errors import ConfigError, PoolClosed
 
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
@@ -105,7 +105,9 @@ class Loans:
         entry = routing.entry_for(config, database)
         if entry is None:
             raise ConfigError(f"no such database: {database}")
-        record = self._pools.pool_for(ToPool(PoolKey(database, entry.user or user), entry, database not in config.databases))
+        record = self._pools.pool_for(
+            ToPool(PoolKey(database, entry.user or user), entry, database not in config.databases)
+        )
         if POOL_MODES[record.settings.mode] == "statement":
             raise ConfigError(f'database "{database}" has no transactions: it cannot be borrowed from (pool_mode)')
         if holds.ending:
@@ -211,5 +213,3 @@ def startup_packet(parameters: Sequence[tuple[bytes, bytes]]) -> bytes:
     if any(b"\0" in part for pair in parameters for part in pair) or not all(name for name, _ in parameters):
         raise ConfigError("a name or value of server_settings cannot be used")
     return (len(body) + 4).to_bytes(4, "big") + body
-
-

@@ -123,17 +123,18 @@ async def test_who_comes_first_is_served_first_whoever_it_is(postgres: PostgresS
             await pool.fetchval("select 1")
             order.append(number)
 
-        async with trio.open_nursery() as nursery:
-            async with it.pool.acquire() as connection:
-                await connection.execute("select 1")
-                for number in range(6):
-                    nursery.start_soon(ask, it.pool if number % 2 else it.clients, number)
-                    await it.until(lambda row, n=number: row.cl_waiting == n + 1)  # type: ignore[misc]
+        async with trio.open_nursery() as nursery, it.pool.acquire() as connection:
+            await connection.execute("select 1")
+            for number in range(6):
+                nursery.start_soon(ask, it.pool if number % 2 else it.clients, number)
+                await it.until(lambda row, n=number: row.cl_waiting == n + 1)  # type: ignore[misc]
         assert order == sorted(order)
 
 
 async def test_the_reserve_and_min_pool_size_hold(postgres: PostgresServer) -> None:
-    async with both(postgres, default_pool_size=1, reserve_pool_size=1, reserve_pool_timeout=0.01, min_pool_size=1) as it:
+    async with both(
+        postgres, default_pool_size=1, reserve_pool_size=1, reserve_pool_timeout=0.01, min_pool_size=1
+    ) as it:
         await it.until(lambda row: row.servers_total == 1)
         async with it.clients.transaction() as connection:
             await connection.execute("select 1")
@@ -147,10 +148,9 @@ async def test_borrowers_count_among_clients(postgres: PostgresServer) -> None:
             with pytest.raises(TooManyClients, match="max_client_conn"):
                 await it.pool.fetch("select 1")
         await it.pool.fetch("select 1")
-    async with both(postgres, default_pool_size=5, max_user_client_connections=2) as it:
-        async with it.pool.acquire():
-            with pytest.raises(TooManyClients, match="max_user_client_connections"):
-                await it.pool.fetch("select 1")
+    async with both(postgres, default_pool_size=5, max_user_client_connections=2) as it, it.pool.acquire():
+        with pytest.raises(TooManyClients, match="max_user_client_connections"):
+            await it.pool.fetch("select 1")
 
 
 async def test_who_waits_too_long_hears_who_has_what(postgres: PostgresServer) -> None:
@@ -165,7 +165,9 @@ async def test_who_waits_too_long_hears_who_has_what(postgres: PostgresServer) -
         it.pool.acquire(),
         trio.open_nursery() as nursery,
     ):
-        with pytest.raises(PoolTimeout, match=r"has 1 of 1, in use here 1, waiting here 0.*longest .* task .*acquire_timeout"):
+        with pytest.raises(
+            PoolTimeout, match=r"has 1 of 1, in use here 1, waiting here 0.*longest .* task .*acquire_timeout"
+        ):
             await it.pool.fetch("select 1")
         await it.until(lambda row: row.cl_waiting == 0)
 
@@ -183,26 +185,29 @@ async def test_who_waits_too_long_hears_who_has_what(postgres: PostgresServer) -
 
 
 async def test_the_console_shows_borrowers_like_clients(postgres: PostgresServer) -> None:
-    async with both(postgres, default_pool_size=1, server_settings={"application_name": "a borrower"}) as it:
-        async with it.pool.acquire() as connection, trio.open_nursery() as nursery:
-            await connection.execute("select 1")
-            nursery.start_soon(it.pool.fetch, "select 1")
-            await it.until(lambda row: row.cl_waiting == 1)
-            row = it.row()
-            assert (row.cl_active, row.cl_waiting, row.sv_active, row.sv_idle) == (2, 1, 1, 0)  # with the open client
-            snapshot = await it.proxy.snapshot()
-            (server,) = snapshot.servers
-            active, waiting = (
-                [row for row in snapshot.clients if row.fd == -1 and row.state == state] for state in ("active", "waiting")
-            )
-            assert [row.link for row in active] == [server.id]
-            assert server.link == active[0].id
-            assert (server.state, server.remote_pid) == ("active", connection.backend_pid)
-            assert [(row.user, row.database, row.application_name, row.addr, row.remote_pid) for row in waiting] == [
-                ("app", "app", "a borrower", "unix", os.getpid())
-            ]
-            await connection.fetchval("select 1")
-            nursery.cancel_scope.cancel("the test")
+    async with (
+        both(postgres, default_pool_size=1, server_settings={"application_name": "a borrower"}) as it,
+        it.pool.acquire() as connection,
+        trio.open_nursery() as nursery,
+    ):
+        await connection.execute("select 1")
+        nursery.start_soon(it.pool.fetch, "select 1")
+        await it.until(lambda row: row.cl_waiting == 1)
+        row = it.row()
+        assert (row.cl_active, row.cl_waiting, row.sv_active, row.sv_idle) == (2, 1, 1, 0)  # with the open client
+        snapshot = await it.proxy.snapshot()
+        (server,) = snapshot.servers
+        active, waiting = (
+            [row for row in snapshot.clients if row.fd == -1 and row.state == state] for state in ("active", "waiting")
+        )
+        assert [row.link for row in active] == [server.id]
+        assert server.link == active[0].id
+        assert (server.state, server.remote_pid) == ("active", connection.backend_pid)
+        assert [(row.user, row.database, row.application_name, row.addr, row.remote_pid) for row in waiting] == [
+            ("app", "app", "a borrower", "unix", os.getpid())
+        ]
+        await connection.fetchval("select 1")
+        nursery.cancel_scope.cancel("the test")
 
 
 async def test_what_borrowers_do_is_counted(postgres: PostgresServer) -> None:
@@ -267,9 +272,18 @@ async def test_nothing_is_left_for_the_next_one(kind: str, postgres: PostgresSer
 async def test_a_client_keeps_its_settings_on_a_server_that_was_lent(postgres: PostgresServer) -> None:
     async with both(postgres, default_pool_size=1) as it, it.clients.acquire() as client:
         await client.execute("set timezone = 'Asia/Tokyo'; set work_mem = '7MB'")
-        for leave in ("set timezone = 'UTC'", "set timezone = default", "reset all", "set work_mem = '9MB'", "discard all"):
+        for leave in (
+            "set timezone = 'UTC'",
+            "set timezone = default",
+            "reset all",
+            "set work_mem = '9MB'",
+            "discard all",
+        ):
             await it.pool.execute(leave)
-            assert await client.fetchval("select current_setting('timezone') || current_setting('work_mem')") == "Asia/Tokyo7MB"
+            assert (
+                await client.fetchval("select current_setting('timezone') || current_setting('work_mem')")
+                == "Asia/Tokyo7MB"
+            )
         assert it.row().servers_total == 1
 
 
@@ -391,7 +405,10 @@ async def test_kill_takes_servers_away_from_borrowers(postgres: PostgresServer) 
         assert all("database removed" in text for text in ended)
         await it.proxy.resume()
         assert await it.pool.fetchval("select 1") == 1
-        assert postgres.sql("select count(*) from pg_stat_activity where query like 'select pg_sleep(60)%'") in ("0", "0\n")
+        assert postgres.sql("select count(*) from pg_stat_activity where query like 'select pg_sleep(60)%'") in (
+            "0",
+            "0\n",
+        )
 
 
 async def test_kill_client_takes_one_away(postgres: PostgresServer) -> None:
@@ -400,7 +417,10 @@ async def test_kill_client_takes_one_away(postgres: PostgresServer) -> None:
         snapshot = await it.proxy.snapshot()
         (link,) = [row.link for row in snapshot.servers if row.remote_pid == pid]
         await it.proxy.orders.kill_client(str(link))
-        with trio.fail_after(20), pytest.raises(ConnectionLost, match="taken the connection back: admin forced disconnect"):
+        with (
+            trio.fail_after(20),
+            pytest.raises(ConnectionLost, match="taken the connection back: admin forced disconnect"),
+        ):
             while True:
                 await first.fetchval("select 1")
         assert await second.fetchval("select 2") == 2
@@ -550,7 +570,7 @@ async def test_a_proxy_may_end_around_a_pool_in_use(postgres: PostgresServer) ->
         acquired = pool.acquire()
         connection = await acquired.__aenter__()
         await connection.execute("begin")
-    with pytest.raises(ConnectionLost, match="stopped|shutting down"):
+    with pytest.raises(ConnectionLost, match=r"stopped|shutting down"):
         await connection.fetch("select 1")
     await acquired.__aexit__(None, None, None)
     await manager.__aexit__(None, None, None)
