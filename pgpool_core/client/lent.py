@@ -95,7 +95,7 @@ class LentLink(Link):
             self._forgotten = lent.forgotten
             self.forget_closed_statements()
             self._does = 0
-        elif knows.effects is not self._knows.effects or knows.effects is None:
+        elif knows.matters and (knows.effects is None or knows.effects is not self._knows.effects):
             self.forget_statements()  # they were judged by what was known then
             self._does = 0
         self._knows = knows
