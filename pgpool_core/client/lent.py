@@ -21,7 +21,7 @@ from pgpool_core.client.link import IDLE, Link
 from pgpool_core.control.loans import Lent, Returned
 from pgpool_core.errors import PgPoolError
 from pgpool_core.rows import inbox as codes
-from pgpool_core.rows.statement import DOES_FUNCTIONS, DOES_LEAVE, DOES_LOAD, DOES_SEQUENCES, text_does
+from pgpool_core.rows.statement import DOES_DATABASES, DOES_FUNCTIONS, DOES_LEAVE, DOES_LOAD, DOES_SEQUENCES, text_does
 
 LEAVES: Final = DOES_LEAVE | DOES_FUNCTIONS | DOES_LOAD
 
@@ -69,6 +69,7 @@ class LentLink(Link):
         statement_cache_size: int,
         cancel_timeout_s: float,
         on_sequences: Callable[[], None],
+        on_databases: Callable[[bytes], None],
     ) -> None:
         opened = _Opened(lent.host, lent.port, lent.backend_pid, lent.backend_key, parameters, b"", lent.fd)
         super().__init__(
@@ -79,7 +80,8 @@ class LentLink(Link):
             statement_prefix=b"pgpool_lent_%d_" % next(_numbers),
         )
         self.server = lent.server
-        self._on_sequences = on_sequences
+        self._on_sequences, self._on_databases = on_sequences, on_databases
+        self.about_databases = False  # a text of this loan was
         self._forgotten = lent.forgotten
         self._knows = NO_MATTER
         self._does = 0  # of texts whose statements are kept
@@ -115,7 +117,7 @@ class LentLink(Link):
         self._since = self._xact_since = 0
         self._queries, self._xacts = array("Q"), array("Q")
         self._reported = b""
-        self._busy = False
+        self._busy = self.about_databases = False
 
     def take_away(self, why: str) -> None:
         """The proxy has taken the server back: whoever uses it gets ConnectionLost."""
@@ -174,6 +176,9 @@ class LentLink(Link):
         self._does |= does
         if does & DOES_SEQUENCES:
             self._on_sequences()
+        if does & DOES_DATABASES:
+            self.about_databases = True
+            self._on_databases(raw)
         return bool(does & LEAVES)
 
     def close(self) -> None:

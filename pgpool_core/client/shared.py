@@ -200,6 +200,7 @@ class SharedLinks(Lender):
                 else 0,
                 cancel_timeout_s=self.settings.cancel_timeout,
                 on_sequences=lambda: self._loans.sequences_read(record),
+                on_databases=self._loans.databases_asked,
             )
             self._known[lent.server] = link
             self.counters.opened += 1
@@ -242,6 +243,8 @@ class SharedLinks(Lender):
         ticket = self._lent.pop(link, None)
         if ticket is None or not isinstance(link, LentLink):
             return
+        if link.about_databases:
+            self._loans.databases_done()
         returned = link.returned(self._knowledge(ticket.record).changes)
         if returned.broken:
             self._server_ended(link.server)

@@ -14,6 +14,7 @@ import attrs
 
 from pgpool_core.config.model import POOL_MODES
 from pgpool_core.control import routing
+from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.pools import PoolRecord, PoolRegistry
 from pgpool_core.control.routing import PoolKey, ToPool
@@ -86,6 +87,7 @@ class Loans:
         self._borrowers: dict[int, Borrower] = {}
         self._next_worker = 0
         self._stopped = False
+        self.databases: Databases | None = None
         self.statements: dict[int, list[bytes]] = {}
         """Names of statements on servers, by the server's id, that nobody will use any more: to be closed by who borrows it next."""
         self.watchers: set[Callable[[int], None]] = set()
@@ -150,6 +152,16 @@ class Loans:
         """A transaction that may have changed some is over."""
         if (mark := self._functions.mark_of(record)) is not None and not self._stopped:
             self._engine.functions_changed(mark)
+
+    def databases_asked(self, text: bytes) -> None:
+        """A text about databases goes to a server: let go of those that are in its way."""
+        if self.databases is not None and not self._stopped:
+            self.databases.asked(text)
+
+    def databases_done(self) -> None:
+        """Its transaction is over."""
+        if self.databases is not None and not self._stopped:
+            self.databases.done()
 
     def sequences_read(self, record: PoolRecord) -> None:
         """A text uses sequences."""

@@ -465,6 +465,7 @@ class Pooler:
             clients_leave=self.wait_for_clients,
         )
         console = Console(self, version=__version__)
+        databases = self._loans.databases = Databases(engine, self._pools, self._channels, now_us=self._now_us)
         self._mailroom = Mailroom(
             engine,
             self._pools,
@@ -472,7 +473,7 @@ class Pooler:
             self._report,
             self._channels,
             self._functions,
-            Databases(engine, self._pools, self._channels, now_us=self._now_us),
+            databases,
             nursery,
             console,
             self._orders,

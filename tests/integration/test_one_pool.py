@@ -628,6 +628,19 @@ async def test_notifications_come_over_a_borrowed_server(postgres: PostgresServe
         assert await it.clients.fetchval("select count(*) from pg_listening_channels()") == 0
 
 
+async def test_a_borrower_can_drop_a_database_that_the_proxy_has_servers_of(postgres: PostgresServer) -> None:
+    postgres.sql("drop database if exists one_pool_goes")
+    postgres.sql("create database one_pool_goes owner app")
+    async with (
+        pgpool_core.open_proxy(source(postgres), io_backend=BACKEND) as proxy,
+        proxy.open_pool() as pool,
+        proxy.open_pool("one_pool_goes") as other,
+    ):
+        assert await other.fetchval("select current_database()") == "one_pool_goes"
+        await pool.execute("drop database one_pool_goes")
+        assert await pool.fetchval("select count(*) from pg_database where datname = 'one_pool_goes'") == 0
+
+
 async def test_what_cannot_be_had_is_refused(postgres: PostgresServer) -> None:
     async with pgpool_core.open_proxy(source(postgres), pool_mode="statement") as proxy:
         with pytest.raises(ConfigError, match="pool_mode"):

@@ -25,7 +25,7 @@ from pgpool_core.errors import (
     TooManyClients,
     error_response,
 )
-from pgpool_core.rows.statement import DOES_FUNCTIONS, DOES_LEAVE, DOES_LOAD, DOES_SEQUENCES, text_does
+from pgpool_core.rows.statement import DOES_DATABASES, DOES_FUNCTIONS, DOES_LEAVE, DOES_LOAD, DOES_SEQUENCES, text_does
 from pgpool_core.session.bodies import TEMPS
 from pgpool_core.session.effects import effects_pack
 
@@ -66,6 +66,7 @@ def test_a_startup_packet_says_who_wants_what() -> None:
         ("do $$begin end$$", DOES_LEAVE | DOES_FUNCTIONS),
         ("load 'auto_explain'", DOES_LEAVE | DOES_LOAD),
         ("select nextval('s')", DOES_SEQUENCES),
+        ("drop database d", DOES_DATABASES),
         ("select makes_one()", 0),
     ],
 )
@@ -192,7 +193,13 @@ class Lending:
         self.forgotten = 0
         self.knows = NO_MATTER
         self.link = LentLink(
-            self.next(), [], Catalogue(), statement_cache_size=10, cancel_timeout_s=1, on_sequences=lambda: None
+            self.next(),
+            [],
+            Catalogue(),
+            statement_cache_size=10,
+            cancel_timeout_s=1,
+            on_sequences=lambda: None,
+            on_databases=lambda text: None,
         )
         self.link.lend(self.lent, self.knows)
 

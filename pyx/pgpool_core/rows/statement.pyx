@@ -8,14 +8,15 @@ from pgpool_core.session.effects cimport Effects, effects_valid
 from pgpool_core.session.sqlscan cimport SqlScan, scan_sql
 from pgpool_core.session.sqltoken cimport READ_TRAILING, READ_UNKNOWN
 from pgpool_core.session.sqlwords cimport (
-    SQL_ADVISORY, SQL_FUNCTION_DDL, SQL_HOLDS, SQL_LISTENS, SQL_LOADS, SQL_LOCAL_SET, SQL_OPAQUE, SQL_PREPARES, SQL_SEQUENCES,
-    SQL_SETS, SQL_TEMPS,
+    SQL_ADVISORY, SQL_DATABASE_DDL, SQL_FUNCTION_DDL, SQL_HOLDS, SQL_LISTENS, SQL_LOADS, SQL_LOCAL_SET, SQL_OPAQUE,
+    SQL_PREPARES, SQL_SEQUENCES, SQL_SETS, SQL_TEMPS,
 )
 
 DOES_LEAVE = 1
 DOES_FUNCTIONS = 2
 DOES_SEQUENCES = 4
 DOES_LOAD = 8
+DOES_DATABASES = 16
 
 cdef enum:
     LEAVING = SQL_ADVISORY | SQL_HOLDS | SQL_LISTENS | SQL_LOADS | SQL_OPAQUE | SQL_PREPARES | SQL_TEMPS
@@ -62,6 +63,8 @@ def text_does(bytes text not None, bytes effects=None):
         does |= DOES_SEQUENCES
     if flags & SQL_LOADS:
         does |= DOES_LOAD
+    if flags & SQL_DATABASE_DDL:
+        does |= DOES_DATABASES
     return does
 
 
