@@ -16,7 +16,6 @@ from pgpool_core.client.link import READY, Link
 from pgpool_core.client.values import CommandTag
 from pgpool_core.errors import EncodeError, PoolError
 from pgpool_core.rows import inbox as codes
-from pgpool_core.rows.statement import leaves_something
 
 CHUNK: Final = 1 << 16  # bytes of a CopyData
 ROWS_AT_ONCE: Final = 1 << 16  # bytes of rows that are collected before they are sent
@@ -112,7 +111,7 @@ async def _begin(link: Link, sql: str, code: int, what: str) -> None:
     raw = sql.encode()
     link.ready()
     link.outbox.query(raw)
-    if leaves_something(raw):
+    if link.leaves(raw):
         link.dirty = True
     link.inbox.expect(None, None)
     link.error, link.tag = None, b""

@@ -12,7 +12,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 from trio.lowlevel import wait_readable
@@ -22,7 +22,6 @@ from pgpool_core.client import sqlstate
 from pgpool_core.client.catalogue import BUILT_IN, TYPES_QUERY, Catalogue
 from pgpool_core.client.values import CommandTag, Notification
 from pgpool_core.control.cancel import send_cancel
-from pgpool_core.control.connect import LoggedInServer
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.errors import ConnectionLost, PgPoolError, ServerProtocolError, ServerUnavailable
 from pgpool_core.rows import inbox as codes
@@ -41,11 +40,32 @@ EMPTY_QUERY: Final = codes.EMPTY_QUERY
 READY: Final = codes.READY
 
 
+class OpenedServer(Protocol):
+    """A server that has been logged in to, as `control.connect.LoggedInServer`."""
+
+    host: str
+    port: int
+    backend_pid: int
+    backend_key: bytes
+    parameters: list[tuple[bytes, bytes]]
+    unread: bytes
+
+    def detach(self) -> int:
+        """The descriptor, non-blocking; it moves to the caller."""
+        ...
+
+
 class Link:
     """A logged-in connection; owns its socket."""
 
     def __init__(
-        self, server: LoggedInServer, catalogue: Catalogue, *, statement_cache_size: int, cancel_timeout_s: float
+        self,
+        server: OpenedServer,
+        catalogue: Catalogue,
+        *,
+        statement_cache_size: int,
+        cancel_timeout_s: float,
+        statement_prefix: bytes = b"s",
     ) -> None:
         self.host, self.port = server.host, server.port
         self.backend_pid, self._backend_key = server.backend_pid, server.backend_key
@@ -55,6 +75,7 @@ class Link:
         self._window = self.inbox.window
         unread = server.unread
         self.socket = socket.socket(fileno=server.detach())
+        self.taken = 0  # bytes received
         if unread:
             self.inbox.feed(unread)
             self.inbox.stash()
@@ -62,6 +83,7 @@ class Link:
         self._catalogue_version = catalogue.version
         self._cache: dict[str, Statement] = {}
         self._cache_size = statement_cache_size
+        self._prefix = statement_prefix
         self._named = 0
         self.cancel_timeout_s = cancel_timeout_s
         self.status = IDLE
@@ -69,6 +91,7 @@ class Link:
         self.used = 0.0  # when it was last given back; of whoever lends it
         self.sending = False  # part of a message has been sent
         self.closed = False
+        self.closed_because = ""
         self.dirty = False  # something may have been left in the session
         self.savepoints = self.portals = 0  # made so far, for their names
         self.tag = b""
@@ -111,6 +134,7 @@ class Link:
             return False
         try:
             if count:
+                self.taken += count
                 self.inbox.received(count)
                 while code := self.inbox.next():
                     self._aside(code)
@@ -134,11 +158,15 @@ class Link:
             return known
         raw = text.encode()
         shape, parameters, name = await self._describe(raw)
-        made = Statement(name=name, text=text, parameters=parameters, shape=shape, leaves=leaves_something(raw))
+        made = Statement(name=name, text=text, parameters=parameters, shape=shape, leaves=self.leaves(raw))
         if name:
             self._cache[text] = made
             self._evict()
         return made
+
+    def leaves(self, raw: bytes) -> bool:
+        """Whether a text may leave something in the session."""
+        return leaves_something(raw)
 
     def _evict(self) -> None:
         """Forget the statements that were used least recently, where there are too many."""
@@ -150,7 +178,7 @@ class Link:
         name = b""
         if (self._cache_size or self._holding) and not built_in:
             self._named += 1
-            name = b"s%d" % self._named
+            name = b"%s%d" % (self._prefix, self._named)
         self.ready()
         self.outbox.parse(name, raw)
         self.outbox.sync()
@@ -293,7 +321,7 @@ class Link:
         raw = text.encode()
         self.ready()
         self.outbox.query(raw)
-        if leaves_something(raw):
+        if self.leaves(raw):
             self.dirty = True
         self.inbox.expect(None, None)
         await self.talk(extended=False)
@@ -308,7 +336,7 @@ class Link:
     def ready(self) -> None:
         """Before anything is written: nobody else is in the middle of something."""
         if self.closed:
-            raise ConnectionLost("the connection is closed")
+            raise ConnectionLost(self.closed_because or "the connection is closed")
         if self.owed:
             raise trio.BusyResourceError("another task uses this connection")
 
@@ -384,19 +412,14 @@ class Link:
             return False
         if not count:
             raise ConnectionResetError("the server closed the connection")
+        self.taken += count
         self.inbox.received(count)
         return True
 
     def poll(self) -> None:
-        """Look, without waiting, whether the server has said something."""
+        """Look, without waiting, whether the server has said something, now or while something was being sent."""
         self.inbox.stash()
-        try:
-            count = self.socket.recv_into(self._window)
-        except BlockingIOError:
-            return
-        if not count:
-            raise ConnectionResetError("the server closed the connection")
-        self.inbox.received(count)
+        self.receive()
         while code := self.inbox.next():
             if code == READY:
                 self._take_ready()
@@ -485,6 +508,8 @@ class Link:
             fatal, self.error = self.error, None
             if fatal is not None:
                 raise fatal from error
+            if self.closed_because:
+                raise ConnectionLost(self.closed_because) from error
             if isinstance(error, trio.ClosedResourceError):
                 raise ConnectionLost("the pool closed the connection") from error
             raise ConnectionLost(f"the connection to the server broke: {error.strerror or error}") from error

@@ -6,76 +6,41 @@ a link that could not be opened.
 
 from __future__ import annotations
 
-import os
 import random
-import time
-import traceback
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
 from pgpool_core import logs
-from pgpool_core.client.catalogue import Catalogue
+from pgpool_core.client.lender import Lender, now
 from pgpool_core.client.lending import Lending, Loan
 from pgpool_core.client.link import IDLE, Link
-from pgpool_core.client.settings import PoolSettings, with_password
-from pgpool_core.client.statistics import Counters
+from pgpool_core.client.settings import PoolSettings, check_sizes, with_password
+from pgpool_core.client.statistics import PoolStatistics
 from pgpool_core.control.connect import ServerTarget, open_server
 from pgpool_core.control.groups import sole_errors
-from pgpool_core.errors import PgPoolError, PoolClosed, PoolError, PoolTimeout
+from pgpool_core.errors import PgPoolError, PoolClosed, PoolTimeout
 
-if TYPE_CHECKING:
-    from pgpool_core.client.connection import Connection
-
-FORKED: Final = "this pool lives in the process that opened it, not in a forked child: open one here"
-WRONG_LOOP: Final = "this pool belongs to the trio.run() that opened it: open another one here"
 PEEK_AFTER_S: Final = 0.05  # idle for longer: a look whether the server has said good-bye
 JITTER: Final = 0.1  # of max_lifetime, so that links that were opened together do not end together
 RETRY_S: Final = 1.0  # between tries to reach min_size
 TICK_S: Final = 1.0
-LEAK_FRAMES: Final = 8  # of a borrower's stack that are told of
 OPENING_AT_FIRST: Final = 4  # links that are opened at once when the pool opens
 
-now = time.monotonic
 
-
-class OwnLinks:
+class OwnLinks(Lender):
     """The links of one pool."""
 
+    settings: PoolSettings
+
     def __init__(self, target: ServerTarget, settings: PoolSettings, nursery: trio.Nursery) -> None:
+        super().__init__(settings)
         self.target = target
-        self.settings = settings
-        self.catalogue = Catalogue()
         self.books = Lending(min_size=settings.min_size, max_size=settings.max_size)
-        self.counters = Counters()
-        self.closed = False
-        self.listening: set[Link] = set()
-        self.hooks = Hooks(settings)
         self._nursery = nursery
-        self._token = trio.lowlevel.current_trio_token()
-        self._pid = os.getpid()
-        self._forked = False
         self._retry_at = 0.0
 
     # -- borrowing -------------------------------------------------------------------------------------------------
-
-    def check(self) -> None:
-        """Refuse to work where the pool does not live.
-
-        Raises:
-            PoolClosed: it has been closed, or this is a forked child.
-            PoolError: this is another trio.run().
-        """
-        if self._forked:
-            raise PoolClosed(FORKED)
-        if self.closed:
-            raise PoolClosed("the pool is closed")
-        try:
-            here = trio.lowlevel.current_trio_token()
-        except RuntimeError:
-            raise PoolError("a pool is used from inside trio.run(), in the thread that runs it") from None
-        if here is not self._token:
-            raise PoolError(WRONG_LOOP)
 
     def borrow_now(self) -> Link | None:
         """A link at once, or None; it is fresh enough, not too old, and has not been closed by the server as far as we know."""
@@ -94,7 +59,7 @@ class OwnLinks:
             if idle > self.settings.check_after_idle:
                 books.put(loan, waited)  # `borrow` checks it
                 return None
-            self._note_borrower(loan)
+            self.note_borrower(loan)
             return loan.link
 
     def _looks_alive(self, loan: Loan) -> bool:
@@ -120,7 +85,7 @@ class OwnLinks:
                 continue
             if await self._passes_check(loan):
                 self.counters.waited(now() - begun)
-                self._note_borrower(loan)
+                self.note_borrower(loan)
                 return loan.link
 
     async def _passes_check(self, loan: Loan) -> bool:
@@ -181,14 +146,6 @@ class OwnLinks:
         if longest is not None:
             text += f", longest in use for {now() - longest.since:.1f} s by task {longest.borrower}"
         return text + (", suspended" if books.suspended else "")
-
-    def _note_borrower(self, loan: Loan) -> None:
-        loan.fresh = False
-        loan.borrower = trio.lowlevel.current_task().name
-        if self.settings.leak_after is not None:
-            loan.told = False
-            loan.stack = traceback.extract_stack()
-        self.counters.acquired += 1
 
     # -- giving back -----------------------------------------------------------------------------------------------
 
@@ -286,6 +243,10 @@ class OwnLinks:
         else:
             self.books.put(loan, now())
 
+    def let_go(self, link: Link) -> None:
+        """The end of a link of `new_link`."""
+        link.close()
+
     async def new_link(self) -> Link:
         """A link that nobody knows of yet, its on_connect done."""
         target = await with_password(self.target, self.settings.password)
@@ -334,40 +295,53 @@ class OwnLinks:
         if at >= self._retry_at:
             self.open_wanted()
         if self.settings.leak_after is not None:
-            self._tell_leaks(at, self.settings.leak_after)
+            self.tell_leaks(self.books.lent.values(), at, self.settings.leak_after)
 
-    def _tell_leaks(self, at: float, after: float) -> None:
-        for loan in self.books.lent.values():
-            if at - loan.since >= after and not loan.told and loan.stack is not None:
-                loan.told = True
-                text = f"a connection has been in use by task {loan.borrower} for {at - loan.since:.1f} s (leak_after)"
-                logs.LOGGER.warning("%s", logs.line("", text, {"acquired_at": _place(loan.stack)}))
+    def suspend(self) -> None:
+        """Lend nothing until `resume`."""
+        self.check()
+        self.books.suspended = True
 
     def resume(self) -> None:
         """The end of a suspension: whoever waits is served."""
+        self.check()
         self.books.suspended = False
         self.books.match(now())
         self.open_wanted()
 
-    async def on_release(self, connection: Connection) -> None:
-        """Call the user's hook, shielded, with a deadline; a link that it spoils is closed."""
-        hook = self.settings.on_release
-        assert hook is not None
-        link = connection.link
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + self.settings.cancel_timeout) as scope:
-            try:
-                await hook(connection)
-                if self.needs_cleaning(link):
-                    await self.clean(link)
-                return
-            except Exception as error:
-                logs.LOGGER.warning("%s", logs.line("", f"on_release failed: {type(error).__name__}"))
-        if scope.cancelled_caught:
-            logs.LOGGER.warning("%s", logs.line("", "on_release took longer than cancel_timeout"))
-        link.close()
+    def resize(self, min_size: int | None, max_size: int | None) -> None:
+        """Other limits from now on; what is too much is closed as it comes back.
+
+        Raises:
+            ConfigError: they contradict each other.
+        """
+        self.check()
+        books = self.books
+        low = books.min_size if min_size is None else min_size
+        high = books.max_size if max_size is None else max_size
+        check_sizes(low, high)
+        books.min_size, books.max_size = low, high
+        self.sweep()
+        self.open_wanted()
+
+    def statistics(self) -> PoolStatistics:
+        """What there is and has been done."""
+        books = self.books
+        return self.counters.statistics(
+            name=self.settings.name,
+            min_size=books.min_size,
+            max_size=books.max_size,
+            size=books.size,
+            idle=len(books.idle),
+            in_use=len(books.lent),
+            opening=books.opening,
+            waiting=len(books.waiting),
+            suspended=books.suspended,
+        )
 
     def drain(self) -> None:
         """Replace every link: idle ones now, others when they come back."""
+        self.check()
         self.books.generation += 1
         for loan in list(self.books.idle):
             self._end(loan, "drained")
@@ -386,42 +360,6 @@ class OwnLinks:
 
     def forget_in_child(self) -> None:
         """After a fork, in the child."""
-        self._forked = self.closed = True
+        super().forget_in_child()
         for loan in [*self.books.idle, *self.books.lent.values()]:
             loan.link.forget()
-        for link in self.listening:
-            link.forget()
-
-
-def _place(stack: traceback.StackSummary) -> str:
-    """Where the user's code stands, innermost first."""
-    own = os.path.dirname(__file__)
-    frames = [frame for frame in reversed(stack) if os.path.dirname(frame.filename) != own]
-    return " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[:LEAK_FRAMES])
-
-
-class Hooks:
-    """The functions that a user has given."""
-
-    def __init__(self, settings: PoolSettings) -> None:
-        self._settings = settings
-        self.at_each_loan = settings.on_acquire is not None or settings.on_release is not None
-
-    async def connect(self, link: Link) -> None:
-        """A link is new, or as new."""
-        from pgpool_core.client.connection import Connection
-
-        if self._settings.on_connect is not None:
-            handle = Connection(link)
-            try:
-                await self._settings.on_connect(handle)
-            finally:
-                handle.end()
-
-    def close(self, link: Link, reason: str) -> None:
-        """A link has ended."""
-        if self._settings.on_close is not None:
-            try:
-                self._settings.on_close(link.backend_pid, reason)
-            except Exception as error:
-                logs.LOGGER.warning("%s", logs.line("", f"on_close failed: {type(error).__name__}"))

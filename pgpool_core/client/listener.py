@@ -21,7 +21,7 @@ from pgpool_core.control.groups import sole_errors
 from pgpool_core.errors import PgPoolError
 
 if TYPE_CHECKING:
-    from pgpool_core.client.links import OwnLinks
+    from pgpool_core.client.lender import Lender
 
 FIRST_PAUSE_S: Final = 0.1  # between tries to connect again; doubled up to the last
 LAST_PAUSE_S: Final = 5.0
@@ -31,7 +31,7 @@ News = Notification | Reconnected
 
 @asynccontextmanager
 async def listen(
-    links: OwnLinks, channels: tuple[str, ...], max_buffer: int
+    links: Lender, channels: tuple[str, ...], max_buffer: int
 ) -> AsyncIterator[trio.MemoryReceiveChannel[News]]:
     """See `Pool.listen`."""
     if not channels:
@@ -52,7 +52,7 @@ async def listen(
 class Listener:
     """One connection that listens, and its successors."""
 
-    def __init__(self, links: OwnLinks, channels: tuple[str, ...]) -> None:
+    def __init__(self, links: Lender, channels: tuple[str, ...]) -> None:
         self._links = links
         self._sql = "; ".join(f"LISTEN {quoted(name)}" for name in channels)
         self._link: Link | None = None
@@ -67,7 +67,7 @@ class Listener:
             await link.script(self._sql)
         except BaseException:
             self._links.listening.discard(link)
-            link.close()
+            self._links.let_go(link)
             raise
         self._link = link
 
@@ -116,4 +116,4 @@ class Listener:
         link, self._link = self._link, None
         if link is not None:
             self._links.listening.discard(link)
-            link.close()
+            self._links.let_go(link)

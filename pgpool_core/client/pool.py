@@ -12,10 +12,11 @@ import trio
 from pgpool_core.client import queries
 from pgpool_core.client.catalogue import CustomCodec
 from pgpool_core.client.connection import Connection, Isolation
+from pgpool_core.client.lender import Lender
 from pgpool_core.client.link import Link
 from pgpool_core.client.links import OwnLinks
 from pgpool_core.client.listener import News, listen
-from pgpool_core.client.settings import Hook, Password, PoolSettings, check_sizes, target_of
+from pgpool_core.client.settings import Hook, Password, PoolSettings, target_of
 from pgpool_core.client.statistics import PoolStatistics
 from pgpool_core.client.transaction import Begin, Transaction
 from pgpool_core.client.values import CommandTag
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 class Pool:
     """Connections to one database, shared by the tasks of one trio run. Made by `open_pool`."""
 
-    def __init__(self, links: OwnLinks) -> None:
+    def __init__(self, links: Lender) -> None:
         self._links = links
 
     # -- queries ---------------------------------------------------------------------------------------------------
@@ -130,31 +131,10 @@ class Pool:
 
     def statistics(self) -> PoolStatistics:
         """What it has and has done."""
-        links, books, counted = self._links, self._links.books, self._links.counters
-        return PoolStatistics(
-            name=links.settings.name,
-            min_size=books.min_size,
-            max_size=books.max_size,
-            size=books.size,
-            idle=len(books.idle),
-            in_use=len(books.lent),
-            opening=books.opening,
-            waiting=len(books.waiting),
-            suspended=books.suspended,
-            acquired=counted.acquired,
-            waits=counted.waits,
-            wait_time=counted.wait_time,
-            longest_wait=counted.longest_wait,
-            timeouts=counted.timeouts,
-            refused=counted.refused,
-            opened=counted.opened,
-            closed=counted.closed,
-            failed=counted.failed,
-        )
+        return self._links.statistics()
 
     async def drain(self) -> None:
         """Replace every connection: idle ones now, others when they are given back. For new passwords, moved servers."""
-        self._links.check()
         self._links.drain()
         await trio.lowlevel.checkpoint()
 
@@ -163,24 +143,16 @@ class Pool:
 
         Raises:
             ConfigError: they contradict each other.
+            PoolError: the limits are those of a proxy.
         """
-        self._links.check()
-        books = self._links.books
-        low = books.min_size if min_size is None else min_size
-        high = books.max_size if max_size is None else max_size
-        check_sizes(low, high)
-        books.min_size, books.max_size = low, high
-        self._links.sweep()
-        self._links.open_wanted()
+        self._links.resize(min_size, max_size)
 
     def suspend(self) -> None:
         """Lend nothing until `resume`; whoever asks waits. Queries that run go on."""
-        self._links.check()
-        self._links.books.suspended = True
+        self._links.suspend()
 
     def resume(self) -> None:
         """The end of `suspend`."""
-        self._links.check()
         self._links.resume()
 
     @property
@@ -195,7 +167,7 @@ class Pool:
 class Acquire:
     """A borrowed connection as a context manager; may be entered again after its end."""
 
-    def __init__(self, links: OwnLinks) -> None:
+    def __init__(self, links: Lender) -> None:
         self._links = links
         self._connection: Connection | None = None
         self._link: Link | None = None

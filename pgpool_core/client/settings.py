@@ -40,33 +40,42 @@ def _positive(_: object, field: attrs.Attribute[float], value: float) -> None:
 
 
 @attrs.frozen(kw_only=True)
-class PoolSettings:
-    """The arguments of `open_pool`; times are seconds."""
+class LendingSettings:
+    """What holds for every pool of a program, whoever has opened its connections; times are seconds."""
 
-    min_size: int
-    max_size: int
     max_waiting: int | None
     acquire_timeout: float = attrs.field(validator=_positive)
-    max_lifetime: float = attrs.field(validator=_positive)
-    max_idle: float = attrs.field(validator=_positive)
-    check_after_idle: float
-    connect_timeout: float = attrs.field(validator=_positive)
     cancel_timeout: float = attrs.field(validator=_positive)
     leak_after: float | None
     statement_cache_size: int
-    password: Password | None = attrs.field(repr=False)
-    on_connect: Hook | None
+    on_connect: Hook | None = None
     on_acquire: Hook | None
     on_release: Hook | None
-    on_close: Callable[[int, str], object] | None
+    on_close: Callable[[int, str], object] | None = None
     name: str
 
     def __attrs_post_init__(self) -> None:
-        check_sizes(self.min_size, self.max_size)
         if self.max_waiting is not None and self.max_waiting < 0:
             raise ConfigError("max_waiting cannot be negative")
         if self.statement_cache_size < 0:
             raise ConfigError("statement_cache_size cannot be negative")
+
+
+@attrs.frozen(kw_only=True)
+class PoolSettings(LendingSettings):
+    """The arguments of `open_pool`."""
+
+    min_size: int
+    max_size: int
+    max_lifetime: float = attrs.field(validator=_positive)
+    max_idle: float = attrs.field(validator=_positive)
+    check_after_idle: float
+    connect_timeout: float = attrs.field(validator=_positive)
+    password: Password | None = attrs.field(repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        check_sizes(self.min_size, self.max_size)
 
 
 def check_sizes(min_size: int, max_size: int) -> None:

@@ -56,3 +56,38 @@ class Counters:
         self.waits += 1
         self.wait_time += seconds
         self.longest_wait = max(self.longest_wait, seconds)
+
+    def statistics(
+        self,
+        *,
+        name: str,
+        min_size: int,
+        max_size: int,
+        size: int,
+        idle: int,
+        in_use: int,
+        opening: int,
+        waiting: int,
+        suspended: bool,
+    ) -> PoolStatistics:
+        """These numbers with those of the moment."""
+        return PoolStatistics(
+            name=name,
+            min_size=min_size,
+            max_size=max_size,
+            size=size,
+            idle=idle,
+            in_use=in_use,
+            opening=opening,
+            waiting=waiting,
+            suspended=suspended,
+            acquired=self.acquired,
+            waits=self.waits,
+            wait_time=self.wait_time,
+            longest_wait=self.longest_wait,
+            timeouts=self.timeouts,
+            refused=self.refused,
+            opened=self.opened,
+            closed=self.closed,
+            failed=self.failed,
+        )

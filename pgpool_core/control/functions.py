@@ -49,6 +49,7 @@ class Known:
     serial: int = -1  # changes that had been seen when it was read; -1 = never read
     read_at: float = 0.0
     told: tuple[int, Effects] | None = None
+    packed: bytes | None = None  # what the workers have been told
     complained: bool = False
     reading: trio.Lock = attrs.field(factory=trio.Lock)
     due: bool = False  # a task is about to read it
@@ -69,6 +70,22 @@ class Functions:
     def watched(self, record: PoolRecord) -> bool:
         """Whether it matters for a pool what functions do."""
         return record.settings.watches_text and self._pools.config.function_check_period > 0
+
+    def mark_of(self, record: PoolRecord) -> int | None:
+        """The number of a pool's database; None where it does not matter what functions do."""
+        known = self._places.get(place_of(record.target)) if self.watched(record) else None
+        return None if known is None else known.mark
+
+    def known_of(self, record: PoolRecord) -> tuple[int, bytes | None] | None:
+        """How many changes the functions of a pool's database have seen, and what they do after the last: None while that is not
+        known. None: it does not matter."""
+        if not self.watched(record):
+            return None
+        known = self._places.get(place_of(record.target))
+        if known is None:
+            return -1, None
+        changes = self._engine.function_changes(known.mark)
+        return changes, known.packed if known.serial == changes else None
 
     async def before_first_use(self, record: PoolRecord, target: ServerTarget, server: LoggedInServer) -> None:
         """Ask a server that nobody has yet, where its database is not known or not well enough.
@@ -221,7 +238,9 @@ class Functions:
             return
         known.told = serial, effects
         self._generation += 1
-        packed = effects_pack(effects.names, sorted(effects.settings), serial=serial, generation=self._generation)
+        packed = known.packed = effects_pack(
+            effects.names, sorted(effects.settings), serial=serial, generation=self._generation
+        )
         for worker in range(self._engine.workers):
             await until_taken(partial(self._engine.tell_functions, known.mark, worker, packed))
         self._engine.functions_known(known.mark)

@@ -25,6 +25,7 @@ from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.channels import Channels, until_taken
 from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
+from pgpool_core.control.loans import Lent, Loans
 from pgpool_core.control.opener import Opener
 from pgpool_core.control.orders import Orders
 from pgpool_core.control.peers import Peers
@@ -104,6 +105,7 @@ class Mailroom:
         orders: Orders,
         auth_query: AuthQuery,
         access: Callable[[], Access],
+        loans: Loans,
     ) -> None:
         """Begin to work when `pump` runs; answers that take time become tasks of `nursery`."""
         self._engine = engine
@@ -123,6 +125,7 @@ class Mailroom:
         self._orders = orders
         self._auth_query = auth_query
         self._access = access
+        self._loans = loans
         self._consoles: dict[int, ConsoleClient] = {}  # by the client's id
 
     async def pump(self) -> None:
@@ -188,6 +191,10 @@ class Mailroom:
                 self._functions.changed()
             case ("channels", token, _, rows):
                 self._report.channels_told(token, rows)
+            case ("lent", token, server, fd, pid, key, host, *rest):
+                self._loans.deliver_lent(Lent(token, server, fd, pid, key, _text(host), *rest))
+            case ("loan_ended", token, error):
+                self._loans.deliver_ended(token, error)
             case ("clients", token, worker, rows):
                 self._report.clients_told(token, worker, rows)
             case ("server_closed", server_id, pool, reason, age_us):
@@ -367,6 +374,7 @@ class Mailroom:
             self._engine.cancel_over(canceller)
 
     def _server_closed(self, server_id: int, pool: int, reason: str | bytes, age_us: int) -> None:
+        self._loans.server_closed(server_id)
         record = self._pools.get(pool)
         if record is not None and self._pools.config.log_disconnections:
             text = f"closing because: {_text(reason)} (age={age_us // 1_000_000}s)"

@@ -31,6 +31,7 @@ from pgpool_core.control.functions import Functions
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.leaving import leave
 from pgpool_core.control.listeners import Listener, open_listeners
+from pgpool_core.control.loans import Loans
 from pgpool_core.control.mailroom import Mailroom
 from pgpool_core.control.observe import Observed
 from pgpool_core.control.opener import Opener, OpenServer, clock_us
@@ -186,6 +187,7 @@ class Pooler:
                 self._pools = PoolRegistry(engine, self.config, self._userlist)
                 self._channels = Channels(engine, self._pools, open_server=self._open_server)
                 self._functions = Functions(engine, self._pools, open_server=self._open_server)
+                self._loans = Loans(engine, self._pools, self._functions)
                 self._auth_query = AuthQuery(engine, self._pools, open_server=self._open_server)
                 self._report = Report(engine, self._pools, self._now_us, self._channels.status)
                 self._configure()
@@ -351,6 +353,17 @@ class Pooler:
             raise PoolClosed(NOT_RUNNING)
         return self._orders
 
+    @property
+    def loans(self) -> Loans:
+        """Servers for the program around us.
+
+        Raises:
+            PoolClosed: it does not run.
+        """
+        if self._engine is None:
+            raise PoolClosed(NOT_RUNNING)
+        return self._loans
+
     def config_rows(self) -> Iterable[ConfigRow]:
         """Every setting of [pgbouncer], for SHOW CONFIG."""
         return [self._as_chosen(ConfigRow(*row)) for row in describe(self.config)]
@@ -457,6 +470,7 @@ class Pooler:
             clients_leave=self.wait_for_clients,
         )
         console = Console(self, version=__version__)
+        databases = self._loans.databases = Databases(engine, self._pools, self._channels, now_us=self._now_us)
         self._mailroom = Mailroom(
             engine,
             self._pools,
@@ -464,12 +478,13 @@ class Pooler:
             self._report,
             self._channels,
             self._functions,
-            Databases(engine, self._pools, self._channels, now_us=self._now_us),
+            databases,
             nursery,
             console,
             self._orders,
             self._auth_query,
             lambda: self._access,
+            self._loans,
         )
         self._pools.hear = self._mailroom.read
         self._report.listeners, self._report.peers = self.listeners, self._mailroom.peers
@@ -536,6 +551,7 @@ class Pooler:
                 engine.close_pool(record.id, SHUTTING_DOWN)
         finally:
             engine.stop()
+            self._loans.stop()
             if self._mailroom is not None:
                 self._mailroom.last_words()
 

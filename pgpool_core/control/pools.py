@@ -85,7 +85,7 @@ class PoolRegistry:
         """Make the pools of all entries with a forced user, so that min_pool_size is kept without clients."""
         for name, entry in self.config.databases.items():
             if name != FALLBACK_DATABASE and entry.user is not None:
-                self._pool_for(ToPool(PoolKey(name, entry.user), entry, auto=False))
+                self.pool_for(ToPool(PoolKey(name, entry.user), entry, auto=False))
 
     def shown(self) -> Iterator[PoolRecord]:
         """The pools that are there for whoever looks: not those that were forgotten and are still unused."""
@@ -130,7 +130,7 @@ class PoolRegistry:
 
     def add_login(self, database: bytes, user: bytes, to: ToPool) -> PoolRecord:
         """Tell the engine that logins of `user` to `database` go to this pool; the pool is made where it is missing."""
-        record = self._pool_for(to)
+        record = self.pool_for(to)
         self._engine.add_route(database, user, record.id)
         return record
 
@@ -208,7 +208,8 @@ class PoolRegistry:
                     for address in gone:
                         self._engine.retire_servers(record.id, address.encode())
 
-    def _pool_for(self, to: ToPool) -> PoolRecord:
+    def pool_for(self, to: ToPool) -> PoolRecord:
+        """The pool of a login; made where it is missing."""
         record = self._by_key.get(to.key)
         if record is not None:
             self._park(record, False)

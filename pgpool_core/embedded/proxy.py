@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -22,10 +22,14 @@ from pgpool_core.control.pooler import Pooler, load_users
 from pgpool_core.embedded.address import ProxyAddress, Reachable
 from pgpool_core.embedded.fork import close_in_children
 from pgpool_core.embedded.source import Prepared, Source, is_connection_string, prepare
-from pgpool_core.errors import PoolClosed
+from pgpool_core.errors import ConfigError, PoolClosed
 from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import Snapshot
 from pgpool_core.policy.userlist import Userlist
+
+if TYPE_CHECKING:
+    from pgpool_core.client.pool import Pool
+    from pgpool_core.client.settings import Hook
 
 STOPPED: Final = "this proxy has stopped"
 FORKED: Final = "this proxy lives in the process that opened it, not in a forked child: open one here"
@@ -122,6 +126,57 @@ class Proxy(Reachable):
             PoolClosed: the proxy has stopped.
         """
         await self._running().orders.resume(database)
+
+    def open_pool(
+        self,
+        database: str | None = None,
+        user: str | None = None,
+        *,
+        max_waiting: int | None = None,
+        acquire_timeout: float = 30.0,
+        cancel_timeout: float = 2.0,
+        leak_after: float | None = None,
+        statement_cache_size: int = 100,
+        server_settings: Mapping[str, str] | None = None,
+        on_acquire: Hook | None = None,
+        on_release: Hook | None = None,
+        name: str = "",
+    ) -> AbstractAsyncContextManager[Pool]:
+        """A pool for this program whose connections are those of the proxy: one queue, one set of limits, one place to look.
+
+        Every task that borrows is a client of the proxy, in SHOW CLIENTS and in all that counts clients, and logs in without a
+        password. Times are seconds.
+
+        Args:
+            database, user: as clients name them; without, those of `proxy.url`.
+            max_waiting: how many tasks may wait for a connection. acquire_timeout: how long each; query_wait_timeout holds too.
+            cancel_timeout: for cleaning up after a query that was cancelled. What takes longer is closed.
+            leak_after: who has a connection for so long is told of in the log, with the stack that acquired it.
+            statement_cache_size: statements kept prepared on each connection; none with max_prepared_statements = 0.
+            server_settings: settings of the session, such as `{"statement_timeout": "5s"}`.
+            on_acquire, on_release: async functions of a `Connection`. One whose on_release fails is closed.
+            name: for statistics and errors.
+        Raises:
+            ConfigError: an argument cannot be used, or pool_mode is statement.
+            PoolClosed: the proxy has stopped, or takes nobody in.
+        """
+        from pgpool_core.client.settings import LendingSettings
+        from pgpool_core.client.shared import open_shared_pool
+
+        settings = LendingSettings(
+            max_waiting=max_waiting,
+            acquire_timeout=acquire_timeout,
+            cancel_timeout=cancel_timeout,
+            leak_after=leak_after,
+            statement_cache_size=statement_cache_size,
+            on_acquire=on_acquire,
+            on_release=on_release,
+            name=name,
+        )
+        names = database or self.address.database, user or self.address.user
+        if not all(names):
+            raise ConfigError("open_pool needs a database and a user: the proxy has none of its own")
+        return open_shared_pool(self._running().loans, *names, server_settings or {}, settings)
 
     @property
     def orders(self) -> Orders:

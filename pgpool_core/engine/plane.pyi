@@ -179,6 +179,33 @@ class Engine:
     def disconnect(self, client_id: int, error: bytes) -> bool: ...
     def reply(self, client: int, data: bytes) -> bool: ...
     def hold_pool(self, pool: int, until_us: int) -> None: ...
+    def borrow(self, pool: int, worker: int, startup: bytes) -> int: ...
+    def stop_waiting(self, token: int) -> None: ...
+    def forget_loan(self, token: int) -> None: ...
+    def give_back(
+        self,
+        token: int,
+        *,
+        broken: bool,
+        busy: bool,
+        dirty: bool,
+        functions: bool,
+        spent: bool,
+        tx_status: int,
+        received: int,
+        sent: int,
+        queries: bytes,
+        xacts: bytes,
+        parameters: bytes,
+    ) -> None:
+        """What was lent comes back; nothing where it has been taken away.
+
+        `broken`: it is of no more use, `busy`: and may be at work still. `dirty`: it is to be cleaned, `spent`: which is not enough.
+        `functions`: some may have changed. `queries`, `xacts`: the time that each has taken, 8 bytes. `parameters`: what the server has
+        reported of its settings: name, zero, value, zero, and so on.
+        """
+    def functions_changed(self, mark: int) -> None: ...
+    def reads_sequences(self, pool: int) -> None: ...
     def watch_functions(self, pool: int, mark: int) -> None: ...  # -1: not
     def function_changes(self, mark: int) -> int: ...
     def tell_functions(self, mark: int, worker: int, effects: bytes) -> bool: ...

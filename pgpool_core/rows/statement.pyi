@@ -5,7 +5,14 @@ from collections.abc import Iterable
 from pgpool_core.rows.codec import Codec
 from pgpool_core.rows.record import Shape
 
+DOES_LEAVE: int  # settings, locks, temporary tables or the like
+DOES_FUNCTIONS: int  # change functions
+DOES_SEQUENCES: int  # use sequences
+DOES_LOAD: int  # load a library, which stays
+DOES_DATABASES: int  # create, change or drop a database
+
 def leaves_something(text: bytes) -> bool: ...
+def text_does(text: bytes, effects: bytes | None = None) -> int: ...
 
 class Statement:
     name: bytes

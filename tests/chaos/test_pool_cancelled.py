@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -16,14 +17,23 @@ from pgpool_core.testing import PostgresServer
 Call = Callable[[Pool], Awaitable[Any]]
 
 
-@pytest.fixture
-async def pool(postgres: PostgresServer) -> AsyncIterator[Pool]:
+@pytest.fixture(params=["own", "lent"])
+async def pool(request: pytest.FixtureRequest, postgres: PostgresServer) -> AsyncIterator[Pool]:
+    """A pool with connections of its own, then one that borrows those of a proxy."""
     postgres.sql("drop table if exists cancelled; create table cancelled (id int)", database="app")
     postgres.sql("alter table cancelled owner to app", database="app")
-    async with pgpool_core.open_pool(
-        postgres.dsn("app", "app"), max_size=2, server_settings={"application_name": "cancelled"}, cancel_timeout=20
-    ) as pool:
+    dsn, settings = postgres.dsn("app", "app"), {"application_name": "cancelled"}
+    if request.param == "own":
+        async with pgpool_core.open_pool(dsn, max_size=2, server_settings=settings, cancel_timeout=20) as pool:
+            yield pool
+        return
+    backend = os.environ.get("PGPOOL_TEST_IO_BACKEND", "auto")
+    async with (
+        pgpool_core.open_proxy(dsn, default_pool_size=2, io_backend=backend) as proxy,
+        proxy.open_pool(server_settings=settings, cancel_timeout=20) as pool,
+    ):
         yield pool
+        assert proxy._pooler.engine.invariants() == []
 
 
 class CancelAt(trio.abc.Instrument):
@@ -206,5 +216,7 @@ async def test_those_who_wait_and_are_cancelled_take_nothing_with_them(pool: Poo
     async with pool.acquire(), pool.acquire(), trio.open_nursery() as nursery:
         for _ in range(50):
             nursery.start_soon(wait_a_little)
-    counted = pool.statistics()
+    with trio.fail_after(20):
+        while (counted := pool.statistics()).idle < 2:
+            await trio.lowlevel.checkpoint()
     assert (counted.in_use, counted.waiting, counted.idle) == (0, 0, 2)

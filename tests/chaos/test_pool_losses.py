@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -79,10 +81,26 @@ async def way(postgres: PostgresServer, nursery: trio.Nursery) -> AsyncIterator[
 STEPS = [1, 2, 5, 6, 11, 24, 40, 60, 90, 130, 200, 300, 500, 1000, 3000, 20000]
 
 
+@asynccontextmanager
+async def lent_pool(dsn: str) -> AsyncIterator[Pool]:
+    """A pool that borrows the connections of a proxy."""
+    backend = os.environ.get("PGPOOL_TEST_IO_BACKEND", "auto")
+    async with (
+        pgpool_core.open_proxy(dsn, default_pool_size=2, server_login_retry=0.05, io_backend=backend) as proxy,
+        proxy.open_pool(cancel_timeout=20) as pool,
+    ):
+        yield pool
+        with trio.fail_after(20):
+            while any(row.sv_active + row.sv_tested for row in proxy.statistics().pools):
+                await trio.lowlevel.checkpoint()
+        assert proxy._pooler.engine.invariants() == []
+
+
+@pytest.mark.parametrize("kind", ["own", "lent"])
 @pytest.mark.parametrize("call", [call for call in CALLS if call.__name__ not in ("listening", "large_argument")])
-async def test_a_connection_may_break_at_any_byte(call: Call, way: tuple[CutAfter, str]) -> None:
+async def test_a_connection_may_break_at_any_byte(call: Call, kind: str, way: tuple[CutAfter, str]) -> None:
     cut, dsn = way
-    async with pgpool_core.open_pool(dsn, max_size=2, cancel_timeout=20) as pool:
+    async with lent_pool(dsn) if kind == "lent" else pgpool_core.open_pool(dsn, max_size=2, cancel_timeout=20) as pool:
         for step in STEPS:
             await pool.drain()
             await pool.fetchval("select 1")

@@ -30,9 +30,25 @@ def dsn(postgres: PostgresServer) -> str:
 
 
 @pytest.fixture
-async def pool(dsn: str) -> AsyncIterator[Pool]:
+async def own_pool(dsn: str) -> AsyncIterator[Pool]:
     async with pgpool_core.open_pool(dsn, max_size=3, acquire_timeout=20) as pool:
         yield pool
+
+
+@pytest.fixture(params=["own", "lent"])
+async def pool(request: pytest.FixtureRequest, dsn: str) -> AsyncIterator[Pool]:
+    """A pool with connections of its own, then one that borrows those of a proxy."""
+    if request.param == "own":
+        async with pgpool_core.open_pool(dsn, max_size=3, acquire_timeout=20) as pool:
+            yield pool
+        return
+    backend = os.environ.get("PGPOOL_TEST_IO_BACKEND", "auto")
+    async with (
+        pgpool_core.open_proxy(dsn, default_pool_size=3, io_backend=backend) as proxy,
+        proxy.open_pool(acquire_timeout=20) as pool,
+    ):
+        yield pool
+        assert proxy._pooler.engine.invariants() == []
 
 
 # -- queries -------------------------------------------------------------------------------------------------------------------
@@ -549,14 +565,17 @@ async def test_drain_replaces_idle_connections_now_and_others_later(dsn: str) ->
         assert await pool.fetchval("select pg_backend_pid()") not in old
 
 
-async def test_resize_suspend_and_resume(pool: Pool) -> None:
-    pool.resize(min_size=2, max_size=2)
-    async with pool.acquire(), pool.acquire():
-        pool.resize(min_size=0, max_size=1)
-        assert pool.statistics().size == 2
-    assert pool.statistics().size == 1
+async def test_resize(own_pool: Pool) -> None:
+    own_pool.resize(min_size=2, max_size=2)
+    async with own_pool.acquire(), own_pool.acquire():
+        own_pool.resize(min_size=0, max_size=1)
+        assert own_pool.statistics().size == 2
+    assert own_pool.statistics().size == 1
     with pytest.raises(ConfigError):
-        pool.resize(max_size=0)
+        own_pool.resize(max_size=0)
+
+
+async def test_suspend_and_resume(pool: Pool) -> None:
     pool.suspend()
     results: list[Any] = []
 

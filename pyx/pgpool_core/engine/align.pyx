@@ -137,7 +137,7 @@ cdef void settings_aligned(Worker *w, ServerConn *s) noexcept nogil:
     if s.chore_failed or now == NULL:
         block_unref(w.plane.settings, now)        # nothing of it has been done
         return
-    while at < s.settings.len:
+    while s.settings != NULL and at < s.settings.len:
         at = block_entry(s.settings, at, &name, &value)
         if setting_tracked(name, &canonical) and not put_setting(w.plane.settings, &now, canonical, value):
             pgpool_store8(&s.seat.close_needed, 1)               # we no longer know how it stands

@@ -12,6 +12,7 @@ from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_answered, leak_ask
 from pgpool_core.engine.inquiry cimport inquiry_answered, inquiry_cleaned
+from pgpool_core.engine.loan cimport loan_linked
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport redo_send
 from pgpool_core.engine.server cimport client_of, server_free
@@ -68,7 +69,9 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
                 c.start = block_ref(w.plane.settings, s.settings)
             block_unref(w.plane.settings, c.settings)
             c.settings = block_ref(w.plane.settings, s.settings)
-            if c.holding:
+            if c.loan != NULL:
+                loan_linked(w, c)
+            elif c.holding:
                 c.holding = 0
                 client_go_on(w, c)
         elif c == NULL and s.seat.state == SV_BEING_CANCELED:

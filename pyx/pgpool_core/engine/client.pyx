@@ -20,6 +20,7 @@ from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.databases cimport databases_text
 from pgpool_core.engine.ledger cimport ledger_call, ledger_refusal, ledger_text, ledger_unseen, ledger_watches
 from pgpool_core.engine.listen cimport TAKE_DONE, TAKE_NOT, listen_may, listen_take
+from pgpool_core.engine.loan cimport loan_linked
 from pgpool_core.engine.login cimport login_bytes
 from pgpool_core.engine.named cimport (DEALLOCATES, DROP_IS, DROP_NEED_MORE, DROP_NOT, DROP_WAIT, NAMED_FULL, NAMED_GO_ON,
                                        named_deallocates, named_dropped, named_drops, named_message, named_tracked)
@@ -249,6 +250,15 @@ cdef int request(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     elif c.seat.unserved and pgpool_swap32(&pool.want, 1) == 0:
         plane_want(w.plane)
     return 1
+
+
+cdef void client_request(Worker *w, ClientConn *c) noexcept nogil:
+    """Get a server for a borrower, or wait."""
+    request(w, c, NULL, 0)
+    if c.state == CL_ACTIVE:
+        loan_linked(w, c)
+    elif c.loan != NULL:
+        c.loan.waited = 1
 
 
 cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
@@ -538,6 +548,8 @@ cdef void client_granted(Worker *w, Client *seat) noexcept nogil:
     linked(w, c, <ServerConn *>server.owner)
     if not c.holding and not c.conn.doomed and c.state == CL_ACTIVE:
         client_go_on(w, c)
+    elif c.loan != NULL and c.state == CL_ACTIVE:
+        loan_linked(w, c)
 
 
 cdef void client_released(Worker *w, ClientConn *c) noexcept nogil:

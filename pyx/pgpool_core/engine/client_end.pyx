@@ -8,6 +8,7 @@ from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.channels cimport channels_forget
 from pgpool_core.engine.conn cimport SENT, conn_again, conn_close, conn_send, conn_shut, plane_post
 from pgpool_core.engine.console cimport console_tell
+from pgpool_core.engine.loan cimport loan_over, loan_refuse
 from pgpool_core.engine.pins cimport pins_drop
 from pgpool_core.engine.login cimport login_end
 from pgpool_core.engine.mailbox cimport MAIL_CONSOLE_GONE, MAIL_LOG, Mail
@@ -53,6 +54,9 @@ cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n,
     """Send a last message and wait for `c` to hang up, so that it can read that message whole."""
     cdef int sent
     if c.state == CL_LINGER or c.state == CL_GONE or c.conn.doomed:
+        return
+    if c.loan != NULL:
+        loan_refuse(w, c, message, n, reason)
         return
     sent = conn_send(w, &c.conn, message, n) if n else 0
     if w.plane.log_pooler_errors and n:
@@ -148,7 +152,9 @@ cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
     detach(w, c)
     if c.console:
         console_tell(w, c, MAIL_CONSOLE_GONE)
-    if w.plane.log_disconnections:
+    if c.loan != NULL:
+        loan_over(w, c)
+    if w.plane.log_disconnections and c.conn.fd >= 0:
         client_log(w, c, 1, reason, True)
     forget_pool(w, c)
     uncount(w, c)

@@ -11,6 +11,7 @@ from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport conn_hold, conn_send, counters_of, plane_post
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
+from pgpool_core.engine.loan cimport loan_greeted
 from pgpool_core.engine.login cimport login_end
 from pgpool_core.engine.mailbox cimport MAIL_LOG, Mail
 from pgpool_core.engine.parameters cimport choose_settings
@@ -79,6 +80,9 @@ cdef void greet(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     """One send: what the pool's servers have reported, with what the client has asked for."""
     cdef size_t n
     if choose_settings(w, c, l) != 0:
+        return
+    if c.loan != NULL:
+        loan_greeted(w, c)
         return
     pthread_mutex_lock(&c.pool.lock)
     n = greeting(w, c, &c.pool.welcome)

@@ -243,13 +243,13 @@ cdef bint note_value(Worker *w, ClientConn *c, const Found *found, Block **now) 
 
 
 cdef Block *tracked_part(Worker *w, Block *block) noexcept nogil:
-    """`block` without anything that is not tracked; held for the caller. NULL when memory is short."""
+    """`block` without anything that is not tracked; held for the caller. NULL when memory is short, or nothing was ever reported."""
     cdef Block *part = block_ref(w.plane.settings, block)
     cdef Span name, value, canonical, nothing
     cdef uint32_t at = 0
     nothing.at = NULL
     nothing.len = 0
-    while at < block.len:
+    while block != NULL and at < block.len:
         at = block_entry(block, at, &name, &value)
         if not setting_tracked(name, &canonical) and not put_setting(w.plane.settings, &part, name, nothing):
             block_unref(w.plane.settings, part)

@@ -58,6 +58,11 @@ cdef void epoll_remove(Worker *w, Conn *c) noexcept nogil:
     epoll_ctl(w.poll_fd, EPOLL_CTL_DEL, c.fd, &ev)
 
 
+cdef bint epoll_let_go(Worker *w, Conn *c) noexcept nogil:
+    epoll_remove(w, c)
+    return True
+
+
 cdef void epoll_rearm(Worker *w, Conn *c) noexcept nogil:
     control(w, c, EPOLL_CTL_MOD, c.writing)
 
@@ -190,6 +195,7 @@ epoll_io.leave = begin_or_leave
 epoll_io.stop = epoll_stop
 epoll_io.add = epoll_add
 epoll_io.remove = epoll_remove
+epoll_io.let_go = epoll_let_go
 epoll_io.rearm = epoll_rearm
 epoll_io.want_write = epoll_want_write
 epoll_io.pump = epoll_pump

@@ -172,6 +172,14 @@ cdef void remove(Worker *w, Conn *c) noexcept nogil:
     c.stream = STREAM_NONE
 
 
+cdef bint let_go(Worker *w, Conn *c) noexcept nogil:
+    if c.stream >= STREAM_ON:
+        end_stream(w, c)
+        return False
+    remove(w, c)
+    return True
+
+
 cdef void rearm(Worker *w, Conn *c) noexcept nogil:
     if c.early.len:
         conn_again(w, c)
@@ -458,6 +466,7 @@ uring_io.leave = leave
 uring_io.stop = stop
 uring_io.add = epoll_add
 uring_io.remove = remove
+uring_io.let_go = let_go
 uring_io.rearm = rearm
 uring_io.want_write = want_write
 uring_io.pump = pump

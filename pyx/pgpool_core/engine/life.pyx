@@ -10,6 +10,7 @@ from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.io_epoll cimport IO_EPOLL
 from pgpool_core.engine.io_uring cimport IO_URING, uring_works
 from pgpool_core.engine.inquiry cimport inquiry_free
+from pgpool_core.engine.loan cimport loan_free
 from pgpool_core.engine.mailbox cimport mailbox_free, mailbox_init
 from pgpool_core.engine.named cimport named_free
 from pgpool_core.engine.records cimport *
@@ -38,6 +39,7 @@ cdef int plane_open(Plane *plane, uint32_t workers, int backend, int *refusal) e
     refusal[0] = 0
     plane.control_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     pthread_mutex_init(&plane.server_lock, NULL)
+    pthread_mutex_init(&plane.loan_lock, NULL)
     pthread_mutex_init(&plane.ignored_lock, NULL)
     RAND_bytes(plane.cancel_keys.permutation, sizeof(plane.cancel_keys.permutation))
     plane.reads_a_turn = 5
@@ -87,6 +89,8 @@ cdef void plane_free(Plane *plane) noexcept nogil:
     cdef uint32_t i
     for i in range(plane.n_workers):
         worker_free(&plane.workers[i])
+    while plane.loans != NULL:
+        loan_free(plane, plane.loans)
     for i in range(plane.set.n_pools):
         free_record(plane.records[i])
     mailbox_free(&plane.outbox)
@@ -143,6 +147,11 @@ cdef void plane_close_files(Plane *plane) noexcept nogil:
     cdef uint32_t i, slot
     cdef ServerConn *s
     cdef ClientConn *c
+    cdef Loan *loan = plane.loans
+    while loan != NULL:
+        if loan.fd >= 0:
+            close(loan.fd)
+        loan = loan.next
     for i in range(plane.n_workers):
         close(plane.workers[i].poll_fd)
         close(plane.workers[i].ring_fd)

@@ -490,7 +490,6 @@ cdef void tell_key(Worker *w, LoginRecord *l) noexcept nogil:
 cdef void passed(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     """Authenticated: greet, or wait until there is a greeting."""
     cdef PoolRecord *pool = c.pool
-    cdef bint known
     turn_give(w, l)
     l.method = l.auth.method + 1 if l.phase == LG_AUTH else 0
     if l.auth.has_key and pool != NULL:
@@ -509,6 +508,13 @@ cdef void passed(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
         if choose_settings(w, c, l) == 0:         # only looked at: its server is started with them
             dedicated_request(w, c)
         return
+    login_await(w, c, l)
+
+
+cdef void login_await(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """Greet `c`, which may come in, as soon as its pool has a greeting."""
+    cdef PoolRecord *pool = c.pool
+    cdef bint known
     l.phase = LG_WELCOME
     pthread_mutex_lock(&pool.lock)
     known = pool.welcome.len != 0

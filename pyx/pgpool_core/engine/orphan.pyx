@@ -7,6 +7,7 @@ from pgpool_core.engine.chore cimport server_settle
 from pgpool_core.engine.conn cimport conn_again, conn_send, plane_post, plane_wake
 from pgpool_core.engine.dedicated cimport dedicated_end
 from pgpool_core.engine.leak cimport leak_released
+from pgpool_core.engine.loan cimport loan_seize
 from pgpool_core.engine.inquiry cimport inquiry_part
 from pgpool_core.engine.mailbox cimport MAIL_CANCEL, Mail
 from pgpool_core.engine.named cimport named_part
@@ -35,6 +36,9 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
     cdef size_t n = 0
     if s.seat.dedicated:
         dedicated_end(w, s, mid_message, orderly)
+        return
+    if s.lent:
+        loan_seize(w, s)
         return
     inquiry_part(w, s, client_of(s))
     named_part(s)

@@ -13,9 +13,10 @@ from pgpool_core.auth.credentials cimport (CRED_ASKS_KEY, CREDENTIALS_OK, Creden
                                            credential_scram, credential_wipe, credentials_clear, credentials_forget, credentials_put)
 from pgpool_core.engine.accept cimport listener_options
 from pgpool_core.engine.buf cimport buf_add, buf_free
-from pgpool_core.engine.conn cimport plane_want, worker_wake
+from pgpool_core.engine.conn cimport plane_wake, plane_want, worker_wake
 from pgpool_core.engine.forwarding cimport set_networks
 from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notified
+from pgpool_core.engine.lender cimport loan_letters, loan_new, loan_order
 from pgpool_core.engine.letters cimport take_letters
 from pgpool_core.engine.life cimport (BACKEND_AUTO, BACKEND_EPOLL, BACKEND_URING, plane_close_files, plane_close_servers,
                                       plane_free, plane_open)
@@ -38,7 +39,8 @@ from pgpool_core.engine.worker cimport worker_close, worker_run
 from pgpool_core.pool.plan cimport LISTENER_LATER as LATER, LISTENER_NEVER as NEVER, LISTENER_TAKEN as TAKEN
 from pgpool_core.pool.pool cimport MAX_POOLS, PAUSE_ALL, PAUSE_END, Pool, PoolSettings
 from pgpool_core.pool.server cimport MAX_WORKERS
-from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_store32, pgpool_store64, pgpool_store8
+from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_load32, pgpool_load64, pgpool_store32, pgpool_store64,
+                                      pgpool_store8)
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.tls.context cimport TlsContext, context_ref, context_unref
 from pgpool_core.tls.face cimport Context
@@ -119,6 +121,8 @@ cdef class Engine:
     cdef bint stopped
     cdef int owner_pid
     cdef uint64_t token
+    cdef uint64_t last_loan
+    cdef dict loans               # token -> Loan *, of those that somebody waits for or has
     cdef uint32_t max_opening
     cdef readonly int wakeup_fd
     cdef readonly int workers
@@ -132,6 +136,7 @@ cdef class Engine:
         if io_backend not in BACKENDS:
             raise ValueError(f"io_backend {io_backend} is not there")
         self.threads = []
+        self.loans = {}
         self.owner_pid = os.getpid()
         self.workers = workers
         self.plane = <Plane *>calloc(1, sizeof(Plane))
@@ -580,6 +585,64 @@ cdef class Engine:
         pthread_mutex_unlock(&record.pool.lock)
         plane_want(self.plane)
 
+    # -- servers for the program around us -------------------------------------------------------------------------
+
+    def borrow(self, uint32_t pool, uint32_t worker, bytes startup):
+        """Ask for a server of `pool`, as a client would that has sent this startup packet. Answered by a letter with the token
+        returned here: "lent", or "loan_ended"."""
+        cdef Loan *loan
+        if self.stopped:
+            raise RuntimeError("the engine has stopped")
+        self.last_loan += 1
+        loan = loan_new(self.plane, record_of(self.plane, pool), worker, self.last_loan, startup)
+        self.loans[self.last_loan] = <size_t>loan
+        loan_order(self.plane, loan, LOAN_ASK, True)
+        return self.last_loan
+
+    def stop_waiting(self, uint64_t token):
+        """Nobody waits for this loan any more; there will be no letter about it."""
+        cdef size_t at = self.loans.pop(token, 0)
+        if at and not self.stopped:
+            loan_order(self.plane, <Loan *>at, LOAN_LEAVE, True)
+
+    def forget_loan(self, uint64_t token):
+        """The answer to "loan_ended": nothing of the server is open here any more."""
+        cdef size_t at = self.loans.pop(token, 0)
+        if at and not self.stopped:
+            loan_order(self.plane, <Loan *>at, LOAN_FORGET, True)
+
+    def give_back(self, uint64_t token, *, bint broken, bint busy, bint dirty, bint functions, bint spent, uint8_t tx_status,
+                  uint64_t received, uint64_t sent, bytes queries, bytes xacts, bytes parameters):
+        """What was lent comes back; nothing where it has been taken away.
+
+        `broken`: it is of no more use, `busy`: and may be at work still. `dirty`: it is to be cleaned, `spent`: which is not
+        enough. `functions`: some may have changed. `queries`, `xacts`: the time that each has taken, 8 bytes. `parameters`: what
+        the server has reported of its settings: name, zero, value, zero, and so on.
+        """
+        cdef size_t at = self.loans.pop(token, 0)
+        cdef Loan *loan = <Loan *>at
+        if not at or self.stopped:
+            return
+        loan.returned = (broken * RETURNED_BROKEN | busy * RETURNED_BUSY | dirty * RETURNED_DIRTY
+                         | functions * RETURNED_FUNCTIONS | spent * RETURNED_SPENT)
+        loan.tx_status = tx_status
+        loan.received, loan.sent = received, sent
+        buf_add(&loan.queries, <const uint8_t *><const char *>queries, len(queries))
+        buf_add(&loan.xacts, <const uint8_t *><const char *>xacts, len(xacts))
+        if not buf_add(&loan.parameters, <const uint8_t *><const char *>parameters, len(parameters)):
+            loan.returned |= RETURNED_SPENT
+        loan_order(self.plane, loan, LOAN_RETURN, True)
+
+    def functions_changed(self, uint32_t mark):
+        """A transaction of the program's own may have changed the functions of a database."""
+        pgpool_add32(&self.plane.marks[mark].changes, 1)
+        pgpool_store32(&self.plane.functions_news, 1)
+        plane_wake(self.plane)
+
+    def reads_sequences(self, uint32_t pool):
+        """Somebody uses currval or lastval: what others have left for them is to be forgotten from now on."""
+        pgpool_store8(&record_of(self.plane, pool).reads_sequences, 1)
+
     # -- functions -------------------------------------------------------------------------------------------------
 
     def watch_functions(self, uint32_t pool, int mark):
@@ -661,4 +724,7 @@ cdef class Engine:
 
     def take_mail(self):
         """All letters that have come, oldest first."""
-        return take_letters(self.plane)
+        letters = take_letters(self.plane)
+        if not self.stopped:
+            letters += loan_letters(self.plane, self.loans)
+        return letters

@@ -118,6 +118,19 @@ cdef enum:
     SERVER_CANCEL_DONE = 4
     SERVER_RETIRE = 8             # its client is sent away: at once from a dedicated one, else when it is idle
 
+    LOAN_ASK = 1                  # orders to the worker of a loan, one bit each
+    LOAN_LEAVE = 2                # nobody waits any more; nothing where the server has been lent already
+    LOAN_RETURN = 4               # the server comes back; control does not touch the loan any more
+    LOAN_FORGET = 8               # the answer to LOAN_ENDED: nor does anybody else
+    LOAN_LENT = 1                 # news for control about a loan, one bit each
+    LOAN_ENDED = 2                # there will be no server, or it has been taken away
+
+    RETURNED_BROKEN = 1           # nobody knows what it will say next
+    RETURNED_BUSY = 2             # besides, it may still be at work
+    RETURNED_DIRTY = 4            # something may be left in its session
+    RETURNED_FUNCTIONS = 8        # functions may have been changed
+    RETURNED_SPENT = 16           # nothing takes away what has been left: it is to be closed
+
     SUSPEND_END = 0               # read again
     SUSPEND_BEGIN = 1             # read nobody who is not in the middle of something; tell how many are
     SUSPEND_DROP = 2              # end those who still are
@@ -251,6 +264,43 @@ cdef struct Notifier:             # whose doing the last notifications of a back
     uint64_t other_us             # when somebody else's last might have; 0 = never
 
 
+cdef struct Loan:                 # a server that the program around us borrows, or waits for; see loan.pxd
+    Loan *prev                    # of all loans; under the plane's `loan_lock`
+    Loan *next
+    Loan *orders_next
+    Loan *news_next
+    Loan *due_next
+    uint32_t orders               # LOAN_*, atomic; not 0: it is on its worker's stack of orders
+    uint32_t news                 # LOAN_*, atomic; not 0: it is on control's stack of news
+    uint64_t token                # control's name for it; never changes, as the next three
+    uint32_t worker
+    PoolRecord *pool
+    Buf startup                   # the packet that a client would have sent
+    ClientConn *client            # the worker's; NULL when it has ended
+    ServerConn *seized            # the worker's: taken away, in SV_CLOSING, until control has let go of it too; NULL
+    uint8_t due                   # the worker's: not 0: on its list of those whose server is to be handed over
+    uint8_t told                  # the worker's: it has been
+    uint8_t waited                # there was none at once
+    int fd                        # owned: another descriptor of the server's socket, until control takes it; -1
+    uint64_t server               # with LOAN_LENT: what control is to know of the server, its id first
+    uint32_t backend_pid
+    uint32_t forgotten            # how often it has forgotten its named statements
+    uint8_t family_unix
+    uint8_t key_len
+    uint8_t backend_key[256]
+    char host[256]
+    uint16_t port
+    Buf unread
+    Buf message                   # with LOAN_ENDED: an ErrorResponse, or nothing
+    uint8_t returned              # with LOAN_RETURN: RETURNED_*
+    uint8_t tx_status
+    uint64_t received             # bytes from the borrower, and to it
+    uint64_t sent
+    Buf queries                   # how long each took: 8 bytes, microseconds
+    Buf xacts
+    Buf parameters                # settings that the server has reported: name, zero, value, zero ...
+
+
 cdef struct ClientConn:
     Conn conn
     Client seat
@@ -261,6 +311,7 @@ cdef struct ClientConn:
     LoginRecord *login            # owned; NULL after login
     Terms *terms                  # held: of its user; NULL until routed, and for the console
     Listens *listens              # owned; NULL until it listens without a server
+    Loan *loan                    # it is no client but a borrower, and has no socket; else NULL
     char *user                    # owned: the name it logged in with; NULL before the startup packet
     uint64_t id
     uint64_t connect_us
@@ -387,6 +438,7 @@ cdef struct ServerConn:
     Buf answer                    # to the probe, as it comes
     LeakWatch *leak               # owned; NULL without leak_check
     Notifier notifier
+    uint8_t lent                  # its client is a borrower, who reads and writes the socket: it is in no poll set
     uint8_t canceling             # its orphaned query is to be cancelled
     uint8_t gone                  # closed and uncounted; its slot waits for a note to be read. Under server_lock
     char tls_info[TLS_INFO_MAX]   # of `conn.tls`, as it was when control handed it over; empty without
@@ -410,6 +462,7 @@ cdef struct Io:                   # an I/O back end
     void (*stop)(Worker *) noexcept nogil                # after its thread has ended, or without one
     bint (*add)(Worker *, Conn *) noexcept nogil         # watch it; bytes already there are reported too
     void (*remove)(Worker *, Conn *) noexcept nogil      # forget it; `Worker` is the one that watches, any thread may call
+    bint (*let_go)(Worker *, Conn *) noexcept nogil      # as remove, and nothing gets lost; False: bytes are under way, ask again next turn
     void (*rearm)(Worker *, Conn *) noexcept nogil       # report again what is there
     void (*want_write)(Worker *, Conn *, bint) noexcept nogil
     void (*pump)(Worker *, Conn *) noexcept nogil        # read now
@@ -465,6 +518,8 @@ cdef struct Worker:
     Timers timers
     Client *granted               # stack, pushed by any worker
     ServerConn *notes             # stack, pushed by any thread
+    Loan *orders                  # stack, pushed by control
+    Loan *due                     # loans whose servers are handed over at the end of this turn
     Mailbox inbox
     Counters **counters           # by pool; allocated at first use
     uint32_t n_clients            # atomic reads by others
@@ -497,6 +552,9 @@ cdef struct Plane:
     uint8_t io_adapts             # io_backend = auto: a worker with little to do is better off without its ring
     pthread_mutex_t server_lock   # guards `servers`
     Slots servers
+    pthread_mutex_t loan_lock     # guards `loans`
+    Loan *loans                   # all there are
+    Loan *news                    # stack, pushed by the workers
     Credentials *credentials
     Strikes strikes               # failed logins by address
     Routes *routes

@@ -134,6 +134,8 @@ cdef list find_wrong(Plane *plane):
             s = <ServerConn *>slot_at(&plane.servers, slot)
             if s.conn.head.live and s.seat.pool == p:
                 states[s.seat.state] = states.get(s.seat.state, 0) + 1
+                if s.lent and (s.seat.state != SV_ACTIVE or s.seat.client == NULL):
+                    wrong.append(f"pool {i}: a server is lent and {SERVER_STATES[s.seat.state]}")
         for j in range(SV_STATES):
             if p.count[j] != states.get(j, 0):
                 wrong.append(f"pool {i}: {p.count[j]} servers counted as {SERVER_STATES[j]}, {states.get(j, 0)} are")

@@ -1,6 +1,6 @@
 """A server in the data plane: its answers, its way back to the pool."""
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from pgpool_core.engine.records cimport ClientConn, ServerConn, Worker
 from pgpool_core.pool.client cimport Client
@@ -15,3 +15,4 @@ cdef void servers_go_back(Worker *w) noexcept nogil
 
 cdef inline ClientConn *client_of(ServerConn *s) noexcept nogil:
     return <ClientConn *>s.seat.client.owner if s.seat.client != NULL else NULL
+cdef void server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n, bint swallow) noexcept nogil

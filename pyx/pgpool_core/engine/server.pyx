@@ -162,7 +162,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             continue
         if f.type == BE_PARAMETER_STATUS:
             if scan_whole(&f, n, pos):
-                parameter(w, s, c, data + pos + HEADER_LEN, f.body_len, swallow)
+                server_parameter(w, s, c, data + pos + HEADER_LEN, f.body_len, swallow)
             else:
                 pgpool_store8(&s.seat.close_needed, 1)    # too long to be followed
         elif f.type == BE_ERROR:
@@ -321,8 +321,8 @@ cdef void servers_go_back(Worker *w) noexcept nogil:
         s = next
 
 
-cdef void parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n,
-                    bint swallow) noexcept nogil:
+cdef void server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n,
+                           bint swallow) noexcept nogil:
     """ParameterStatus: the server stands differently now, and so does the client whose doing it was.
 
     Behind our own replay the client is told what differs from what it was told before (settings_tell).

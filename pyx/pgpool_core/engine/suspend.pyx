@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from pgpool_core.engine.client cimport client_request
 from pgpool_core.engine.conn cimport conn_doom, plane_post
 from pgpool_core.engine.mailbox cimport MAIL_SUSPENDED, Mail
 from pgpool_core.engine.records cimport *
@@ -21,6 +22,8 @@ cdef bint suspend_rests(const Conn *c) noexcept nogil:
         return (<const ServerConn *>c).seat.state != SV_CLOSING and c.out.len == 0 and c.held.len == 0 \
             and (<const ServerConn *>c).cur.remain == 0
     client = <const ClientConn *>c
+    if client.loan != NULL:
+        return not client.loan.told
     if client.state == CL_CONSOLE or client.state == CL_LINGER or c.out.len:
         return False
     if client.state == CL_LOGIN:
@@ -83,8 +86,12 @@ cdef void go_on(Worker *w) noexcept nogil:
     cdef ServerConn *s
     for slot in range(slots_room(&w.clients)):
         c = <ClientConn *>slot_at(&w.clients, slot)
-        if c.conn.head.live and c.conn.fd >= 0 and not c.conn.doomed:
+        if not c.conn.head.live or c.conn.doomed:
+            continue
+        if c.conn.fd >= 0:
             w.io.rearm(w, &c.conn)
+        elif c.loan != NULL and c.state == CL_IDLE:
+            client_request(w, c)                  # it has come meanwhile
     for slot in range(slots_room(&w.plane.servers)):
         s = <ServerConn *>slot_at(&w.plane.servers, slot)
         if worker_has(w, s) and not s.conn.doomed:

@@ -43,6 +43,7 @@ cdef extern from * nogil:
         m.msg_iovlen = 2;
         return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
+    static inline int pgpool_dup(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 3); }
     static inline int pgpool_errno(void) { return errno; }
     static inline ssize_t pgpool_no_data(void) { errno = EAGAIN; return -1; }
     static inline ssize_t pgpool_broken(void) { errno = EPROTO; return -1; }
@@ -54,6 +55,7 @@ cdef extern from * nogil:
     struct epoll_event:
         uint32_t events
         epoll_data_t data
+    int pgpool_dup(int)
     int epoll_create1(int)
     int epoll_ctl(int, int, int, epoll_event *)
     int epoll_wait(int, epoll_event *, int, int)

@@ -14,6 +14,7 @@ from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
 from pgpool_core.engine.functions cimport functions_free, functions_mail
 from pgpool_core.engine.leak cimport leak_begin
+from pgpool_core.engine.loan cimport loans_lend, loans_read, loans_wait
 from pgpool_core.engine.login cimport login_end, login_told, login_verdict, login_welcome
 from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.notes cimport note, notes_taken
@@ -309,6 +310,7 @@ cdef void up_woken(Worker *w) noexcept nogil:
     read_mail(w)                                  # first: what is known of functions comes ahead of the server it was read on
     read_grants(w)
     read_notes(w)
+    loans_read(w)
 
 
 cdef void timer_fired(Worker *w, Timer *timer) noexcept nogil:
@@ -398,7 +400,7 @@ cdef void worker_run(Worker *w) noexcept nogil:
     cdef int wait_ms
     w.io.begin(w)
     while not pgpool_load32(&w.stop):
-        if w.again_head != NULL:
+        if w.again_head != NULL or (w.due != NULL and not w.suspended and loans_wait(w)):
             wait_ms = 0
         elif w.suspended:
             wait_ms = -1                          # no timer runs
@@ -414,6 +416,8 @@ cdef void worker_run(Worker *w) noexcept nogil:
             if not c.doomed:
                 w.io.pump(w, c)
         servers_go_back(w)
+        if w.due != NULL and not w.suspended:
+            loans_lend(w)
         timer = NULL if w.suspended else timers_due(&w.timers, w.now_us)
         while timer != NULL:
             timer_fired(w, timer)

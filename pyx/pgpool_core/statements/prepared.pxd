@@ -30,6 +30,7 @@ cdef struct Prepared:             # all zero but `texts` = nothing prepared
     uint32_t n_buckets            # a power of two
     uint32_t entries
     uint32_t count                # of entries that are planned: what the server will have
+    uint32_t clears               # times that it has forgotten all
 
 
 cdef void prepared_init(Prepared *set, Texts *texts) noexcept nogil

@@ -148,6 +148,7 @@ cdef void prepared_clear(Prepared *set) noexcept nogil:
     """The server has done DEALLOCATE ALL or DISCARD ALL: it has nothing, but for what is in flight behind that."""
     cdef Planted *at = set.oldest
     cdef Planted *newer
+    set.clears += 1
     while at != NULL:
         newer = at.newer
         prepared_is(set, at, False, EPOCH_NEVER)

@@ -1,0 +1,210 @@
+"""A link over a server that a proxy has lent: it belongs to the proxy's pool, was somebody else's before and will be again.
+
+The object outlives the loan, because it knows what is prepared on that server: when the pool of the program is lent the same server
+again, it goes on with the same link.
+"""
+
+from __future__ import annotations
+
+import socket
+from array import array
+from collections.abc import Callable
+from itertools import count
+from time import perf_counter_ns
+from typing import Final
+
+import attrs
+import trio
+
+from pgpool_core.client.catalogue import Catalogue
+from pgpool_core.client.link import IDLE, Link
+from pgpool_core.control.loans import Lent, Returned
+from pgpool_core.errors import PgPoolError
+from pgpool_core.rows import inbox as codes
+from pgpool_core.rows.statement import DOES_DATABASES, DOES_FUNCTIONS, DOES_LEAVE, DOES_LOAD, DOES_SEQUENCES, text_does
+
+LEAVES: Final = DOES_LEAVE | DOES_FUNCTIONS | DOES_LOAD
+
+_numbers = count(1)  # of links, for the names of their statements: several pools may be lent the same server
+
+
+@attrs.define
+class _Opened:
+    """What Link wants to know of a server."""
+
+    host: str
+    port: int
+    backend_pid: int
+    backend_key: bytes
+    parameters: list[tuple[bytes, bytes]]
+    unread: bytes
+    _fd: int
+
+    def detach(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+
+@attrs.define
+class Knowledge:
+    """What is known of the functions of a database while a server is lent."""
+
+    changes: int
+    effects: bytes | None  # None: not known at the moment, so that any text may do anything
+    matters: bool = True
+
+
+NO_MATTER: Final = Knowledge(0, None, matters=False)
+
+
+class LentLink(Link):
+    """A link that goes back to a proxy, with an account of what has been done."""
+
+    def __init__(
+        self,
+        lent: Lent,
+        parameters: list[tuple[bytes, bytes]],
+        catalogue: Catalogue,
+        *,
+        statement_cache_size: int,
+        cancel_timeout_s: float,
+        on_sequences: Callable[[], None],
+        on_databases: Callable[[bytes], None],
+    ) -> None:
+        opened = _Opened(lent.host, lent.port, lent.backend_pid, lent.backend_key, parameters, b"", lent.fd)
+        super().__init__(
+            opened,
+            catalogue,
+            statement_cache_size=statement_cache_size,
+            cancel_timeout_s=cancel_timeout_s,
+            statement_prefix=b"pgpool_lent_%d_" % next(_numbers),
+        )
+        self.server = lent.server
+        self._on_sequences, self._on_databases = on_sequences, on_databases
+        self.about_databases = False  # a text of this loan was
+        self._forgotten = lent.forgotten
+        self._knows = NO_MATTER
+        self._does = 0  # of texts whose statements are kept
+        self._begin(lent)
+
+    def lend(self, lent: Lent, knows: Knowledge) -> None:
+        """The server has been lent: to be called at the beginning of every loan, of the first one too."""
+        if self.closed:
+            family = socket.AF_UNIX if lent.is_unix else socket.AF_INET
+            self.socket = socket.socket(family, socket.SOCK_STREAM, fileno=lent.fd)
+            self._begin(lent)
+        if self._forgotten != lent.forgotten:
+            self._forgotten = lent.forgotten
+            self.forget_closed_statements()
+            self._does = 0
+        elif knows.matters and (knows.effects is None or knows.effects is not self._knows.effects):
+            self.forget_statements()  # they were judged by what was known then
+            self._does = 0
+        self._knows = knows
+        if lent.unread:
+            self.inbox.feed(lent.unread)
+            self.inbox.stash()
+
+    def _begin(self, lent: Lent) -> None:
+        self.closed = self.dirty = self.sending = False
+        self.closed_because = ""
+        self.status = IDLE
+        self.owed = 0
+        self.error = None
+        self.on_notification = self.on_notice = None
+        self._sent = 0
+        self.taken = 0
+        self._since = self._xact_since = 0
+        self._queries, self._xacts = array("Q"), array("Q")
+        self._reported = b""
+        self._busy = self.about_databases = False
+
+    def take_away(self, why: str) -> None:
+        """The proxy has taken the server back: whoever uses it gets ConnectionLost."""
+        self.closed_because = why
+        self._lost()
+
+    def returned(self, changes: int) -> Returned:
+        """The end of the loan, and the account of it; `changes` as in `Knowledge`."""
+        broken = self.closed or bool(self.owed) or self.sending or not self._in_step()
+        if not self.closed:
+            self.closed = True
+            trio.lowlevel.notify_closing(self.socket)
+            self.socket.close()
+        if self._knows.matters and changes != self._knows.changes:
+            self.dirty = True  # functions do other things since
+        return Returned(
+            broken=broken,
+            busy=broken and self._busy,
+            dirty=self.dirty,
+            spent=self.dirty and bool(self._does & DOES_LOAD),
+            functions=self.dirty and bool(self._does & DOES_FUNCTIONS),
+            tx_status=self.status,
+            received=self._sent,
+            sent=self.taken,
+            queries=self._queries.tobytes(),
+            xacts=self._xacts.tobytes(),
+            parameters=self._reported,
+        )
+
+    def _in_step(self) -> bool:
+        """Whether nothing is left of a message; whole ones that have come meanwhile are read."""
+        if not self.inbox.pending():
+            return True
+        try:
+            while code := self.inbox.next():
+                self._aside(code)
+        except PgPoolError:
+            return False
+        return self.error is None and not self.inbox.pending()
+
+    def statement_names(self) -> list[bytes]:
+        """What is prepared there."""
+        return [statement.name for statement in self._cache.values()]
+
+    def close_statements(self, names: list[bytes]) -> None:
+        """Close those of others, with what is sent next."""
+        for name in names:
+            self.outbox.close(name)
+
+    def leaves(self, raw: bytes) -> bool:
+        """As for any link, and what the functions that it calls leave."""
+        knows = self._knows
+        does = text_does(raw, knows.effects)
+        if knows.matters and knows.effects is None:
+            does |= DOES_LEAVE
+        self._does |= does
+        if does & DOES_SEQUENCES:
+            self._on_sequences()
+        if does & DOES_DATABASES:
+            self.about_databases = True
+            self._on_databases(raw)
+        return bool(does & LEAVES)
+
+    def close(self) -> None:
+        """Close this end of it; the account says that the server is of no more use."""
+        self._busy = self._busy or bool(self.owed)
+        super().close()
+
+    async def send(self) -> None:
+        """As for any link, and counted."""
+        if size := len(self.outbox):
+            self._sent += size
+            self._since = self._since or perf_counter_ns()
+        await super().send()
+
+    def _take_ready(self) -> None:
+        super()._take_ready()
+        at = perf_counter_ns()
+        begun = self._since or at
+        self._queries.append((at - begun) // 1000)
+        self._xact_since = self._xact_since or begun
+        if self.status == IDLE:
+            self._xacts.append((at - self._xact_since) // 1000)
+            self._xact_since = 0
+        self._since = at if self.owed else 0
+
+    def _aside(self, code: int) -> None:
+        if code == codes.PARAMETER_STATUS:
+            self._reported += self.inbox.body()
+        super()._aside(code)
