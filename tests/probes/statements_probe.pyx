@@ -355,7 +355,7 @@ cdef class Server:
         cdef size_t n = 0
         cdef int verdict
         try:
-            verdict = failure_read(&self.owed, &self.prepared, at, <uint32_t>len(body), out, cap, &n)
+            verdict = failure_read(&self.owed, &self.prepared, self.client.names if self.client is not None else NULL, at, <uint32_t>len(body), out, cap, &n)
             if verdict == FAILURE_OUTDATED and told:
                 failure_told(&self.owed, &self.prepared)
             if n > cap:

@@ -143,7 +143,7 @@ def test_rights_are_given_up_first_taken_last_and_never_taken_for_granted() -> N
     )
     assert settings_probe.replay(reader, table.having(reader, b"work_mem", b"65")) == (
         OK,
-        b"""SET "work_mem" = '65';""",
+        b"""RESET "role";SET "work_mem" = '65';SET "role" = 'reader';""",
         False,
     )
     assert settings_probe.replay(reader, None) == (OK, b'RESET "role";RESET "work_mem";', True)

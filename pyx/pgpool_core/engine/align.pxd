@@ -1,11 +1,15 @@
 """How a server stands, and making it stand as its client wants it."""
 
+from libc.stdint cimport uint8_t
+
 from pgpool_core.engine.records cimport ClientConn, ServerConn, Worker
 from pgpool_core.session.settings cimport Block
+from pgpool_core.wire.scan cimport Frame
 
 
 cdef void server_stands(Worker *w, ServerConn *s, Block *settings) noexcept nogil
 cdef void settings_aligned(Worker *w, ServerConn *s) noexcept nogil
 cdef bint settings_differ(const ClientConn *c, const ServerConn *s) noexcept nogil
+cdef bint settings_end(ClientConn *c, const Frame *f, const uint8_t *body, size_t have) noexcept nogil
 cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
 cdef void settings_tell(Worker *w, ClientConn *c, const Block *now) noexcept nogil

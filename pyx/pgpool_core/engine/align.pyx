@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport strlen
+from libc.string cimport memchr, strlen
 
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.client_end cimport client_fatal
@@ -11,14 +11,19 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.session.replay cimport REPLAY_OK, replay_bound, replay_write
 from pgpool_core.session.settings cimport (Block, block_entry, block_get, block_ref, block_unref, put_setting,
                                            setting_tracked)
+from pgpool_core.statements.names cimport Name, names_find
+from pgpool_core.statements.rewrite cimport NAME_FOUND, NamePlace, name_place
 from pgpool_core.sync.atomic cimport pgpool_load8, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport store_be32
 from pgpool_core.wire.build cimport build_parameter
-from pgpool_core.wire.codes cimport FE_QUERY
+from pgpool_core.wire.codes cimport FE_BIND, FE_PARSE, FE_QUERY
 from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
-from pgpool_core.wire.scan cimport HEADER_LEN
+from pgpool_core.wire.scan cimport HEADER_LEN, Frame
 from pgpool_core.wire.span cimport Span, same
+
+cdef extern from "<strings.h>" nogil:
+    int strncasecmp(const char *, const char *, size_t)
 
 
 cdef void server_stands(Worker *w, ServerConn *s, Block *settings) noexcept nogil:
@@ -126,6 +131,51 @@ cdef const char *head_of(bint alone, bint forgets) noexcept nogil:
     if alone:
         return b"DISCARD SEQUENCES;" if forgets else b""
     return b"BEGIN;DISCARD SEQUENCES;" if forgets else b"BEGIN;"
+
+
+cdef bint ends_block(const uint8_t *text, size_t n) noexcept nogil:
+    """Whether a text may begin with COMMIT, ROLLBACK or what else ends a transaction block, a failed one too."""
+    cdef size_t at = 0
+    while at < n and (text[at] == 0x20 or 0x09 <= text[at] <= 0x0D):
+        at += 1
+    if n - at < 3:
+        return True                               # more may be to come
+    if text[at] | 0x20 == 0x63:                   # 'c'
+        return strncasecmp(<const char *>text + at, "com", 3) == 0
+    if text[at] | 0x20 == 0x65:
+        return strncasecmp(<const char *>text + at, "end", 3) == 0
+    if text[at] | 0x20 == 0x72:
+        return strncasecmp(<const char *>text + at, "rol", 3) == 0
+    if text[at] | 0x20 == 0x61:
+        return strncasecmp(<const char *>text + at, "abo", 3) == 0
+    if text[at] | 0x20 == 0x70:
+        return strncasecmp(<const char *>text + at, "pre", 3) == 0
+    return not 0x61 <= text[at] | 0x20 <= 0x7A    # a comment, an empty statement in front
+
+
+cdef bint settings_end(ClientConn *c, const Frame *f, const uint8_t *body, size_t have) noexcept nogil:
+    """Whether a message must wait until the replay in front of it has been answered: it may end a transaction block.
+
+    A replay that is refused leaves a failed one, in which nothing runs. What stands behind the end of it would.
+    """
+    cdef const uint8_t *text = body
+    cdef NamePlace place
+    cdef Name *name
+    if f.body_len < have:
+        have = f.body_len
+    if f.type == FE_PARSE:
+        text = <const uint8_t *>memchr(body, 0, have)
+        text = body + have if text == NULL else text + 1
+    elif f.type == FE_BIND and c.names != NULL:
+        if name_place(f.type, body, <uint32_t>have, f.body_len, &place) != NAME_FOUND:
+            return False
+        name = names_find(c.names, place.name)
+        if name == NULL or name.planned == NULL:
+            return False
+        return ends_block(name.planned.data, name.planned.len)
+    elif f.type != FE_QUERY:
+        return False
+    return ends_block(text, have - <size_t>(text - body))
 
 
 cdef void settings_aligned(Worker *w, ServerConn *s) noexcept nogil:

@@ -86,6 +86,8 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
         elif s.seat.state == SV_BEING_CANCELED:
             return server_settle(w, s)
         return False
+    if chore == CHORE_BACK:
+        return c == NULL and s.seat.state == SV_BEING_CANCELED and server_settle(w, s)
     if chore == CHORE_BEGIN:
         if s.chore_failed:
             server_quit(w, s, "a transaction could not be begun anew")

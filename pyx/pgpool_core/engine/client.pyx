@@ -8,8 +8,9 @@ receive buffer to the server; nothing but the headers is looked at.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, strlen
 
-from pgpool_core.engine.align cimport settings_align, settings_differ
+from pgpool_core.engine.align cimport settings_align, settings_differ, settings_end
 from pgpool_core.engine.asked cimport ask
+from pgpool_core.engine.back cimport back_may, back_send, back_take
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_steal
 from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.client_end cimport client_end, client_fatal, protocol_error
@@ -34,8 +35,9 @@ from pgpool_core.engine.timers cimport TIMER_NONE, TIMER_STALL, timer_clear, tim
 from pgpool_core.pool.client cimport WAIT_NONE, Client
 from pgpool_core.pool.pool cimport MODE_SESSION, POOL_CHECK, POOL_CLOSE, POOL_CLOSED, POOL_ENDING, POOL_GOT, Pool, pool_request
 from pgpool_core.pool.server cimport Server
-from pgpool_core.session.sqlscan cimport PROVED_BEGIN, PROVED_DEALLOCATE
+from pgpool_core.session.sqlscan cimport PROVED_BEGIN, PROVED_DEALLOCATE, PROVED_RESET_ALL, PROVED_SET
 from pgpool_core.statements.names cimport Name
+from pgpool_core.statements.rewrite cimport USED_NEED_MORE, USED_NOT, USED_ONCE, used_once
 from pgpool_core.statements.text cimport MAX_TEXT_LEN
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_load8, pgpool_store64, pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -358,18 +360,23 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     cdef size_t length, none = 0
     cdef size_t kept = 0          # of `data`, what is in front of it is not to be kept for another try
     cdef int r, pushed = EXPECT_OK
-    cdef uint32_t this_one
+    cdef uint32_t this_one, before
     cdef bint watched = ledger_watches(c)
     cdef bint allowed, banned = False
+    cdef int once                 # whether the group at hand does nothing but run its text
     cdef bint tracked = named_tracked(c)
     w.mixed = 0
     while True:
         r = scan_to(&c.cur, CLIENT_MARKS, w.plane.max_packet_size, data, n, &pos, &f)
         if r != SCAN_FOUND:
             break
+        if s.chore == CHORE_SETTINGS and settings_end(c, &f, data + pos + HEADER_LEN, n - pos - HEADER_LEN):
+            c.awaiting = 1
+            break
         if watched and (f.type == FE_QUERY or f.type == FE_PARSE):
             if not scan_whole(&f, n, pos) and f.body_len <= (MAX_TEXT_LEN if f.type == FE_PARSE else STASH_MAX):
                 break                             # held back until its text is whole
+            before = s.suspect
             allowed = look(w, c, s, &f, data + pos + HEADER_LEN, n - pos - HEADER_LEN)
             if c.state != CL_ACTIVE:
                 return 1
@@ -377,6 +384,12 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
                 conn_mix(w, &s.conn, data + sent, pos - sent)
                 pushed = refuse(w, c, s, k, &f, data + pos + HEADER_LEN)
                 sent = pos + HEADER_LEN + f.body_len
+            elif PROVED_SET <= w.scan.proved <= PROVED_RESET_ALL and back_may(c, s) and scan_whole(&f, n, pos):
+                once = USED_ONCE if f.type == FE_QUERY else used_once(data + pos, n - pos) if data[pos + HEADER_LEN] == 0 else USED_NOT
+                if once == USED_NEED_MORE:
+                    break
+                if once == USED_ONCE:
+                    back_take(w, c, s, before)
             elif tracked and w.scan.proved == PROVED_DEALLOCATE and scan_whole(&f, n, pos):
                 if f.type == FE_QUERY:
                     verdict = named_deallocates(w, c, s)
@@ -426,6 +439,10 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             c.unnamed_fresh = 0                   # a simple Query ends the unnamed statement
             s.query_in_group |= s.open_group
             pushed = ask(s, EXPECT_QUERY)
+            if s.back != NULL and pushed == EXPECT_OK:
+                conn_mix(w, &s.conn, data + sent, pos + HEADER_LEN + f.body_len - sent)
+                sent = pos + HEADER_LEN + f.body_len
+                pushed = back_send(w, s)
         elif f.type == FE_SYNC:
             if drops != NULL:
                 conn_mix(w, &s.conn, data + sent, pos - sent)
@@ -438,6 +455,10 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             query_begins(w, s, k)
             pushed = ask(s, EXPECT_LATE_SYNC if c.cur.type == FE_COPY_DATA or c.cur.type == FE_FLUSH else EXPECT_SYNC)
             s.open_group = 0
+            if s.back != NULL and pushed == EXPECT_OK:
+                conn_mix(w, &s.conn, data + sent, pos + HEADER_LEN - sent)
+                sent = pos + HEADER_LEN
+                pushed = back_send(w, s)
             if s.redo == REDO_KEPT:
                 s.redo = REDO_WHOLE
                 redo_keep(s, data + kept, pos + HEADER_LEN - kept)
@@ -485,6 +506,8 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         conn_mixed(w, &s.conn)
     elif pos > sent:
         conn_send(w, &s.conn, data + sent, pos - sent)
+    elif c.awaiting and s.conn.out.len and not s.conn.writing:
+        conn_send(w, &s.conn, data, 0)            # the replay, which the first message waits for
     if s.conn.writing or c.awaiting:
         c.conn.paused = 1
     if r < 0:

@@ -6,6 +6,7 @@ from libc.string cimport memchr, memcpy
 
 from pgpool_core.engine.align cimport server_stands, settings_align, settings_tell
 from pgpool_core.engine.asked cimport ask
+from pgpool_core.engine.back cimport back_meant
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.channels cimport channel_leave
 from pgpool_core.engine.conn cimport conn_send, counters_of
@@ -14,7 +15,7 @@ from pgpool_core.engine.functions cimport SQL_HIDDEN
 from pgpool_core.engine.leak cimport leak_free
 from pgpool_core.engine.pins cimport pins_drop, pins_set
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.setting_names cimport NAMING, WENT_BACK, names_done, names_hidden
+from pgpool_core.engine.setting_names cimport NAMING, names_done, names_hidden
 from pgpool_core.session.outcome cimport outcome_find, outcome_learn
 from pgpool_core.session.probe cimport *
 from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, block_entry, block_get, block_ref,
@@ -270,7 +271,6 @@ cdef bint is_set(ServerConn *s, Span name) noexcept nogil:
 cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept nogil:
     """`s` stands at `now`. So does `c`, but what it has reset goes back to what it began with."""
     cdef Block *own = block_ref(w.plane.settings, now)
-    cdef bint went_back = s.probing & WENT_BACK != 0
     cdef Span name, value, other
     cdef uint32_t at = 0
     cdef bint said
@@ -280,8 +280,10 @@ cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept n
             said = is_set(s, name)
         else:
             said = block_get(now, name, &other)
-            if said and other.len == 0 and value.len and went_back and memchr(name.at, 0x2E, name.len) != NULL:
-                said = False                      # a custom setting: reset it is '' and no longer listed
+            if said and other.len == 0 and value.len and memchr(name.at, 0x2E, name.len) != NULL:
+                said = not back_meant(s, name, True)      # a custom setting: reset it is ''
+            elif not said and (same(name, text_span("role")) or same(name, text_span("session_authorization"))):
+                said = not back_meant(s, name, block_get(c.settings, name, &other))     # SET ROLE NONE
         if not said and not put_setting(w.plane.settings, &own, name, value):
             block_unref(w.plane.settings, own)
             return False

@@ -5,6 +5,7 @@ from libc.string cimport memcpy, strlen
 
 from pgpool_core.engine.advice cimport advise_left
 from pgpool_core.engine.align cimport settings_align
+from pgpool_core.engine.back cimport back_flags
 from pgpool_core.engine.conn cimport counters_of
 from pgpool_core.engine.counters cimport count_add
 from pgpool_core.engine.functions cimport SQL_HIDDEN, functions_of, functions_text
@@ -13,7 +14,7 @@ from pgpool_core.engine.listen cimport listen_text
 from pgpool_core.engine.notifier cimport notifier_may, notifier_text
 from pgpool_core.engine.pins cimport pins_set
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.setting_names cimport NAMING, WENT_BACK, names_in, names_in_part, names_lost, names_quoted
+from pgpool_core.engine.setting_names cimport NAMING, WENT_BACK_ONE, names_in, names_in_part, names_lost, names_quoted
 from pgpool_core.session.outcome cimport outcome_sure
 from pgpool_core.session.settings cimport setting_tracked
 from pgpool_core.session.sqlscan cimport *
@@ -26,6 +27,9 @@ from pgpool_core.wire.bind cimport bind_next
 from pgpool_core.wire.build cimport build_query
 from pgpool_core.wire.codes cimport FE_PARSE, TX_IDLE
 from pgpool_core.wire.span cimport Span
+
+cdef extern from "<string.h>" nogil:
+    size_t strnlen(const char *, size_t)
 
 cdef extern from "<strings.h>" nogil:
     int strncasecmp(const char *, const char *, size_t)
@@ -118,8 +122,8 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         return False
     if not hidden and only_reported(scan) and c.pool.session_state != SESSION_PIN:
         return True
-    if flags & (SQL_SETS | SQL_DISCARDS | SQL_OPAQUE) and goes_back(text, n):
-        flags |= WENT_BACK
+    if flags & (SQL_SETS | SQL_DISCARDS | SQL_OPAQUE):
+        flags |= back_flags(s, scan, text, n)
     if is_parse:
         c.parse_flags = flags & ~(hidden & ~said)
     say(s, c, flags | (SQL_CALLS if hidden else 0), text, n, is_parse)
@@ -138,18 +142,6 @@ cdef bint reads_sequence(const uint8_t *text, size_t n) noexcept nogil:
     cdef size_t i
     for i in range(n - 6 if n > 6 else 0):
         if strncasecmp(<const char *>text + i, "currval", 7) == 0 or strncasecmp(<const char *>text + i, "lastval", 7) == 0:
-            return True
-    return False
-
-
-cdef bint goes_back(const uint8_t *text, size_t n) noexcept nogil:
-    """`reset`, `default` or `discard`, in any case and anywhere."""
-    cdef size_t i
-    for i in range(n - 4 if n > 4 else 0):
-        if text[i] | 0x20 == 0x72 and strncasecmp(<const char *>text + i, "reset", 5) == 0:
-            return True
-        if text[i] | 0x20 == 0x64 and n - i >= 7 and (strncasecmp(<const char *>text + i, "default", 7) == 0
-                                                     or strncasecmp(<const char *>text + i, "discard", 7) == 0):
             return True
     return False
 
@@ -237,10 +229,16 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statem
         statement: the text, which may have been parsed in an earlier transaction; NULL for an unnamed statement.
     """
     cdef Span value
+    cdef SqlScan scan
+    cdef size_t length
     cdef uint32_t at = 0
     cdef bint followed = follows(c)
     if flags & SQL_FUNCTION_DDL:
         s.function_ddl = 1
+    if followed and flags & WENT_BACK_ONE and statement != NULL:     # it may have been parsed long ago: which one?
+        length = strnlen(<const char *>statement.data, statement.len)
+        scan_sql(statement.data, length, READ_UNKNOWN | READ_TRAILING, NULL, &scan)
+        flags = flags & ~<uint32_t>WENT_BACK_ONE | back_flags(s, &scan, statement.data, length)
     if followed:
         suspect(s, flags, NULL, 0)
     if not flags & NAMING:

@@ -32,7 +32,7 @@ cdef inline bint named_tracked(ClientConn *c) noexcept nogil:
 
 cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, const Frame *f, const uint8_t *data, size_t n,
                        size_t pos, size_t *sent) noexcept nogil
-cdef size_t named_error(Worker *w, ServerConn *s, const uint8_t *body, uint32_t n, bint *outdated) noexcept nogil
+cdef size_t named_error(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n, bint *outdated) noexcept nogil
 cdef void named_tag(ServerConn *s, ClientConn *c, const uint8_t *tag, uint32_t n) noexcept nogil
 cdef int named_deallocates(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
 cdef int named_drops(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *group, size_t n, Name **name) noexcept nogil

@@ -104,10 +104,10 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
     return NAMED_GO_ON
 
 
-cdef size_t named_error(Worker *w, ServerConn *s, const uint8_t *body, uint32_t n, bint *outdated) noexcept nogil:
+cdef size_t named_error(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n, bint *outdated) noexcept nogil:
     """Look at an ErrorResponse; nonzero: the client is to get so many bytes of the worker's scratch in its place."""
     cdef size_t length = 0
-    cdef int verdict = failure_read(&s.owed, &s.prepared, body, n, w.scratch, SCRATCH_SIZE, &length)
+    cdef int verdict = failure_read(&s.owed, &s.prepared, c.names, body, n, w.scratch, SCRATCH_SIZE, &length)
     outdated[0] = verdict == FAILURE_OUTDATED
     return length if verdict == FAILURE_RENAMED else 0
 

@@ -90,6 +90,7 @@ cdef enum:
     CHORE_PROBE = 5               # asks what a client has left in the session
     CHORE_CLEAN = 6               # DISCARD ALL, behind a client whose session state was not replayed
     CHORE_LEAK = 7                # asks whether anything is left that ought not to be (leak_check)
+    CHORE_BACK = 9                # sets what a text has given up to what its client began with (back)
     CHORE_BEGIN = 8               # begins a client's transaction anew, in which nothing has run (redo)
 
     SESSION_OFF = 0               # session_state
@@ -378,6 +379,8 @@ cdef struct ServerConn:
     Block *settings               # as it stands now; held
     Block *wanted                 # held: how it stands when the replay under way has been answered
     Block *begun                  # held: what it reported at login
+    Block *back                   # held: what a text gives up that its client began with; NULL but while that is forwarded
+    uint32_t gave_up              # with WENT_BACK_ONE: hash of the setting's name
     ServerConn *note_next
     ServerConn *freed_next
     uint32_t notes                # SERVER_*, atomic; not 0: it is on a worker's stack of notes. Changes under server_lock

@@ -81,6 +81,10 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         kind = expect_head(&s.expect)
         swallow = c == NULL or kind == EXPECT_CHORE
         s.swallowing = swallow
+        if swallow and pos > start:               # up to here it was the client's
+            if c != NULL:
+                forwarded(w, s, c, k, data + start, pos - start)
+            start = pos
         marks = GROUP_MARKS if kind >= EXPECT_NAMED else SERVER_MARKS
         r = scan_to(&s.cur, EVERY_SERVER_MARKS if swallow or s.redo & REDO_LASTS else marks, MAX_SERVER_BODY, data, n, &pos, &f)
         if r != SCAN_FOUND:
@@ -162,7 +166,9 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             continue
         if f.type == BE_PARAMETER_STATUS:
             if scan_whole(&f, n, pos):
-                server_parameter(w, s, c, data + pos + HEADER_LEN, f.body_len, swallow)
+                server_parameter(w, s, c, data + pos + HEADER_LEN, f.body_len, swallow and s.chore != CHORE_BACK)
+                if c != NULL and kind == EXPECT_CHORE and s.chore == CHORE_BACK:
+                    forwarded(w, s, c, k, data + pos, HEADER_LEN + f.body_len)     # the client's own doing, in the end
             else:
                 pgpool_store8(&s.seat.close_needed, 1)    # too long to be followed
         elif f.type == BE_ERROR:
@@ -172,7 +178,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             error_comes(s)
             length = 0
             if not swallow and (s.owed.len or kind >= EXPECT_NAMED) and scan_whole(&f, n, pos):
-                length = named_error(w, s, data + pos + HEADER_LEN, f.body_len, &outdated)
+                length = named_error(w, s, c, data + pos + HEADER_LEN, f.body_len, &outdated)
                 if outdated and redo_withholds(w, s, c):
                     forwarded(w, s, c, k, data + start, (hides - 1 if hides else pos) - start)
                     start = pos + HEADER_LEN + f.body_len

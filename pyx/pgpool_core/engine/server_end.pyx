@@ -115,7 +115,8 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     block_unref(w.plane.settings, s.settings)
     block_unref(w.plane.settings, s.wanted)
     block_unref(w.plane.settings, s.begun)
-    s.settings = s.wanted = s.begun = NULL
+    block_unref(w.plane.settings, s.back)
+    s.settings = s.wanted = s.begun = s.back = NULL
     buf_free(&s.greeting)
     inquiry_free(s)
     named_free(s)

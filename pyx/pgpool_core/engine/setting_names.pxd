@@ -8,7 +8,8 @@ from pgpool_core.session.sqlscan cimport SQL_EXECUTES, SQL_OPAQUE, SQL_SETS
 
 cdef enum:
     NAMING = SQL_SETS | SQL_OPAQUE | SQL_EXECUTES      # a setting's name may be in the text
-    WENT_BACK = 1 << 31           # beside SQL_*: the text has a word that gives a setting up
+    WENT_BACK = 1 << 31           # beside SQL_*: the text gives all settings up, or some; which, it does not say plainly
+    WENT_BACK_ONE = 1 << 26       # it gives up one: `gave_up` of the server
 
 
 cdef void names_in(ServerConn *s, const uint8_t *text, size_t n) noexcept nogil

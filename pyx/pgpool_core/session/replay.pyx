@@ -154,18 +154,39 @@ cdef void put_role(TextOut *o, const Block *block, const char *text, bint reset)
         put_set(o, name, value)
 
 
+cdef bint others_differ(const Block *have, const Block *want) noexcept nogil:
+    """Whether anything but role and session authorization does."""
+    cdef uint32_t at = 0, n_have = 0, n_want = 0
+    cdef Span name, value, old
+    while have != NULL and at < have.len:
+        at = block_entry(have, at, &name, &value)
+        n_have += not is_role(name)
+    at = 0
+    while want != NULL and at < want.len:
+        at = block_entry(want, at, &name, &value)
+        if is_role(name):
+            continue
+        n_want += 1
+        if not block_get(have, name, &old) or not equal(old, value):
+            return True
+    return n_have != n_want
+
+
 cdef int replay_write(const Block *have, const Block *want, uint8_t *out, size_t cap, size_t *out_len,
                       bint *must_wait) noexcept nogil:
     """Write the SQL that makes a server standing at `have` stand at `want`; `*out_len` is 0 when nothing differs.
 
-    `*must_wait` is set when a client's query must not be sent before this has succeeded: it changes whose rights count.
+    A role that stays is given up too where anything else differs: it may not have the right to set that. `*must_wait` is
+    set when a client's query must not be sent before this has succeeded: it changes whose rights count.
     """
     cdef TextOut o = text_out(out, cap)
     cdef uint32_t at = 0
     cdef Span name, value, old
+    cdef bint roles
     out_len[0] = 0
     must_wait[0] = not (same_value(have, want, ROLE) and same_value(have, want, AUTHORIZATION))
-    if must_wait[0]:
+    roles = must_wait[0] or others_differ(have, want)
+    if roles:
         put_role(&o, have, ROLE, True)
         put_role(&o, have, AUTHORIZATION, True)
     while have != NULL and at < have.len:
@@ -177,7 +198,7 @@ cdef int replay_write(const Block *have, const Block *want, uint8_t *out, size_t
         at = block_entry(want, at, &name, &value)
         if not is_role(name) and not (block_get(have, name, &old) and equal(old, value)):
             put_set(&o, name, value)
-    if must_wait[0]:                              # SET SESSION AUTHORIZATION gives up the role: it comes first
+    if roles:                                     # SET SESSION AUTHORIZATION gives up the role: it comes first
         put_role(&o, want, AUTHORIZATION, False)
         put_role(&o, want, ROLE, False)
     if o.at > cap:

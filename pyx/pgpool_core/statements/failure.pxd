@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
+from pgpool_core.statements.names cimport Names
 from pgpool_core.statements.owed cimport Owed
 from pgpool_core.statements.prepared cimport Prepared
 
@@ -13,5 +14,5 @@ cdef enum:
 
 
 cdef void failure_told(Owed *q, Prepared *set) noexcept nogil
-cdef int failure_read(Owed *q, Prepared *set, const uint8_t *body, uint32_t n, uint8_t *out, size_t cap,
+cdef int failure_read(Owed *q, Prepared *set, Names *names, const uint8_t *body, uint32_t n, uint8_t *out, size_t cap,
                       size_t *out_len) noexcept nogil

@@ -7,7 +7,7 @@ Source: PostgreSQL's src/backend/commands/prepare.c and src/backend/utils/cache/
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, strlen
 
-from pgpool_core.statements.names cimport Name
+from pgpool_core.statements.names cimport Name, Names, names_meaning
 from pgpool_core.statements.owed cimport (OWED_PARSE, OWED_PARSE_OURS, OWED_USE, OwedEntry, owed_at)
 from pgpool_core.statements.prepared cimport Planted, prepared_find, prepared_is, prepared_settle
 from pgpool_core.statements.rewrite cimport ErrorFields, error_fields, find_server_name, put_error, put_unnamed
@@ -108,9 +108,11 @@ cdef size_t put_outdated(uint8_t *out, size_t cap) noexcept nogil:
     return n + more
 
 
-cdef int failure_read(Owed *q, Prepared *set, const uint8_t *body, uint32_t n, uint8_t *out, size_t cap,
+cdef int failure_read(Owed *q, Prepared *set, Names *names, const uint8_t *body, uint32_t n, uint8_t *out, size_t cap,
                       size_t *out_len) noexcept nogil:
     """Judge an ErrorResponse in an answer to extended messages; on FAILURE_RENAMED `out` has the whole message.
+
+    `names`: of the client that gets to read it; NULL: none.
 
     A server that has lost our statements behind our back (DEALLOCATE ALL inside a function) is known to have lost them
     after this.
@@ -135,6 +137,8 @@ cdef int failure_read(Owed *q, Prepared *set, const uint8_t *body, uint32_t n, u
     name = name_taken(q, id) if exists else name_missed(q, id)
     if not misfits:
         correct(q, set, id, exists)
+    if name == NULL:                              # where nobody knows which group it is of
+        name = names_meaning(names, id)
     if name == NULL and id == NOWHERE and not exists:
         out_len[0] = put_unnamed(out, cap, body, n)
         return FAILURE_RENAMED if out_len[0] else FAILURE_OTHER

@@ -43,6 +43,7 @@ cdef struct Names:                # owned by its client
 
 
 cdef Name *names_find(Names *map, Span name) noexcept nogil
+cdef Name *names_meaning(Names *map, uint64_t id) noexcept nogil
 cdef Name *names_add(Names **map, Texts *texts, Span name) noexcept nogil
 cdef void name_plan(Name *name, Statement *statement, uint64_t group) noexcept nogil
 cdef void name_stands(Name *name, Statement *statement) noexcept nogil

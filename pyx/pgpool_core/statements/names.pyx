@@ -51,6 +51,21 @@ cdef void grow(Names *map) noexcept nogil:
     map.n_buckets *= 2
 
 
+cdef Name *names_meaning(Names *map, uint64_t id) noexcept nogil:
+    """Some name that stands, or will stand, for the statement `id`; NULL when there is none. Looks at all of them."""
+    cdef uint32_t b
+    cdef Name *name
+    if map == NULL:
+        return NULL
+    for b in range(map.n_buckets):
+        name = map.buckets[b]
+        while name != NULL:
+            if (name.stands != NULL and name.stands.id == id) or (name.planned != NULL and name.planned.id == id):
+                return name
+            name = name.next
+    return NULL
+
+
 cdef Name *names_add(Names **map, Texts *texts, Span name) noexcept nogil:
     """A name that is not there yet and stands for nothing, in a map made if need be; NULL when memory is short.
 
