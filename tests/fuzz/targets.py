@@ -183,9 +183,11 @@ def login(data: bytes) -> Hashable:
     if not data:
         return None
     auth_type, secret, known = (PLAIN, MD5, SCRAM)[data[0] % 3], SECRETS[data[0] >> 2 & 3], bool(data[0] & 0x80)
-    steps = auth_probe.login_feed(auth_type, b"alice", secret, data[1:], known=known)
+    bound = b"b" * 32 if data[0] & 0x40 else b""
+    steps = auth_probe.login_feed(auth_type, b"alice", secret, data[1:], known=known, binding=bound)
     for chunks in (repeat(1), pieces(data)):
-        assert steps == auth_probe.login_feed(auth_type, b"alice", secret, data[1:], chunks, known=known)
+        again = auth_probe.login_feed(auth_type, b"alice", secret, data[1:], chunks, known=known, binding=bound)
+        assert steps == again
     assert all(status == LOGIN_MORE for status, _ in steps[:-1])
     if steps[-1][0] == LOGIN_OK:
         assert known and secret is not None, "nobody logs in without a secret"

@@ -289,6 +289,12 @@ def test_direct_tls(open_door: PoolerProcess, papers: Papers) -> None:
         assert stream.recv(1) == b"R"
 
 
+@pytest.mark.skipif(psycopg.pq.version() < 170000, reason="libpq can do it from 17 on")
+def test_direct_tls_of_libpq(open_door: PoolerProcess) -> None:
+    with psycopg.connect(url_of(open_door, sslnegotiation="direct")) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
 @pytest.mark.parametrize("direct", [False, True])
 def test_tls_behind_a_proxy_header(pooler: PoolerFactory, papers: Papers, direct: bool) -> None:
     process = pooler(**papers.settings("require", proxy_protocol_networks="127.0.0.0/8"))

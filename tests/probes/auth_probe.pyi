@@ -28,7 +28,14 @@ class Login:
     method: int
     raw: bytes
     def begin(
-        self, auth_type: int, user: bytes, secret: Secret | None = None, *, known: bool = True, cap: int = ...
+        self,
+        auth_type: int,
+        user: bytes,
+        secret: Secret | None = None,
+        *,
+        known: bool = True,
+        cap: int = ...,
+        binding: bytes = b"",
     ) -> tuple[int, bytes]: ...
     def password(self, body: bytes, *, cap: int = ...) -> tuple[int, bytes]: ...
     def wipe(self) -> None: ...
@@ -42,6 +49,7 @@ def login_feed(
     *,
     known: bool = True,
     cap: int = ...,
+    binding: bytes = b"",
 ) -> list[tuple[int, int]]: ...
 def reply_cap_needed(
     auth_type: int, user: bytes, secret: Secret | None, bodies: Sequence[bytes]

@@ -212,6 +212,59 @@ def test_what_is_decided_is_said_in_pgbouncers_words() -> None:
     assert access.method(peer, 0) == "peer"
 
 
+CERTIFICATES = """
+hostssl app ann all cert
+hostssl app all all cert map=m
+hostssl one all all md5 clientcert=verify-ca
+hostssl two all all md5 clientcert=verify-full
+hostnossl all all all password
+"""
+
+
+@pytest.mark.parametrize(
+    ("database", "user", "names", "told"),
+    [
+        ("app", "ann", ("ann",), "cert"),
+        ("app", "ann", ("x", "ann"), "cert"),
+        ("app", "ann", ("Ann",), ""),
+        ("app", "ann", (), ""),
+        ("app", "postgres", ("root",), "cert"),
+        ("app", "postgres", ("x", "root"), ""),
+        ("app", "postgres", ("postgres",), ""),
+        ("one", "ann", ("anybody",), "md5"),
+        ("one", "ann", (), ""),
+        ("two", "ann", ("ann",), "md5"),
+        ("two", "ann", ("bob",), ""),
+        ("app", "ann", None, "plain"),
+    ],
+)
+def test_certificates(database: str, user: str, names: tuple[str, ...] | None, told: str) -> None:
+    access = Access(rules=parse_rules(CERTIFICATES), maps=parse_maps(MAPS))
+    assert access.problems() == ()
+    visitor = Visitor(
+        database=database,
+        user=user,
+        address=ipaddress.ip_address("10.0.0.1"),
+        is_encrypted=names is not None,
+        certificate=names or (),
+    )
+    method = access.method(visitor, None)
+    assert (method if isinstance(method, str) else "") == told
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "host all all all cert",
+        "host all all all md5 clientcert=verify-ca",
+        "hostssl all all all md5 clientcert=1",
+        "hostssl all all all md5 map=m",
+    ],
+)
+def test_certificates_where_there_are_none(line: str) -> None:
+    assert parse_rules(line).problems
+
+
 def test_the_interfaces_of_this_machine_are_known() -> None:
     assert any(each.ip.is_loopback for each in own_interfaces())
 

@@ -1,11 +1,11 @@
 """Sending and receiving with TLS; see secure.pxd."""
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, strlen
 
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_take
 from pgpool_core.engine.client_end cimport client_log
-from pgpool_core.engine.conn cimport SEND_DEAD, SENT, conn_doom, conn_write
+from pgpool_core.engine.conn cimport SEND_DEAD, SENT, conn_again, conn_doom, conn_write
 from pgpool_core.engine.records cimport CIPHER_SIZE, SECRET_SIZE, STREAM_ON, ClientConn, Conn, Worker
 from pgpool_core.engine.sys cimport pgpool_broken, pgpool_no_data, pgpool_recv, pgpool_send, ssize_t
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -15,6 +15,7 @@ from pgpool_core.tls.session cimport (TLS_NOT_YET, TLS_OK, TLS_SLACK, TlsSession
 
 cdef enum:
     UNIX = 1                      # family of a peer
+    ROUNDS = 16                   # receives in a row that bring no plaintext
 
 
 cdef bint secure_accept(Worker *w, ClientConn *c) noexcept nogil:
@@ -83,8 +84,9 @@ cdef ssize_t secure_receive(Worker *w, Conn *c, uint8_t *into, size_t cap) noexc
     cdef ssize_t n
     cdef bint full
     cdef int status = TLS_OK
+    cdef uint32_t rounds
     t.more = 0
-    while True:
+    for rounds in range(ROUNDS):
         if t.failed or t.closed:                  # found behind the plaintext that was given before
             return pgpool_broken() if t.failed else 0
         if c.early.len:
@@ -105,6 +107,8 @@ cdef ssize_t secure_receive(Worker *w, Conn *c, uint8_t *into, size_t cap) noexc
         if got:
             t.more = full or status != TLS_OK
             return <ssize_t>got
+    conn_again(w, c)                              # it may never say anything: the others want their turn
+    return pgpool_no_data()
 
 
 cdef void secure_bye(Worker *w, Conn *c) noexcept nogil:
