@@ -27,6 +27,7 @@ from pgpool_core.errors import ConfigError, InternalError
 
 QUESTIONS: Final = "questions"
 """The socket in the folder."""
+LONGEST_FOLDER: Final = 80  # bytes, of the one that ours is made in: a socket's whole path has 107
 
 
 def main(descriptor: int, program: int) -> None:
@@ -69,7 +70,9 @@ async def _live(start: Start, lifeline: socket.socket, program: int) -> None:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    folder = tempfile.mkdtemp(prefix="pgpool-core-")  # mode 0700
+    usual = tempfile.gettempdir()
+    fits = len(os.fsencode(usual)) < LONGEST_FOLDER
+    folder = tempfile.mkdtemp(prefix="pgpool-core-", dir=usual if fits else "/tmp")  # mode 0700
     try:
         yield Path(folder)
     finally:

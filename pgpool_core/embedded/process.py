@@ -26,7 +26,7 @@ from pgpool_core.embedded.errand import Failed, Question, Start, Started, ask, r
 from pgpool_core.embedded.fork import close_in_children
 from pgpool_core.embedded.proxy import STOPPED
 from pgpool_core.embedded.source import Source
-from pgpool_core.errors import InternalError, PoolClosed
+from pgpool_core.errors import ConfigError, InternalError, PoolClosed
 from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import Snapshot
 
@@ -153,7 +153,7 @@ class ProcessProxy(Reachable):
         with theirs:
             number = theirs.fileno()
             path = json.dumps([str(entry) for entry in sys.path])
-            words = [_python(), "-P", "-c", _BOOT, path, str(number), str(self._pid)]
+            words = [python(), "-P", "-c", _BOOT, path, str(number), str(self._pid)]
             self._process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[number], start_new_session=True
             )
@@ -240,12 +240,18 @@ class ProcessProxy(Reachable):
         return f"<ProcessProxy {state} on {self.host}:{self.port}, process {self.pid}, password hidden>"
 
 
-def _python() -> str:
-    """The interpreter; a program that embeds Python (uWSGI) names itself in sys.executable."""
-    here = Path(sys.executable or "")
-    if here.name.startswith("python"):
-        return str(here)
-    return str(Path(sys.prefix, "bin", "python3"))
+def python() -> str:
+    """The interpreter; a program that embeds Python, as uWSGI does, names itself in sys.executable.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if Path(sys.executable or "").name.startswith("python"):
+        return sys.executable
+    found = Path(sys.prefix, "bin", "python3")
+    if not found.exists():
+        raise ConfigError(f"no interpreter to run a process with: {found} does not exist, and {sys.executable} is none")
+    return str(found)
 
 
 @contextmanager

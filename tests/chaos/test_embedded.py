@@ -113,13 +113,15 @@ def third_of(url: str) -> None:
 
 STORM = """
 import gc, multiprocessing, os, signal, sys, warnings
+from collections import Counter
 import psycopg
 import pgpool_core
 warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
 
 def descriptors():
     gc.collect()
-    return sorted(os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if name != "3")
+    there = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
+    return Counter(os.readlink(path) for path in there if os.path.lexists(path))
 
 def work(number, url, listening):
     held = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
@@ -140,19 +142,20 @@ def sockets_of(proxy):
     import socket
     found = set()
     for name in os.listdir("/proc/self/fd"):
-        try:
+        where = os.readlink(f"/proc/self/fd/{name}") if os.path.exists(f"/proc/self/fd/{name}") else ""
+        if where.startswith("socket:"):
             with socket.socket(fileno=os.dup(int(name))) as sock:
                 if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    found.add(os.readlink(f"/proc/self/fd/{name}"))
-        except OSError:
-            continue
+                    found.add(where)
     return found
 
 fork = multiprocessing.get_context("fork")
+before = descriptors()
 with pgpool_core.HOST(os.environ["URL"], default_pool_size=4) as proxy:
     with psycopg.connect(proxy.url) as connection:
         connection.execute("select 1")
     listening = sockets_of(proxy)
+    assert bool(listening) is ("HOST" == "run_proxy_in_thread")
     for storm in range(4):
         children = [fork.Process(target=work, args=(number, proxy.url, listening)) for number in range(16)]
         for child in children:
@@ -164,7 +167,9 @@ with pgpool_core.HOST(os.environ["URL"], default_pool_size=4) as proxy:
         for child in children:
             child.close()
     with psycopg.connect(proxy.url) as connection:
-        print(connection.execute("select 'all is well'").fetchone()[0], flush=True)
+        said = connection.execute("select 'all is well'").fetchone()[0]
+del connection, children, child
+print(said if not descriptors() - before else descriptors() - before, flush=True)
 """
 
 

@@ -17,6 +17,7 @@ import pytest
 
 import pgpool_core
 from pgpool_core import Config, DatabaseConfig, ProcessProxy
+from pgpool_core.embedded.process import python
 from pgpool_core.errors import CommandRefused, ConfigError, InternalError, PoolClosed
 from pgpool_core.testing import PostgresServer, can_connect
 from tests.watching import descriptors, until
@@ -159,6 +160,30 @@ def test_a_forked_child_may_ask_too_and_does_not_keep_it_alive(postgres: Postgre
 def holds_nothing_of(proxy: ProcessProxy) -> bool:
     """Whether this process has let go of what keeps the proxy's process alive."""
     return proxy._lifeline is not None and proxy._lifeline.fileno() == -1
+
+
+@pytest.mark.slow
+def test_a_temporary_folder_may_have_a_long_name(tmp_path: Path) -> None:
+    folder = tmp_path / ("long " * 20)
+    folder.mkdir()
+    text = "import pgpool_core\nwith pgpool_core.run_proxy_process('postgresql://u@h/d') as proxy: print(proxy.statistics().pools)"
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_interpreter_is_found_where_a_program_embeds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert python() == sys.executable
+    monkeypatch.setattr(sys, "executable", "/usr/sbin/uwsgi")
+    assert python() == str(Path(sys.prefix, "bin", "python3"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    with pytest.raises(ConfigError, match="no interpreter"), pgpool_core.run_proxy_process("postgresql://u@h/d"):
+        pytest.fail("it must not start")
 
 
 PROGRAM = """
