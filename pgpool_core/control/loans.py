@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import attrs
 
@@ -44,8 +44,7 @@ class Lent:
     waited: bool  # there was none at once
 
 
-@attrs.frozen(kw_only=True)
-class Returned:
+class Returned(NamedTuple):
     """What has become of a server while it was lent; see `Engine.give_back`."""
 
     broken: bool
@@ -125,10 +124,10 @@ class Loans:
 
     # -- lending ---------------------------------------------------------------------------------------------------
 
-    def ask(self, pool: int, worker: int, startup: Sequence[tuple[bytes, bytes]], borrower: Borrower) -> int:
-        """Have `borrower` wait for a server, as a client would that logs in with these parameters; its token."""
+    def ask(self, pool: int, worker: int, startup: bytes, borrower: Borrower) -> int:
+        """Have `borrower` wait for a server, as a client would that logs in with this startup packet; its token."""
         self._check()
-        token = self._engine.borrow(pool, worker, startup_packet(startup))
+        token = self._engine.borrow(pool, worker, startup)
         self._borrowers[token] = borrower
         return token
 
@@ -140,7 +139,7 @@ class Loans:
     def give_back(self, token: int, returned: Returned) -> None:
         """The borrower has done; nothing where its server has been taken away."""
         if self._borrowers.pop(token, None) is not None and not self._stopped:
-            self._engine.give_back(token, **attrs.asdict(returned))
+            self._engine.give_back(token, **returned._asdict())
 
     # -- what functions do -------------------------------------------------------------------------------------------
 
@@ -219,6 +218,8 @@ class Loans:
 def startup_packet(parameters: Sequence[tuple[bytes, bytes]]) -> bytes:
     """The startup packet with these parameters, the user's and the database's names among them.
 
+    Raises:
+        ConfigError: a name or value cannot stand there.
     Source: PostgreSQL docs, "Message Formats", StartupMessage.
     """
     body = (196608).to_bytes(4, "big") + b"".join(name + b"\0" + value + b"\0" for name, value in parameters) + b"\0"
