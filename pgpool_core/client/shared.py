@@ -89,7 +89,9 @@ class SharedLinks(Lender):
         Raises:
             ConfigError: the proxy has no such pool, or `server_settings` cannot be used.
             PoolClosed: the proxy takes nobody in.
+            PoolError: the proxy lives in another trio run.
         """
+        loans.check_run()
         super().__init__(settings)
         if any(name.lower() in ("client_encoding", "user", "database", "replication") for name in server_settings):
             raise ConfigError("client_encoding, user, database and replication cannot be among server_settings")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import attrs
+import trio
 
 from pgpool_core.config.model import POOL_MODES
 from pgpool_core.control import routing
@@ -18,12 +19,13 @@ from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.pools import PoolRecord, PoolRegistry
 from pgpool_core.control.routing import PoolKey, ToPool
-from pgpool_core.errors import ConfigError, PoolClosed
+from pgpool_core.errors import ConfigError, PoolClosed, PoolError
 
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
 
 STOPPED: Final = "the proxy has stopped"
+ELSEWHERE: Final = "a pool of a proxy is opened in the trio.run() that runs the proxy"
 
 
 @attrs.frozen
@@ -87,6 +89,8 @@ class Loans:
         self._next_worker = 0
         self._stopped = False
         self.databases: Databases | None = None
+        self.home: trio.lowlevel.TrioToken | None = None
+        """The run that all of this belongs to."""
         self.statements: dict[int, list[bytes]] = {}
         """Names of statements on servers, by the server's id, that nobody will use any more: to be closed by who borrows it next."""
         self.watchers: set[Callable[[int], None]] = set()
@@ -116,6 +120,19 @@ class Loans:
         if database in holds.disabled:
             raise PoolClosed(f'database "{database}" is disabled', sqlstate="55000")
         return record
+
+    def check_run(self) -> None:
+        """Refuse to lend to another run.
+
+        Raises:
+            PoolError: this is not where the proxy lives.
+        """
+        try:
+            here = trio.lowlevel.current_trio_token()
+        except RuntimeError:
+            raise PoolError(ELSEWHERE) from None
+        if here is not self.home:
+            raise PoolError(ELSEWHERE)
 
     def next_worker(self) -> int:
         """Whose queue the borrowers of one pool of the program stand in."""
