@@ -22,7 +22,7 @@ from pgpool_core.client.pool import Pool
 from pgpool_core.client.settings import LendingSettings
 from pgpool_core.client.statistics import PoolStatistics
 from pgpool_core.control.groups import sole_errors
-from pgpool_core.control.loans import STOPPED, Lent, Loans
+from pgpool_core.control.loans import STOPPED, Lent, Loans, startup_packet
 from pgpool_core.control.pools import PoolRecord
 from pgpool_core.control.routing import as_bytes
 from pgpool_core.embedded.fork import close_in_children
@@ -89,7 +89,9 @@ class SharedLinks(Lender):
         Raises:
             ConfigError: the proxy has no such pool, or `server_settings` cannot be used.
             PoolClosed: the proxy takes nobody in.
+            PoolError: the proxy lives in another trio run.
         """
+        loans.check_run()
         super().__init__(settings)
         if any(name.lower() in ("client_encoding", "user", "database", "replication") for name in server_settings):
             raise ConfigError("client_encoding, user, database and replication cannot be among server_settings")
@@ -97,12 +99,8 @@ class SharedLinks(Lender):
         self._loans = loans
         self._worker = loans.next_worker()
         self._own = [(name.encode(), value.encode()) for name, value in server_settings.items()]
-        self._startup = [
-            (b"user", as_bytes(user)),
-            (b"database", as_bytes(database)),
-            (b"client_encoding", b"UTF8"),
-            *self._own,
-        ]
+        names = ((b"user", as_bytes(user)), (b"database", as_bytes(database)), (b"client_encoding", b"UTF8"))
+        self._startup = startup_packet([*names, *self._own])
         self._waiting: set[Ticket] = set()
         self._lent: dict[Link, Ticket] = {}
         self._known: dict[int, LentLink] = {}  # by server, for its prepared statements

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import attrs
+import trio
 
 from pgpool_core.config.model import POOL_MODES
 from pgpool_core.control import routing
@@ -18,12 +19,13 @@ from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.pools import PoolRecord, PoolRegistry
 from pgpool_core.control.routing import PoolKey, ToPool
-from pgpool_core.errors import ConfigError, PoolClosed
+from pgpool_core.errors import ConfigError, PoolClosed, PoolError
 
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
 
 STOPPED: Final = "the proxy has stopped"
+ELSEWHERE: Final = "a pool of a proxy is opened in the trio.run() that runs the proxy"
 
 
 @attrs.frozen
@@ -44,8 +46,7 @@ class Lent:
     waited: bool  # there was none at once
 
 
-@attrs.frozen(kw_only=True)
-class Returned:
+class Returned(NamedTuple):
     """What has become of a server while it was lent; see `Engine.give_back`."""
 
     broken: bool
@@ -88,6 +89,8 @@ class Loans:
         self._next_worker = 0
         self._stopped = False
         self.databases: Databases | None = None
+        self.home: trio.lowlevel.TrioToken | None = None
+        """The run that all of this belongs to."""
         self.statements: dict[int, list[bytes]] = {}
         """Names of statements on servers, by the server's id, that nobody will use any more: to be closed by who borrows it next."""
         self.watchers: set[Callable[[int], None]] = set()
@@ -118,6 +121,19 @@ class Loans:
             raise PoolClosed(f'database "{database}" is disabled', sqlstate="55000")
         return record
 
+    def check_run(self) -> None:
+        """Refuse to lend to another run.
+
+        Raises:
+            PoolError: this is not where the proxy lives.
+        """
+        try:
+            here = trio.lowlevel.current_trio_token()
+        except RuntimeError:
+            raise PoolError(ELSEWHERE) from None
+        if here is not self.home:
+            raise PoolError(ELSEWHERE)
+
     def next_worker(self) -> int:
         """Whose queue the borrowers of one pool of the program stand in."""
         self._next_worker += 1
@@ -125,10 +141,10 @@ class Loans:
 
     # -- lending ---------------------------------------------------------------------------------------------------
 
-    def ask(self, pool: int, worker: int, startup: Sequence[tuple[bytes, bytes]], borrower: Borrower) -> int:
-        """Have `borrower` wait for a server, as a client would that logs in with these parameters; its token."""
+    def ask(self, pool: int, worker: int, startup: bytes, borrower: Borrower) -> int:
+        """Have `borrower` wait for a server, as a client would that logs in with this startup packet; its token."""
         self._check()
-        token = self._engine.borrow(pool, worker, startup_packet(startup))
+        token = self._engine.borrow(pool, worker, startup)
         self._borrowers[token] = borrower
         return token
 
@@ -140,7 +156,7 @@ class Loans:
     def give_back(self, token: int, returned: Returned) -> None:
         """The borrower has done; nothing where its server has been taken away."""
         if self._borrowers.pop(token, None) is not None and not self._stopped:
-            self._engine.give_back(token, **attrs.asdict(returned))
+            self._engine.give_back(token, **returned._asdict())
 
     # -- what functions do -------------------------------------------------------------------------------------------
 
@@ -219,6 +235,8 @@ class Loans:
 def startup_packet(parameters: Sequence[tuple[bytes, bytes]]) -> bytes:
     """The startup packet with these parameters, the user's and the database's names among them.
 
+    Raises:
+        ConfigError: a name or value cannot stand there.
     Source: PostgreSQL docs, "Message Formats", StartupMessage.
     """
     body = (196608).to_bytes(4, "big") + b"".join(name + b"\0" + value + b"\0" for name, value in parameters) + b"\0"

@@ -188,6 +188,7 @@ class Pooler:
                 self._channels = Channels(engine, self._pools, open_server=self._open_server)
                 self._functions = Functions(engine, self._pools, open_server=self._open_server)
                 self._loans = Loans(engine, self._pools, self._functions)
+                self._loans.home = trio.lowlevel.current_trio_token()
                 self._auth_query = AuthQuery(engine, self._pools, open_server=self._open_server)
                 self._report = Report(engine, self._pools, self._now_us, self._channels.status)
                 self._configure()

@@ -159,6 +159,7 @@ class Proxy(Reachable):
         Raises:
             ConfigError: an argument cannot be used, or pool_mode is statement.
             PoolClosed: the proxy has stopped, or takes nobody in.
+            PoolError: this is not the trio run that the proxy lives in.
         """
         from pgpool_core.client.settings import LendingSettings
         from pgpool_core.client.shared import open_shared_pool

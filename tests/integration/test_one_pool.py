@@ -649,8 +649,18 @@ async def test_what_cannot_be_had_is_refused(postgres: PostgresServer) -> None:
     async with pgpool_core.open_proxy(source(postgres)) as proxy:
         for settings in ({"client_encoding": "LATIN1"}, {"a\0b": "c"}, {"": "x"}):
             with pytest.raises(ConfigError):
-                async with proxy.open_pool(server_settings=settings) as pool:
-                    await pool.fetch("select 1")
+                async with proxy.open_pool(server_settings=settings):
+                    pass
+
+        async def open_there() -> None:
+            async with proxy.open_pool():
+                pass
+
+        def elsewhere() -> None:
+            with pytest.raises(PoolError, match="that runs the proxy"):
+                trio.run(open_there)
+
+        await trio.to_thread.run_sync(elsewhere)
     with pytest.raises(PoolClosed):
         proxy.open_pool()
 

@@ -158,7 +158,7 @@ def test_each_borrower_hears_of_its_own_loan_until_it_has_left() -> None:
     engine = Engine()
     loans = Loans(cast("Any", engine), cast("Any", None), cast("Any", None))
     borrowers = [Borrower() for _ in range(4)]
-    tokens = [loans.ask(7, loans.next_worker(), [], borrower) for borrower in borrowers]
+    tokens = [loans.ask(7, loans.next_worker(), b"", borrower) for borrower in borrowers]
     assert engine.told == [("borrow", 7, 1), ("borrow", 7, 0), ("borrow", 7, 1), ("borrow", 7, 0)]
     loans.deliver_lent(lent_of(tokens[0], -1))
     loans.stop_waiting(tokens[1])
@@ -174,7 +174,7 @@ def test_each_borrower_hears_of_its_own_loan_until_it_has_left() -> None:
     assert [borrower.heard for borrower in borrowers] == [[tokens[0]], [], [b"raise"], [b""]]
     assert engine.told[4:] == [("stop_waiting", tokens[1]), ("give_back", tokens[0], IDLE), ("forget", tokens[2])]
     for call in (
-        lambda: loans.ask(7, 0, [], borrowers[0]),
+        lambda: loans.ask(7, 0, b"", borrowers[0]),
         lambda: loans.pool_of("app", "app"),
         lambda: loans.retire(7),
     ):
