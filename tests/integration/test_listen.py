@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import psycopg
 import pytest
@@ -216,6 +216,46 @@ async def test_who_notifies_itself_knows_its_own_process_id(target: Target) -> N
             theirs = two.info.backend_pid
     assert [(note.pid == own, note.payload) for note in heard] == [(False, "theirs"), (True, "own"), (True, "own too")]
     assert heard[0].pid == theirs
+
+
+@pytest.fixture
+def talk(postgres: PostgresServer) -> Iterator[None]:
+    """A table that tells of what is written into it."""
+    postgres.sql(
+        "create table talk(t text); grant all on talk to public;"
+        "create function talks() returns trigger language plpgsql as"
+        " $$begin perform pg_notify('news', new.t); return null; end$$;"
+        "create trigger talks after insert on talk for each row execute function talks()",
+        database="app",
+    )
+    yield
+    postgres.sql("drop table talk; drop function talks()", database="app")
+
+
+@SAME
+@ONE_SERVER
+@pytest.mark.parametrize("way", ["literal", "called", "prepared", "triggered"])
+async def test_nobody_takes_what_another_has_said_for_his_own(target: Target, way: str, talk: None) -> None:
+    """Two clients speak in turn, on one server, faster than they are heard."""
+    with contextlib.ExitStack() as stack:
+        url = target.url("app", "app")
+        one, two = (stack.enter_context(psycopg.connect(url, autocommit=True)) for _ in range(2))
+        own = {client: client.info.backend_pid for client in (one, two)}
+        one.execute("listen news", prepare=False)
+        one.prepare_threshold = two.prepare_threshold = 0 if way == "prepared" else None
+        for number in range(10):
+            for client, who in ((one, "one"), (two, "two")):
+                if way == "literal":
+                    client.execute(f"notify news, '{who} {number}'")
+                elif way == "triggered" and who == "two":
+                    client.execute(f"insert into talk values ('{who} {number}')")
+                else:
+                    client.execute("select pg_notify('news', %s)", (f"{who} {number}",))
+        heard = list(one.notifies(timeout=20, stop_after=20))
+        assert len(heard) == 20
+        for note in heard:
+            speaker = one if note.payload.startswith("one") else two
+            assert note.pid == own[speaker] or (way != "literal" and note.pid not in own.values())
 
 
 @ONE_SERVER

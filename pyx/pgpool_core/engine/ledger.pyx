@@ -89,8 +89,6 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     flags = scan.flags
     if c.listens != NULL:
         listen_text(c, flags, text, n)
-    if notifier_may(flags, scan.verb):
-        notifier_text(w, c, s, flags)
     if flags & SQL_LOCAL_SET:
         flags &= ~<uint32_t>(SQL_SETS | SQL_LOCAL_SET)
     if (c.pins & PIN_TEMPORARY or s.probing) and scan.verb != VERB_SELECT and scan.verb != VERB_INSERT \
@@ -99,8 +97,10 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     said = flags
     hidden = functions_text(w, c, s, scan, text, n)
     flags |= hidden
+    if notifier_may(flags, scan.verb, functions_of(w, c.pool) != NULL):
+        notifier_text(w, c, s, flags, scan)
     if is_parse:
-        c.parse_flags = flags & SQL_FUNCTION_DDL
+        c.parse_flags = flags & SQL_FUNCTION_DDL | said & SQL_NOTIFIES
         c.parse_hidden = hidden
     if s.leak != NULL and flags & LEAVES:
         leak_text(s, c, fingerprint(text, n), text, n)
@@ -124,6 +124,8 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         return True
     if flags & (SQL_SETS | SQL_DISCARDS | SQL_OPAQUE):
         flags |= back_flags(s, scan, text, n)
+    if flags & NAMING and sets_unseen(text, n):
+        flags |= SQL_LOADS
     if is_parse:
         c.parse_flags = flags & ~(hidden & ~said)
     say(s, c, flags | (SQL_CALLS if hidden else 0), text, n, is_parse)
@@ -135,6 +137,19 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     if c.pool.session_state == SESSION_PIN:
         pins_set(w, c, c.pins | PIN_SAID | (PIN_LOAD if flags & SQL_LOADS else 0))
     return True
+
+
+cdef bint sets_unseen(const uint8_t *text, size_t n) noexcept nogil:
+    """The name of a setting that pg_settings hides from roles that are no superusers: as with LOAD, nobody can be asked.
+
+    Those that a session may set are `dynamic_library_path` and `session_preload_libraries`.
+    """
+    cdef size_t i
+    for i in range(n - 11 if n > 11 else 0):
+        if text[i] | 0x20 == 0x6C and (strncasecmp(<const char *>text + i, "library_path", 12) == 0
+                                       or n - i >= 14 and strncasecmp(<const char *>text + i, "load_libraries", 14) == 0):
+            return True
+    return False
 
 
 cdef bint reads_sequence(const uint8_t *text, size_t n) noexcept nogil:
@@ -233,6 +248,9 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statem
     cdef size_t length
     cdef uint32_t at = 0
     cdef bint followed = follows(c)
+    flags &= ~<uint32_t>SQL_NOTIFIES
+    if flags & ~<uint32_t>SQL_HIDDEN == 0:
+        return
     if flags & SQL_FUNCTION_DDL:
         s.function_ddl = 1
     if followed and flags & WENT_BACK_ONE and statement != NULL:     # it may have been parsed long ago: which one?
@@ -257,6 +275,8 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statem
     while bind_next(body, <uint32_t>n, &at, &value):
         if followed:
             names_in(s, value.at, value.len)
+            if sets_unseen(value.at, value.len):
+                suspect(s, SQL_LOADS, NULL, 0)
         leak_text(s, c, 0, value.at, value.len)
 
 

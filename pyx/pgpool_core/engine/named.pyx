@@ -8,6 +8,7 @@ from pgpool_core.engine.conn cimport conn_mix
 from pgpool_core.engine.counters cimport Counters, count_add
 from pgpool_core.engine.functions cimport functions_statement
 from pgpool_core.engine.ledger cimport ledger_bind
+from pgpool_core.engine.notifier cimport notifier_may, notifier_text
 from pgpool_core.engine.pins cimport pins_add
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport REDO_NOT
@@ -95,6 +96,8 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
         elif f.type == FE_BIND:
             flags = pgpool_load32(&out.statement.flags) | functions_statement(w, c, out.statement)
             if flags:
+                if notifier_may(flags, 0, True):
+                    notifier_text(w, c, s, flags, NULL)
                 ledger_bind(c, s, flags, out.statement, data + pos + HEADER_LEN, f.body_len, n - pos - HEADER_LEN)
     if verdict == OUT_SEND:
         conn_mix(w, &s.conn, data + sent[0], pos - sent[0])

@@ -46,6 +46,7 @@ cdef enum:
     MAX_LISTENERS = 64
     MAX_NETWORKS = 64             # of proxy_protocol_networks
     BEGIN_MAX = 64                # a longer BEGIN is not sent again
+    MAX_SAYINGS = 8               # a power of two
 
     KIND_CLIENT = 1
     KIND_SERVER = 2
@@ -258,11 +259,19 @@ cdef struct Listens:              # the channels of a client that no server know
     uint8_t undone                # something in the transaction has failed or been rolled back since
 
 
-cdef struct Notifier:             # whose doing the last notifications of a backend are; clients by handle
-    uint64_t said                 # its text said NOTIFY or pg_notify()
-    uint64_t said_us
-    uint64_t may                  # its text may have, in a function or a trigger
-    uint64_t other_us             # when somebody else's last might have; 0 = never
+cdef struct Saying:               # a text that notifies
+    uint64_t client               # by handle; 0 = none
+    uint64_t until_us             # when its notifications have all been heard; 0: nobody else has notified since
+    uint32_t channel              # a number for what the text says plainly; 0: it does not
+    uint32_t payload
+
+
+cdef struct Notifier:             # whose doing the last notifications of a backend are
+    Saying[MAX_SAYINGS] said      # a ring; under the pool's lock
+    uint32_t sayings              # ever written; its worker's
+    uint64_t lost_us              # when one was overwritten before its time was over; under the pool's lock
+    uint64_t may                  # the last client whose text may have notified, or has; atomic
+    uint64_t other_us             # when somebody else's last might have; 0 = never; atomic
 
 
 cdef struct Loan:                 # a server that the program around us borrows, or waits for; see loan.pxd
