@@ -36,7 +36,13 @@ PROGRAMS = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(PROGRAMS)), ids=[page for page, _ in PROGRAMS])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(number, id=page, marks=[pytest.mark.slow] if page == "README.md" else [])
+        for number, (page, _) in enumerate(PROGRAMS)
+    ],
+)
 def test_a_program_runs(number: int, postgres: PostgresServer, tmp_path: Path) -> None:
     page, text = PROGRAMS[number]
     real = postgres.dsn("app", "app")

@@ -126,6 +126,7 @@ def test_gunicorn_shares_one_pool_over_all_workers(database: str, tmp_path: Path
     assert len(servers) <= 5
 
 
+@pytest.mark.slow
 def test_the_procfile(database: str, tmp_path: Path) -> None:
     name, _, line = (EXAMPLES / "gunicorn_site/Procfile").read_text().strip().partition(": ")
     assert name == "web"
