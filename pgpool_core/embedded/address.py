@@ -20,13 +20,15 @@ class ProxyAddress:
     port: int
     user: str
     database: str
+    sslmode: str = "disable"  # "require" where the proxy takes nobody without TLS
     _userlist: Userlist = attrs.field(repr=False)
 
     @classmethod
-    def of(cls, listener: Listener, *, user: str, database: str, userlist: Userlist) -> ProxyAddress:
+    def of(cls, listener: Listener, *, user: str, database: str, userlist: Userlist, needs_tls: bool) -> ProxyAddress:
         """The address of a listener as this machine reaches it."""
         host = listener.host if listener.is_unix else _EVERYWHERE.get(listener.host, listener.host)
-        return cls(host=host, port=listener.port, user=user, database=database, userlist=userlist)
+        sslmode = "require" if needs_tls and not listener.is_unix else "disable"
+        return cls(host=host, port=listener.port, user=user, database=database, sslmode=sslmode, userlist=userlist)
 
     @property
     def is_unix(self) -> bool:
@@ -42,6 +44,7 @@ class ProxyAddress:
             user=login,
             password=self.password_of(login),
             database=database or self.database,
+            sslmode=self.sslmode,
         )
 
     def password_of(self, user: str) -> str | None:

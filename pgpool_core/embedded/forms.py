@@ -41,6 +41,7 @@ class Way:
     user: str
     password: str | None = attrs.field(repr=False)
     database: str
+    sslmode: str = "disable"  # or "require"
 
     @property
     def is_unix(self) -> bool:
@@ -66,7 +67,7 @@ class Way:
             "PGPORT": str(self.port),
             "PGUSER": self.user,
             "PGDATABASE": self.database,
-            "PGSSLMODE": "disable",
+            "PGSSLMODE": self.sslmode,
         }
         if self.password is not None:
             variables["PGPASSWORD"] = self.password
@@ -83,10 +84,12 @@ class Way:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def url(self, scheme: str = "postgresql", *, sslmode: bool = True) -> str:
-        """The URL that libpq reads; a unix socket stands among the parameters."""
+        """The URL that libpq reads; a unix socket stands among the parameters. Without `sslmode`: as asyncpg alone understands it."""
         parameters = [f"host={_quoted(self.host)}", f"port={self.port}"] if self.is_unix else []
         if sslmode:
-            parameters.append("sslmode=disable")
+            parameters.append(f"sslmode={self.sslmode}")
+        elif self.sslmode != "disable":
+            parameters.append(f"ssl={self.sslmode}")
         query = f"?{'&'.join(parameters)}" if parameters else ""
         return f"{scheme}://{self.login()}@{self.place()}/{_quoted(self.database)}{query}"
 
@@ -100,7 +103,7 @@ def _words(way: Way) -> str:
     if way.password is not None:
         words["password"] = way.password
     escaped = {name: value.replace("\\", "\\\\").replace("'", "\\'") for name, value in words.items()}
-    return " ".join(f"{name}='{value}'" for name, value in escaped.items()) + " sslmode=disable"
+    return " ".join(f"{name}='{value}'" for name, value in escaped.items()) + f" sslmode={way.sslmode}"
 
 
 def _environment(way: Way) -> str:
@@ -109,7 +112,12 @@ def _environment(way: Way) -> str:
 
 def _for_django(way: Way) -> str:
     place = f"{_quoted(way.host)}:{way.port}" if way.is_unix else way.place()
-    return f"postgresql://{way.login()}@{place}/{_quoted(way.database)}?sslmode=disable"
+    return f"postgresql://{way.login()}@{place}/{_quoted(way.database)}?sslmode={way.sslmode}"
+
+
+def _for_node(way: Way) -> str:
+    """There `require` means that the certificate is looked at, for which it would need to know whom to trust."""
+    return attrs.evolve(way, sslmode="no-verify").url() if way.sslmode == "require" else way.url()
 
 
 def _for_jdbc(way: Way) -> str:
@@ -118,7 +126,7 @@ def _for_jdbc(way: Way) -> str:
     parameters = {
         "user": way.user,
         **({} if way.password is None else {"password": way.password}),
-        "sslmode": "disable",
+        "sslmode": way.sslmode,
     }
     return f"jdbc:postgresql://{way.place()}/{_quoted(way.database)}?{urlencode(parameters, quote_via=quote)}"
 
@@ -134,7 +142,7 @@ _WRITERS: Final[dict[Form, Callable[[Way], str]]] = {
     "sqlalchemy+psycopg2": lambda way: way.url("postgresql+psycopg2"),
     "sqlalchemy+asyncpg": lambda way: way.url("postgresql+asyncpg", sslmode=False),
     "django": _for_django,
-    "node-postgres": Way.url,
+    "node-postgres": _for_node,
     "jdbc": _for_jdbc,
 }
 

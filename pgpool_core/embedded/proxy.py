@@ -19,6 +19,7 @@ from pgpool_core.config.model import Config
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.orders import Orders
 from pgpool_core.control.pooler import Pooler, load_users
+from pgpool_core.control.routing import tls_is_required
 from pgpool_core.embedded.address import ProxyAddress, Reachable
 from pgpool_core.embedded.fork import close_in_children
 from pgpool_core.embedded.source import Prepared, Source, is_connection_string, prepare
@@ -302,6 +303,7 @@ async def _start(pooler: Pooler, prepared: Prepared, nursery: trio.Nursery) -> P
         user=prepared.user,
         database=prepared.database,
         userlist=pooler.userlist,
+        needs_tls=tls_is_required(pooler.config),
     )
     close_in_children(proxy)
     return proxy

@@ -21,6 +21,7 @@ import trio
 from pgpool_core.testing import PoolerProcess
 from tests.certificates import Authority, Certificate
 from tests.conftest import PoolerFactory
+from tests.has_io_uring import refusal
 from tests.watching import until
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
@@ -160,8 +161,15 @@ def answer_to(connection: psycopg.Connection[Any]) -> Any:
 
 
 @pytest.fixture(params=["epoll", "io_uring"])
-def tls_pooler(request: pytest.FixtureRequest, pooler: PoolerFactory, papers: Papers) -> PoolerProcess:
-    return pooler(io_backend="auto" if request.param == "io_uring" else "epoll", **papers.settings("require"))
+def io_backend(request: pytest.FixtureRequest) -> str:
+    if request.param == "io_uring" and (why := refusal()):
+        pytest.skip(f"no io_uring here: {why}")
+    return str(request.param)
+
+
+@pytest.fixture
+def tls_pooler(pooler: PoolerFactory, papers: Papers, io_backend: str) -> PoolerProcess:
+    return pooler(io_backend=io_backend, **papers.settings("require"))
 
 
 def test_twenty_megabytes_both_ways(tls_pooler: PoolerProcess) -> None:
@@ -347,6 +355,37 @@ def test_a_handshake_in_pieces(open_door: PoolerProcess, papers: Papers, size: i
         step(lambda: stream.do_handshake() or True)
         step(lambda: stream.write(startup_packet()))
         assert step(lambda: stream.read(1)) == b"R"
+
+
+def unread(process: PoolerProcess, client: socket.socket) -> int:
+    """Bytes that wait to be received at the pooler's end of a connection. Source: proc(5), /proc/net/tcp."""
+    wanted = f":{client.getsockname()[1]:04X}"
+    for line in Path(f"/proc/{process.process.pid}/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()
+        if remote.endswith(wanted) and local.endswith(f":{process.port:04X}"):
+            return int(queues.partition(":")[2], 16)
+    raise AssertionError("no such connection")
+
+
+def test_tls_begins_on_a_connection_that_has_been_short_of_words(
+    pooler: PoolerFactory, papers: Papers, io_backend: str
+) -> None:
+    """Bytes that come one by one make a stream of a connection with io_uring; TLS ends that."""
+    process = pooler(io_backend=io_backend, auth_type="trust", **papers.settings("require"))
+    with dial(process) as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in SSL_REQUEST:
+            raw.sendall(bytes([byte]))
+            until(lambda: unread(process, raw) == 0)
+        assert raw.recv(1) == b"S"
+        with wrapped(raw, papers) as stream:
+            stream.sendall(startup_packet())
+            said = b""
+            while not said.endswith(b"Z\0\0\0\5I"):
+                said += stream.recv(65536)
+            stream.sendall(b"Q" + struct.pack("!I", 13) + b"select 1\0")
+            while said.count(b"Z\0\0\0\5I") < 2:
+                said += stream.recv(65536)
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", bytes(300), b"\x16\x03\x01\xff\xff" + bytes(66000)])

@@ -49,6 +49,27 @@ def test_a_form_over_a_unix_socket(form: Form, written: str) -> None:
     assert UNIX.written(form) == written
 
 
+@pytest.mark.parametrize(
+    ("form", "end"),
+    [
+        ("url", "?sslmode=require"),
+        ("libpq", " sslmode=require"),
+        ("libpq-env", "PGSSLMODE=require"),
+        ("sqlalchemy+psycopg", "?sslmode=require"),
+        ("sqlalchemy+asyncpg", "?ssl=require"),
+        ("django", "?sslmode=require"),
+        ("node-postgres", "?sslmode=no-verify"),
+        ("jdbc", "sslmode=require"),
+    ],
+)
+def test_where_tls_is_required_every_form_asks_for_it(form: Form, end: str) -> None:
+    written = Way(host="127.0.0.1", port=6000, user="ann", password=None, database="shop", sslmode="require").written(
+        form
+    )
+    assert end in written
+    assert "disable" not in written
+
+
 def test_ipv6_stands_in_brackets_and_an_unknown_password_nowhere() -> None:
     assert SIX.written("psycopg") == "postgresql://ann@[::1]:6000/shop?sslmode=disable"
     assert "PGPASSWORD" not in SIX.written("libpq-env")

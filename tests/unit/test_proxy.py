@@ -17,6 +17,7 @@ import pgpool_core
 from pgpool_core.config.model import Config, DatabaseConfig
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.errors import ConfigError, PoolClosed
+from tests.certificates import Authority
 from tests.unit.fake_engine import FakeEngine
 
 URL = "postgresql://app:server-secret@10.0.0.1:5433/shop"
@@ -46,6 +47,15 @@ def mode_of(path: str) -> int | None:
 def connects(port: int) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def test_the_url_asks_for_tls_where_nobody_comes_without(tmp_path: Path) -> None:
+    own = Authority(tmp_path).own
+    files = {"client_tls_cert_file": str(own.cert_file), "client_tls_key_file": str(own.key_file)}
+    for mode, asked in (("prefer", "disable"), ("require", "require")):
+        async with pgpool_core.open_proxy(URL, client_tls_sslmode=mode, **files) as proxy:
+            assert proxy.url.endswith(f"?sslmode={asked}")
+            assert proxy.environ()["PGSSLMODE"] == asked
 
 
 async def test_a_proxy_listens_while_its_block_runs_and_not_after(engines: list[FakeEngine]) -> None:
