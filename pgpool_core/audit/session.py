@@ -5,7 +5,6 @@ Source: PostgreSQL docs, "Message Flow" and "Message Formats".
 
 from __future__ import annotations
 
-import socket
 import struct
 from types import TracebackType
 from typing import Final, Self
@@ -13,7 +12,7 @@ from typing import Final, Self
 import attrs
 import trio
 
-from pgpool_core.control.connect import SocketPipe, open_server
+from pgpool_core.control.connect import open_server
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.messages import (
     BE_COMMAND_COMPLETE,
@@ -28,6 +27,7 @@ from pgpool_core.control.messages import (
     message,
 )
 from pgpool_core.control.names import Names
+from pgpool_core.control.pipes import SocketPipe
 from pgpool_core.control.routing import PoolKey, as_bytes, server_target
 from pgpool_core.embedded.source import prepare
 from pgpool_core.errors import ServerProtocolError
@@ -65,9 +65,8 @@ class Gone(Exception):
 class Session:
     """One logged-in client. After a time-out in the middle of an answer it is of no more use but to be closed."""
 
-    def __init__(self, sock: trio.socket.SocketType, unread: bytes) -> None:
-        self._socket = sock
-        self._pipe = SocketPipe(sock)
+    def __init__(self, pipe: SocketPipe, unread: bytes) -> None:
+        self._pipe = pipe
         self._in = bytearray(unread)
         self.notified: list[str] = []  # channels of the NotificationResponses, in the order in which they came
 
@@ -86,8 +85,8 @@ class Session:
         key = PoolKey(prepared.database, prepared.user)
         target = server_target(prepared.config, key, entry, lambda user: None, HostOrder(), Names())
         server = await open_server(target, timeout_s=timeout_s)
-        unread = server.unread
-        return cls(trio.socket.from_stdlib_socket(socket.socket(fileno=server.detach())), unread)
+        pipe = server.give()
+        return cls(pipe, server.unread)
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,11 +126,11 @@ class Session:
         """Say Terminate and close; also after a time-out."""
         with trio.move_on_after(1, shield=True):
             await self._pipe.send_all(TERMINATE)
-        self._socket.close()
+        self._pipe.socket.close()
 
     def cut(self) -> None:
         """Close without a word, as a client that is killed."""
-        self._socket.close()
+        self._pipe.socket.close()
 
     async def _next(self) -> tuple[int, bytes]:
         while True:

@@ -18,9 +18,12 @@ import trio
 
 from pgpool_core.client.catalogue import Catalogue
 from pgpool_core.client.link import IDLE, Link
+from pgpool_core.client.secure import TlsSocket
 from pgpool_core.control.loans import Lent, Returned
+from pgpool_core.control.server_tls import Secured
 from pgpool_core.errors import PgPoolError
 from pgpool_core.rows import inbox as codes
+from pgpool_core.tls.face import Session
 from pgpool_core.rows.statement import DOES_DATABASES, DOES_FUNCTIONS, DOES_LEAVE, DOES_LOAD, DOES_SEQUENCES, text_does
 
 LEAVES: Final = DOES_LEAVE | DOES_FUNCTIONS | DOES_LOAD
@@ -38,11 +41,13 @@ class _Opened:
     backend_key: bytes
     parameters: list[tuple[bytes, bytes]]
     unread: bytes
+    secured: Secured | None
     _fd: int
+    _session: Session | None
 
-    def detach(self) -> int:
-        """The descriptor."""
-        return self._fd
+    def detach(self) -> tuple[int, Session | None]:
+        """The descriptor, and the TLS session on it."""
+        return self._fd, self._session
 
 
 @attrs.define
@@ -70,8 +75,19 @@ class LentLink(Link):
         cancel_timeout_s: float,
         on_sequences: Callable[[], None],
         on_databases: Callable[[bytes], None],
+        secured: Secured | None = None,
     ) -> None:
-        opened = _Opened(lent.host, lent.port, lent.backend_pid, lent.backend_key, parameters, b"", lent.fd)
+        opened = _Opened(
+            host=lent.host,
+            port=lent.port,
+            backend_pid=lent.backend_pid,
+            backend_key=lent.backend_key,
+            parameters=parameters,
+            unread=b"",
+            secured=secured,
+            fd=lent.fd,
+            session=lent.tls,
+        )
         super().__init__(
             opened,
             catalogue,
@@ -91,7 +107,8 @@ class LentLink(Link):
         """The server has been lent: to be called at the beginning of every loan, of the first one too."""
         if self.closed:
             family = socket.AF_UNIX if lent.is_unix else socket.AF_INET
-            self.socket = socket.socket(family, socket.SOCK_STREAM, fileno=lent.fd)
+            plain = socket.socket(family, socket.SOCK_STREAM, fileno=lent.fd)
+            self.socket = plain if lent.tls is None else TlsSocket(plain, lent.tls)
             self._begin(lent)
         if self._forgotten != lent.forgotten:
             self._forgotten = lent.forgotten
@@ -127,10 +144,15 @@ class LentLink(Link):
     def returned(self, changes: int) -> Returned:
         """The end of the loan, and the account of it; `changes` as in `Knowledge`."""
         broken = self.closed or bool(self.owed) or self.sending or not self._in_step()
+        session: Session | None = None
         if not self.closed:
             self.closed = True
             trio.lowlevel.notify_closing(self.socket)
-            self.socket.close()
+            if isinstance(self.socket, TlsSocket):
+                session = self.socket.give()
+                broken = broken or session is None
+            else:
+                self.socket.close()
         if self._knows.matters and changes != self._knows.changes:
             self.dirty = True  # functions do other things since
         return Returned(
@@ -145,6 +167,7 @@ class LentLink(Link):
             queries=self._queries.tobytes(),
             xacts=self._xacts.tobytes(),
             parameters=self._reported,
+            tls=session,
         )
 
     def _in_step(self) -> bool:

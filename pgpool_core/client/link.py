@@ -20,15 +20,18 @@ from trio.lowlevel import wait_readable
 from pgpool_core import logs
 from pgpool_core.client import sqlstate
 from pgpool_core.client.catalogue import BUILT_IN, TYPES_QUERY, Catalogue
+from pgpool_core.client.secure import TlsSocket
 from pgpool_core.client.values import CommandTag, Notification
 from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.groups import sole_errors
+from pgpool_core.control.server_tls import Secured
 from pgpool_core.errors import ConnectionLost, PgPoolError, ServerProtocolError, ServerUnavailable
 from pgpool_core.rows import inbox as codes
 from pgpool_core.rows.inbox import Inbox
 from pgpool_core.rows.outbox import Outbox
 from pgpool_core.rows.record import Record, Shape
 from pgpool_core.rows.statement import Statement, leaves_something
+from pgpool_core.tls.face import Session
 
 IDLE: Final = 0x49  # of ReadyForQuery
 IN_BLOCK: Final = 0x54
@@ -50,8 +53,10 @@ class OpenedServer(Protocol):
     parameters: list[tuple[bytes, bytes]]
     unread: bytes
 
-    def detach(self) -> int:
-        """The descriptor, non-blocking; it moves to the caller."""
+    secured: Secured | None
+
+    def detach(self) -> tuple[int, Session | None]:
+        """The descriptor, non-blocking, and the TLS session on it; both move to the caller."""
         ...
 
 
@@ -73,8 +78,11 @@ class Link:
         self.outbox = Outbox()
         self.inbox = Inbox()
         self._window = self.inbox.window
+        self._secured = server.secured
+        fd, session = server.detach()
         unread = server.unread
-        self.socket = socket.socket(fileno=server.detach())
+        plain = socket.socket(fileno=fd)
+        self.socket: socket.socket | TlsSocket = plain if session is None else TlsSocket(plain, session)
         self.taken = 0  # bytes received
         if unread:
             self.inbox.feed(unread)
@@ -572,6 +580,7 @@ class Link:
                 backend_pid=self.backend_pid,
                 backend_key=self._backend_key,
                 timeout_s=self.cancel_timeout_s,
+                secured=self._secured,
             )
 
     async def cancel(self) -> None:

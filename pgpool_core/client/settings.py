@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from pgpool_core.config.dsn import parse_dsn
-from pgpool_core.config.model import DatabaseConfig
+from pgpool_core.config.model import Config, DatabaseConfig
 from pgpool_core.control.connect import ServerTarget
+from pgpool_core.control.server_tls import tls_wish
 from pgpool_core.embedded.source import server_socket_dir
 from pgpool_core.errors import ConfigError
 from pgpool_core.policy.secrets import Secret
@@ -31,7 +32,7 @@ _ENVIRONMENT: Final = {
     "PGPASSWORD": "password",
     "PGAPPNAME": "application_name",
 }
-_OWN: Final = frozenset({"host", "port", "dbname", "user", "password", "connect_query", "application_name", "client_encoding", "datestyle", "timezone"})  # fmt: skip
+_OWN: Final = frozenset({"host", "port", "dbname", "user", "password", "connect_query", "application_name", "client_encoding", "datestyle", "timezone", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslnegotiation", "sslsni", "ssl_min_protocol_version", "ssl_max_protocol_version", "channel_binding"})  # fmt: skip
 
 
 def _positive(_: object, field: attrs.Attribute[float], value: float) -> None:
@@ -122,6 +123,7 @@ def target_of(dsn: str | None, server_settings: Mapping[str, str]) -> ServerTarg
         secret=Secret.parse(entry.written_password.encode()) if entry.written_password else None,
         parameters=tuple(parameters),
         connect_query=entry.connect_query or "",
+        tls=tls_wish(Config(), entry),
     )
 
 

@@ -199,6 +199,7 @@ class SharedLinks(Lender):
                 cancel_timeout_s=self.settings.cancel_timeout,
                 on_sequences=lambda: self._loans.sequences_read(record),
                 on_databases=self._loans.databases_asked,
+                secured=record.secured(lent.host) if lent.tls is not None else None,
             )
             self._known[lent.server] = link
             self.counters.opened += 1

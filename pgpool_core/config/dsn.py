@@ -1,6 +1,6 @@
 """Connection strings of libpq, as URL or as `key=value` words, read into a DatabaseConfig.
 
-What libpq would obey and this version cannot (TLS, `options`, ...) is refused rather than dropped. No error repeats the string or a
+What libpq would obey and this version cannot (`options`, ...) is refused rather than dropped. No error repeats the string or a
 value out of it, because passwords live there.
 Source: PostgreSQL docs, "Connection Strings" and "Parameter Key Words".
 """
@@ -23,20 +23,15 @@ _WORD: Final = re.compile(
 )
 _HOST: Final = re.compile(r"(?P<host>\[[^]]*\]|[^:]*)(?::(?P<port>.*))?", re.DOTALL)
 
-_NO_TLS: Final = (
-    "TLS towards servers is not supported by this version of pgpool_core: use sslmode=disable, allow or prefer"
-)
 _HARMLESS: Final = {
-    "sslmode": ("disable", "allow", "prefer"),
     "ssl": ("false",),
-    "channel_binding": ("disable", "prefer"),
+    "sslcertmode": ("allow",),
     "gssencmode": ("disable", "prefer"),
     "target_session_attrs": ("any",),
     "keepalives": ("1",),
     "sslcompression": ("0",),
 }
 """Parameters of libpq that need nothing from us at these values."""
-_TLS_KEYS: Final = frozenset({"ssl", "sslmode", "channel_binding"})
 _ELSEWHERE: Final = {
     "password_command": "; write it as a key of an entry of [databases]",
     "connect_timeout": "; set server_connect_timeout instead",
@@ -58,17 +53,9 @@ _NOT_BUILT: Final = frozenset(
         "gsslib",
         "krbsrvname",
         "gssdelegation",
-        "sslcert",
-        "sslkey",
         "sslpassword",
         "sslcertmode",
-        "sslrootcert",
-        "sslcrl",
         "sslcrldir",
-        "sslsni",
-        "sslnegotiation",
-        "ssl_min_protocol_version",
-        "ssl_max_protocol_version",
         "min_protocol_version",
         "max_protocol_version",
         "scram_client_key",
@@ -203,6 +190,8 @@ def _values(pairs: dict[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for written, value in pairs.items():
         key = KEY_ALIASES.get(written, written)
+        if (key, value) == ("ssl", "true"):  # of JDBC, which libpq understands
+            key, value = "sslmode", "require"
         if not value:  # libpq: as if it were not there
             continue
         if key in DATABASE_KEYS and key != "password_command":  # a connection string runs nothing
@@ -224,8 +213,6 @@ def _values(pairs: dict[str, str]) -> dict[str, Any]:
 
 
 def _refusal(key: str) -> ConfigProblem:
-    if key in _TLS_KEYS:
-        return ConfigProblem(f"connection parameter {key}: {_NO_TLS}", key=key)
     if key in _HARMLESS:
         return ConfigProblem(
             f"this value of connection parameter {key} is not supported by this version of pgpool_core", key=key

@@ -37,6 +37,8 @@ from pgpool_core.errors import ConfigError, ConfigProblem
 
 AuthType = Literal["any", "trust", "plain", "md5", "scram-sha-256", "hba", "cert"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+SslNegotiation = Literal["postgres", "direct"]
+ChannelBinding = Literal["disable", "prefer", "require"]
 PoolMode = Literal["session", "transaction", "statement"]
 SessionState = Literal["off", "auto", "pin", "refuse", "warn"]
 DhParams = Literal["none", "auto", "legacy"]
@@ -59,6 +61,7 @@ AUTH_QUERY: Final = (
     " FROM pg_authid WHERE rolname=$1 AND rolcanlogin"
 )
 
+TLS_WORDS: Final = ("tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3")
 _MODE: Final = Choice(POOL_MODES)
 _STATE: Final = Choice(SESSION_STATES)
 
@@ -135,6 +138,30 @@ class DatabaseConfig:
     transaction_timeout: float | None = _setting(None, Seconds(), "ours here: instead of the global one")
     idle_transaction_timeout: float | None = _setting(None, Seconds(), "ours here: instead of the global one")
     client_idle_timeout: float | None = _setting(None, Seconds(), "ours here: instead of the global one")
+    sslmode: SslMode | None = _setting(None, Choice(SSLMODES), "ours: instead of server_tls_sslmode")
+    sslrootcert: str | None = _setting(
+        None, Text(filled=True), "ours: instead of server_tls_ca_file; `system` = whom the system trusts, verify-full"
+    )
+    sslcert: str | None = _setting(None, Text(filled=True), "ours: instead of server_tls_cert_file")
+    sslkey: str | None = _setting(None, Text(filled=True), "ours: instead of server_tls_key_file")
+    sslcrl: str | None = _setting(None, Text(filled=True), "ours: instead of server_tls_crl_file")
+    sslnegotiation: SslNegotiation | None = _setting(
+        None,
+        Choice(("postgres", "direct")),
+        "ours: direct (PostgreSQL 17) begins with TLS at once; postgres (as if unset) asks first",
+    )
+    sslsni: bool | None = _setting(None, Flag(), "ours: name the host to the server before TLS; 1 as if unset")
+    ssl_min_protocol_version: str | None = _setting(
+        None, Choice(TLS_WORDS), "ours: instead of the lowest of server_tls_protocols"
+    )
+    ssl_max_protocol_version: str | None = _setting(
+        None, Choice(TLS_WORDS), "ours: instead of the highest of server_tls_protocols"
+    )
+    channel_binding: ChannelBinding | None = _setting(
+        None,
+        Choice(("disable", "prefer", "require")),
+        "ours: bind SCRAM logins to the server's certificate; prefer (as if unset): where both can",
+    )
     client_encoding: str | None = _setting(None, Text(filled=True), "sent to the server at login")
     datestyle: str | None = _setting(None, Text(filled=True), "sent to the server at login")
     timezone: str | None = _setting(None, Text(filled=True), "sent to the server at login")
@@ -347,6 +374,27 @@ class Config:
     client_tls_dheparams: DhParams = _setting(
         "auto", Choice(DHPARAMS), "Diffie-Hellman without curves in TLS 1.2: auto, none, or legacy (1024 bits)"
     )
+
+    server_tls_sslmode: SslMode = _setting(
+        "prefer",
+        Choice(SSLMODES),
+        "TLS towards servers, as libpq's sslmode: disable, allow, prefer, require, verify-ca, verify-full",
+    )
+    server_tls_ca_file: str = _setting(
+        "",
+        Text(),
+        "authorities whose certificates servers may show, PEM; empty = those of the system, for verify-ca and -full",
+    )
+    server_tls_key_file: str = _setting("", Text(), "private key of our certificate, PEM")
+    server_tls_cert_file: str = _setting("", Text(), "certificate that servers see, PEM")
+    server_tls_crl_file: str = _setting("", Text(), "ours: what the authorities have revoked, PEM; empty = nothing")
+    server_tls_protocols: str = _setting("secure", Protocols(), "versions: secure = default = tlsv1.2,tlsv1.3; all")
+    server_tls_ciphers: str = _setting(
+        "default",
+        Text(filled=True),
+        "up to TLS 1.2, as OpenSSL writes them; default, secure, fast, normal = OpenSSL's choice; all",
+    )
+    server_tls13_ciphers: str = _setting("", Text(), "suites of TLS 1.3, as OpenSSL writes them; empty = its choice")
 
     pool_mode: PoolMode = _setting(
         "session", _MODE, "session, transaction or statement: when a server connection goes back to its pool"

@@ -13,8 +13,7 @@ from typing import Final
 
 import attrs
 
-from pgpool_core.config.tls import SSLMODES
-from pgpool_core.config.units import Choice, Flag, Integer, Kind, Seconds, Text
+from pgpool_core.config.units import Flag, Integer, Kind, Seconds, Text
 
 
 @attrs.frozen
@@ -69,14 +68,6 @@ NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
         "resolv_conf": _text(),
         "dns_zone_check_period": _seconds("0"),
         "auth_ldap_options": _text(),
-        # allow and prefer permit a connection without TLS, which is what this version makes
-        "server_tls_sslmode": NotBuiltSetting(Choice(SSLMODES), ("disable", "allow", "prefer")),
-        "server_tls_ca_file": _text(),
-        "server_tls_key_file": _text(),
-        "server_tls_cert_file": _text(),
-        "server_tls_protocols": _text("secure", "default"),
-        "server_tls_ciphers": _text("default", "secure", "fast", "normal"),
-        "server_tls13_ciphers": _text(),
     }
 )
 """[pgbouncer]"""

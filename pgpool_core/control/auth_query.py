@@ -19,12 +19,13 @@ import trio
 from pgpool_core import logs
 from pgpool_core.control import routing
 from pgpool_core.control.auth_lookup import AuthLookup, LookupDone
-from pgpool_core.control.connect import LoggedInServer, ServerTarget, SocketPipe
+from pgpool_core.control.connect import LoggedInServer, ServerTarget
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.opener import OpenServer
+from pgpool_core.control.pipes import SocketPipe
 from pgpool_core.control.routing import Lookup, PoolKey, connect_timeout_s
 from pgpool_core.control.talk import NEED_DATA
-from pgpool_core.errors import PgPoolError, PoolError, ServerLoginRefused, ServerProtocolError
+from pgpool_core.errors import PgPoolError, PoolError, ServerLoginRefused, ServerProtocolError, TlsError
 from pgpool_core.policy.secrets import Secret
 
 if TYPE_CHECKING:
@@ -232,7 +233,9 @@ class AuthQuery:
             if entry is None:
                 raise self._misconfigured(lookup, f'authentication database "{lookup.database}" is not configured')
             names = pools.names
-            target = routing.server_target(pools.config, PoolKey(*key), entry, pools.userlist.get, HostOrder(), names)
+            target = routing.server_target(
+                pools.config, PoolKey(*key), entry, pools.userlist.get, HostOrder(), names, pools.contexts
+            )
             place = self._places[key] = Place(target)
         return place
 
@@ -244,7 +247,7 @@ class AuthQuery:
                 if (done := await self._try(place, place.idle.pop(), lookup, user)) is not None:
                     return done
             server = await self._open(place, lookup)
-            connection = Connection(server, SocketPipe(server.socket), self._now())
+            connection = Connection(server, server.pipe, self._now())
             if (done := await self._try(place, connection, lookup, user)) is not None:
                 return done
             logs.LOGGER.error("%s", logs.line(str(lookup), "the server closed the connection during auth_query"))
@@ -281,7 +284,7 @@ class AuthQuery:
             server.unread = event.unread
             kept = not event.in_transaction and not place.closed
             return event
-        except OSError:
+        except (OSError, TlsError):
             return None
         except ServerProtocolError as error:
             raise self._misconfigured(lookup, f"the server broke the protocol: {error}") from error

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import trio
 
-from pgpool_core.control.connect import SocketPipe
 from pgpool_core.control.hosts import Address, connect, place, resolve
 from pgpool_core.control.messages import cancel_request
-from pgpool_core.errors import ServerUnavailable
+from pgpool_core.control.pipes import SocketPipe
+from pgpool_core.control.server_tls import NoTls, Secured, begin_tls
+from pgpool_core.errors import PgPoolError, ServerUnavailable, TlsError
 
 
-async def send_cancel(*, host: str, port: int, backend_pid: int, backend_key: bytes, timeout_s: float) -> None:
+async def send_cancel(
+    *, host: str, port: int, backend_pid: int, backend_key: bytes, timeout_s: float, secured: Secured | None = None
+) -> None:
     """Ask the server to cancel what `backend_pid` runs, and wait until it has closed the connection.
 
     Only then has the signal been sent, so only then may that server go to another client.
@@ -22,6 +25,7 @@ async def send_cancel(*, host: str, port: int, backend_pid: int, backend_key: by
         host, port: as in LoggedInServer (an address or a socket directory), so that the request meets the same server.
         backend_key: as in BackendKeyData, 4 bytes or longer.
         timeout_s: server_connect_timeout, in seconds, for everything together.
+        secured: None: without TLS.
     Raises:
         ServerUnavailable: the server could not be reached or did not close in time; the request may have arrived.
     """
@@ -31,8 +35,8 @@ async def send_cancel(*, host: str, port: int, backend_pid: int, backend_key: by
         try:
             for address in await resolve(host, port):
                 try:
-                    return await _send_to(address, cancel_request(backend_pid, backend_key))
-                except OSError as error:
+                    return await _send_to(address, cancel_request(backend_pid, backend_key), secured)
+                except (OSError, PgPoolError, NoTls) as error:
                     problem = error
         except (OSError, UnicodeError, ValueError) as error:
             problem = error
@@ -42,12 +46,15 @@ async def send_cancel(*, host: str, port: int, backend_pid: int, backend_key: by
     )
 
 
-async def _send_to(address: Address, request: bytes) -> None:
+async def _send_to(address: Address, request: bytes, secured: Secured | None) -> None:
     with await connect(address) as sock:
-        pipe = SocketPipe(sock)
+        if secured is None:
+            pipe = SocketPipe(sock)
+        else:
+            pipe = await begin_tls(sock, secured)
         await pipe.send_all(request)
         try:
             while await pipe.receive_some():
                 pass  # nothing is due; a server that sends anything is still waited for
-        except ConnectionResetError:
+        except (ConnectionResetError, TlsError):
             pass  # closed with our bytes unread: it has gone, as with an end of stream

@@ -17,10 +17,12 @@ import trio
 
 from pgpool_core import logs
 from pgpool_core.control import routing
-from pgpool_core.control.connect import LoggedInServer, ServerTarget, close_politely
+from pgpool_core.control.connect import LoggedInServer, ServerTarget
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.listening import ListeningWire, Notified, query
+from pgpool_core.control.messages import TERMINATE
 from pgpool_core.control.opener import FIRST_RETRY_S, SHORTEST_RETRY_S, OpenServer
+from pgpool_core.control.pipes import SocketPipe
 from pgpool_core.control.pools import PoolRecord, PoolRegistry
 from pgpool_core.control.routing import connect_timeout_s
 from pgpool_core.errors import PgPoolError, PoolError, ServerUnavailable, error_response
@@ -34,7 +36,6 @@ ANSWER_S: Final = 15.0  # and has so long for any answer
 CHANNELS_AT_ONCE: Final = 500  # in one query
 FULL_RING_S: Final = 0.002  # between tries at a worker that has not read its mail
 SLOT_LOOK_S: Final = 0.05  # between looks whether a shared limit leaves room
-RECEIVE_LEN: Final = 64 * 1024
 
 SLOT_TAKEN: Final = 0  # what Engine.take_listener says
 SLOT_NEVER: Final = 2
@@ -187,28 +188,28 @@ class PoolListener:
     async def _serve(self, server: LoggedInServer) -> None:
         """Keep one connection until nobody listens any more, or until it is to be replaced."""
         self._backend_pid = server.backend_pid
-        wire = ListeningWire(server.unread)
         key = self._record.key
         tag = logs.server_tag(0, key.database, key.user, server.host, server.port)
         logs.LOGGER.info("%s", logs.line(tag, "listening for clients", {"backend_pid": server.backend_pid}))
-        sock = trio.socket.socket(fileno=server.detach())
+        pipe = server.give()
+        wire = ListeningWire(server.unread)
         try:
             with trio.CancelScope() as self._serving:
                 async with sole_errors(), trio.open_nursery() as nursery:
-                    nursery.start_soon(self._read, sock, wire)
-                    await self._write(sock)
+                    nursery.start_soon(self._read, pipe, wire)
+                    await self._write(pipe)
                     nursery.cancel_scope.cancel(reason="nobody listens")
         finally:
-            close_politely(sock)
+            pipe.close(TERMINATE)
 
-    async def _write(self, sock: trio.socket.SocketType) -> None:
+    async def _write(self, pipe: SocketPipe) -> None:
         """Bring what the connection listens to in line with what is wanted; ask for a sign of life when all is quiet."""
         while True:
             self._news = trio.Event()
             add = [name for name in self.wanted if name not in self._heard][:CHANNELS_AT_ONCE]
             drop = [name for name in self._heard if name not in self.wanted][:CHANNELS_AT_ONCE]
             if add or drop:
-                await self._ask(sock, add, drop)
+                await self._ask(pipe, add, drop)
                 continue
             await self._confirm()  # a second worker may want what the connection listens to already
             with trio.move_on_after(PING_S if self.wanted else IDLE_CLOSE_S) as quiet:
@@ -216,19 +217,17 @@ class PoolListener:
             if quiet.cancelled_caught:
                 if not self.wanted:
                     return
-                await self._ask(sock, [], [])
+                await self._ask(pipe, [], [])
 
-    async def _ask(self, sock: trio.socket.SocketType, add: list[bytes], drop: list[bytes]) -> None:
+    async def _ask(self, pipe: SocketPipe, add: list[bytes], drop: list[bytes]) -> None:
         self._adding, self._dropping, self._answered = add, drop, trio.Event()
-        left = memoryview(query(add, drop))
         with trio.move_on_after(ANSWER_S) as patience:
-            while left:
-                left = left[await sock.send(left) :]
+            await pipe.send_all(query(add, drop))
             await self._answered.wait()
         if patience.cancelled_caught:
             raise ServerUnavailable(f"no answer within {ANSWER_S:g} s on the listening connection")
 
-    async def _read(self, sock: trio.socket.SocketType, wire: ListeningWire) -> None:
+    async def _read(self, pipe: SocketPipe, wire: ListeningWire) -> None:
         data = b""
         while True:
             for event in wire.receive(data):
@@ -242,7 +241,7 @@ class PoolListener:
                     self._heard.difference_update(self._dropping)
                     await self._confirm()
                     self._answered.set()
-            data = await sock.recv(RECEIVE_LEN)
+            data = await pipe.receive_some()
             if not data:
                 raise ServerUnavailable("server closed the listening connection")
 

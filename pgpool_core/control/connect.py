@@ -6,11 +6,10 @@ Source: PostgreSQL docs, "Message Flow", Start-up; PgBouncer docs, [databases] h
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 import trio
@@ -22,6 +21,7 @@ from pgpool_core.control.hosts import Address, HostOrder, connect, place
 from pgpool_core.control.messages import TERMINATE, ErrorFields
 from pgpool_core.control.names import Names
 from pgpool_core.control.passwords import ask_password
+from pgpool_core.control.pipes import BytePipe, SocketPipe, TlsPipe
 from pgpool_core.control.server_login import (
     KeysWanted,
     LoginCut,
@@ -30,10 +30,12 @@ from pgpool_core.control.server_login import (
     ServerNotice,
     Verdict,
 )
+from pgpool_core.control.server_tls import NoTls, Secured, TlsContexts, TlsWish, begin_tls, channel_of
 from pgpool_core.control.talk import NEED_DATA
-from pgpool_core.errors import ServerLoginRefused, ServerProtocolError, ServerUnavailable
+from pgpool_core.errors import ConfigError, ServerLoginRefused, ServerProtocolError, ServerUnavailable, TlsError
 from pgpool_core.policy.scram import scram_keys
 from pgpool_core.policy.secrets import Secret
+from pgpool_core.tls.face import Session
 
 __all__ = [
     "BytePipe",
@@ -45,8 +47,8 @@ __all__ = [
     "open_server",
 ]
 
+NOT_SO: Final = "28000"  # what PostgreSQL says where no line of its pg_hba.conf fits
 MAX_NOTICE_LEN: Final = 500  # characters of a notice that a log line may take
-RECEIVE_LEN: Final = 16 * 1024  # bytes per receive; a whole login fits
 
 
 def _to_bytes(value: str | bytes) -> bytes:
@@ -70,6 +72,7 @@ class ServerTarget:
     unlock: Callable[[Secret | None], Secret | None] = attrs.field(default=lambda secret: secret, eq=False, repr=False)
     """What becomes of a secret when it is used: a client may have revealed the key that it lacks."""
     parameters: tuple[tuple[bytes, bytes], ...] = attrs.field(default=(), converter=_to_pairs)  # for the startup packet
+    tls: TlsWish = attrs.field(factory=TlsWish)
     connect_query: bytes = attrs.field(default=b"", converter=_to_bytes, repr=False)  # b"" = none
     tcp_keepalive: bool = True
     tcp_keepidle: int = 0  # seconds, 0 = as the operating system has it
@@ -79,11 +82,12 @@ class ServerTarget:
     tcp_socket_buffer: int = 0  # bytes, 0 = as the operating system has it
     host_order: HostOrder = attrs.field(factory=HostOrder, eq=False, repr=False)
     names: Names = attrs.field(factory=Names, eq=False, repr=False)
+    contexts: TlsContexts = attrs.field(factory=TlsContexts, eq=False, repr=False)
 
 
 @attrs.define(eq=False)
 class LoggedInServer:
-    """A server that is ready for queries; owns its socket until `detach` or `close`."""
+    """A server that is ready for queries; owns its socket until `give`, `detach` or `close`."""
 
     host: str  # the address in use, or the socket directory: where a CancelRequest has to go
     port: int
@@ -92,68 +96,49 @@ class LoggedInServer:
     backend_key: bytes = attrs.field(repr=False)
     parameters: list[tuple[bytes, bytes]]  # the last value of each, in the order in which the names first came
     unread: bytes = attrs.field(repr=False)  # bytes that came behind ReadyForQuery
-    _socket: trio.socket.SocketType | None = attrs.field(repr=False)
+    _pipe: SocketPipe | None = attrs.field(repr=False)
+    secured: Secured | None = None  # None: without TLS
 
     async def exchange(self, data: bytes, take: Callable[[bytes], bool]) -> None:
         """Send `data`, then give `take` what comes until it says that this was all; b"" is the end of the stream.
 
         Raises:
-            OSError: the connection broke.
+            OSError, TlsError: the connection broke.
         """
-        if self._socket is None:
-            raise RuntimeError("this server connection has been given away or closed")
-        pipe = SocketPipe(self._socket)
+        pipe = self.pipe
         await pipe.send_all(data)
         while not take(await pipe.receive_some()):
             pass
 
     @property
-    def socket(self) -> trio.socket.SocketType:
-        """The socket, which stays ours."""
-        if self._socket is None:
+    def pipe(self) -> SocketPipe:
+        """The way to it, which stays ours."""
+        if self._pipe is None:
             raise RuntimeError("this server connection has been given away or closed")
-        return self._socket
+        return self._pipe
 
-    def detach(self) -> int:
-        """The descriptor, non-blocking; it moves to the caller, who closes it."""
-        sock, self._socket = self._socket, None
-        if sock is None:
-            raise RuntimeError("this server connection has been given away or closed")
-        return sock.detach()
+    @property
+    def tls(self) -> str:
+        """Version, cipher and key exchange; "" without TLS."""
+        return self.pipe.session.info if self.pipe.session is not None else ""
+
+    def give(self) -> SocketPipe:
+        """The way to it, with what nobody has received yet in `unread`; it moves to the caller, who closes it."""
+        pipe, self._pipe = self.pipe, None
+        if isinstance(pipe, TlsPipe):
+            self.unread += pipe.unread()
+        return pipe
+
+    def detach(self) -> tuple[int, Session | None]:
+        """The descriptor, non-blocking, and the TLS session on it; both move to the caller."""
+        pipe = self.give()
+        return pipe.socket.detach(), pipe.session
 
     def close(self) -> None:
-        """Say Terminate if the socket takes it at once, and close; nothing to do after `detach`."""
-        sock, self._socket = self._socket, None
-        if sock is not None:
-            close_politely(sock)
-
-
-class BytePipe(Protocol):
-    """What a login needs of a connection; memory streams of trio.testing fit too."""
-
-    async def send_all(self, data: bytes, /) -> None: ...
-    async def receive_some(self) -> bytes | bytearray: ...
-
-
-class SocketPipe:
-    """A bare trio socket as a BytePipe. trio.SocketStream would leave TCP_NOTSENT_LOWAT on the descriptor we hand over.
-
-    A failing send is not raised: the server may have said why in bytes that wait to be received.
-    """
-
-    def __init__(self, sock: trio.socket.SocketType) -> None:
-        self._socket = sock
-
-    async def send_all(self, data: bytes, /) -> None:
-        left = memoryview(data)
-        try:
-            while left:
-                left = left[await self._socket.send(left) :]
-        except OSError:
-            await trio.lowlevel.checkpoint()
-
-    async def receive_some(self) -> bytes:
-        return await self._socket.recv(RECEIVE_LEN)
+        """Say Terminate if the socket takes it at once, and close; nothing to do after `give`."""
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close(TERMINATE)
 
 
 async def log_in(pipe: BytePipe, login: ServerLogin, user: bytes, secret: Secret | None, tag: str) -> Verdict:
@@ -208,6 +193,10 @@ async def open_server(target: ServerTarget, *, timeout_s: float) -> LoggedInServ
     raise attempt.failure()
 
 
+class _OtherWay(Exception):
+    """The server is to be asked again, with TLS where that was without, or the other way round."""
+
+
 class _Attempt:
     """One call of open_server: where it is, and what went wrong before."""
 
@@ -253,6 +242,23 @@ class _Attempt:
         return target.unlock(await ask_password(target.password, wanted))
 
     async def _try_address(self, address: Address, share_s: float) -> LoggedInServer | None:
+        """A server at this address; with `prefer` and `allow` in two ways, if need be."""
+        steps = self.target.tls.steps(is_unix=address.is_unix)
+        for number, secure in enumerate(steps, start=1):
+            try:
+                return await self._try_way(address, share_s, secure, is_last=number == len(steps))
+            except _OtherWay as other:
+                told = logs.line(
+                    self._tag(address), f"{other}, {'without' if secure else 'with'} TLS now (server_tls_sslmode)"
+                )
+                logs.LOGGER.debug("%s", told)
+        return None
+
+    async def _try_way(self, address: Address, share_s: float, secure: bool, *, is_last: bool) -> LoggedInServer | None:
+        """
+        Raises:
+            _OtherWay: this one does not lead to the server, and there is another.
+        """
         self.at, self.waiting_for = place(address.host, self.target.port), "no connection"
         with trio.move_on_after(max(0, share_s)) as scope:
             try:
@@ -263,34 +269,68 @@ class _Attempt:
         if scope.cancelled_caught:
             self.problems.append(f"{self.at}: no connection within {share_s:.2g} s (server_connect_timeout)")
             return None
-        try:
-            self.waiting_for = "no login"
-            server = await self._log_in(sock, address)
-        except BaseException:
-            sock.close()
-            raise
-        if server is None:
-            sock.close()
-        return server
-
-    async def _log_in(self, sock: trio.socket.SocketType, address: Address) -> LoggedInServer | None:
-        target, tag = self.target, self._tag(address)
-        login = ServerLogin(user=target.user, dbname=target.dbname, secret=self.secret, parameters=target.parameters)
-        pipe = SocketPipe(sock)
+        server: LoggedInServer | None = None
         try:
             if not address.is_unix:
-                _set_tcp_options(sock, target)
+                _set_tcp_options(sock, self.target)
+            pipe = await self._secured(sock, is_last=is_last) if secure else SocketPipe(sock)
+            if pipe is not None:
+                self.waiting_for = "no login"
+                server = await self._log_in(pipe, address, is_last=is_last)
+        finally:
+            if server is None:
+                sock.close()
+        return server
+
+    async def _secured(self, sock: trio.socket.SocketType, *, is_last: bool) -> SocketPipe | None:
+        """A pipe through TLS, or without where the server has none and that is fine; None after noting why there is none."""
+        target, self.waiting_for = self.target, "no TLS"
+        try:
+            return await begin_tls(sock, self._secured_by())
+        except NoTls:
+            if not is_last:
+                return SocketPipe(sock)
+            problem = f"the server has no TLS, which sslmode = {target.tls.mode} demands (server_tls_sslmode)"
+        except (TlsError, ConfigError) as error:
+            problem = f"TLS: {error} (server_tls_sslmode)"
+        except OSError as error:
+            problem = f"TLS: {_reason(error)}"
+        except ServerProtocolError as error:
+            raise ServerProtocolError(f"server at {self.at} broke the protocol: {error}") from error
+        if not is_last:
+            raise _OtherWay(problem)
+        self.problems.append(f"{self.at}: {problem}")
+        return None
+
+    def _secured_by(self) -> Secured:
+        return Secured(self.target.tls, self.target.contexts, self.host)
+
+    async def _log_in(self, pipe: SocketPipe, address: Address, *, is_last: bool) -> LoggedInServer | None:
+        target, tag = self.target, self._tag(address)
+        login = ServerLogin(
+            user=target.user,
+            dbname=target.dbname,
+            secret=self.secret,
+            parameters=target.parameters,
+            channel=channel_of(target.tls, pipe),
+        )
+        try:
             verdict = await log_in(pipe, login, target.user, self.secret, tag)
             if isinstance(verdict, LoginOk):
-                return await self._finish(pipe, sock, address, verdict)
+                return await self._finish(pipe, address, verdict)
         except OSError as error:
             self.problems.append(f"{self.at}: {_reason(error)} during login")
+            return None
+        except TlsError as error:
+            self.problems.append(f"{self.at}: TLS: {error} (server_tls_sslmode)")
             return None
         except ServerProtocolError as error:
             raise ServerProtocolError(f"server at {self.at} broke the protocol: {error}") from error
         if isinstance(verdict, LoginCut):
             self.problems.append(f"{self.at}: server closed the connection during login")
             return None
+        if not is_last and not login.asked and verdict.fields.sqlstate == NOT_SO:
+            raise _OtherWay(verdict.fields.message)
         self._note_refusal(verdict.fields)
         return None
 
@@ -308,9 +348,7 @@ class _Attempt:
             raise error
         self.not_now = error
 
-    async def _finish(
-        self, pipe: SocketPipe, sock: trio.socket.SocketType, address: Address, login: LoginOk
-    ) -> LoggedInServer | None:
+    async def _finish(self, pipe: SocketPipe, address: Address, login: LoginOk) -> LoggedInServer | None:
         parameters, unread = dict(login.parameters), login.unread
         if self.target.connect_query:
             self.waiting_for = "connect_query did not end"
@@ -333,7 +371,8 @@ class _Attempt:
             backend_key=login.backend_key,
             parameters=list(parameters.items()),
             unread=unread,
-            socket=sock,
+            pipe=pipe,
+            secured=self._secured_by() if pipe.session is not None else None,
         )
 
     async def _run(self, pipe: SocketPipe, sql: bytes, unread: bytes, tag: str) -> QueryDone | None:
@@ -372,13 +411,6 @@ def _set_tcp_options(sock: trio.socket.SocketType, target: ServerTarget) -> None
         ):
             if value:
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def close_politely(sock: trio.socket.SocketType) -> None:
-    """Say Terminate if the socket takes it at once, and close."""
-    descriptor = socket.socket(fileno=sock.detach())
-    with descriptor, contextlib.suppress(OSError):  # full or gone: closing says the same
-        descriptor.send(TERMINATE, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 def _reason(error: Exception) -> str:

@@ -19,6 +19,7 @@ from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.pools import PoolRecord, PoolRegistry
 from pgpool_core.control.routing import PoolKey, ToPool
+from pgpool_core.tls.face import Session
 from pgpool_core.errors import ConfigError, PoolClosed, PoolError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Lent:
     forgotten: int
     """How often it has forgotten its named statements."""
     waited: bool  # there was none at once
+    tls: Session | None = None  # moves too
 
 
 class Returned(NamedTuple):
@@ -60,6 +62,7 @@ class Returned(NamedTuple):
     queries: bytes
     xacts: bytes
     parameters: bytes
+    tls: Session | None = None
 
 
 class Borrower(Protocol):

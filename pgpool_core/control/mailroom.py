@@ -78,6 +78,8 @@ class Cancel:
     port: int
     canceller: int = 0
     """The connection that the request came on, which closes when it is done with."""
+    tls: bool = False
+    """The server's connection is encrypted."""
 
 
 @attrs.define(eq=False)
@@ -336,6 +338,7 @@ class Mailroom:
                     backend_pid=cancel.backend_pid,
                     backend_key=cancel.backend_key,
                     timeout_s=timeout_s,
+                    secured=record.secured(_text(cancel.host)) if cancel.tls and record is not None else None,
                 )
             finally:
                 self._cancels.release()

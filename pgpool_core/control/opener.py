@@ -139,7 +139,8 @@ class Opener:
         if not dedicated:
             record.failures = record.retry_us = 0
         parameters = tuple(opened.parameters)
-        fd = opened.detach()
+        tls = opened.tls
+        fd, session = opened.detach()
         try:
             server_id = self._engine.adopt_server(
                 server,
@@ -151,18 +152,26 @@ class Opener:
                 family_unix=opened.is_unix,
                 host=opened.host.encode("utf-8", "surrogateescape"),
                 port=opened.port,
+                tls=session,
             )
         except Exception:
             os.close(fd)
             self._engine.abandon_server(server, INTERNAL_ERROR)
             logs.LOGGER.exception("%s", logs.line(str(record.key), "a server connection cannot be adopted"))
             return
+        if opened.secured is not None:
+            record.host_names[opened.host] = opened.secured.name
         tag = logs.server_tag(server_id, record.key.database, record.key.user, opened.host, opened.port)
         if parameters != record.welcome and not dedicated:  # else they are those of one client
             record.welcome = parameters
             self._engine.set_welcome(record.id, parameters)
         if self._pools.config.log_connections:
-            fields = {"backend_pid": opened.backend_pid, "took_ms": (self._now_us() - started_us) // 1000}
+            fields: dict[str, object] = {
+                "backend_pid": opened.backend_pid,
+                "took_ms": (self._now_us() - started_us) // 1000,
+            }
+            if tls:
+                fields["tls"] = tls
             logs.LOGGER.info("%s", logs.line(tag, "new connection to server", fields))
 
     def _failed(self, record: PoolRecord, error: Exception, failures: int) -> None:

@@ -40,6 +40,7 @@ from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.reload import plan_pools
 from pgpool_core.control.report import Report
 from pgpool_core.control.routing import microseconds
+from pgpool_core.control.server_tls import make_contexts, wishes_of
 from pgpool_core.control.tls import client_tls
 from pgpool_core.errors import ConfigError, ConfigProblem, PgPoolError, PoolClosed, error_response
 from pgpool_core.metrics.features import SessionFeatures
@@ -128,6 +129,7 @@ class Pooler:
         self._userlist = userlist if userlist is not None else load_users(config)
         self._access = load_access(config, strict=False)
         self._client_tls = client_tls(config)
+        self._server_tls = make_contexts(wishes_of(config))
         self.on_reload: Callable[[Config], None] = lambda config: None
         """Called with the configuration in force after each reload; must not raise."""
         self.on_reloading: Callable[[], None] = lambda: None
@@ -185,6 +187,7 @@ class Pooler:
             try:
                 self._engine = engine
                 self._pools = PoolRegistry(engine, self.config, self._userlist)
+                self._pools.contexts.use(self._server_tls)
                 self._channels = Channels(engine, self._pools, open_server=self._open_server)
                 self._functions = Functions(engine, self._pools, open_server=self._open_server)
                 self._loans = Loans(engine, self._pools, self._functions)
@@ -224,6 +227,7 @@ class Pooler:
             raise PoolClosed(NOT_RUNNING)
         access = await trio.to_thread.run_sync(partial(load_access, config, strict=True))
         tls = await trio.to_thread.run_sync(client_tls, config, self._client_tls)
+        server_tls = await trio.to_thread.run_sync(make_contexts, wishes_of(config))
         await self._observed.open(config.metrics_listen)
         try:
             plan = plan_pools(self.config, config, userlist, {record.key: record.target for record in self._pools})
@@ -231,8 +235,9 @@ class Pooler:
             self._observed.discard()
             raise
         self.config, self._userlist, self._access = plan.config, userlist, access
-        self._client_tls = tls
+        self._client_tls, self._server_tls = tls, server_tls
         self._configure()
+        self._pools.contexts.use(server_tls)
         self._pools.apply(plan)
         self._auth_query.reloaded()
         self._channels.reloaded()

@@ -20,6 +20,7 @@ from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.names import Moved, Names
 from pgpool_core.control.reload import PoolsPlan
 from pgpool_core.control.routing import PoolKey, PoolSettings, ToPool
+from pgpool_core.control.server_tls import Secured, TlsContexts
 from pgpool_core.errors import PoolClosed, error_response
 from pgpool_core.policy.client_keys import ClientKeys
 from pgpool_core.policy.secrets import Secret
@@ -44,7 +45,14 @@ class PoolRecord:
     retry_us: int = 0  # no attempt before then
     empty_since_us: int = 0  # nobody has been seen there since; 0 = somebody is
     parked: bool = False  # forgotten until the next login: not shown
+    host_names: dict[str, str] = attrs.field(
+        factory=dict
+    )  # by address: what the entry calls the host that was there last
     looked_up: Secret | None = attrs.field(default=None, repr=False)  # of its user, from auth_query
+
+    def secured(self, host: str) -> Secured:
+        """How a server of the pool at this address is encrypted, where it is."""
+        return Secured(self.target.tls, self.target.contexts, self.host_names.get(host, host))
 
 
 class PoolRegistry:
@@ -55,6 +63,7 @@ class PoolRegistry:
         self.config = config
         self.userlist = userlist
         self.names = Names(config.dns_max_ttl, config.dns_nxdomain_ttl)
+        self.contexts = TlsContexts()
         self._engine = engine
         self._by_key: dict[PoolKey, PoolRecord] = {}
         self._by_id: dict[int, PoolRecord] = {}
@@ -219,7 +228,7 @@ class PoolRegistry:
         order = self._orders.get(key.database)
         if order is None:
             order = self._orders[key.database] = HostOrder(to.entry.load_balance_hosts or "round-robin")
-        target = routing.server_target(config, key, to.entry, self.userlist.get, order, self.names)
+        target = routing.server_target(config, key, to.entry, self.userlist.get, order, self.names, self.contexts)
         database_limit, user_limit = routing.database_limit(config, key.database), routing.user_limit(config, key.user)
         pool = self._engine.add_pool(
             routing.as_bytes(key.database),

@@ -64,7 +64,9 @@ def plan_pools(old: Config, new: Config, userlist: Userlist, pools: Mapping[Pool
         if key.database not in orders:
             same = _hosts(entry) == _hosts(routing.entry_for(old, key.database))
             orders[key.database] = before.host_order if same else HostOrder(entry.load_balance_hosts or "round-robin")
-        target = routing.server_target(config, key, entry, userlist.get, orders[key.database], before.names)
+        target = routing.server_target(
+            config, key, entry, userlist.get, orders[key.database], before.names, before.contexts
+        )
         changes[key] = PoolChange(
             settings=routing.pool_settings(config, key, entry),
             target=target,

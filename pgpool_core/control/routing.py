@@ -30,6 +30,7 @@ from pgpool_core.config.passwords import PasswordCommand, PasswordSource
 from pgpool_core.control.connect import ServerTarget
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.names import Names
+from pgpool_core.control.server_tls import TlsContexts, tls_wish, wish_problems, wishes_of
 from pgpool_core.errors import ConfigError, ConfigProblem, error_response
 from pgpool_core.policy.secrets import Secret
 
@@ -382,6 +383,7 @@ def server_target(
     secret_of: Callable[[bytes], Secret | None],
     host_order: HostOrder,
     names: Names,
+    contexts: TlsContexts | None = None,
 ) -> ServerTarget:
     """Where a pool's servers are and how to log in there.
 
@@ -389,6 +391,7 @@ def server_target(
         secret_of: looks a user up in auth_file; asked only where neither the entry nor [users] has a password.
         host_order: whose turn it is among several hosts; one object for all pools of an entry.
         names: turns names of hosts into addresses; one object for the whole pooler.
+        contexts: what TLS sessions are made with; the same.
     """
     user = as_bytes(key.user)
     given = _password(config, entry, key.user)
@@ -415,6 +418,8 @@ def server_target(
         tcp_socket_buffer=config.tcp_socket_buffer,
         host_order=host_order,
         names=names,
+        tls=tls_wish(config, entry),
+        contexts=contexts or TlsContexts(),
     )
 
 
@@ -432,7 +437,7 @@ def must_reconnect(old: ServerTarget, new: ServerTarget) -> bool:
     """Whether servers of the old target are no longer right; a new password or keepalive is no reason to close them."""
 
     def identity(t: ServerTarget) -> tuple[object, ...]:
-        return (t.hosts, t.port, t.dbname, t.user, t.parameters, t.connect_query)
+        return (t.hosts, t.port, t.dbname, t.user, t.parameters, t.connect_query, t.tls)
 
     return identity(old) != identity(new)
 
@@ -457,6 +462,7 @@ def check_entries(config: Config) -> None:
     if config.auth_dbname == CONSOLE_DATABASE:
         text = "auth_dbname cannot be the console (auth_dbname)"
         problems.append(ConfigProblem(text, section="pgbouncer", key="auth_dbname"))
+    problems += wish_problems(wishes_of(config))
     problems += _password_problems("database", config.databases)
     problems += _password_problems("user", config.users)
     for name, entry in config.databases.items():

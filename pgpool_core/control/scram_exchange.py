@@ -1,7 +1,6 @@
 """The client's side of one SCRAM-SHA-256 exchange: what we say, and what the server must say for us to believe it.
 
-There is no channel binding here ("n,,"): this connection has no TLS.
-Sources: RFC 5802 section 5 and 7; PostgreSQL docs, "SASL Authentication".
+Sources: RFC 5802 section 5 to 7; RFC 5929, section 4 (tls-server-end-point); PostgreSQL docs, "SASL Authentication".
 """
 
 from __future__ import annotations
@@ -19,8 +18,11 @@ from pgpool_core.policy.scram import (
 )
 
 SCRAM_SHA_256: Final = b"SCRAM-SHA-256"
+SCRAM_SHA_256_PLUS: Final = b"SCRAM-SHA-256-PLUS"
 
-_GS2_HEADER: Final = b"n,,"
+_UNBOUND: Final = b"n,,"
+_BINDABLE: Final = b"y,,"  # we could bind, the server seems not to: if it did offer that, somebody has taken it away
+_BOUND: Final = b"p=tls-server-end-point,,"
 
 
 class ScramExchange:
@@ -28,14 +30,22 @@ class ScramExchange:
 
     def __init__(self, nonce: bytes) -> None:
         self._nonce = nonce
+        self._header = _UNBOUND
+        self._binding = b""
         self._client_first_bare = b"n=,r=" + nonce  # the name stands in the startup packet; libpq sends none either
         self._server_first = b""
         self._auth_message = b""
         self._keys: ScramKeys | None = None
 
-    def client_first(self) -> bytes:
-        """The client-first-message."""
-        return _GS2_HEADER + self._client_first_bare
+    def client_first(self, *, binding: bytes = b"", bindable: bool = False) -> bytes:
+        """The client-first-message.
+
+        Args:
+            binding: tls-server-end-point of the server's certificate, for SCRAM-SHA-256-PLUS.
+            bindable: without it, whether it could have been.
+        """
+        self._header, self._binding = _BOUND if binding else _BINDABLE if bindable else _UNBOUND, binding
+        return self._header + self._client_first_bare
 
     def take_server_first(self, data: bytes) -> tuple[bytes, int]:
         """Read `r=NONCE,s=SALT,i=COUNT`; salt and iteration count for the keys.
@@ -64,7 +74,7 @@ class ScramExchange:
     def client_final(self, keys: ScramKeys) -> bytes:
         """The client-final-message, with the proof that we hold the keys."""
         nonce = self._server_first.partition(b",")[0]  # r=...
-        without_proof = b"c=" + b64encode(_GS2_HEADER) + b"," + nonce
+        without_proof = b"c=" + b64encode(self._header + self._binding) + b"," + nonce
         self._auth_message = b",".join((self._client_first_bare, self._server_first, without_proof))
         self._keys = keys
         return without_proof + b",p=" + b64encode(client_proof(keys, self._auth_message))

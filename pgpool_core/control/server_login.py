@@ -33,7 +33,7 @@ from pgpool_core.control.messages import (
     ready_status,
     startup_message,
 )
-from pgpool_core.control.scram_exchange import SCRAM_SHA_256, ScramExchange
+from pgpool_core.control.scram_exchange import SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramExchange
 from pgpool_core.control.talk import NEED_DATA, NeedData, Talk
 from pgpool_core.errors import ServerProtocolError
 from pgpool_core.policy.scram import ScramKeys, new_nonce
@@ -109,6 +109,17 @@ class _Stage(enum.Enum):
     SETTINGS = "ReadyForQuery"
 
 
+@attrs.frozen
+class Channel:
+    """What the login may be bound to: the TLS connection that it runs over, by the server's certificate."""
+
+    tls: bool = False
+    binding: bytes = b""
+    """tls-server-end-point; empty where the certificate has none, or it is not to be used (channel_binding=disable)."""
+    required: bool = False
+    """No login without (channel_binding=require)."""
+
+
 class ServerLogin(Talk):
     """Logs `user` in to `dbname` with `secret`; `parameters` go into the startup packet behind database and user."""
 
@@ -120,12 +131,17 @@ class ServerLogin(Talk):
         secret: Secret | None = None,
         parameters: Iterable[tuple[bytes, bytes]] = (),
         nonce: bytes | None = None,
+        channel: Channel = Channel(),
     ) -> None:
         self._user = user
+        self._channel = channel
+        self._bound = False
         self._secret = secret or Secret()
         self._scram = ScramExchange(nonce or new_nonce())
         super().__init__(startup_message([(b"user", user), (b"database", dbname), *parameters]))
         self._stage = _Stage.AUTH
+        self.asked = False
+        """Whether the server has asked for a proof, or wanted none: it has not turned away the way that we came."""
         self._messages = 0
         self._bytes = 0
         self._verdict: Verdict | None = None
@@ -226,7 +242,10 @@ class ServerLogin(Talk):
         if len(body) < 4:
             raise ServerProtocolError("malformed Authentication message")
         kind, data = int.from_bytes(body[:4], "big"), body[4:]
-        if kind == _AUTH_OK and self._stage in (_Stage.AUTH, _Stage.PASSWORD_SENT, _Stage.SASL_DONE):
+        self.asked = True
+        if self._channel.required and not self._bound and kind != _AUTH_SASL:
+            self._refuse("server login failed: the server does not bind the login to the channel (channel_binding)")
+        elif kind == _AUTH_OK and self._stage in (_Stage.AUTH, _Stage.PASSWORD_SENT, _Stage.SASL_DONE):
             self._stage = _Stage.SETTINGS  # not from SASL_FIRST or SASL_FINAL: a server must prove itself first
         elif kind == _AUTH_CLEARTEXT and self._stage is _Stage.AUTH:
             if (plain := self._secret.plain) is not None:
@@ -260,13 +279,21 @@ class ServerLogin(Talk):
         offered = data.split(b"\0")
         if len(offered) < 3 or offered[-2:] != [b"", b""] or b"" in offered[:-2]:
             raise ServerProtocolError("malformed AuthenticationSASL")
-        if SCRAM_SHA_256 not in offered:
+        binding = self._channel.binding if SCRAM_SHA_256_PLUS in offered else b""
+        if SCRAM_SHA_256_PLUS in offered and not self._channel.tls:
+            raise ServerProtocolError("SCRAM-SHA-256-PLUS is offered on a connection without TLS")
+        if self._channel.required and not binding:
+            self._refuse("server login failed: the server does not bind the login to the channel (channel_binding)")
+        elif not binding and SCRAM_SHA_256 not in offered:
             self._refuse("server login failed: the server offers no SASL mechanism that is supported (SCRAM-SHA-256)")
         elif self._secret.plain is None and self._secret.client_key is None:
             self._refuse_secret("SCRAM")
         else:
-            first = self._scram.client_first()
-            self._out += message(FE_PASSWORD, SCRAM_SHA_256 + b"\0" + len(first).to_bytes(4, "big") + first)
+            self._bound = bool(binding)
+            bindable = bool(self._channel.binding) and SCRAM_SHA_256_PLUS not in offered
+            first = self._scram.client_first(binding=binding, bindable=bindable)
+            mechanism = SCRAM_SHA_256_PLUS if binding else SCRAM_SHA_256
+            self._out += message(FE_PASSWORD, mechanism + b"\0" + len(first).to_bytes(4, "big") + first)
             self._stage = _Stage.SASL_FIRST
 
     def _take_challenge(self, salt: bytes, iterations: int) -> None:

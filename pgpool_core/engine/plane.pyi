@@ -7,7 +7,7 @@ Names and values are bytes where PostgreSQL has bytes. Times are microseconds on
 from collections.abc import Sequence
 from typing import Any
 
-from pgpool_core.tls.face import Context
+from pgpool_core.tls.face import Context, Session
 
 VERDICT_RETRY: int  # look route and credential up again
 VERDICT_CONSOLE_ADMIN: int  # the console, every command; authenticates as usual
@@ -154,6 +154,7 @@ class Engine:
         family_unix: bool,
         host: bytes,
         port: int,
+        tls: Session | None = None,  # moves to the engine; nothing of it is left to be received or sent
     ) -> int: ...
     def abandon_server(self, server: int, error: bytes = b"") -> None:
         """Give the slot back. The client that the server was for alone is sent `error`; with b"" it goes on waiting."""
@@ -197,6 +198,7 @@ class Engine:
         queries: bytes,
         xacts: bytes,
         parameters: bytes,
+        tls: Session | None = None,
     ) -> None:
         """What was lent comes back; nothing where it has been taken away.
 

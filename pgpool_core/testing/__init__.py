@@ -15,7 +15,7 @@ from pgpool_core.testing.peer import (
 )
 from pgpool_core.testing.pooler import PoolerProcess
 from pgpool_core.testing.ports import can_connect, free_port
-from pgpool_core.testing.postgres import PostgresServer, PostgresUser
+from pgpool_core.testing.postgres import PostgresServer, PostgresUser, ServerTls
 from pgpool_core.testing.process import GuardedProcess, ProcessFailed
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "ProcessFailed",
     "ScriptedPeer",
     "ScriptedServer",
+    "ServerTls",
     "Startup",
     "backend",
     "can_connect",

@@ -21,12 +21,15 @@ from pgpool_core.testing.binaries import PostgresBinaries, find_postgres
 from pgpool_core.testing.ports import free_port
 from pgpool_core.testing.process import GuardedProcess, ProcessFailed
 
-__all__ = ["PostgresServer", "PostgresUser", "StopMode"]
+__all__ = ["PostgresServer", "PostgresUser", "ServerTls", "StopMode"]
 
 StopMode = Literal["smart", "fast", "immediate"]
 AuthMethod = Literal["scram-sha-256", "md5", "password", "trust"]
 
+TlsPolicy = Literal["optional", "required", "refused"]
+
 SUPERUSER = "postgres"
+_HOST = {"optional": "host", "required": "hostssl", "refused": "hostnossl"}
 _SIGNALS: dict[StopMode, signal.Signals] = {
     "smart": signal.SIGTERM,
     "fast": signal.SIGINT,
@@ -45,12 +48,25 @@ class PostgresUser:
     Attributes:
         method: how pg_hba.conf asks for the password; "md5" also stores the password as md5, the others as SCRAM.
         options: further words for CREATE ROLE, such as "SUPERUSER" or "CONNECTION LIMIT 3".
+        tls: whether pg_hba.conf lets the user in over TCP with TLS only, or without only.
+        client_cert: whether a certificate that the server's `ca_file` has signed is needed besides.
     """
 
     name: str
     password: str = attrs.field(repr=False)
     method: AuthMethod = "scram-sha-256"
     options: str = ""
+    tls: TlsPolicy = "optional"
+    client_cert: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class ServerTls:
+    """PEM files that a server is to use: its certificate and key, and whom it trusts to sign those of clients."""
+
+    cert_file: Path
+    key_file: Path
+    ca_file: Path | None = None
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -69,6 +85,7 @@ class PostgresServer:
         settings: for postgresql.conf; change them and `restart`.
         max_connections: as in postgresql.conf.
         durable: whether commits reach the disk; tests need none of that.
+        tls: certificate and key; None = no TLS. `use` changes them while it runs.
         socket_dir: an existing folder for the Unix socket, or None for one in the temporary folder.
     """
 
@@ -82,6 +99,7 @@ class PostgresServer:
     settings: dict[str, str] = attrs.field(factory=dict)
     max_connections: int = 100
     durable: bool = False
+    tls: ServerTls | None = None
     socket_dir: Path | None = None
     account: Account = attrs.field(factory=service_account)
     _process: GuardedProcess | None = attrs.field(default=None, init=False)
@@ -153,6 +171,16 @@ class PostgresServer:
     def terminate(self) -> None:
         """Stop at once, without a shutdown checkpoint; the next start recovers. Clients are told 57P01 or see the end."""
         self.stop("immediate")
+
+    def use(self, tls: ServerTls | None) -> None:
+        """Other certificates for connections from now on; returns when the server has taken them."""
+        assert self.data_dir is not None
+        self.tls = tls
+        self._write_settings(self.data_dir)
+        lines = len(self.log.splitlines())
+        self.sql("select pg_reload_conf()")
+        self.process.wait_for_log("received SIGHUP, reloading configuration files", since=lines)
+        self.sql("select 1")  # the postmaster reads the files before it forks again
 
     def kill(self) -> None:
         """SIGKILL the postmaster and wait for its orphaned backends to notice and go."""
@@ -281,6 +309,7 @@ class PostgresServer:
             "log_destination": "stderr",
             "lc_messages": "C",
             **({} if self.durable else _QUICK_BUT_UNSAFE),
+            **self._write_tls(data_dir),
             **self.settings,
         }
         lines = [f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in settings.items()]
@@ -289,10 +318,29 @@ class PostgresServer:
         for user in self.users:
             name = '"' + user.name.replace('"', '""') + '"'
             for database in ("all", "replication"):  # physical replication is not among `all`
-                hba += [f"local {database} {name} {user.method}\n", f"host {database} {name} all {user.method}\n"]
+                how = f"{user.method}{' clientcert=verify-ca' if user.client_cert else ''}"
+                hba += [f"local {database} {name} {user.method}\n", f"{_HOST[user.tls]} {database} {name} all {how}\n"]
         self._write_for_server(
             data_dir / "pg_hba.conf", "".join([*hba, "local all all reject\nhost all all all reject\n"])
         )
+
+    def _write_tls(self, data_dir: Path) -> dict[str, str]:
+        """Copies of the files, which the server must own, and the settings that name them."""
+        if self.tls is None:
+            return {}
+        files = {
+            "ssl_cert_file": self.tls.cert_file,
+            "ssl_key_file": self.tls.key_file,
+            "ssl_ca_file": self.tls.ca_file,
+        }
+        settings = {"ssl": "on"}
+        for name, path in files.items():
+            if path is not None:
+                copy = data_dir / f"{name}.pem"
+                self._write_for_server(copy, path.read_text())
+                copy.chmod(0o600)
+                settings[name] = copy.name
+        return settings
 
     def _write_for_server(self, path: Path, text: str) -> None:
         path.write_text(text)

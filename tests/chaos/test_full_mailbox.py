@@ -128,5 +128,5 @@ def test_a_cancel_request_that_finds_controls_ring_full_is_carried_when_the_ring
             letters = engine.take_mail()
             assert [letter[0] for letter in letters] == ["log"] * RING + ["cancel"]
             assert letters[-1][1] == server
-            assert letters[-1][3:] == (4711, b"key!", b"/tmp", 5432, 0)
+            assert letters[-1][3:] == (4711, b"key!", b"/tmp", 5432, 0, False)
             assert engine.take_mail() == []

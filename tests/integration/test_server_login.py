@@ -62,7 +62,7 @@ def target(postgres: PostgresServer, user: str, **more: object) -> ServerTarget:
 
 @contextlib.contextmanager
 def detached(server: LoggedInServer) -> Iterator[socket.socket]:
-    with socket.socket(fileno=server.detach()) as bare:
+    with socket.socket(fileno=server.detach()[0]) as bare:
         bare.setblocking(False)
         yield bare
 

@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from pgpool_core.control.connect import LoggedInServer, ServerTarget
+from pgpool_core.control.pipes import SocketPipe
 
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
@@ -388,5 +389,5 @@ def logged_in(
         backend_key=b"\0\0\0\1",
         parameters=list(parameters),
         unread=b"",
-        socket=trio.socket.socket(),
+        pipe=SocketPipe(trio.socket.socket()),
     )

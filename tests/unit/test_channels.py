@@ -15,6 +15,7 @@ from pgpool_core.config.model import Config, DatabaseConfig
 from pgpool_core.control.channels import MISSED, SLOT_NEVER, SLOT_TAKEN, Channels
 from pgpool_core.control.connect import LoggedInServer, ServerTarget
 from pgpool_core.control.listening import Answered, Ending, ListeningWire, Notified, query
+from pgpool_core.control.pipes import SocketPipe
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.routing import PoolKey, ToPool
 from pgpool_core.errors import ServerProtocolError, ServerUnavailable
@@ -125,7 +126,7 @@ async def bench(workers: int = 1) -> AsyncIterator[Bench]:
             backend_key=b"\0\0\0\1",
             parameters=[],
             unread=b"",
-            socket=ours,
+            pipe=SocketPipe(ours),
         )
 
     pools = PoolRegistry(engine.typed(), Config(databases={"app": ENTRY}), Userlist({}))

@@ -191,7 +191,7 @@ def test_hosts_are_split_at_commas():
         ("db = port=5432x", 'invalid value "5432x" for parameter port of database "db" in configuration (f.ini:2): '),
         ("db = host=a,,b", 'invalid value "a,,b" for parameter host of database "db" in configuration (f.ini:2): '),
         ("db = host=[::1]", 'invalid value "[::1]" for parameter host of database "db" in configuration (f.ini:2): '),
-        ("db = sslmode=require", 'unrecognized connection parameter: sslmode of database "db" (f.ini:2)'),
+        ("db = sslfile=/x", 'unrecognized connection parameter: sslfile of database "db" (f.ini:2)'),
         ("pgbouncer = host=h", 'database name "pgbouncer" is reserved for the console (f.ini:2)'),
         ("é" * 32 + " = host=h", "syntax error in configuration (f.ini:2): "),
         ("'" + "é" * 32 + "' = host=h", 'database name "' + "é" * 32 + '" is too long: at most 63 bytes (f.ini:2)'),

@@ -102,7 +102,7 @@ def test_of_takes_entries_as_objects_mappings_and_connection_strings():
 def test_of_tells_every_problem_at_once():
     with pytest.raises(ConfigError) as caught:
         Config.of(
-            databases={"a": {"port": -1, "x": 1}, "b": 5, "pgbouncer": {}, "c": "postgres://h/d?sslmode=require"},
+            databases={"a": {"port": -1, "x": 1}, "b": 5, "pgbouncer": {}, "c": "postgres://h/d?sslpassword=x"},
             users={"u": {"query_timeout": -3}, "": {}},
             pool_mode=3,
             nonsense=1,
@@ -116,8 +116,7 @@ def test_of_tells_every_problem_at_once():
         'invalid value "-1" for parameter port of database "a": expected a whole number from 1 to 65535',
         'unrecognized connection parameter: x of database "a"',
         'database "b": expected a connection string, a mapping or a DatabaseConfig',
-        'database "c": connection parameter sslmode: TLS towards servers is not supported by this version of pgpool_core:'
-        " use sslmode=disable, allow or prefer",
+        'database "c": connection parameter sslpassword is not supported by this version of pgpool_core',
         'invalid value "-3" for parameter query_timeout of user "u": expected seconds, or a number with us, ms, s, min, h'
         " or d; 0 or more, fractions allowed, at most 2147483647 s",
         'database name "pgbouncer" is reserved for the console',

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from pgpool_core.control.connect import LoggedInServer, ServerTarget
+from pgpool_core.control.pipes import SocketPipe
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.test_pooler import APP, Harness, pass_time, running
 
@@ -49,7 +50,7 @@ class Database:
             backend_key=b"key!",
             parameters=[(b"server_version", b"15.4")],
             unread=b"",
-            socket=ours,
+            pipe=SocketPipe(ours),
         )
 
     async def _serve(self, sock: trio.socket.SocketType) -> None:

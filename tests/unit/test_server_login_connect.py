@@ -114,7 +114,7 @@ async def test_a_logged_in_server_comes_as_a_bare_descriptor() -> None:
     assert (server.host, server.port, server.is_unix) == ("127.0.0.1", port, False)
     assert (server.backend_pid, server.backend_key, server.unread) == (7, b"key!", b"A\0\0")
     assert server.parameters == [(b"TimeZone", b"UTC")]
-    with socket.socket(fileno=server.detach()) as bare:
+    with socket.socket(fileno=server.detach()[0]) as bare:
         assert not os.get_blocking(bare.fileno())
         assert bare.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert bare.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -130,7 +130,7 @@ async def test_a_logged_in_server_comes_as_a_bare_descriptor() -> None:
 async def test_keepalive_can_be_off() -> None:
     async with serving(says(OK)) as port:
         server = await open_server(target(port, tcp_keepalive=False, tcp_keepidle=77), timeout_s=10)
-    with socket.socket(fileno=server.detach()) as bare:
+    with socket.socket(fileno=server.detach()[0]) as bare:
         assert not bare.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 

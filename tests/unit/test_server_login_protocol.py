@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from base64 import b64encode
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from pgpool_core.control import server_login
 from pgpool_core.control.messages import ErrorFields, cancel_request
 from pgpool_core.control.server_login import (
+    Channel,
     KeysWanted,
     LoginCut,
     LoginOk,
@@ -132,7 +134,7 @@ def test_scram_meets_scramps_server_and_both_signatures_are_checked() -> None:
     stored = mechanism.make_auth_info("pencil")
     server = mechanism.make_server(lambda _user: stored)
     login = start(PLAIN)
-    [initial] = play(login, [auth(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")])
+    [initial] = play(login, [auth(10, b"SCRAM-SHA-256\0\0")])
     first = b"n,,n=,r=" + NONCE
     assert initial == msg("p", b"SCRAM-SHA-256\0" + struct.pack("!I", len(first)) + first)
     server.set_client_first("n,,n=*,r=" + NONCE.decode())  # scramp wants a name where libpq and we send none
@@ -141,6 +143,64 @@ def test_scram_meets_scramps_server_and_both_signatures_are_checked() -> None:
     assert isinstance(final, bytes)
     server.set_client_final(final[5:].decode())  # raises if our proof is wrong
     assert play(login, [auth(12, server.get_server_final().encode()) + OK + WELCOME]) == [NOTICE, WELCOMED]
+
+
+BINDING = hashlib.sha256(b"a certificate").digest()
+BOTH = auth(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")
+
+
+def test_a_login_over_tls_is_bound_to_it_and_scramp_agrees() -> None:
+    mechanism = scramp.ScramMechanism("SCRAM-SHA-256-PLUS")
+    stored = mechanism.make_auth_info("pencil")
+    server = mechanism.make_server(lambda _user: stored, channel_binding=("tls-server-end-point", BINDING))
+    login = start(PLAIN, channel=Channel(tls=True, binding=BINDING, required=True))
+    [initial] = play(login, [BOTH])
+    first = b"p=tls-server-end-point,,n=,r=" + NONCE
+    assert initial == msg("p", b"SCRAM-SHA-256-PLUS\0" + struct.pack("!I", len(first)) + first)
+    server.set_client_first("p=tls-server-end-point,,n=*,r=" + NONCE.decode())
+    server.client_first_bare = "n=,r=" + NONCE.decode()
+    [final] = play(login, [auth(11, server.get_server_first().encode())])
+    assert isinstance(final, bytes)
+    server.set_client_final(final[5:].decode())
+    assert play(login, [auth(12, server.get_server_final().encode()) + OK + WELCOME]) == [NOTICE, WELCOMED]
+
+
+@pytest.mark.parametrize(
+    ("channel", "offered", "begins"),
+    [
+        (Channel(tls=True, binding=BINDING), b"SCRAM-SHA-256\0\0", b"SCRAM-SHA-256\0....y,,n="),
+        (Channel(tls=True), b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0", b"SCRAM-SHA-256\0....n,,n="),
+        (Channel(tls=True), b"SCRAM-SHA-256\0\0", b"SCRAM-SHA-256\0....n,,n="),
+        (Channel(), b"SCRAM-SHA-256\0\0", b"SCRAM-SHA-256\0....n,,n="),
+    ],
+)
+def test_without_a_binding_the_server_is_told_whether_there_might_have_been_one(
+    channel: Channel, offered: bytes, begins: bytes
+) -> None:
+    [said] = play(start(PLAIN, channel=channel), [auth(10, offered)])
+    assert isinstance(said, bytes)
+    assert re.match(re.escape(begins).replace(rb"\.\.\.\.", b"(?s:....)"), said[5:])
+
+
+@pytest.mark.parametrize(
+    "asked", [OK, auth(3), auth(5, b"salt"), auth(10, b"SCRAM-SHA-256\0\0")], ids=["trust", "plain", "md5", "unbound"]
+)
+def test_a_binding_that_is_required_is_not_given_up(asked: bytes) -> None:
+    login = start(PLAIN, channel=Channel(tls=True, binding=BINDING, required=True))
+    [verdict] = play(login, [asked])
+    assert isinstance(verdict, LoginRefused)
+    assert "does not bind the login to the channel" in verdict.fields.message
+
+
+@pytest.mark.parametrize("channel", [Channel(required=True), Channel(tls=True, required=True)])
+def test_a_binding_that_cannot_be_is_a_refusal(channel: Channel) -> None:
+    [verdict] = play(start(PLAIN, channel=channel), [auth(10, b"SCRAM-SHA-256\0\0")])
+    assert isinstance(verdict, LoginRefused)
+
+
+def test_an_offer_to_bind_without_tls_is_a_lie() -> None:
+    with pytest.raises(ServerProtocolError, match="without TLS"):
+        play(start(PLAIN), [BOTH])
 
 
 def scram_transcript(iterations: int = 1, password: bytes = b"pencil") -> list[bytes]:
@@ -218,7 +278,7 @@ def test_a_crooked_server_final_message_is_a_protocol_error(final: bytes) -> Non
         (SCRAM, auth(3), "wrong password type"),
         (SCRAM, auth(5, b"salt"), "wrong password type"),
         (SCRAM, auth(10, b"SCRAM-SHA-256\0\0"), "wrong password type"),
-        (PLAIN, auth(10, b"SCRAM-SHA-256-PLUS\0\0"), "no SASL mechanism that is supported"),
+        (PLAIN, auth(10, b"SCRAM-SHA-512\0\0"), "no SASL mechanism that is supported"),
         (PLAIN, auth(7), "GSSAPI authentication is not supported"),
         (PLAIN, auth(9), "SSPI authentication is not supported"),
     ],

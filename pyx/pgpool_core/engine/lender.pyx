@@ -9,6 +9,7 @@ from pgpool_core.engine.letters cimport bytes_of
 from pgpool_core.engine.records cimport *
 from pgpool_core.sync.atomic cimport pgpool_cas_ptr, pgpool_load_ptr, pgpool_or32, pgpool_swap32, pgpool_swap_ptr
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.tls.face cimport session_taken
 from pgpool_core.wire.codes cimport TX_IDLE
 
 
@@ -52,7 +53,7 @@ cdef tuple lent_letter(Loan *loan):
     cdef int fd = loan.fd
     loan.fd = -1                                  # moves to whoever gets the letter
     return ("lent", loan.token, loan.server, fd, loan.backend_pid, loan.backend_key[:loan.key_len], <bytes>loan.host,
-            loan.port, bool(loan.family_unix), bytes_of(&loan.unread), loan.forgotten, bool(loan.waited))
+            loan.port, bool(loan.family_unix), bytes_of(&loan.unread), loan.forgotten, bool(loan.waited), session_taken(&loan.tls))
 
 
 cdef list loan_letters(Plane *plane, dict known):

@@ -109,7 +109,7 @@ cdef tuple cancel_letter(Plane *plane, uint64_t server, uint64_t canceller):
     if not fill_cancel_target(plane, server, &target):
         return None
     return ("cancel", server, target.pool, target.backend_pid, target.backend_key[:target.key_len], <bytes>target.host,
-            target.port, canceller)
+            target.port, canceller, bool(target.tls))
 
 
 cdef list missed_cancels(Plane *plane):

@@ -25,6 +25,7 @@ from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, S
 from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_cas_ptr, pgpool_load8, pgpool_load_ptr, pgpool_next64,
                                       pgpool_or32, pgpool_store8, pgpool_swap32, pgpool_swap_ptr)
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.tls.session cimport tls_free
 from pgpool_core.wire.build cimport build_error
 
 cdef enum:
@@ -65,6 +66,7 @@ cdef void loan_free(Plane *plane, Loan *loan) noexcept nogil:
     pthread_mutex_unlock(&plane.loan_lock)
     if loan.fd >= 0:
         close(loan.fd)
+    tls_free(loan.tls)
     buf_free(&loan.startup)
     buf_free(&loan.unread)
     buf_free(&loan.message)
@@ -231,7 +233,7 @@ cdef void lend(Worker *w, ClientConn *c, Loan *loan, ServerConn *s) noexcept nog
     if s.conn.doomed or s.seat.state != SV_ACTIVE or s.chore != CHORE_NONE:
         return                                    # it ends, and so does `c`
     conn_settle(w, &s.conn)
-    if s.expect.owed or s.cur.remain or s.conn.out.len or s.conn.writing:
+    if s.expect.owed or s.cur.remain or s.conn.out.len or s.conn.writing or (s.conn.tls != NULL and s.conn.early.len):
         server_quit(w, s, "in the middle of a message when it was to be lent")
         return
     if s.conn.tls != NULL:                        # its session cannot be shared, nor handed over and back
@@ -266,6 +268,8 @@ cdef void lend(Worker *w, ClientConn *c, Loan *loan, ServerConn *s) noexcept nog
     memcpy(loan.host, s.host, n if n < sizeof(loan.host) else sizeof(loan.host) - 1)
     loan.port = s.port
     loan.told = 1
+    loan.tls = s.conn.tls                         # two would use it otherwise
+    s.conn.tls = NULL
     tell(w, loan, LOAN_LENT)
 
 
@@ -318,6 +322,8 @@ cdef void returned(Worker *w, Loan *loan) noexcept nogil:
         return                                    # taken away: control hears, or has heard, of that
     s = <ServerConn *>(<Server *>c.seat.server).owner
     reported(w, s, &loan.parameters)
+    s.conn.tls = loan.tls
+    loan.tls = NULL
     c.loan = NULL
     loan_free(w.plane, loan)
     s.lent = 0

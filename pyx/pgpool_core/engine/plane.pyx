@@ -43,7 +43,7 @@ from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_load32, pgpool_load64
                                       pgpool_store8)
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.tls.context cimport TlsContext, context_ref, context_unref
-from pgpool_core.tls.face cimport Context
+from pgpool_core.tls.face cimport Context, Session
 from pgpool_core.wire.build cimport build_notice
 
 VERDICT_RETRY = POLICY_RETRY
@@ -542,12 +542,12 @@ cdef class Engine:
         return [] if self.stopped else plan_servers(self.plane, now_us)
 
     def adopt_server(self, uint64_t server, int fd, *, uint32_t backend_pid, bytes backend_key, parameters,
-                     bytes unread, bint family_unix, bytes host, uint16_t port):
+                     bytes unread, bint family_unix, bytes host, uint16_t port, Session tls=None):
         """A planned server is logged in: `fd` moves to the engine, which gives it to the first waiter. Returns its id."""
         if self.stopped:
             raise RuntimeError("the engine has stopped")
         return server_adopt(self.plane, server, fd, backend_pid, backend_key, parameters, unread, family_unix, host,
-                            port)
+                            port, tls)
 
     def abandon_server(self, uint64_t server, bytes error=b""):
         """A planned server could not be opened: its slot is given back.
@@ -612,7 +612,7 @@ cdef class Engine:
             loan_order(self.plane, <Loan *>at, LOAN_FORGET, True)
 
     def give_back(self, uint64_t token, *, bint broken, bint busy, bint dirty, bint functions, bint spent, uint8_t tx_status,
-                  uint64_t received, uint64_t sent, bytes queries, bytes xacts, bytes parameters):
+                  uint64_t received, uint64_t sent, bytes queries, bytes xacts, bytes parameters, Session tls=None):
         """What was lent comes back; nothing where it has been taken away.
 
         `broken`: it is of no more use, `busy`: and may be at work still. `dirty`: it is to be cleaned, `spent`: which is not
@@ -627,6 +627,8 @@ cdef class Engine:
                          | functions * RETURNED_FUNCTIONS | spent * RETURNED_SPENT)
         loan.tx_status = tx_status
         loan.received, loan.sent = received, sent
+        if tls is not None:
+            loan.tls = tls.give()
         buf_add(&loan.queries, <const uint8_t *><const char *>queries, len(queries))
         buf_add(&loan.xacts, <const uint8_t *><const char *>xacts, len(xacts))
         if not buf_add(&loan.parameters, <const uint8_t *><const char *>parameters, len(parameters)):

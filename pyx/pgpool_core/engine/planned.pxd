@@ -2,12 +2,13 @@
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
+from pgpool_core.tls.face cimport Session
 from pgpool_core.engine.records cimport Plane
 
 
 cdef list plan_servers(Plane *plane, uint64_t now_us)
 cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backend_pid, bytes backend_key, parameters,
-                           bytes unread, bint family_unix, bytes host, uint16_t port) except 0
+                           bytes unread, bint family_unix, bytes host, uint16_t port, Session tls) except 0
 cdef int server_abandon(Plane *plane, uint64_t server, bytes error) except -1
 cdef void server_cancelled(Plane *plane, uint64_t server) noexcept nogil
 # Have what is to be closed (close_needed) leave its client as soon as that is idle.

@@ -22,6 +22,8 @@ from pgpool_core.statements.prepared cimport prepared_init
 from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_load32, pgpool_load8, pgpool_next64, pgpool_store32,
                                       pgpool_store8)
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.tls.face cimport Session
+from pgpool_core.tls.session cimport tls_info
 from pgpool_core.wire.codes cimport TX_IDLE
 from pgpool_core.wire.expect cimport expect_init
 
@@ -92,7 +94,7 @@ cdef ServerConn *opening(Plane *plane, uint64_t server) except NULL:
 
 
 cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backend_pid, bytes backend_key, parameters,
-                           bytes unread, bint family_unix, bytes host, uint16_t port) except 0:
+                           bytes unread, bint family_unix, bytes host, uint16_t port, Session tls) except 0:
     cdef ServerConn *s = opening(plane, server)
     cdef uint32_t i, best = 0
     cdef uint64_t identity
@@ -123,6 +125,9 @@ cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backe
         if s.seat.client != NULL:
             best = s.seat.client.worker
         pthread_mutex_unlock(&s.pool.pool.lock)
+    if tls is not None:
+        tls_info(tls.session, s.tls_info)
+        s.conn.tls = tls.give()
     s.conn.fd = fd
     pgpool_store32(&s.seat.worker, best)
     identity = s.id                               # `s` is the worker's once the note is there

@@ -300,6 +300,7 @@ cdef struct Loan:                 # a server that the program around us borrows,
     uint8_t backend_key[256]
     char host[256]
     uint16_t port
+    TlsSession *tls               # owned: of the server, on its way to the borrower or back; else NULL
     Buf unread
     Buf message                   # with LOAN_ENDED: an ErrorResponse, or nothing
     uint8_t returned              # with LOAN_RETURN: RETURNED_*

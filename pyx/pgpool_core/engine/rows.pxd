@@ -74,6 +74,7 @@ cdef struct CancelTarget:         # where a cancel request for a server goes, an
     uint16_t port
     uint8_t key_len
     uint8_t backend_key[256]
+    uint8_t tls                   # it is to be encrypted, as the server is
     char host[256]
 
 

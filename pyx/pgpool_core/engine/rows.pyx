@@ -141,6 +141,7 @@ cdef bint fill_cancel_target(Plane *plane, uint64_t server, CancelTarget *out) n
         out.backend_pid = s.backend_pid
         out.port = s.port
         out.key_len = s.key_len
+        out.tls = s.tls_info[0] != 0
         memcpy(out.backend_key, s.backend_key, s.key_len)
         copy_host(s, out.host)
     pthread_mutex_unlock(&plane.server_lock)

@@ -8,6 +8,10 @@ cdef class Context:
     cdef TlsContext *context      # held
 
 
+# A Session for a struct, which moves to it and leaves NULL; None for NULL.
+cdef object session_taken(TlsSession **at)
+
+
 cdef class Session:
     cdef TlsSession *session      # owned; NULL once it has been given away
     cdef object context           # Context

@@ -70,9 +70,11 @@ cdef class Context:
 cdef class Session:
     """See face.pyi."""
 
-    def __cinit__(self, Context context not None, *, str host="", str name=""):
+    def __cinit__(self, Context context=None, *, str host="", str name=""):
         cdef bytes host_text = host.encode("idna" if not host.isascii() else "ascii")
         cdef bytes name_text = name.encode("idna" if not name.isascii() else "ascii")
+        if context is None:                       # session_taken
+            return
         self.context = context
         self.session = tls_new(context.context, <const char *>host_text if host else NULL,
                                <const char *>name_text if name else NULL)
@@ -81,6 +83,9 @@ cdef class Session:
 
     def __dealloc__(self):
         tls_free(self.session)
+
+    def __init__(self, Context context not None, *, str host="", str name=""):
+        pass
 
     cdef TlsSession *own(self) except NULL:
         if self.session == NULL:
@@ -199,3 +204,12 @@ cdef class Session:
             n = binding_of(certificate, out)
             X509_free(certificate)
         return out[:n]
+
+
+cdef object session_taken(TlsSession **at):
+    cdef Session session
+    if at[0] == NULL:
+        return None
+    session = Session.__new__(Session)
+    session.session, at[0] = at[0], NULL
+    return session
