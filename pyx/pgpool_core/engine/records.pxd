@@ -176,7 +176,7 @@ cdef struct LoginRecord:          # lives from accept to the greeting
     uint8_t phase                 # LG_*
     uint8_t ssl_asked
     uint8_t direct_tls            # the first byte began TLS: the two have to agree on our protocol
-    uint8_t asked                 # control has answered once
+    uint8_t asked                 # how often control had to be asked again
     uint8_t console               # POLICY_CONSOLE_* + 1, 0 = no
     uint8_t counted               # among logins_waiting of its pool
     uint8_t method                # that let it in: AUTH_* + 1, 0 = none was needed
