@@ -579,7 +579,7 @@ class Pooler:
         self._pools.make_known()
         self._pools.tell_users()
         for listener in self.listeners:
-            engine.add_listener(listener.fd, is_unix=listener.is_unix, port=listener.port)
+            engine.add_listener(listener.fd, is_unix=listener.is_unix, port=listener.port, late=listener.late)
             logs.LOGGER.info("listening on %s", listener.place)
         nursery.start_soon(self._mailroom.pump)
         nursery.start_soon(self._janitor)

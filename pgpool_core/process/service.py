@@ -137,7 +137,9 @@ class _Service:
         taken = successor.sockets.clients if successor else given
 
         async def listen(config: Config) -> list[Listener]:
-            return [listener_of(sock) for sock in taken] if taken else await open_listeners(config)
+            return (
+                [listener_of(sock, late=successor is None) for sock in taken] if taken else await open_listeners(config)
+            )
 
         def reread() -> tuple[Config, Userlist]:
             fresh = self._read(pooler.config.conffile)

@@ -265,8 +265,11 @@ cdef class Engine:
         pthread_mutex_unlock(&self.plane.ignored_lock)
         context_unref(before)
 
-    def add_listener(self, int fd, *, bint is_unix, uint16_t port):
-        """Let every worker accept from `fd`, which stays the caller's."""
+    def add_listener(self, int fd, *, bint is_unix, uint16_t port, bint late=False):
+        """Let every worker accept from `fd`, which stays the caller's.
+
+        `late`: it has been open for a while without TCP_NODELAY and SO_KEEPALIVE, which clients get from it.
+        """
         cdef Listener *listener
         if self.plane.n_listeners == MAX_LISTENERS:
             raise ValueError(f"at most {MAX_LISTENERS} addresses can be listened on (listen_addr)")
@@ -275,6 +278,7 @@ cdef class Engine:
         listener.port = port
         listener.is_unix = is_unix
         listener.live = 1
+        listener.late = late
         listener.watchers = self.plane.n_workers
         listener_options(self.plane, listener)
         pgpool_store32(&self.plane.n_listeners, self.plane.n_listeners + 1)     # workers see what stands above

@@ -489,6 +489,7 @@ cdef struct Listener:
     uint16_t port
     uint8_t is_unix
     uint8_t live
+    uint8_t late                  # it was open before its options were set: who has come by then has not got them
 
 
 cdef struct Worker:
