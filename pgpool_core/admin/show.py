@@ -266,6 +266,13 @@ def _buffers(row: ClientRow | ServerRow) -> Cells:
     return [row.held, 0, row.remain, 0, row.unsent, row.held, row.unsent]
 
 
+def _hosts(snapshot: Snapshot) -> Iterable[Cells]:
+    for row in snapshot.hosts:
+        since = snapshot.time_text(row.since_us) if row.since_us else None
+        told = (row.servers, row.opened, row.failed, ",".join(row.addresses))
+        yield [row.database, row.host, row.port, row.state, since, row.error, *told]
+
+
 def _peer_pools(snapshot: Snapshot) -> Iterable[Cells]:
     for row in snapshot.peers:
         waits = (row.cl_active_cancel_req, row.cl_waiting_cancel_req)
@@ -414,6 +421,17 @@ TABLES: Mapping[str, Table] = {
     ),
     "PEER_POOLS": Table(
         columns(INT4, "peer_id cl_active_cancel_req cl_waiting_cancel_req sv_active_cancel sv_login"), _peer_pools
+    ),
+    "HOSTS": Table(
+        (
+            *columns(TEXT, "database host"),
+            *columns(INT4, "port"),
+            *columns(TEXT, "state since error"),
+            *columns(INT4, "servers"),
+            *columns(NUMERIC, "opened failed"),
+            *columns(TEXT, "addrs"),
+        ),
+        _hosts,
     ),
     "MEM": Table((*columns(TEXT, "name"), *columns(INT4, "size used free memtotal")), _memory),
     "DNS_HOSTS": Table(

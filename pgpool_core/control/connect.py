@@ -183,13 +183,14 @@ async def open_server(target: ServerTarget, *, timeout_s: float) -> LoggedInServ
         for host in target.host_order.hosts(target.hosts):
             server = await attempt.try_host(host)
             if server is not None:
+                target.host_order.opened(host, server.host)
                 return server
-            target.host_order.failed(host, target.hosts)
+            target.host_order.failed(host, target.hosts, attempt.last_problem)
             attempt.hosts_left -= 1
         raise attempt.failure()
     if attempt.at is not None:
-        target.host_order.failed(attempt.host, target.hosts)
         attempt.problems.append(f"{attempt.at}: {attempt.waiting_for} within {timeout_s:g} s (server_connect_timeout)")
+        target.host_order.failed(attempt.host, target.hosts, attempt.last_problem)
     raise attempt.failure()
 
 
@@ -211,12 +212,19 @@ class _Attempt:
         self.waiting_for = ""
         self.problems: list[str] = []
         self.not_now: ServerLoginRefused | None = None
+        self.refused_now = False  # what the last address said, cannot_connect_now
 
     def failure(self) -> ServerUnavailable | ServerLoginRefused:
         return self.not_now or ServerUnavailable("cannot connect to server at " + "; ".join(self.problems))
 
+    @property
+    def last_problem(self) -> str:
+        """What the host that was tried last has failed of."""
+        return f"{self.at}: {self.not_now}" if self.refused_now else self.problems[-1] if self.problems else ""
+
     async def try_host(self, host: str) -> LoggedInServer | None:
         """A server of this host; None after noting why there is none."""
+        self.refused_now = False
         self.host, self.at, self.waiting_for = host, place(host, self.target.port), "no address found"
         try:
             found = await self.target.names.addresses(host, self.target.port)
@@ -345,8 +353,9 @@ class _Attempt:
             where=self.at or "",
         )
         if not error.cannot_connect_now:
+            self.target.host_order.refused(self.host, f"{self.at}: {error.sqlstate} {error.message}")
             raise error
-        self.not_now = error
+        self.not_now, self.refused_now = error, True
 
     async def _finish(self, pipe: SocketPipe, address: Address, login: LoginOk) -> LoggedInServer | None:
         parameters, unread = dict(login.parameters), login.unread

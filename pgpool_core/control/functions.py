@@ -53,6 +53,7 @@ class Known:
     complained: bool = False
     reading: trio.Lock = attrs.field(factory=trio.Lock)
     due: bool = False  # a task is about to read it
+    first: trio.Event = attrs.field(factory=trio.Event)  # it has been read, or it has been said that it cannot be
 
 
 class Functions:
@@ -104,6 +105,18 @@ class Functions:
         async with known.reading:
             if self._is_due(known):
                 await self._read(known, str(record.key), server)
+
+    async def until_known(self, record: PoolRecord) -> None:
+        """For a client that comes with its server: its database is to be known before it says anything more; within limits."""
+        if not self.watched(record):
+            self._engine.watch_functions(record.id, -1)
+            return
+        known = self._known(record.target)
+        self._engine.watch_functions(record.id, known.mark)
+        if known.serial < 0:
+            self._read_soon(known)
+            with trio.move_on_after(LONGEST_WAIT_S):
+                await known.first.wait()
 
     def changed(self) -> None:
         """A "functions" letter: somebody has changed functions somewhere."""
@@ -234,6 +247,7 @@ class Functions:
 
     async def _tell(self, known: Known, serial: int, effects: Effects) -> None:
         known.serial, known.read_at = serial, trio.current_time()
+        known.first.set()
         if known.told == (serial, effects):
             return
         known.told = serial, effects

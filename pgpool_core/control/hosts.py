@@ -6,6 +6,7 @@ Source: PostgreSQL docs, libpq "host" (socket directories and abstract names); P
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
@@ -15,6 +16,24 @@ import trio
 BACKLOG_RETRY_S: Final = 0.01  # between tries at a unix socket with a full backlog
 
 T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class HostState:
+    """What attempts to open servers at one host have come to; times are microseconds on the monotonic clock."""
+
+    up: bool | None = None  # None: not tried yet
+    since_us: int = 0  # it has been so
+    tried_us: int = 0  # the last attempt ended
+    error: str = ""  # of the last attempt that failed, also where another has succeeded since
+    opened: int = 0
+    failed: int = 0
+    addresses: set[str] = attrs.field(factory=set)  # where servers have been opened
+
+    def note(self, up: bool, now_us: int) -> None:
+        self.tried_us = now_us
+        if self.up is not up:
+            self.up, self.since_us = up, now_us
 
 
 class HostOrder:
@@ -31,6 +50,8 @@ class HostOrder:
         self._sticky = load_balance_hosts == "disable"
         self._host_turn = 0
         self._address_turn: dict[str, int] = {}
+        self.states: dict[str, HostState] = {}
+        """By host, for those that have been tried."""
 
     def hosts(self, hosts: Sequence[str]) -> list[str]:
         """All hosts, the one to try first in front."""
@@ -46,10 +67,35 @@ class HostOrder:
         start = turn % len(found)
         return [*found[start:], *found[:start]]
 
-    def failed(self, host: str, hosts: Sequence[str]) -> None:
+    def opened(self, host: str, address: str) -> None:
+        """`host` has given a server, at this address."""
+        state = self._state(host)
+        state.note(True, _now_us())
+        state.opened += 1
+        state.addresses.add(address)
+
+    def refused(self, host: str, why: str) -> None:
+        """`host` is there, and has refused the login."""
+        state = self._state(host)
+        state.note(True, _now_us())
+        state.failed += 1
+        state.error = why
+
+    def _state(self, host: str) -> HostState:
+        return self.states.setdefault(host, HostState())
+
+    def failed(self, host: str, hosts: Sequence[str], why: str = "") -> None:
         """`host` gave no server: with `disable`, the next connection begins at the one after it."""
+        state = self._state(host)
+        state.note(False, _now_us())
+        state.failed += 1
+        state.error = why
         if self._sticky and hosts[self._host_turn % len(hosts)] == host:
             self._host_turn += 1
+
+
+def _now_us() -> int:
+    return time.monotonic_ns() // 1000
 
 
 @attrs.frozen

@@ -21,10 +21,13 @@ LOOK_S: Final = 0.1  # how often it is looked whether clients are left
 TELL_S: Final = 60.0  # how often the log says how many
 
 
-async def leave(engine: Engine, report: Report, drain_timeout: Callable[[], float]) -> None:
+async def leave(
+    engine: Engine, report: Report, drain_timeout: Callable[[], float], gives: Callable[[], bool] = lambda: False
+) -> None:
     """Return when no client is left, or when `drain_timeout` seconds (0 = never) are over.
 
-    With a timeout the engine sends clients away, each when it holds no server; a reload may change it meanwhile.
+    With a timeout the engine sends clients away, each when it holds no server; a reload may change it meanwhile. While `gives`
+    says so, clients go to another process instead, where they can.
     """
     began = told = trio.current_time()
     while left := await _left(engine, report):
@@ -33,6 +36,8 @@ async def leave(engine: Engine, report: Report, drain_timeout: Callable[[], floa
             text = "clients are left that have not come to an idle point (client_drain_timeout)"
             logs.LOGGER.warning("%s", logs.line("", text, {"clients": left}))
             return
+        if gives():
+            engine.give()
         if timeout_s:
             engine.drain()
         if now - told >= TELL_S:

@@ -41,6 +41,7 @@ class Listener:
     host: str  # address, or the directory of the unix socket
     port: int
     is_unix: bool
+    late: bool = False  # it was open before us, so that who has come by then has none of our options
     path: str = ""  # the socket file; empty for TCP and for abstract sockets
     _file_id: tuple[int, int] | None = None  # device and inode, so that another process's file is never removed
 
@@ -88,11 +89,15 @@ class Listener:
         self.socket.close()
 
 
-def listener_of(sock: socket.socket) -> Listener:
-    """A listener on a socket that somebody else has opened; its file, if it has one, is not ours."""
+def listener_of(sock: socket.socket, *, late: bool = False) -> Listener:
+    """A listener on a socket that somebody else has opened; its file, if it has one, is not ours.
+
+    Args:
+        late: that was not another process of ours, which has set its options.
+    """
     address = sock.getsockname()
     if sock.family != socket.AF_UNIX:
-        return Listener(sock, address[0], address[1], is_unix=False)
+        return Listener(sock, address[0], address[1], is_unix=False, late=late)
     path = os.fsdecode(address)
     is_abstract = path.startswith("\0")
     path = "@" + path[1:] if is_abstract else path
@@ -173,6 +178,10 @@ def _tcp_listener(family: socket.AddressFamily, address: str, port: int, config:
         sock.bind((address, port))
         listener = Listener(sock, address, sock.getsockname()[1], is_unix=False)
         listener.defer_accept(config.tcp_defer_accept)
+        sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )  # clients get these from the listener, as it is when they come
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(config.tcp_keepalive))
         sock.listen(config.listen_backlog)
     except BaseException:
         sock.close()

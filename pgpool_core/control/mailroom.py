@@ -20,6 +20,7 @@ from pgpool_core import logs
 from pgpool_core.admin.session import ConsoleSession
 from pgpool_core.control import routing
 from pgpool_core.control.access import METHOD_NUMBERS, Access, address_of
+from pgpool_core.control.arrivals import Arrivals, Parcel
 from pgpool_core.control.auth_query import AuthQuery, LookupFailed
 from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.channels import Channels, until_taken
@@ -108,6 +109,7 @@ class Mailroom:
         auth_query: AuthQuery,
         access: Callable[[], Access],
         loans: Loans,
+        arrivals: Arrivals,
     ) -> None:
         """Begin to work when `pump` runs; answers that take time become tasks of `nursery`."""
         self._engine = engine
@@ -122,6 +124,9 @@ class Mailroom:
         self.peers = Peers()
         self.elsewhere: Callable[[bytes], Awaitable[None]] | None = None
         """Who else may know what to do with the cancel key of nobody here."""
+        self.departures: Callable[[Parcel], None] | None = None
+        """Where clients and servers go that the engine gives away."""
+        self.arrivals = arrivals
         self._own_uid = os.geteuid()
         self._cancels = trio.CapacityLimiter(CANCELS_AT_ONCE)
         self._orders = orders
@@ -144,7 +149,7 @@ class Mailroom:
     def last_words(self) -> None:
         """After the workers have ended: write the log lines that they left."""
         for letter in self._engine.take_mail():
-            if letter[0] in ("log", "leak"):
+            if letter[0] in ("log", "leak", "parcel"):
                 self._safely(letter)
 
     def _safely(self, letter: tuple[Any, ...]) -> None:
@@ -177,6 +182,12 @@ class Mailroom:
                 self._report.sockets_told(token, rows)
             case ("cancel", *about):
                 self._nursery.start_soon(self._carry_cancel, Cancel(*about))
+            case ("parcel", pool, client_fd, server_fd, data):
+                self._depart(Parcel(pool, client_fd, server_fd, data))
+            case ("moved_gone", client_id):
+                self.arrivals.gone(client_id)
+            case ("peer_cancel" | "cancel_elsewhere", *_, key, canceller) if self.arrivals.cancel(key, canceller):
+                pass
             case ("peer_cancel", peer, key, canceller):
                 self._nursery.start_soon(self._pass_on_cancel, peer, key, canceller)
             case ("cancel_elsewhere", key, canceller):
@@ -207,6 +218,13 @@ class Mailroom:
                 logs.LOGGER.log(_level(level), "%s", logs.line(_text(who), _text(what), fields))
             case _:
                 raise InternalError("unknown mail", state={"about": letter[0], "parts": len(letter)})
+
+    def _depart(self, parcel: Parcel) -> None:
+        if self.departures is not None:
+            self._engine.learn_texts(parcel.data)  # so that it can come back
+            self.departures(parcel)
+        else:
+            parcel.close(SHUTTING_DOWN)
 
     async def _answer_login(self, login: Policy) -> None:
         method: str | Refusal = ""

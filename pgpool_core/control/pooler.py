@@ -23,6 +23,7 @@ from pgpool_core.config.settings import describe
 from pgpool_core.config.units import network_parts
 from pgpool_core.control import routing
 from pgpool_core.control.access import Access, load_access
+from pgpool_core.control.arrivals import Arrivals, Parcel, PoolFacts
 from pgpool_core.control.auth_query import AuthQuery
 from pgpool_core.control.channels import Channels
 from pgpool_core.control.connect import open_server
@@ -56,6 +57,8 @@ NAMES_S: Final = 1.0  # how often it is looked which names are due to be looked 
 LET_GO_LOOK_S: Final = 0.005  # how often it is looked whether the workers have let go of the listening sockets
 GOODBYE_S: Final = 1.0  # at most, for the last error to reach clients and Terminate to reach servers
 GOODBYE_LOOK_S: Final = 0.01  # how often it is looked whether they have gone
+
+LAST_SERVERS_S: Final = 0.5  # at most, for servers without clients to go to the process that has taken over
 
 NOT_RUNNING: Final = "the pooler is not running"
 SHUTTING_DOWN: Final = error_response(PoolClosed("pooler is shutting down", sqlstate="57P01"))
@@ -130,6 +133,8 @@ class Pooler:
         self._access = load_access(config, strict=False)
         self._client_tls = client_tls(config)
         self._server_tls = make_contexts(wishes_of(config))
+        self.first_text = 0
+        """Texts of prepared statements get higher numbers than this: another process, which we are to take from, has lower ones."""
         self.on_reload: Callable[[Config], None] = lambda config: None
         """Called with the configuration in force after each reload; must not raise."""
         self.on_reloading: Callable[[], None] = lambda: None
@@ -186,6 +191,8 @@ class Pooler:
             engine = self._make_engine(workers, self.config.io_backend)
             try:
                 self._engine = engine
+                if self.first_text:
+                    engine.count_texts_from(self.first_text)
                 self._pools = PoolRegistry(engine, self.config, self._userlist)
                 self._pools.contexts.use(self._server_tls)
                 self._channels = Channels(engine, self._pools, open_server=self._open_server)
@@ -320,16 +327,94 @@ class Pooler:
         """Cancel keys of nobody here go there from now on, while it runs; None: nowhere."""
         if self._engine is not None and self._mailroom is not None:
             self._mailroom.elsewhere = elsewhere
-            self._engine.know_elsewhere(elsewhere is not None)
+            self._engine.know_elsewhere(elsewhere is not None or len(self._mailroom.arrivals) > 0)
 
     async def cancel(self, key: bytes) -> None:
         """Cancel the query of the client with this key, wherever it is."""
-        if not self.engine.find_cancel(key) and self._mailroom is not None and self._mailroom.elsewhere is not None:
+        if self.engine.find_cancel(key) or self._mailroom is None or self._mailroom.arrivals.cancel(key, 0):
+            return
+        if self._mailroom.elsewhere is not None:
             await self._mailroom.elsewhere(key)
 
     async def wait_for_clients(self) -> None:
         """Wait until no client is left; with client_drain_timeout, send them away, each when it holds no server."""
-        await leave(self.engine, self._report, lambda: self.config.client_drain_timeout)
+        await leave(
+            self.engine,
+            self._report,
+            lambda: self.config.client_drain_timeout,
+            lambda: self._mailroom is not None and self._mailroom.departures is not None,
+        )
+        if self._mailroom is not None:
+            self._mailroom.read()
+
+    def give_to(self, take: Callable[[Parcel], None] | None) -> None:
+        """Clients and servers that are at rest go there from now on; None: they stay."""
+        if self._engine is None or self._mailroom is None:
+            return
+        self._mailroom.departures = take
+        if take is not None:
+            self._engine.give()
+        else:
+            self._engine.keep()
+
+    async def give_servers(self) -> None:
+        """No client is left: let the idle servers go to the other process too; those that are not at rest soon are closed."""
+        with trio.move_on_after(LAST_SERVERS_S):
+            while any(pool["servers_total"] for pool in self.engine.pools()):
+                self.engine.give()
+                await trio.sleep(GOODBYE_LOOK_S)
+
+    def take_back(self, parcel: Parcel) -> None:
+        """What was to be given away has not been taken: it goes on here."""
+        facts = self.pool_facts(parcel.pool)
+        if self._engine is None or self._mailroom is None or facts is None:
+            parcel.close(SHUTTING_DOWN)
+        else:
+            self._mailroom.arrivals.take(facts, parcel)
+
+    def take(self, facts: PoolFacts, parcel: Parcel) -> None:
+        """A client or a server of another process is ours from now on."""
+        if self._engine is None or self._mailroom is None:
+            parcel.close(SHUTTING_DOWN)
+            return
+        self._engine.know_elsewhere(True)  # for the cancel keys that clients bring along
+        self._mailroom.arrivals.take(facts, parcel)
+
+    async def took_all(self) -> None:
+        """No more of them come."""
+        if self._engine is not None and self._mailroom is not None:
+            await self._mailroom.arrivals.end()
+
+    def pool_facts(self, pool: int) -> PoolFacts | None:
+        """What another process has to know of a pool."""
+        record = self._pools.get(pool) if self._engine is not None else None
+        if record is None:
+            return None
+        target = routing.target_digest(record.target)
+        return PoolFacts(
+            database=record.key.database, user=record.key.user, target=target, welcome=tuple(record.welcome)
+        )
+
+    def client_keys(self) -> frozenset[bytes]:
+        """Keys for servers that clients have revealed by their logins."""
+        return self._pools.keys.known() if self._engine is not None else frozenset()
+
+    def learn_key(self, key: bytes) -> None:
+        """Such a key, from another process."""
+        if self._engine is not None:
+            self._pools.keys.learn(key)
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Clients and servers that have come from another process."""
+        if self._engine is None or self._mailroom is None:
+            return 0, 0
+        return self._mailroom.arrivals.clients, self._mailroom.arrivals.servers
+
+    @property
+    def last_text(self) -> int:
+        """The highest number of a prepared statement's text; the next process counts from beyond it."""
+        return self.engine.last_text
 
     def listening_sockets(self) -> tuple[list[socket.socket], str, list[socket.socket]]:
         """Those for clients, the value of metrics_listen, and those for metrics. They stay ours."""
@@ -491,6 +576,7 @@ class Pooler:
             self._auth_query,
             lambda: self._access,
             self._loans,
+            Arrivals(engine, self._pools, self._functions, self._auth_query, nursery),
         )
         self._pools.hear = self._mailroom.read
         self._report.listeners, self._report.peers = self.listeners, self._mailroom.peers
@@ -499,7 +585,7 @@ class Pooler:
         self._pools.make_known()
         self._pools.tell_users()
         for listener in self.listeners:
-            engine.add_listener(listener.fd, is_unix=listener.is_unix, port=listener.port)
+            engine.add_listener(listener.fd, is_unix=listener.is_unix, port=listener.port, late=listener.late)
             logs.LOGGER.info("listening on %s", listener.place)
         nursery.start_soon(self._mailroom.pump)
         nursery.start_soon(self._janitor)

@@ -197,6 +197,9 @@ class PoolRegistry:
                 engine.configure_pool(record.id, **attrs.asdict(change.settings))
             if change.settings.leak_every and not record.settings.leak_every:
                 engine.retire_servers(record.id)  # nobody has looked at what they began with
+            if change.target != record.target and record.failures:
+                record.failures = record.retry_us = 0  # what has failed may work now
+                engine.fail_pool(record.id, b"", b"", 0)
             if change.reconnect:
                 record.welcome = ()  # another server may greet differently: the next one says how
                 engine.retire_servers(record.id)

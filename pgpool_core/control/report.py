@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,12 +16,14 @@ import trio
 from pgpool_core import logs
 from pgpool_core.config.model import Config
 from pgpool_core.control import routing
+from pgpool_core.control.hosts import HostState
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.metrics.counters import Averages, StatsPeriods
 from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import (
     ChannelRow,
     DatabaseRow,
+    HostRow,
     LeakRow,
     ListenerRow,
     MemoryRow,
@@ -181,13 +183,14 @@ class Report:
         holds = self._pools.holds
         users = list(_users(config, userlist))
         databases = list(self._databases(config))
+        servers = engine.servers()
         return Snapshot.build(
             now_us=self._now_us(),
             unix_us=time.time_ns() // 1000,
             listen_port=port,
             pools=engine.pools(),
             clients=clients,
-            servers=[{**row, **QUIET, **sockets.get(row["id"], {})} for row in engine.servers()],
+            servers=[{**row, **QUIET, **sockets.get(row["id"], {})} for row in servers],
             counters=engine.counters(),
             periods=self.periods,
             channels=self._channel_rows(),
@@ -199,6 +202,7 @@ class Report:
             names=self._name_rows(),
             names_asked=self._pools.names.under_way,
             peers=self._peer_rows(config),
+            hosts=self._host_rows(servers),
             state=PoolerState(paused=holds.paused_all, suspended=holds.suspended),
         )
 
@@ -209,6 +213,34 @@ class Report:
             left_s = max(0, math.ceil(name.expires - trio.current_time()))
             found[name.host] = NameRow(name.host, left_s, tuple(sorted(name.hosts)))
         return found.values()
+
+    def _host_rows(self, servers: Iterable[Mapping[str, Any]]) -> Iterable[HostRow]:
+        """A row for each host of each database that has a pool, in the order of the entry."""
+        open_at: Counter[tuple[str, str]] = Counter()
+        for row in servers:
+            if (record := self._pools.get(row["pool"])) is not None:
+                open_at[record.key.database, row.get("host", "")] += 1
+        told = set[str]()
+        for record in self._pools.shown():
+            database, target = record.key.database, record.target
+            if database in told:
+                continue
+            told.add(database)
+            for host in target.hosts:
+                state = target.host_order.states.get(host, HostState())
+                addresses = tuple(sorted(state.addresses | {host}))
+                yield HostRow(
+                    database=database,
+                    host=host,
+                    port=target.port,
+                    state="unknown" if state.up is None else "up" if state.up else "down",
+                    since_us=state.since_us,
+                    error=state.error or None,
+                    opened=state.opened,
+                    failed=state.failed,
+                    servers=sum(open_at[database, address] for address in addresses),
+                    addresses=tuple(sorted(state.addresses)),
+                )
 
     def _peer_rows(self, config: Config) -> Iterable[PeerRow]:
         """A row for each entry of [peers]."""

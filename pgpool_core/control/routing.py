@@ -7,6 +7,7 @@ Source: PgBouncer docs, "Configuration" and "Authentication"; its error texts wh
 from __future__ import annotations
 
 import enum
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple, TypeVar
@@ -433,13 +434,18 @@ def _password(config: Config, entry: DatabaseConfig, user: str) -> str | Passwor
     return None
 
 
+def target_digest(target: ServerTarget) -> str:
+    """Where servers are, as a text that tells nothing and is equal for targets that `must_reconnect` calls the same."""
+    return hashlib.sha256(repr(_identity(target)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _identity(t: ServerTarget) -> tuple[object, ...]:
+    return (t.hosts, t.port, t.dbname, t.user, t.parameters, t.connect_query, t.tls)
+
+
 def must_reconnect(old: ServerTarget, new: ServerTarget) -> bool:
     """Whether servers of the old target are no longer right; a new password or keepalive is no reason to close them."""
-
-    def identity(t: ServerTarget) -> tuple[object, ...]:
-        return (t.hosts, t.port, t.dbname, t.user, t.parameters, t.connect_query, t.tls)
-
-    return identity(old) != identity(new)
+    return _identity(old) != _identity(new)
 
 
 def connect_timeout_s(config: Config) -> float:

@@ -140,6 +140,7 @@ def families(snapshot: Snapshot, facts: Facts) -> Iterator[Metric]:
     yield from _pools(snapshot)
     yield from _ours(snapshot)
     yield from _logins(facts)
+    yield from _hosts(snapshot)
     yield from _histograms(snapshot.stats)
 
 
@@ -249,6 +250,22 @@ def _ours(snapshot: Snapshot) -> Iterator[Metric]:
     for names, count in sorted(Counter((row.database, row.user, row.state) for row in snapshot.channels).items()):
         channels.add_metric(_labels(*names), count)
     yield channels
+
+
+def _hosts(snapshot: Snapshot) -> Iterator[Metric]:
+    labels = ("database", "host", "port")
+    up = GaugeMetricFamily("pgpool_core_host_up", "1: the last attempt to open a server has reached one", labels=labels)
+    servers = GaugeMetricFamily("pgpool_core_host_servers", "servers that are open", labels=labels)
+    opened = CounterMetricFamily("pgpool_core_host_opened_total", "servers that have been opened", labels=labels)
+    failed = CounterMetricFamily("pgpool_core_host_failed_total", "attempts that have failed", labels=labels)
+    for row in snapshot.hosts:
+        names = _labels(row.database, row.host, str(row.port))
+        if row.state != "unknown":
+            up.add_metric(names, int(row.state == "up"))
+        servers.add_metric(names, row.servers)
+        opened.add_metric(names, row.opened)
+        failed.add_metric(names, row.failed)
+    yield from (up, servers, opened, failed)
 
 
 def _histograms(stats: Sequence[DatabaseStats]) -> Iterator[Metric]:

@@ -131,6 +131,23 @@ class ServerRow:
     unsent: int
     fd: int
     tls: str
+    host: str = attrs.field(converter=as_text)  # as `addr`; of a unix socket its folder
+
+
+@attrs.frozen(kw_only=True)
+class HostRow:
+    """One host of an entry of [databases]: what the last attempt to open a server there has come to, and how many are open."""
+
+    database: str
+    host: str
+    port: int
+    state: str  # "up", "down", or "unknown" before the first attempt
+    since_us: int  # 0: unknown
+    error: str | None  # of the last attempt that failed
+    opened: int
+    failed: int
+    servers: int
+    addresses: tuple[str, ...]
 
 
 @attrs.frozen
@@ -325,6 +342,7 @@ class Snapshot:
     names_asked: int = 0
     """Look-ups that are under way."""
     peers: tuple[PeerRow, ...] = ()
+    hosts: tuple[HostRow, ...] = ()
     state: PoolerState = PoolerState()
 
     @classmethod
@@ -348,6 +366,7 @@ class Snapshot:
         names: Iterable[NameRow] = (),
         names_asked: int = 0,
         peers: Iterable[PeerRow] = (),
+        hosts: Iterable[HostRow] = (),
         state: PoolerState | None = None,
     ) -> Snapshot:
         """Return the engine's answers as rows; console database and console user are added where they are missing.
@@ -396,6 +415,7 @@ class Snapshot:
             names=tuple(sorted(names, key=lambda row: row.name)),
             names_asked=names_asked,
             peers=tuple(sorted(peers, key=lambda row: row.id)),
+            hosts=tuple(sorted(hosts, key=lambda row: row.database)),
             state=state or PoolerState(),
         )
 

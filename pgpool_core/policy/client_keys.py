@@ -29,6 +29,10 @@ class ClientKeys:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def known(self) -> frozenset[bytes]:
+        """All of them, for a process that takes over."""
+        return frozenset(self._keys.values())
+
     def learn(self, client_key: bytes) -> None:
         """Remember a key that a right proof has revealed."""
         stored_key = hashlib.sha256(client_key).digest()

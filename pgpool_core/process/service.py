@@ -26,9 +26,13 @@ from pgpool_core.process import background
 from pgpool_core.process.account import become, is_root
 from pgpool_core.process.background import Background
 from pgpool_core.process.descriptors import raise_descriptor_limit
+from pgpool_core.process.moving import Giver, take_all
+from pgpool_core.process.packets import VERSION
 from pgpool_core.process.pidfile import Pidfile
 from pgpool_core.process.systemd import Notifier, sockets_given
-from pgpool_core.process.takeover import Door, Sockets, Successor, door_path, requests_passed_on
+from pgpool_core.process.takeover import Door, Sockets, Successor, door_path, packets_from
+
+TEXTS_APART: Final = 1 << 32  # texts of statements that the old process may yet meet
 
 _LATE: Final = (
     "encodings.idna",  # getaddrinfo
@@ -133,7 +137,9 @@ class _Service:
         taken = successor.sockets.clients if successor else given
 
         async def listen(config: Config) -> list[Listener]:
-            return [listener_of(sock) for sock in taken] if taken else await open_listeners(config)
+            return (
+                [listener_of(sock, late=successor is None) for sock in taken] if taken else await open_listeners(config)
+            )
 
         def reread() -> tuple[Config, Userlist]:
             fresh = self._read(pooler.config.conffile)
@@ -142,6 +148,8 @@ class _Service:
         pooler = Pooler(config, reread=reread, listen=listen)
         if successor:
             pooler.use_for_metrics(successor.sockets.metrics_listen, successor.sockets.metrics)
+            if successor.sockets.moves == VERSION:
+                pooler.first_text = successor.sockets.texts + TEXTS_APART
         pooler.on_reload = partial(use_log_settings, self._output)
         pooler.on_reloading = self._notifier.reloading
         pooler.on_reloaded = self._notifier.ready
@@ -191,7 +199,9 @@ class _Service:
             self._pidfile.leave()
 
         try:
-            pid, connection = await Door(path, lambda: Sockets(*pooler.listening_sockets()), let_go).serve()
+            pid, connection, moves = await Door(
+                path, lambda: Sockets(*pooler.listening_sockets(), texts=pooler.last_text), let_go
+            ).serve()
         except OSError as error:
             text = f"cannot be taken over by -R: cannot listen on {path}: {error.strerror or error}"
             logs.LOGGER.warning("%s", logs.line("", text))
@@ -200,8 +210,18 @@ class _Service:
         self._notifier.close()
         logs.LOGGER.info("%s", logs.line("", "handed over, serving the clients that are here", {"pid": pid}))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_for, connection, pooler)
+            giver = Giver(connection, pooler)
+            nursery.start_soon(_listen_to, connection, pooler, giver)
+            if moves:
+                giver.begin()
+                nursery.start_soon(giver.run)
             await pooler.wait_for_clients()
+            if moves:
+                await pooler.give_servers()
+            await giver.wait_given()
+            if giver.came_back:
+                await pooler.took_all()
+                await pooler.wait_for_clients()
             nursery.cancel_scope.cancel(reason="no client is left that anybody could cancel")
         pooler.stop("handed over, and no client is left")
 
@@ -213,13 +233,20 @@ class _Service:
 
 
 async def _until_ended(successor: Successor, pooler: Pooler) -> None:
-    await successor.wait_ended()
+    await successor.wait_ended(lambda connection: take_all(connection, pooler))
+    await pooler.took_all()
+    clients, servers = pooler.moved
+    if clients or servers:
+        logs.LOGGER.info("%s", logs.line("", "connections taken over", {"clients": clients, "servers": servers}))
     pooler.pass_cancels_to(None)
 
 
-async def _cancel_for(connection: trio.socket.SocketType, pooler: Pooler) -> None:
-    async for key in requests_passed_on(connection):
-        await pooler.cancel(key)
+async def _listen_to(connection: trio.socket.SocketType, pooler: Pooler, giver: Giver) -> None:
+    """What the new process says: that it has taken something, or the key of a cancel request."""
+    async for packet in packets_from(connection):
+        if not giver.received(packet):
+            await pooler.cancel(packet)
+    giver.ended()
 
 
 async def _reload(pooler: Pooler) -> None:

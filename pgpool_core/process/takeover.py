@@ -1,14 +1,16 @@
-"""-R: a new process takes the listening sockets of the running one, which serves the clients that it has to their end.
+"""-R: a new process takes the listening sockets of the running one, and then whoever is at rest there.
 
 The two talk over a socket beside the unix socket that clients use, `.s.PGSQL.PORT.takeover`, in whole packets:
 
     new  "pgpool_core takeover 1"
-    old  {"clients": 2, "metrics": "127.0.0.1:9127"}      with the descriptors: clients' sockets first, then those for metrics
-    new  "up"                                             it accepts clients; until here nothing has changed for the old one
+    old  {"clients": 2, "metrics": "127.0.0.1:9127",      with the descriptors: clients' sockets first, then those for metrics;
+          "moves": 1, "texts": 17}                        how it tells of clients, the last number of a statement's text
+    new  "up" or "up 1"                                   it accepts clients; until here nothing has changed for the old one
     old  "yours"                                          it accepts no more, and the socket's path is free
     new  8 bytes                                          a cancel request for nobody whom the new one knows, as often as there is one
 
-The connection lasts until one of them ends. If the new one ends before it is up, the old one goes on as if nobody had asked. Both see from the kernel that the other one is the same
+After "up 1" clients and servers follow (packets.py), if both mean the same by that number; after "up" they stay where they are. The
+connection lasts until one of them ends. If the new one ends before it is up, the old one goes on as if nobody had asked. Both see from the kernel that the other one is the same
 user, or root.
 Source: unix(7), SCM_RIGHTS and SO_PEERCRED.
 """
@@ -32,9 +34,11 @@ import trio
 from pgpool_core import logs
 from pgpool_core.config.model import Config
 from pgpool_core.errors import ConfigError, ConfigProblem
+from pgpool_core.process.packets import VERSION
 
 HELLO: Final = b"pgpool_core takeover 1"
 UP: Final = b"up"
+UP_MOVES: Final = b"up %d" % VERSION  # and clients and servers may come
 YOURS: Final = b"yours"
 STEP_S: Final = 10.0  # for each packet that is only a matter of the other process being alive
 START_S: Final = 60.0  # for the new process to start
@@ -51,6 +55,8 @@ class Sockets(NamedTuple):
     clients: list[socket.socket]
     metrics_listen: str
     metrics: list[socket.socket]
+    moves: int = VERSION  # how the process that has them tells of clients and servers; 0: not at all
+    texts: int = 0  # the highest number that a statement's text has there
 
 
 def door_path(config: Config, port: int) -> str:
@@ -73,8 +79,10 @@ class Door:
         self._let_go = let_go
         self._file_id: tuple[int, int] | None = None
 
-    async def serve(self) -> tuple[int, trio.socket.SocketType]:
-        """Answer until a new process has taken the sockets; returns its process number and the connection to it. Cancel it to close the door.
+    async def serve(self) -> tuple[int, trio.socket.SocketType, bool]:
+        """Answer until a new process has taken the sockets. Cancel it to close the door.
+
+        Returns: its process number, the connection to it, and whether it takes clients and servers too.
 
         Raises:
             OSError: the door cannot be opened.
@@ -87,11 +95,12 @@ class Door:
             while True:
                 connection, _ = await listener.accept()
                 try:
-                    if pid := await self._answer(connection):
+                    pid, moves = await self._answer(connection)
+                    if pid:
                         self._close(listener)
                         with suppress(OSError):  # it has ended meanwhile, but we have let go
                             await connection.send(YOURS)
-                        return pid, connection
+                        return pid, connection, moves
                 except BaseException:
                     connection.close()
                     raise
@@ -99,25 +108,26 @@ class Door:
         finally:
             self._close(listener)
 
-    async def _answer(self, connection: trio.socket.SocketType) -> int:
-        """One new process; its number when it is up, else 0."""
-        pid = 0
+    async def _answer(self, connection: trio.socket.SocketType) -> tuple[int, bool]:
+        """One new process: its number when it is up, else 0; and whether it takes clients and servers."""
+        pid, said = 0, b""
         try:
             pid = _peer(connection)
             with trio.fail_after(STEP_S):
                 if await connection.recv(MAX_PACKET) != HELLO:
-                    return 0
+                    return 0, False
                 await _send(connection, self._give())
             logs.LOGGER.info("%s", logs.line("", "a new process is about to take over", {"pid": pid}))
             with trio.fail_after(START_S):
-                if await connection.recv(MAX_PACKET) != UP:
+                said = await connection.recv(MAX_PACKET)
+                if said not in (UP, UP_MOVES):
                     raise OSError(errno.ECONNRESET, "it has ended")
         except (OSError, trio.TooSlowError) as error:
             reason = "no answer in time" if isinstance(error, trio.TooSlowError) else error.strerror or error
             logs.LOGGER.warning("%s", logs.line("", f"not taken over, going on: {reason}", {"pid": pid}))
-            return 0
+            return 0, False
         await self._let_go()
-        return pid
+        return pid, said == UP_MOVES
 
     def _close(self, listener: trio.socket.SocketType) -> None:
         listener.close()
@@ -168,7 +178,7 @@ class Successor:
     async def come_up(self) -> None:
         """Say that we accept clients, and wait until the other one does no more."""
         with suppress(OSError, trio.TooSlowError), trio.fail_after(STEP_S):
-            await self._connection.send(UP)
+            await self._connection.send(UP_MOVES if self.sockets.moves == VERSION else UP)
             if await self._connection.recv(MAX_PACKET) == YOURS:
                 logs.LOGGER.info("%s", logs.line("", "taken over", {"pid": self.pid}))
                 self._taken.set()
@@ -181,19 +191,22 @@ class Successor:
         with suppress(OSError, trio.ClosedResourceError):
             await self._connection.send(key)
 
-    async def wait_ended(self) -> None:
-        """Wait until the old process has ended; nothing is to be passed on afterwards."""
+    async def wait_ended(self, take: Callable[[trio.socket.SocketType], Awaitable[None]]) -> None:
+        """Wait until the old process has ended, and `take` what it sends; nothing is to be passed on afterwards."""
         with self._connection, suppress(OSError):
-            while await self._connection.recv(MAX_PACKET):
-                pass
+            try:
+                await take(self._connection)
+            except ValueError as error:
+                text = f"what the old process hands over cannot be understood: {error}"
+                logs.LOGGER.error("%s", logs.line("", text, {"pid": self.pid}))
         logs.LOGGER.info("%s", logs.line("", "the old process has ended", {"pid": self.pid}))
 
 
-async def requests_passed_on(connection: trio.socket.SocketType) -> AsyncIterator[bytes]:
-    """The old process's side: keys of cancel requests that came to the new one, until that has ended."""
+async def packets_from(connection: trio.socket.SocketType) -> AsyncIterator[bytes]:
+    """The old process's side: what the new one sends, until that has ended."""
     with connection, suppress(OSError):
-        while key := await connection.recv(MAX_PACKET):
-            yield key
+        while packet := await connection.recv(MAX_PACKET):
+            yield packet
 
 
 def _address(path: str) -> bytes:
@@ -249,7 +262,8 @@ async def _send(connection: trio.socket.SocketType, sockets: Sockets) -> None:
     every = [*sockets.clients, *sockets.metrics]
     if len(every) > MAX_DESCRIPTORS:
         raise OSError(errno.E2BIG, "too many listening sockets")
-    text = json.dumps({"clients": len(sockets.clients), "metrics": sockets.metrics_listen})
+    said = {"clients": len(sockets.clients), "metrics": sockets.metrics_listen}
+    text = json.dumps({**said, "moves": sockets.moves, "texts": sockets.texts})
     numbers = array.array("i", [sock.fileno() for sock in every])
     await connection.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
 
@@ -266,6 +280,7 @@ async def _receive(connection: trio.socket.SocketType) -> Sockets:
     try:
         said = json.loads(text)
         clients, metrics_listen = said["clients"], said["metrics"]
+        moves, texts = int(said.get("moves", 0)), int(said.get("texts", 0))
         if flags & socket.MSG_CTRUNC or not isinstance(metrics_listen, str) or not 0 < clients <= len(every):
             raise ValueError("it sent something else than its sockets")
         for sock in every:
@@ -274,4 +289,4 @@ async def _receive(connection: trio.socket.SocketType) -> Sockets:
         for sock in every:
             sock.close()
         raise ValueError("it sent something else than its sockets") from error
-    return Sockets(every[:clients], metrics_listen, every[clients:])
+    return Sockets(every[:clients], metrics_listen, every[clients:], moves, texts)

@@ -134,7 +134,8 @@ class PoolerProcess:
             raise
 
     def replace(self) -> GuardedProcess:
-        """Let a new process take over (-R); `process` is that one when this returns. The old one is returned, and goes on with its clients.
+        """Let a new process take over (-R); `process` is that one when this returns. The old one is returned: its clients move to the
+        new one when they are between transactions, and then it ends.
 
         Raises:
             ProcessFailed: it did not take over.

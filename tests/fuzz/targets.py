@@ -29,11 +29,20 @@ from pgpool_core.control.talk import NEED_DATA
 from pgpool_core.errors import ServerProtocolError, TlsError
 from pgpool_core.policy.hba import Visitor, parse_rules
 from pgpool_core.policy.ident import parse_maps
+from pgpool_core.process.packets import Reader
 from pgpool_core.rows.inbox import Inbox
 from pgpool_core.rows.record import Shape
 from pgpool_core.session.effects import effects_pack
 from pgpool_core.tls.face import Context, Session
-from pgpool_core_probes import auth_probe, forwarded_probe, settings_probe, sqlscan_probe, statements_probe, wire_probe
+from pgpool_core_probes import (
+    auth_probe,
+    forwarded_probe,
+    moving_probe,
+    settings_probe,
+    sqlscan_probe,
+    statements_probe,
+    wire_probe,
+)
 from tests.certificates import Authority
 from tests.unit.console_model import Pooler, Reply, session_of
 from tests.unit.expect_model import (
@@ -535,8 +544,38 @@ def tls(data: bytes) -> Hashable:
     return which, found.pop()
 
 
+def parcel(data: bytes) -> Hashable:
+    """What another process tells of a client or a server: what is understood is said again in the same way."""
+    said = moving_probe.read(data)
+    if said is None:
+        return None
+    again = moving_probe.write(said)
+    assert again is not None
+    assert moving_probe.read(again) == said
+    return tuple(sorted(said)), len(said.get("names", ())) > 1
+
+
+def takeover(data: bytes) -> Hashable:
+    """Packets of another process, each behind two bytes of its length, with a descriptor for each bit of the next one."""
+    reader, said, at = Reader(), [], 0
+    while at + 3 <= len(data):
+        length = int.from_bytes(data[at : at + 2], "big")
+        packet, fds = data[at + 3 : at + 3 + length], [7, 8][: data[at + 2] % 3]
+        at += 3 + length
+        try:
+            said.append(type(reader.read(packet, fds)).__name__)
+        except ValueError:
+            said.append("refused")
+            break
+    left = reader.left()
+    assert left is None or reader.left() is None
+    return tuple(said[:4]), left is not None
+
+
 TARGETS: dict[str, Target] = {
     "tls": tls,
+    "parcel": parcel,
+    "takeover": takeover,
     "console": console,
     "functions": functions,
     "rows": rows,

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 import trio
 
-from pgpool_core.testing import PeerMismatch, PoolerProcess, PostgresServer, connect_peer, frontend
+from pgpool_core.testing import PeerMismatch, PoolerProcess, PostgresServer, ScriptedPeer, connect_peer, frontend
 from tests.conftest import DATABASES, PASSWORDS, USERS, PoolerFactory
 from tests.console import Console
 from tests.peers import logged_in, values
@@ -365,3 +365,75 @@ async def test_maxwait_tells_how_long_the_first_has_waited(pooler: PoolerFactory
             await waiter.until("Z")
             pool = console.pool()
             assert (pool["maxwait"], pool["maxwait_us"], pool["cl_waiting"]) == (0, 0, 0)
+
+
+async def test_limits_and_timeouts_of_several_users_and_databases_hold_all_at_once(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    """Two workers, three users, two databases, as PostgreSQL counts: each limit is reached, none is exceeded; a timeout ends whom it is for."""
+    process = pooler(
+        workers=2,
+        default_pool_size=3,
+        max_db_connections=5,
+        databases=dict.fromkeys(DATABASES, f"host={postgres.host} port={postgres.port}")
+        | {"other": f"host={postgres.host} port={postgres.port} max_db_connections=4 transaction_timeout=0.6"},
+        users={
+            "legacy": "max_user_connections=3 idle_transaction_timeout=0.3",
+            "plain": "query_timeout=0.3 pool_size=2",
+        },
+    )
+    most: dict[str, int] = {}
+    over = trio.Event()
+    victims: list[str] = []
+
+    def look(connection: psycopg.Connection) -> None:
+        for database, user, count in connection.execute(
+            "select datname, usename, count(*) from pg_stat_activity where usename in ('app', 'legacy', 'plain')"
+            " group by grouping sets ((datname), (usename), (datname, usename))"
+        ):
+            name = f"{database or 'any'}/{user or 'any'}"
+            most[name] = max(most.get(name, 0), count)
+
+    async def watch() -> None:
+        with psycopg.connect(postgres.dsn("boss", "postgres"), autocommit=True) as connection:
+            while not over.is_set():
+                await trio.to_thread.run_sync(look, connection)
+
+    async def works(user: str, database: str) -> None:
+        async with logged_in(process, user, database, patience_s=60) as peer:
+            while not over.is_set():
+                assert values(await peer.query("select 1, pg_sleep(0.01)"))[0][0] == b"1"
+
+    async def is_sent_away(user: str, database: str, sqlstate: str, *queries: str) -> None:
+        """Again and again: what was begun ends with that error, and with nothing else."""
+        for _ in range(3):
+            async with logged_in(process, user, database, patience_s=60) as peer:
+                for query in queries[:-1]:
+                    await peer.query(query)
+                await peer.send(frontend.query(queries[-1]) if queries[-1] else b"")
+                await ends_with(peer, sqlstate)
+            victims.append(sqlstate)
+
+    async def ends_with(peer: ScriptedPeer, sqlstate: str) -> None:
+        while (message := await peer.receive()) is not None:
+            if message.type == b"E":
+                assert message.fields["C"] == sqlstate
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        for _ in range(4):
+            for user in ("app", "legacy"):
+                for database in DATABASES:
+                    nursery.start_soon(works, user, database)
+        async with trio.open_nursery() as sent:
+            sent.start_soon(is_sent_away, "legacy", "app", "25P03", "begin", "")
+            sent.start_soon(is_sent_away, "plain", "app", "57014", "select pg_sleep(60)")
+            sent.start_soon(is_sent_away, "app", "other", "25P04", "begin", "select pg_sleep(60)")
+        await until_async(lambda: [most.get(name) for name in ("app/any", "other/any", "any/legacy")] == [5, 4, 3])
+        over.set()
+    assert sorted(victims) == ["25P03"] * 3 + ["25P04"] * 3 + ["57014"] * 3
+    assert [most[name] for name in ("app/any", "other/any", "any/legacy")] == [5, 4, 3]
+    assert max(count for name, count in most.items() if "any" not in name) == 3
+    assert most["app/plain"] <= 2
+    left = "select count(*) from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active' and pid <> pg_backend_pid()"
+    await until_async(lambda: postgres.sql(left) == "0")

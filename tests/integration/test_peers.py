@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import AsyncGenerator
+from functools import partial
+from pathlib import Path
+from signal import SIGTERM
 
+import attrs
 import pytest
+import trio
 
-from pgpool_core.testing import PostgresServer, frontend
+from pgpool_core.testing import PostgresServer, ScriptedPeer, frontend
 from pgpool_core.testing.pooler import PoolerProcess
 from tests.conftest import PASSWORDS
 from tests.integration.test_cancel import RUNNING, cancel, cancel_until_told
@@ -48,6 +54,56 @@ async def test_a_cancel_request_finds_its_way_from_any_process(postgres: Postgre
                     await cancel(reached, client.pid, client.key)
                     assert letters(await client.until("Z")) == "TEZ"
                     assert letters(await client.query("select 1")) == "TDCZ"
+
+
+def listening(port: int) -> int:
+    """How many sockets listen on a port of 127.0.0.1. Source: proc(5), /proc/net/tcp; state 0A is LISTEN."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(words[1].endswith(f":{port:04X}") and words[3] == "0A" for words in lines)
+
+
+def running(postgres: PostgresServer, count: int) -> bool:
+    return postgres.sql(RUNNING) == str(count)
+
+
+def home(client: ScriptedPeer) -> int:
+    """The peer_id in its cancel key."""
+    return int.from_bytes(client.pid.to_bytes(4)[1:3], "little")
+
+
+@pytest.mark.slow
+async def test_processes_on_one_port_are_replaced_one_after_the_other_while_queries_are_cancelled(
+    postgres: PostgresServer,
+) -> None:
+    """so_reuseport: whoever a cancel request reaches, also while the one that it is meant for takes nobody in any more."""
+    first = pooler(postgres, 1)
+    second = attrs.evolve(pooler(postgres, 2), port=first.port)
+    peers = "[peers]\n" + "\n".join(
+        f"{each.settings['peer_id']} = host={each.folder} port={first.port}" for each in (first, second)
+    )
+    with contextlib.ExitStack() as stack:
+        for each in (first, second):
+            stack.callback(each.close)
+            each.ini_tail, each.settings["so_reuseport"] = peers, 1
+            each.start()
+        for leaving in (first, second):
+            async with contextlib.AsyncExitStack() as clients:
+                there: list[ScriptedPeer] = []
+                while min(Counter(home(client) for client in there)[number] for number in (1, 2)) < 2:
+                    there.append(await clients.enter_async_context(logged_in(first)))  # the kernel shares them out
+                for client in there:
+                    await client.send(frontend.query("select pg_sleep(61)"))
+                await until_async(partial(running, postgres, len(there)))
+                for client in there[::2]:
+                    assert await cancel_until_told(first, client) == "TEZ"
+                leaving.process.signal(SIGTERM)
+                await until_async(lambda: listening(first.port) == 1)
+                for client in there[1::2]:
+                    assert await cancel_until_told(first, client) == "TEZ"
+                for client in there:
+                    assert letters(await client.query("select 1")) == "TDCZ"
+            assert await trio.to_thread.run_sync(leaving.process.wait) == 0
+            await trio.to_thread.run_sync(leaving.start)
 
 
 async def test_a_request_that_nobody_knows_ends(postgres: PostgresServer) -> None:

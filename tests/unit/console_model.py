@@ -14,6 +14,7 @@ from pgpool_core.errors import CommandRefused, ConfigError, PgPoolError
 from pgpool_core.metrics.snapshot import (
     ConfigRow,
     DatabaseRow,
+    HostRow,
     LeakRow,
     ListenerRow,
     MemoryRow,
@@ -46,6 +47,7 @@ def link(number: int, pool_id: int, state: str, **values: Any) -> dict[str, Any]
     row |= {"connect_us": NOW_US - 100 * SECOND, "request_us": NOW_US - 2 * SECOND, "wait_us": 0, "link": 0}
     row |= {"application_name": "", "close_needed": False, "remote_pid": 0, "pins": [], "pinned_us": 0, "pin_cause": 0}
     row |= {"prepared": 0, "held": 0, "remain": 0, "unsent": 0, "fd": number + 100, "tls": ""}
+    row["host"] = row["addr"]
     return row | {"replication": "none"} | values
 
 
@@ -133,6 +135,20 @@ def sample() -> Snapshot:
         memory=[MemoryRow("client_cache", 500, 2, 62, 32_000)],
         names=[NameRow("db1", 14, ("10.0.0.1", "10.0.0.2"))],
         peers=[PeerRow(2, "peer", 6433, 20, 1, 3, 1)],
+        hosts=[
+            HostRow(
+                database="app",
+                host="db.example",
+                port=5432,
+                state="up",
+                since_us=NOW_US - 3 * SECOND,
+                error=None,
+                opened=2,
+                failed=0,
+                servers=1,
+                addresses=("10.0.0.5",),
+            )
+        ],
         leaks=[leak(at_us=NOW_US - 3 * SECOND), leak(kind="listen", name="", fingerprint=0, at_us=NOW_US - SECOND)],
     )
 

@@ -129,7 +129,7 @@ class FakeEngine:
     def set_client_tls(self, context: Context | None, required: bool) -> None:
         self.client_tls = (context, required)
 
-    def add_listener(self, fd: int, *, is_unix: bool, port: int) -> None:
+    def add_listener(self, fd: int, *, is_unix: bool, port: int, late: bool = False) -> None:
         self.listeners.append(fd)
 
     def drop_listeners(self) -> None:

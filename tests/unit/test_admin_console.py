@@ -63,6 +63,7 @@ COLUMNS = {
     "ACTIVE_SOCKETS": SOCKET_COLUMNS + BUFFER_COLUMNS,
     "PEERS": "peer_id i, host t, port i, pool_size i",
     "PEER_POOLS": "peer_id i, cl_active_cancel_req i, cl_waiting_cancel_req i, sv_active_cancel i, sv_login i",
+    "HOSTS": """database t, host t, port i, state t, since t, error t, servers i, opened N, failed N, addrs t""",
     "MEM": "name t, size i, used i, free i, memtotal i",
     "DNS_HOSTS": "hostname t, ttl q, addrs t",
     "DNS_ZONES": "zonename t, serial q, count i",

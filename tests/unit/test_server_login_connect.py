@@ -369,6 +369,23 @@ def test_disable_stays_with_a_host_until_it_fails() -> None:
     assert order.hosts("abc") == ["b", "c", "a"]
 
 
+def test_what_attempts_have_come_to_is_kept_for_each_host() -> None:
+    order = HostOrder()
+    assert order.states == {}
+    order.failed("b", "abc", "connection refused")
+    order.opened("a", "10.0.0.1")
+    order.opened("a", "10.0.0.2")
+    down, up = order.states["b"], order.states["a"]
+    assert (down.up, down.error, down.failed, down.opened) == (False, "connection refused", 1, 0)
+    assert (up.up, up.error, up.failed, up.opened, up.addresses) == (True, "", 0, 2, {"10.0.0.1", "10.0.0.2"})
+    since = up.since_us
+    order.refused("a", "28P01 no")
+    assert (up.up, up.since_us, up.error, up.failed) == (True, since, "28P01 no", 1)
+    order.opened("b", "10.0.0.3")
+    assert (down.up, down.error) == (True, "connection refused"), "what was last wrong can still be read"
+    assert down.since_us == down.tried_us
+
+
 @pytest.mark.parametrize("mode", ["round-robin", "disable"])
 def test_addresses_of_one_name_take_turns(mode: str) -> None:
     order = HostOrder(mode)

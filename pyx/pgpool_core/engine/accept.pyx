@@ -37,6 +37,8 @@ cdef void up_accept(Worker *w, uint32_t index) noexcept nogil:
             if error != EINTR and error != ECONNABORTED:
                 return
             continue
+        if listener.late:
+            client_options(w.plane, listener, fd)
         best = w.index
         for j in range(w.plane.n_workers):
             if pgpool_load32(&w.plane.workers[j].n_clients) + 1 < pgpool_load32(&w.plane.workers[best].n_clients):
@@ -108,10 +110,14 @@ cdef void new_client(Worker *w, int fd, const pgpool_peer *peer) noexcept nogil:
 
 cdef void listener_options(Plane *plane, Listener *listener) noexcept nogil:
     """What every client of a TCP listener has: Linux hands it on to the sockets that it accepts."""
+    client_options(plane, listener, listener.fd)
+
+
+cdef void client_options(Plane *plane, Listener *listener, int fd) noexcept nogil:
     cdef int on = 1, keepalive = plane.tcp_keepalive
     if not listener.is_unix:
-        setsockopt(listener.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(int))
-        setsockopt(listener.fd, SOL_SOCKET, SO_KEEPALIVE, &keepalive, sizeof(int))
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(int))
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &keepalive, sizeof(int))
 
 
 cdef void tcp_options(Plane *plane, int fd) noexcept nogil:

@@ -589,12 +589,20 @@ cdef void client_released(Worker *w, ClientConn *c) noexcept nogil:
         client_go_on(w, c)
     elif c.conn.paused:
         conn_resume(w, &c.conn)
+    if pgpool_load8(&w.plane.giving):
+        w.gives = 1
     if pgpool_load8(&w.plane.draining):
         client_drain(w, c)
 
 
 cdef void client_drain(Worker *w, ClientConn *c) noexcept nogil:
-    """Send `c` away if nothing of it is under way: it holds no server, waits for none, and is not in the middle of a message."""
+    """Send `c` away if nothing of it is under way: it holds no server, waits for none, and is not in the middle of a message.
+
+    While clients are given to another process, only one that cannot be is sent away.
+    """
+    if pgpool_load8(&w.plane.giving) and c.listens == NULL and c.conn.tls == NULL:
+        w.gives = 1
+        return
     if c.state == CL_IDLE and not c.conn.doomed and not c.holding and not c.awaiting and c.conn.held.len == 0 \
             and c.cur.remain == 0:
         client_fatal(w, c, "57P01", "pooler is shutting down")

@@ -16,4 +16,5 @@ cdef void protocol_error(Worker *w, ClientConn *c, const uint8_t *header) noexce
 cdef void uncount(Worker *w, ClientConn *c) noexcept nogil
 cdef void client_free(Worker *w, ClientConn *c) noexcept nogil
 cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil
+cdef void client_gone(Worker *w, ClientConn *c) noexcept nogil
 cdef void client_log(Worker *w, ClientConn *c, uint8_t level, const char *text, bint closing) noexcept nogil

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcpy, memset, strlen
 
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.channels cimport channels_forget
@@ -11,7 +11,7 @@ from pgpool_core.engine.console cimport console_tell
 from pgpool_core.engine.loan cimport loan_over, loan_refuse
 from pgpool_core.engine.pins cimport pins_drop
 from pgpool_core.engine.login cimport login_end
-from pgpool_core.engine.mailbox cimport MAIL_CONSOLE_GONE, MAIL_LOG, Mail
+from pgpool_core.engine.mailbox cimport MAIL_CONSOLE_GONE, MAIL_LOG, MAIL_MOVED_GONE, Mail
 from pgpool_core.engine.orphan cimport server_orphan
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.slots cimport slot_release
@@ -156,6 +156,17 @@ cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
         loan_over(w, c)
     if w.plane.log_disconnections and c.conn.fd >= 0:
         client_log(w, c, 1, reason, True)
+    client_gone(w, c)
+
+
+cdef void client_gone(Worker *w, ClientConn *c) noexcept nogil:
+    """It counts no more, and its slot is free again. Where its socket has been given away, `fd` is -1."""
+    cdef Mail mail
+    if c.moved:
+        memset(&mail, 0, sizeof(Mail))
+        mail.kind = MAIL_MOVED_GONE
+        mail.a = c.id
+        plane_post(w, &mail)                      # where it is lost, its key is known for nothing
     forget_pool(w, c)
     uncount(w, c)
     pgpool_add32(&w.n_clients, -1)

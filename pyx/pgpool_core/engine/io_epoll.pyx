@@ -83,6 +83,11 @@ cdef void epoll_unlisten(Worker *w, int fd) noexcept nogil:
     epoll_ctl(w.poll_fd, EPOLL_CTL_DEL, fd, &ev)
 
 
+cdef bint quiet(Worker *w, Conn *c) noexcept nogil:
+    """Nothing is received but by epoll_pump."""
+    return True
+
+
 cdef inline bint hung_up(Conn *c) noexcept nogil:
     """The other side has closed, and nobody but us reads what it has sent before."""
     return c.hup and c.stream < STREAM_ON
@@ -201,5 +206,6 @@ epoll_io.want_write = epoll_want_write
 epoll_io.pump = epoll_pump
 epoll_io.listen = epoll_listen
 epoll_io.unlisten = epoll_unlisten
+epoll_io.quiet = quiet
 epoll_io.turn = turn
 cdef const Io *IO_EPOLL = &epoll_io

@@ -156,6 +156,7 @@ cdef void end_stream(Worker *w, Conn *c) noexcept nogil:
 cdef void stream_ended(Worker *w, Conn *c) noexcept nogil:
     """The last completion: the poll set will say what there is."""
     c.stream = STREAM_NONE
+    w.gives = pgpool_load8(&w.plane.giving)
     if c.writing:
         epoll_rearm(w, c)                         # it is there already, for writing
     elif not epoll_add(w, c):
@@ -178,6 +179,15 @@ cdef bint let_go(Worker *w, Conn *c) noexcept nogil:
         return False
     remove(w, c)
     return True
+
+
+cdef bint quiet(Worker *w, Conn *c) noexcept nogil:
+    """Streams have to be ended first: until their last completion has come, the kernel may be receiving."""
+    if c.stream == STREAM_SOON:
+        c.stream = STREAM_NONE
+    elif c.stream != STREAM_NONE:
+        end_stream(w, c)
+    return c.stream == STREAM_NONE
 
 
 cdef void rearm(Worker *w, Conn *c) noexcept nogil:
@@ -230,7 +240,7 @@ cdef void begin_streams(Worker *w, Uring *u) noexcept nogil:
         if c == NULL or c.stream != STREAM_SOON:
             continue
         c.stream = STREAM_NONE
-        if c.doomed or c.hup or c.writing or c.again or c.early.len or c.tls != NULL or u.broken:
+        if c.doomed or c.hup or c.writing or c.again or c.early.len or c.tls != NULL or u.broken or pgpool_load8(&w.plane.giving):
             continue
         epoll_remove(w, c)
         if pgpool_ring_receive(u.ring, c.fd, handle_of(&c.head, c.kind)):
@@ -472,5 +482,6 @@ uring_io.want_write = want_write
 uring_io.pump = pump
 uring_io.listen = epoll_listen
 uring_io.unlisten = epoll_unlisten
+uring_io.quiet = quiet
 uring_io.turn = turn
 cdef const Io *IO_URING = &uring_io

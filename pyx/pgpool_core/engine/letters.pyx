@@ -10,7 +10,7 @@ from pgpool_core.engine.buf cimport Buf, buf_bytes
 from pgpool_core.engine.channels cimport ChannelRow
 from pgpool_core.engine.counters cimport HIST_BUCKETS, PIN_KINDS, Counters, Histogram, counters_copy
 from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CANCEL_ELSEWHERE, MAIL_CHANNELS, MAIL_CLIENT_KEY, MAIL_CONSOLE, MAIL_CONSOLE_CANCEL, MAIL_CONSOLE_GONE,
-                                         MAIL_DATABASE, MAIL_LEAK, MAIL_LISTEN, MAIL_LOG, MAIL_PEER_CANCEL, MAIL_POLICY, MAIL_SERVER_CLOSED,
+                                         MAIL_DATABASE, MAIL_LEAK, MAIL_LISTEN, MAIL_LOG, MAIL_MOVED_GONE, MAIL_PARCEL, MAIL_PEER_CANCEL, MAIL_POLICY, MAIL_SERVER_CLOSED,
                                          MAIL_SOCKETS, MAIL_SUSPENDED, Mail, mailbox_take)
 from pgpool_core.engine.parameters cimport ignored
 from pgpool_core.engine.records cimport *
@@ -219,6 +219,10 @@ cdef object letter_of(Plane *plane, Mail *mail):
         return ("client_key", key)
     if mail.kind == MAIL_CONSOLE:
         return ("console", mail.client, mail.server, bytes([<uint8_t>mail.b]), (<char *>mail.data)[:mail.len], bool(mail.a))
+    if mail.kind == MAIL_PARCEL:
+        return ("parcel", mail.a, <int>mail.client - 1, <int>mail.server - 1, (<char *>mail.data)[:mail.len])
+    if mail.kind == MAIL_MOVED_GONE:
+        return ("moved_gone", mail.a)
     if mail.kind == MAIL_CONSOLE_GONE:
         return ("console_gone", mail.a)
     if mail.kind == MAIL_CONSOLE_CANCEL:

@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, CANCEL_OURS, CANCEL_PEER, CancelWho, cancel_key_read
-from pgpool_core.auth.client_login cimport (AUTH_ANY, AUTH_CERT, AUTH_HBA, AUTH_MD5, AUTH_PLAIN, AUTH_TRUST, LOGIN_BAD_PASSWORD, LOGIN_EMPTY_PASSWORD,
+from pgpool_core.auth.client_login cimport (AUTH_ANY, AUTH_CERT, AUTH_HBA, AUTH_MD5, AUTH_PEER, AUTH_PLAIN, AUTH_TRUST, LOGIN_BAD_PASSWORD, LOGIN_EMPTY_PASSWORD,
                                             LOGIN_MORE, LOGIN_OK, LOGIN_PROTOCOL, MAX_PASSWORD_LEN, login_begin, login_password,
                                             login_recheck, login_wipe)
 from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_get, credentials_mock, credentials_settle
@@ -47,6 +47,7 @@ cdef extern from "<openssl/crypto.h>" nogil:
 
 
 cdef enum:
+    ASKS_MOST = 16                # times that control is asked about one login, should reloads follow each other closely
     SCOPED_LEN = 256              # of a name in the table of secrets: a database, a zero, a user
     CANCEL_CODE = 80877102        # CancelRequest; it is never answered, not even a malformed one
 
@@ -291,6 +292,14 @@ cdef void forget_answer(LoginRecord *l) noexcept nogil:
     buf_free(&l.answer)
 
 
+cdef bint forgotten(Worker *w, ClientConn *c, LoginRecord *l, bint has_secret) noexcept nogil:
+    """Control has said where the login leads and what proves it, and a reload has taken that away before it was read."""
+    cdef int method = l.told - 1 if l.told else w.plane.auth_type
+    if l.late_error.len or l.console == POLICY_CONSOLE_TRUSTED + 1:
+        return False
+    return (c.pool == NULL and not l.console) or not (has_secret or method == AUTH_ANY or method == AUTH_PEER)
+
+
 cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept nogil:
     """Find pool and secret of the login, asking control once for what is not known here; then authenticate."""
     cdef Startup s
@@ -300,6 +309,12 @@ cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept n
     if not l.console:
         c.pool = <PoolRecord *>routes_get(w.plane.routes, s.database, s.user)
     has_secret = secret_of(w, l, &s, &known)
+    if asked and forgotten(w, c, l, has_secret) and l.asked < ASKS_MOST:
+        l.asked += 1
+        l.console = 0
+        credential_wipe(&known)
+        ask(w, c, l, LG_POLICY)
+        return
     if not asked and (c.pool == NULL or w.plane.auth_type == AUTH_HBA or (not has_secret and w.plane.auth_type != AUTH_ANY)
                       or (w.plane.looks_up == 2 and not l.listed)):
         credential_wipe(&known)

@@ -26,6 +26,8 @@ cdef enum:
     MAIL_SOCKETS = 13             # a = token, b = how many, data = array of SocketRow; before MAIL_CLIENTS
     MAIL_SUSPENDED = 14           # a = token, b = connections that are in the middle of something
     MAIL_DATABASE = 64            # data = a text that may need a database without connections
+    MAIL_PARCEL = 66              # client = its fd + 1, server = its fd + 1 (0 = none), a = pool, data = Parcel
+    MAIL_MOVED_GONE = 67          # a = id of a client that had come from another process
     MAIL_CLIENT_KEY = 65          # data = ClientKey, 32 bytes, of a client that has logged in
     # control or worker -> worker
     MAIL_EFFECTS = 14             # a = mark, data = Effects
@@ -48,6 +50,9 @@ cdef enum:
     MAIL_NOTIFY = 29              # a = pool, data = whole NotificationResponses
     MAIL_PATIENCE = 30            # timeouts of clients have changed
     MAIL_CANCEL_DONE = 33         # client: its cancel request is over
+    MAIL_GIVE = 34                # give to another process whoever is at rest
+    MAIL_ARRIVE = 35              # data = Arrival: a client of another process
+    MAIL_CANCEL_MOVED = 36        # a = id of such a client: cancel what it runs
 
 
 cdef struct Mail:

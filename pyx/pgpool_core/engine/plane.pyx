@@ -12,6 +12,7 @@ from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, CANCEL_OURS, CancelWho,
 from pgpool_core.auth.credentials cimport (CRED_ASKS_KEY, CREDENTIALS_OK, Credential, credential_md5, credential_plain,
                                            credential_scram, credential_wipe, credentials_clear, credentials_forget, credentials_put)
 from pgpool_core.engine.accept cimport listener_options
+from pgpool_core.engine.arrival cimport forget_texts, learn_texts, place_server, take_client, take_server
 from pgpool_core.engine.buf cimport buf_add, buf_free
 from pgpool_core.engine.conn cimport plane_wake, plane_want, worker_wake
 from pgpool_core.engine.forwarding cimport set_networks
@@ -20,8 +21,8 @@ from pgpool_core.engine.lender cimport loan_letters, loan_new, loan_order
 from pgpool_core.engine.letters cimport take_letters
 from pgpool_core.engine.life cimport (BACKEND_AUTO, BACKEND_EPOLL, BACKEND_URING, plane_close_files, plane_close_servers,
                                       plane_free, plane_open)
-from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CHANNELS_BACK, MAIL_CANCEL_DONE, MAIL_CHANNELS_LOST, MAIL_DRAIN,
-                                         MAIL_EFFECTS, MAIL_FIND_CANCEL, MAIL_KICK, MAIL_KICK_POOL, MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING,
+from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CANCEL_DONE, MAIL_CANCEL_MOVED, MAIL_CHANNELS_BACK, MAIL_CHANNELS_LOST, MAIL_DRAIN,
+                                         MAIL_EFFECTS, MAIL_FIND_CANCEL, MAIL_GIVE, MAIL_KICK, MAIL_KICK_POOL, MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING,
                                          MAIL_PATIENCE, MAIL_REPLY, MAIL_SUSPEND, MAIL_VERDICT, Mail, mailbox_post)
 from pgpool_core.engine.planned cimport (closing_servers, plan_servers, server_abandon, server_adopt, server_cancelled, servers_hurry,
                                          servers_retire)
@@ -124,6 +125,7 @@ cdef class Engine:
     cdef uint64_t last_loan
     cdef dict loans               # token -> Loan *, of those that somebody waits for or has
     cdef uint32_t max_opening
+    cdef dict texts
     cdef readonly int wakeup_fd
     cdef readonly int workers
     cdef readonly str io_backend
@@ -137,6 +139,7 @@ cdef class Engine:
             raise ValueError(f"io_backend {io_backend} is not there")
         self.threads = []
         self.loans = {}
+        self.texts = {}
         self.owner_pid = os.getpid()
         self.workers = workers
         self.plane = <Plane *>calloc(1, sizeof(Plane))
@@ -262,8 +265,11 @@ cdef class Engine:
         pthread_mutex_unlock(&self.plane.ignored_lock)
         context_unref(before)
 
-    def add_listener(self, int fd, *, bint is_unix, uint16_t port):
-        """Let every worker accept from `fd`, which stays the caller's."""
+    def add_listener(self, int fd, *, bint is_unix, uint16_t port, bint late=False):
+        """Let every worker accept from `fd`, which stays the caller's.
+
+        `late`: it has been open for a while without TCP_NODELAY and SO_KEEPALIVE, which clients get from it.
+        """
         cdef Listener *listener
         if self.plane.n_listeners == MAX_LISTENERS:
             raise ValueError(f"at most {MAX_LISTENERS} addresses can be listened on (listen_addr)")
@@ -272,6 +278,7 @@ cdef class Engine:
         listener.port = port
         listener.is_unix = is_unix
         listener.live = 1
+        listener.late = late
         listener.watchers = self.plane.n_workers
         listener_options(self.plane, listener)
         pgpool_store32(&self.plane.n_listeners, self.plane.n_listeners + 1)     # workers see what stands above
@@ -644,6 +651,75 @@ cdef class Engine:
     def reads_sequences(self, uint32_t pool):
         """Somebody uses currval or lastval: what others have left for them is to be forgotten from now on."""
         pgpool_store8(&record_of(self.plane, pool).reads_sequences, 1)
+
+    # -- another process -------------------------------------------------------------------------------------------
+
+    @property
+    def last_text(self):
+        """The highest number that a text of a prepared statement has had."""
+        return pgpool_load64(&self.plane.texts.last_id)
+
+    def count_texts_from(self, uint64_t number):
+        """Before `start`: texts have higher numbers than that, because another process may tell of some with lower ones."""
+        self.plane.texts.last_id = number
+
+    def give(self):
+        """Have clients and servers that are at rest come as "parcel" letters, from now on; to be repeated.
+
+        Spare servers are opened no more.
+        """
+        cdef uint32_t i
+        cdef Pool *pool
+        for i in range(self.plane.set.n_pools):
+            pool = self.plane.set.pools[i]
+            pthread_mutex_lock(&pool.lock)
+            pool.settings.min_pool_size = 0
+            pthread_mutex_unlock(&pool.lock)
+        pgpool_store8(&self.plane.giving, 1)
+        tell_all(self.plane, MAIL_GIVE, 0, b"")
+
+    def keep(self):
+        """The end of `give`: there is nobody to give to any more."""
+        pgpool_store8(&self.plane.giving, 0)
+
+    def learn_texts(self, bytes parcel):
+        """Before anything else of a parcel: keep the texts in it, which later ones may name.
+
+        Raises:
+            ValueError: it is broken.
+        """
+        return learn_texts(self.plane, self.texts, parcel)
+
+    def forget_texts(self):
+        """No further parcel comes."""
+        forget_texts(self.plane, self.texts)
+
+    def place_server(self, uint32_t pool, bytes parcel, *, bint kept=False):
+        """A slot for the server in `parcel`, counted from here on; 0: there is no room for it.
+
+        `kept`: it comes with a client that keeps it, and there is always room.
+        """
+        return 0 if self.stopped else place_server(self.plane, pool, kept, parcel)
+
+    def take_server(self, uint64_t server, int fd, bytes parcel):
+        """A placed server that is idle: `fd` moves to the engine. Returns its id."""
+        return take_server(self.plane, self.texts, server, fd, parcel)
+
+    def take_client(self, uint32_t pool, int fd, bytes parcel, *, uint64_t server=0, int server_fd=-1):
+        """A client, with the server placed for it: the descriptors move to the engine. Returns its id and its worker."""
+        return take_client(self.plane, self.texts, pool, fd, server, server_fd, parcel)
+
+    def cancel_moved(self, uint64_t client_id, uint32_t worker, uint64_t canceller):
+        """A cancel request with the key that this client has of the process it came from. False: the worker's ring is full."""
+        cdef Mail mail
+        memset(&mail, 0, sizeof(Mail))
+        mail.kind = MAIL_CANCEL_MOVED
+        mail.a = client_id
+        mail.canceller = canceller
+        if not mailbox_post(&self.plane.workers[worker].inbox, &mail):
+            return False
+        worker_wake(&self.plane.workers[worker])
+        return True
 
     # -- functions -------------------------------------------------------------------------------------------------
 

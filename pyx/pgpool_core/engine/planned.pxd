@@ -2,10 +2,13 @@
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
+from pgpool_core.engine.records cimport Plane, ServerConn
 from pgpool_core.tls.face cimport Session
-from pgpool_core.engine.records cimport Plane
 
 
+cdef ServerConn *server_seat(Plane *plane) noexcept nogil
+cdef void server_unseat(Plane *plane, ServerConn *s) noexcept nogil
+cdef uint32_t fewest_servers(Plane *plane) noexcept nogil
 cdef list plan_servers(Plane *plane, uint64_t now_us)
 cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backend_pid, bytes backend_key, parameters,
                            bytes unread, bint family_unix, bytes host, uint16_t port, Session tls) except 0

@@ -7,6 +7,7 @@ from libc.string cimport memcpy, memset, strcmp
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free
 from pgpool_core.engine.letters cimport server_parameters
 from pgpool_core.engine.mailbox cimport MAIL_KICK
+from pgpool_core.engine.named cimport named_free
 from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.post cimport tell
 from pgpool_core.engine.records cimport *
@@ -36,18 +37,9 @@ cdef list plan_servers(Plane *plane, uint64_t now_us):
     cdef list found = []
     while True:
         if slot == NULL:
-            pthread_mutex_lock(&plane.server_lock)
-            slot = <ServerConn *>slot_new(&plane.servers)
-            pthread_mutex_unlock(&plane.server_lock)
+            slot = server_seat(plane)
             if slot == NULL:
                 break
-            slot.conn.fd = -1
-            slot.conn.kind = KIND_SERVER
-            slot.conn.timer.owner = slot
-            slot.seat.owner = slot
-            pgpool_store32(&slot.seat.worker, NO_WORKER)
-            expect_init(&slot.expect)
-            prepared_init(&slot.prepared, plane.texts)
         evicted = NULL
         what = plan_next(plane.set, now_us, &slot.seat, &pool, &evicted)
         if what == PLAN_OPEN:
@@ -63,10 +55,33 @@ cdef list plan_servers(Plane *plane, uint64_t now_us):
         else:
             break
     if slot != NULL:
-        pthread_mutex_lock(&plane.server_lock)
-        slot_release(&plane.servers, &slot.conn.head)
-        pthread_mutex_unlock(&plane.server_lock)
+        server_unseat(plane, slot)
     return found
+
+
+cdef ServerConn *server_seat(Plane *plane) noexcept nogil:
+    """A fresh record, of no pool yet; NULL when memory is short."""
+    cdef ServerConn *s
+    pthread_mutex_lock(&plane.server_lock)
+    s = <ServerConn *>slot_new(&plane.servers)
+    pthread_mutex_unlock(&plane.server_lock)
+    if s == NULL:
+        return NULL
+    s.conn.fd = -1
+    s.conn.kind = KIND_SERVER
+    s.conn.timer.owner = s
+    s.seat.owner = s
+    pgpool_store32(&s.seat.worker, NO_WORKER)
+    expect_init(&s.expect)
+    prepared_init(&s.prepared, plane.texts)
+    return s
+
+
+cdef void server_unseat(Plane *plane, ServerConn *s) noexcept nogil:
+    """One that server_seat has made, and that is in no pool."""
+    pthread_mutex_lock(&plane.server_lock)
+    slot_release(&plane.servers, &s.conn.head)
+    pthread_mutex_unlock(&plane.server_lock)
 
 
 cdef list startup_for(Plane *plane, ServerConn *s):
@@ -96,7 +111,7 @@ cdef ServerConn *opening(Plane *plane, uint64_t server) except NULL:
 cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backend_pid, bytes backend_key, parameters,
                            bytes unread, bint family_unix, bytes host, uint16_t port, Session tls) except 0:
     cdef ServerConn *s = opening(plane, server)
-    cdef uint32_t i, best = 0
+    cdef uint32_t best
     cdef uint64_t identity
     if len(backend_key) > 256:
         raise ValueError("backend key is too long")
@@ -116,9 +131,7 @@ cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backe
     s.tx_status = TX_IDLE
     s.adopted_us = pgpool_now_us()
     s.id = pgpool_next64(&plane.last_id)
-    for i in range(1, plane.n_workers):
-        if owned(plane, i) < owned(plane, best):
-            best = i
+    best = fewest_servers(plane)
     if s.seat.dedicated:
         set_pairs(&s.greeting, parameters)
         pthread_mutex_lock(&s.pool.pool.lock)
@@ -146,6 +159,15 @@ cdef uint32_t owned(Plane *plane, uint32_t worker) noexcept nogil:
     return n
 
 
+cdef uint32_t fewest_servers(Plane *plane) noexcept nogil:
+    """The worker with the fewest servers."""
+    cdef uint32_t i, best = 0
+    for i in range(1, plane.n_workers):
+        if owned(plane, i) < owned(plane, best):
+            best = i
+    return best
+
+
 cdef int server_abandon(Plane *plane, uint64_t server, bytes error) except -1:
     cdef ServerConn *s = opening(plane, server)
     cdef uint64_t client = 0
@@ -165,9 +187,8 @@ cdef int server_abandon(Plane *plane, uint64_t server, bytes error) except -1:
     s.settings = s.begun = NULL
     free(s.host)
     s.host = NULL
-    pthread_mutex_lock(&plane.server_lock)
-    slot_release(&plane.servers, &s.conn.head)
-    pthread_mutex_unlock(&plane.server_lock)
+    named_free(s)
+    server_unseat(plane, s)
     return 0
 
 

@@ -177,7 +177,7 @@ cdef struct LoginRecord:          # lives from accept to the greeting
     uint8_t phase                 # LG_*
     uint8_t ssl_asked
     uint8_t direct_tls            # the first byte began TLS: the two have to agree on our protocol
-    uint8_t asked                 # control has answered once
+    uint8_t asked                 # how often control had to be asked again
     uint8_t console               # POLICY_CONSOLE_* + 1, 0 = no
     uint8_t counted               # among logins_waiting of its pool
     uint8_t method                # that let it in: AUTH_* + 1, 0 = none was needed
@@ -330,6 +330,7 @@ cdef struct ClientConn:
     uint64_t idle_us              # when it last had a server, or sent something
     Timer watch                   # TIMER_PATIENCE
     uint32_t secret               # of its cancel key
+    uint8_t cancel_key[8]         # `moved`: the key that it has, of the process which it has logged in to
     uint32_t pins                 # PIN_*: why it keeps its server between transactions
     Names *names                  # owned: its named statements; NULL until the first
     uint8_t unnamed_fresh         # an unnamed statement of its own is at its server, not bound yet
@@ -356,6 +357,7 @@ cdef struct ClientConn:
     uint8_t counted               # among n_clients of the plane
     uint8_t replication           # REPLICATION_*: it has, or waits for, a server of its own
     uint8_t noticed               # has been told that it waits
+    uint8_t moved                 # it has come from another process
 
 
 cdef struct LeakWatch:            # of a server whose pool has leak_check
@@ -481,6 +483,7 @@ cdef struct Io:                   # an I/O back end
     void (*pump)(Worker *, Conn *) noexcept nogil        # read now
     void (*listen)(Worker *, int, uint32_t) noexcept nogil
     void (*unlisten)(Worker *, int) noexcept nogil
+    bint (*quiet)(Worker *, Conn *) noexcept nogil       # nothing is being received from it any more; False: soon, ask again
     void (*turn)(Worker *, int) noexcept nogil           # wait up to so many ms (-1 for ever), report what has happened
 
 
@@ -496,6 +499,7 @@ cdef struct Listener:
     uint16_t port
     uint8_t is_unix
     uint8_t live
+    uint8_t late                  # it was open before its options were set: who has come by then has not got them
 
 
 cdef struct Worker:
@@ -544,6 +548,7 @@ cdef struct Worker:
     Logins has_turn               # the oldest first
     uint32_t listening            # listeners watched so far
     uint64_t unlistened           # bits of those that were let go
+    uint8_t gives                 # see who can be given to another process, when this turn is over
     uint8_t suspended             # SUSPEND: only those are read who are in the middle of something, and the console
     uint64_t mail_lost            # letters that did not fit
     Channel **channels            # owned; `channel_buckets` lists by hash, NULL while nobody listens
@@ -588,6 +593,7 @@ cdef struct Plane:
     Listener listeners[MAX_LISTENERS]
     uint32_t n_listeners
     uint8_t elsewhere             # atomic: control knows who else may own cancel keys that nobody here has
+    uint8_t giving                # atomic: clients and servers that are at rest go to another process
     uint8_t draining              # atomic: clients that hold no server are sent away
     Buf login_notice              # NoticeResponse behind each greeting; under `ignored_lock`
     TlsContext *client_tls        # held: for handshakes that begin; NULL = clients get no TLS. Under `ignored_lock`

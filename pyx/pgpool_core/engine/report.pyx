@@ -27,6 +27,7 @@ cdef list server_rows(Plane *plane):
         rows.append({
             "id": row.id, "pool": row.pool, "state": SERVER_STATES[row.state],
             "addr": "unix" if row.family_unix else row.host.decode("utf-8", "replace"), "port": row.port,
+            "host": row.host.decode("utf-8", "surrogateescape"),
             "local_addr": address(&row.local), "local_port": row.local.port, "connect_us": row.adopted_us,
             "request_us": row.request_us, "link": row.link, "remote_pid": row.backend_pid,
             "close_needed": bool(row.close_needed), "worker": row.worker,

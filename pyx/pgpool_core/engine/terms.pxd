@@ -41,6 +41,7 @@ cdef struct TermsTable:
 cdef TermsTable *terms_new() noexcept nogil
 cdef void terms_free(TermsTable *table) noexcept nogil
 cdef int terms_enter(TermsTable *table, Span user, Terms **out) noexcept nogil
+cdef int terms_stay(TermsTable *table, Span user, Terms **out) noexcept nogil
 cdef void terms_leave(TermsTable *table, Terms *terms) noexcept nogil
 cdef void terms_begin(TermsTable *table, uint32_t max_clients) noexcept nogil
 cdef bint terms_set(TermsTable *table, Span user, uint32_t max_clients, const uint64_t *patience) noexcept nogil

@@ -101,6 +101,18 @@ cdef int terms_enter(TermsTable *table, Span user, Terms **out) noexcept nogil:
     return status
 
 
+cdef int terms_stay(TermsTable *table, Span user, Terms **out) noexcept nogil:
+    """The same for a client that another process has let in: it is counted, and never too many."""
+    cdef Terms *terms
+    pthread_mutex_lock(&table.lock)
+    terms = find(table, user)
+    if terms != NULL:
+        terms.clients += 1
+        out[0] = terms
+    pthread_mutex_unlock(&table.lock)
+    return TERMS_OK if terms != NULL else TERMS_NO_MEMORY
+
+
 cdef void terms_leave(TermsTable *table, Terms *terms) noexcept nogil:
     """A client less; `terms` may be gone afterwards."""
     if terms == NULL:

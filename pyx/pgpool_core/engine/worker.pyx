@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
+from pgpool_core.engine.arrival cimport Arrival, arrival_free, cancel_moved, client_arrives
 from pgpool_core.engine.accept cimport new_client, up_accept
 from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.channels cimport channels_forget, channels_free, channels_tell
@@ -11,6 +12,7 @@ from pgpool_core.engine.client cimport client_bytes, client_drain, client_go_on,
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_free, client_leave
 from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post, worker_wake
 from pgpool_core.engine.counters cimport Counters
+from pgpool_core.engine.departure cimport depart
 from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
 from pgpool_core.engine.functions cimport functions_free, functions_mail
 from pgpool_core.engine.leak cimport leak_begin
@@ -92,10 +94,10 @@ cdef void adopt(Worker *w, ServerConn *s) noexcept nogil:
         return
     if s.seat.dedicated:
         dedicated_adopt(w, s)
-    elif leak_begin(s):
+    elif leak_begin(s) or s.dirty:
         s.was_reset = 1                           # a new one needs none
         pool_move(s.pool.pool, &s.seat, SV_TESTED, w.now_us)
-        server_chore(w, s, CHORE_LEAK)
+        server_chore(w, s, CHORE_CLEAN if s.dirty else CHORE_LEAK)
     else:
         server_free(w, s)
 
@@ -190,6 +192,13 @@ cdef void read_mail(Worker *w) noexcept nogil:
                 conn_doom(w, &c.conn, "cancel request")
         elif mail.kind == MAIL_LISTENERS:
             watch_listeners(w)
+        elif mail.kind == MAIL_GIVE:
+            w.gives = 1
+        elif mail.kind == MAIL_ARRIVE:
+            client_arrives(w, <Arrival *>mail.data)
+            mail.data = NULL
+        elif mail.kind == MAIL_CANCEL_MOVED:
+            cancel_moved(w, mail.a, mail.canceller)
         elif mail.kind == MAIL_DRAIN:
             for slot in range(slots_room(&w.clients)):
                 c = <ClientConn *>slot_at(&w.clients, slot)
@@ -400,7 +409,7 @@ cdef void worker_run(Worker *w) noexcept nogil:
     cdef int wait_ms
     w.io.begin(w)
     while not pgpool_load32(&w.stop):
-        if w.again_head != NULL or (w.due != NULL and not w.suspended and loans_wait(w)):
+        if w.again_head != NULL or w.gives or (w.due != NULL and not w.suspended and loans_wait(w)):
             wait_ms = 0
         elif w.suspended:
             wait_ms = -1                          # no timer runs
@@ -425,6 +434,8 @@ cdef void worker_run(Worker *w) noexcept nogil:
         end_the_doomed(w)
         while turns_go_on(w):
             end_the_doomed(w)
+        if w.gives:
+            depart(w)
     w.io.leave(w)
 
 
@@ -457,7 +468,10 @@ cdef void worker_free(Worker *w) noexcept nogil:
         while mailbox_take(&w.inbox, &mail):
             if mail.kind == MAIL_ACCEPTED:
                 close(<int>mail.a)
-            free(mail.data)
+            if mail.kind == MAIL_ARRIVE:
+                arrival_free(w.plane, <Arrival *>mail.data)
+            else:
+                free(mail.data)
     mailbox_free(&w.inbox)
     slots_free(&w.clients)
     if w.counters != NULL:

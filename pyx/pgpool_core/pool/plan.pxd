@@ -17,6 +17,7 @@ cdef enum:
 
 
 cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **pool, Server **evicted) noexcept nogil
+cdef bint plan_arrives(PoolSet *set, Pool *pool, Server *slot, bint kept, uint64_t created_us, uint64_t now_us) noexcept nogil
 cdef void plan_gone(PoolSet *set, Server *server, uint64_t now_us) noexcept nogil
 cdef int plan_listener(PoolSet *set, Pool *pool, uint64_t now_us, Server **evicted) noexcept nogil
 cdef void plan_listener_gone(PoolSet *set, Pool *pool) noexcept nogil

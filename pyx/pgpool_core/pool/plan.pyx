@@ -107,6 +107,42 @@ cdef bint dedicated_turn(Pool *pool, uint64_t now_us, Server **evicted) noexcept
     return turn
 
 
+cdef void sit(Pool *pool, Server *slot, uint64_t created_us, uint64_t now_us) noexcept nogil:
+    """`slot` is a server of `pool` from now on, in SV_LOGIN; the pool's lock is held."""
+    slot.pool = pool
+    slot.count = pool.count
+    slot.client = NULL
+    slot.close_needed = slot.dedicated = 0
+    slot.created_us = created_us
+    slot.was_linked = 0
+    pool.count[SV_FREE] += 1                        # server_move takes it off again
+    pgpool_add32(&pool.total, 1)
+    pool.most_servers = max(pool.most_servers, pool.total)
+    server_move(slot, SV_LOGIN, now_us)
+
+
+cdef bint plan_arrives(PoolSet *set, Pool *pool, Server *slot, bint kept, uint64_t created_us, uint64_t now_us) noexcept nogil:
+    """Take a slot for a server that is open already, from another process; False when the limits leave no room for it.
+
+    `kept`: it comes with the client that keeps it, and is taken in any case: PostgreSQL has it already.
+    """
+    cdef bint fits
+    pthread_mutex_lock(&set.lock)
+    pthread_mutex_lock(&pool.lock)
+    fits = kept or not (
+        pool.closed or pool.paused or (pool.settings.pool_size and pool.total >= pool.settings.pool_size)
+        or (pool.database != NULL and group_full(pool.database)) or (pool.user != NULL and group_full(pool.user)))
+    if fits:
+        sit(pool, slot, created_us, now_us)
+        slot.was_linked = 1
+    pthread_mutex_unlock(&pool.lock)
+    if fits:
+        group_take(pool.database)
+        group_take(pool.user)
+    pthread_mutex_unlock(&set.lock)
+    return fits
+
+
 cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Server **evicted) noexcept nogil:
     """The next thing to do for the pool whose first waiter has waited longest.
 
@@ -159,16 +195,7 @@ cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Serv
                 continue
             if best.settings.pool_size and best.total >= best.settings.pool_size:
                 best.reserve_used += 1
-            slot.pool = best
-            slot.count = best.count
-            slot.client = NULL
-            slot.close_needed = slot.dedicated = 0
-            slot.created_us = now_us
-            slot.was_linked = 0
-            best.count[SV_FREE] += 1                # server_move takes it off again
-            pgpool_add32(&best.total, 1)
-            best.most_servers = max(best.most_servers, best.total)
-            server_move(slot, SV_LOGIN, now_us)
+            sit(best, slot, now_us, now_us)
             if dedicated:
                 dedicated_bind(best, slot)
             pthread_mutex_unlock(&best.lock)

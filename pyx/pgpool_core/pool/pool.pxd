@@ -108,6 +108,7 @@ cdef bint pool_leave_queue(Pool *pool, Client *client) noexcept nogil
 cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_us, Client **out) noexcept nogil
 cdef int pool_move(Pool *pool, Server *server, uint8_t to, uint64_t now_us) noexcept nogil
 cdef int pool_unlink(Pool *pool, Server *server, uint8_t to, uint64_t now_us) noexcept nogil
+cdef int pool_join(Pool *pool, Server *server, Client *client, uint32_t worker, uint64_t now_us) noexcept nogil
 cdef bint pool_take_idle(Pool *pool, Server *server, uint32_t worker, uint8_t to, uint64_t now_us) noexcept nogil
 cdef bint pool_wants(Pool *pool, uint64_t now_us) noexcept nogil
 cdef uint64_t pool_first_us(Pool *pool, uint64_t now_us) noexcept nogil

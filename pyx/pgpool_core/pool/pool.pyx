@@ -358,6 +358,14 @@ cdef int pool_unlink(Pool *pool, Server *server, uint8_t to, uint64_t now_us) no
     return status
 
 
+cdef int pool_join(Pool *pool, Server *server, Client *client, uint32_t worker, uint64_t now_us) noexcept nogil:
+    """`server`, in SV_LOGIN, has come with `client`, which keeps it."""
+    pthread_mutex_lock(&pool.lock)
+    link(server, client, worker, now_us)
+    unlock(pool)
+    return POOL_OK
+
+
 cdef bint pool_take_idle(Pool *pool, Server *server, uint32_t worker, uint8_t to, uint64_t now_us) noexcept nogil:
     """Take an idle server off its list for the worker that saw something happen on it; False when another was first."""
     cdef bint taken = False

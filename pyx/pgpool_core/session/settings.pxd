@@ -47,6 +47,8 @@ cdef bint setting_tracked(Span name, Span *canonical) noexcept nogil
 cdef int setting_name(Span name, uint8_t *out, Span *canonical) noexcept nogil
 cdef Block *block_ref(Settings *table, Block *block) noexcept nogil
 cdef void block_unref(Settings *table, Block *block) noexcept nogil
+cdef bint block_sound(const uint8_t *data, uint32_t n) noexcept nogil
+cdef int block_of(Settings *table, const uint8_t *data, uint32_t n, bint verified, Block **out) noexcept nogil
 cdef int block_with(Settings *table, Block *base, Span name, Span value, Block **out) noexcept nogil
 cdef bint put_setting(Settings *table, Block **block, Span name, Span value) noexcept nogil
 cdef bint block_get(const Block *block, Span name, Span *value) noexcept nogil

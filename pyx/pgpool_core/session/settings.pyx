@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, strlen
 
+from pgpool_core.sync.atomic cimport pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.span cimport HASH_BEGIN, Span, hash_on
 
@@ -207,6 +208,40 @@ cdef int block_with(Settings *table, Block *base, Span name, Span value, Block *
     out[0] = intern(table, data, <uint32_t>(end - data))
     free(data)
     return SETTINGS_OK if out[0] != NULL else SETTINGS_NO_MEMORY
+
+
+cdef bint block_sound(const uint8_t *data, uint32_t n) noexcept nogil:
+    """Whether `data` is what a block may hold: names with their values, each with its zero, in order, none twice."""
+    cdef uint32_t at = 0
+    cdef Span name, before
+    cdef const uint8_t *end
+    before.at = NULL
+    before.len = 0
+    if n > MAX_BLOCK_LEN:
+        return False
+    while at < n:
+        name.at = data + at
+        end = <const uint8_t *>memchr(name.at, 0, n - at)
+        if end == NULL or end == name.at or end - name.at > MAX_NAME_LEN:
+            return False
+        name.len = <uint32_t>(end - name.at)
+        at += name.len + 1
+        end = <const uint8_t *>memchr(data + at, 0, n - at)
+        if end == NULL or (before.at != NULL and compare(before, name) >= 0):
+            return False
+        at = <uint32_t>(end - data) + 1
+        before = name
+    return True
+
+
+cdef int block_of(Settings *table, const uint8_t *data, uint32_t n, bint verified, Block **out) noexcept nogil:
+    """The block with exactly these bytes, which are sound; the caller holds it."""
+    out[0] = intern(table, data, n)
+    if out[0] == NULL:
+        return SETTINGS_NO_MEMORY
+    if verified:
+        pgpool_store8(&out[0].verified, 1)
+    return SETTINGS_OK
 
 
 cdef bint put_setting(Settings *table, Block **block, Span name, Span value) noexcept nogil:

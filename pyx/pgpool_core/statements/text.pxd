@@ -37,6 +37,7 @@ cdef struct Statement:            # owned by its table
     uint32_t salt                 # what else its meaning depends on
     uint32_t flags                # atomic: what running it may leave in a session; the engine's to say
     uint32_t len                  # bytes in `data`
+    uint8_t sent                  # atomic; another process has got it
     uint8_t data[1]
 
 
@@ -56,6 +57,7 @@ cdef struct Texts:                # the table
 cdef Texts *texts_new() noexcept nogil
 cdef void texts_free(Texts *table) noexcept nogil
 cdef Statement *text_intern(Texts *table, const uint8_t *data, uint32_t n, uint32_t salt) noexcept nogil
+cdef Statement *text_arrives(Texts *table, const uint8_t *data, uint32_t n, uint32_t salt, uint64_t id) noexcept nogil
 cdef Statement *text_ref(Statement *statement) noexcept nogil
 cdef void text_unref(Texts *table, Statement *statement) noexcept nogil
 cdef void text_outdate(Statement *statement) noexcept nogil

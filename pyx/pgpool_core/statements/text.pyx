@@ -91,6 +91,11 @@ cdef Statement *text_intern(Texts *table, const uint8_t *data, uint32_t n, uint3
 
     The caller has seen to it that `n` is no more than MAX_TEXT_LEN.
     """
+    return text_arrives(table, data, n, salt, NOWHERE)
+
+
+cdef Statement *text_arrives(Texts *table, const uint8_t *data, uint32_t n, uint32_t salt, uint64_t id) noexcept nogil:
+    """The same; one that is not there yet gets `id`, which is nobody else's, or (NOWHERE) the next one."""
     cdef uint64_t hash = hash_bytes(&table.key, data, n) ^ <uint64_t>salt * <uint64_t>0x9E3779B97F4A7C15
     cdef TextShard *shard = shard_of(table, hash)
     cdef Statement *statement
@@ -103,13 +108,14 @@ cdef Statement *text_intern(Texts *table, const uint8_t *data, uint32_t n, uint3
     if statement == NULL:
         statement = <Statement *>malloc(sizeof(Statement) + n)
         if statement != NULL:
-            statement.id = pgpool_next64(&table.last_id)
+            statement.id = id if id != NOWHERE else pgpool_next64(&table.last_id)
             statement.hash = hash
             statement.epoch = EPOCH_NEVER + 1
             statement.refs = 0
             statement.salt = salt
             statement.flags = 0
             statement.hidden = 0
+            statement.sent = 0
             statement.len = n
             memcpy(statement.data, data, n)
             if shard.count >= shard.n_buckets:

@@ -1,0 +1,200 @@
+"""The two ends of a takeover after the listening sockets have gone over: the old process gives, the new one takes.
+
+The old one keeps its own copy of every descriptor until the new one has said that it has the parcel; what is not answered when the
+new one ends comes back to it, and goes on as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import socket
+from collections import OrderedDict
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from pgpool_core import logs
+from pgpool_core.control.arrivals import Parcel, PoolFacts
+from pgpool_core.control.pooler import Pooler
+from pgpool_core.process.packets import (
+    MAX_PACKET,
+    KeyTold,
+    ParcelTold,
+    PoolTold,
+    Reader,
+    answer,
+    answered,
+    key_packet,
+    parcel_packets,
+    pool_packet,
+)
+
+UNDER_WAY: Final = 64  # parcels that have not been answered; as many descriptors, or twice that, are in flight
+CROWDED_S: Final = 0.01  # before another try, where the system has too many descriptors in flight
+
+
+class Giver:
+    """The old process's end."""
+
+    def __init__(self, connection: trio.socket.SocketType, pooler: Pooler) -> None:
+        """Begin to give when `run` runs; the connection stays the caller's."""
+        self._connection = connection
+        self._pooler = pooler
+        self._told: dict[int, PoolFacts] = {}
+        self._keys: set[bytes] = set()
+        self._unanswered: OrderedDict[int, Parcel] = OrderedDict()
+        self._last = 0
+        self._gone = False
+        self.came_back = False
+        """Something that was to be given away has not been taken."""
+        self._room = trio.Event()
+        self._idle = trio.Event()
+        self._idle.set()
+        self._send, self._waiting = trio.open_memory_channel[Parcel](65536)
+
+    def begin(self) -> None:
+        """From now on whatever comes to rest is to go; `run` sees to it."""
+        self._pooler.give_to(self._offer)
+
+    async def run(self) -> None:
+        """Give what has come to rest, until cancelled or the other process has ended; then what it has not taken is ours again."""
+        with suppress(OSError, trio.ClosedResourceError):
+            await self._give_all()
+        logs.LOGGER.warning("the new process has ended: who is still here stays")
+
+    async def _give_all(self) -> None:
+        try:
+            async for parcel in self._waiting:
+                while len(self._unanswered) >= UNDER_WAY and not self._gone:
+                    self._room = trio.Event()
+                    await self._room.wait()
+                await self._give(parcel)
+        finally:
+            self._pooler.give_to(None)
+            self._take_back()
+
+    async def wait_given(self) -> None:
+        """Wait until all that was offered has been answered."""
+        await self._idle.wait()
+
+    def received(self, packet: bytes) -> bool:
+        """A packet of the new process; False: it is not about parcels."""
+        number = answered(packet)
+        if number is None:
+            return False
+        if (parcel := self._unanswered.pop(number, None)) is not None:
+            _drop(parcel)
+        self._room.set()
+        self._look()
+        return True
+
+    def ended(self) -> None:
+        """The other process is not there any more."""
+        self._gone = True
+        self._room.set()
+        self._send.close()
+
+    def _offer(self, parcel: Parcel) -> None:
+        self._idle = trio.Event()
+        try:
+            self._send.send_nowait(parcel)
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._pooler.take_back(parcel)
+
+    def _look(self) -> None:
+        if not self._unanswered and not self._waiting.statistics().current_buffer_used:
+            self._idle.set()
+
+    async def _give(self, parcel: Parcel) -> None:
+        self._last = number = self._last + 1
+        self._unanswered[number] = parcel
+        facts = self._pooler.pool_facts(parcel.pool)
+        if facts is not None and self._told.get(parcel.pool) != facts:
+            self._told[parcel.pool] = facts
+            await self._connection.send(pool_packet(parcel.pool, facts))
+        for key in self._pooler.client_keys() - self._keys:
+            self._keys.add(key)
+            await self._connection.send(key_packet(key))
+        fds = [fd for fd in (parcel.client_fd, parcel.server_fd) if fd >= 0]
+        for packet in parcel_packets(number, parcel):
+            await self._send_packet(packet, fds)
+            fds = []
+
+    async def _send_packet(self, packet: bytes, fds: list[int]) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        while True:
+            try:
+                await self._connection.sendmsg([packet], rights)
+                return
+            except OSError as error:
+                if error.errno != errno.ETOOMANYREFS:
+                    raise
+            await trio.sleep(CROWDED_S)
+
+    def _take_back(self) -> None:
+        left = list(self._unanswered.values())
+        self._unanswered.clear()
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            while True:
+                left.append(self._waiting.receive_nowait())
+        self._waiting.close()
+        self.came_back = bool(left)
+        for parcel in left:
+            self._pooler.take_back(parcel)
+        self._idle.set()
+
+
+async def take_all(connection: trio.socket.SocketType, pooler: Pooler) -> None:
+    """The new process's end, until the old one has ended.
+
+    Raises:
+        OSError: the connection broke.
+        ValueError: the old process sends what it should not.
+    """
+    reader, pools = Reader(), dict[int, PoolFacts]()
+    try:
+        while True:
+            packet, fds = await _receive(connection)
+            if not packet:
+                return
+            try:
+                said = reader.read(packet, fds)
+            except ValueError:
+                for fd in fds:
+                    os.close(fd)
+                raise
+            match said:
+                case PoolTold(number, facts):
+                    pools[number] = facts
+                case KeyTold(key):
+                    pooler.learn_key(key)
+                case ParcelTold(number, parcel):
+                    await connection.send(answer(number))
+                    if parcel.pool in pools:
+                        pooler.take(pools[parcel.pool], parcel)
+                    else:
+                        parcel.close()
+    finally:
+        if (left := reader.left()) is not None:
+            _drop(left)
+
+
+async def _receive(connection: trio.socket.SocketType) -> tuple[bytes, list[int]]:
+    numbers = array.array("i")
+    packet, ancillary, _, _ = await connection.recvmsg(
+        MAX_PACKET, socket.CMSG_SPACE(2 * numbers.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    return packet, list(numbers)
+
+
+def _drop(parcel: Parcel) -> None:
+    """Close our copies: the other process has its own, so nothing is said."""
+    for fd in (parcel.client_fd, parcel.server_fd):
+        if fd >= 0:
+            os.close(fd)
