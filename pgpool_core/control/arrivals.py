@@ -20,6 +20,7 @@ from pgpool_core.control.auth_query import AuthQuery, LookupFailed
 from pgpool_core.control.connect import LoggedInServer
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.opener import clock_us
+from pgpool_core.control.pipes import SocketPipe
 from pgpool_core.control.pools import DATABASE_REMOVED, PoolRecord, PoolRegistry
 from pgpool_core.control.routing import PoolKey, ToPool
 
@@ -171,7 +172,7 @@ class Arrivals:
                     backend_key=b"",
                     parameters=list(record.welcome),
                     unread=b"",
-                    socket=sock,
+                    pipe=SocketPipe(sock),
                 )
                 await self._functions.before_first_use(record, target, logged_in)
             if target is not record.target or logged_in.unread:
