@@ -21,6 +21,7 @@ from pgpool_core.process.packets import VERSION, ParcelTold, Reader, answered, p
 from pgpool_core.process.takeover import HELLO, UP_MOVES, YOURS
 from pgpool_core.testing import Message, PoolerProcess, PostgresServer, ScriptedPeer, frontend
 from pgpool_core_probes import moving_probe
+from tests.certificates import Authority
 from tests.conftest import PASSWORDS, PoolerFactory
 from tests.console import Console
 from tests.peers import letters, logged_in, values
@@ -275,6 +276,24 @@ def test_who_listens_without_a_server_stays_and_is_sent_away_by_the_drain(pooler
         assert other.execute("select 1").fetchone() == (1,)
         with pytest.raises(psycopg.OperationalError, match="pooler is shutting down"):
             listener.execute("select 1")
+
+
+@pytest.mark.slow
+def test_who_has_tls_stays_until_it_leaves(pooler: PoolerFactory, tmp_path: Path) -> None:
+    made = Authority(tmp_path / "authority").issue("pooler")
+    process = pooler(client_tls_sslmode="allow", client_tls_cert_file=made.cert_file, client_tls_key_file=made.key_file)
+    with client_of(process, sslmode="disable") as plain:
+        with psycopg.connect(process.url("app", "app") + "?sslmode=require", autocommit=True) as secret:
+            secret.execute("set application_name = 'secret'")
+            plain.execute("select 1")
+            old = process.replace()
+            with Console(process) as console:
+                until(lambda: console.pool().get("cl_active") == 1)
+            assert secret.execute("show application_name").fetchone() == ("secret",)
+            assert old.returncode is None
+        assert old.wait() == 0
+        assert taken(process)[0] == 1
+        assert plain.execute("select 1").fetchone() == (1,)
 
 
 @pytest.mark.slow
