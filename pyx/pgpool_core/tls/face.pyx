@@ -111,16 +111,17 @@ cdef class Session:
         cdef TlsSession *t = self.own()
         cdef const uint8_t *at = <const uint8_t *><const char *>data
         cdef size_t left = len(data), n, got = 0
+        cdef size_t cap = (left if left < CHUNK else CHUNK) + TLS_SLACK
         cdef int status = TLS_OK
         cdef uint8_t *into
         cdef list parts = []
-        into = <uint8_t *>malloc(CHUNK + TLS_SLACK)
+        into = <uint8_t *>malloc(cap)
         if into == NULL:
             raise MemoryError
         while True:
             n = left if left < CHUNK else CHUNK
             with nogil:
-                status = tls_receive(t, at, n, into, CHUNK + TLS_SLACK, &got)
+                status = tls_receive(t, at, n, into, cap, &got)
             if got:
                 parts.append(into[:got])
                 OPENSSL_cleanse(into, got)
