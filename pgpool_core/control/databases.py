@@ -24,11 +24,13 @@ TEMPLATE: Final = b"template1"  # what CREATE DATABASE copies if it does not say
 
 _ALONE: Final = re.compile(rb"\s*(?:drop\s|create\s|alter\s.*\s(?:rename|tablespace)\s)", re.IGNORECASE | re.DOTALL)
 _CREATE: Final = re.compile(rb"\s*create\s", re.IGNORECASE)
+_COMMENT: Final = re.compile(rb"""("(?:[^"]|"")*"|'(?:[^']|'')*')|--[^\r\n]*|/\*.*?\*/""", re.DOTALL)
 _NAME: Final = re.compile(rb'"((?:[^"]|"")+)"|([\w$\x80-\xff]+)')
 
 
 def wanted_alone(text: bytes) -> frozenset[bytes]:
     """Names in a statement about databases that needs one without connections; more than it means, never fewer."""
+    text = _COMMENT.sub(lambda found: found[1] or b" ", text)
     if not _ALONE.match(text):
         return frozenset()
     names = {quoted.replace(b'""', b'"') or plain.lower() for quoted, plain in _NAME.findall(text)}
@@ -44,7 +46,7 @@ class Databases:
         self._pools = pools
         self._channels = channels
         self._now_us = now_us
-        self._held: set[int] = set()
+        self._held: dict[int, int] = {}  # pools, and until when
 
     def asked(self, text: bytes) -> None:
         """A "database" letter: such a text has gone to a server."""
@@ -52,10 +54,14 @@ class Databases:
         until_us = self._now_us() + microseconds(HOLD_S)
         for record in self._pools:
             if record.target.dbname in names:
-                self._held.add(record.id)
+                self._held[record.id] = until_us
                 self._engine.hold_pool(record.id, until_us)
                 self._engine.retire_servers(record.id)
                 self._channels.let_go(record.id, HOLD_S)
+
+    def holds(self, pool: int) -> bool:
+        """Whether a pool's database is to be left alone."""
+        return self._now_us() < self._held.get(pool, 0)
 
     def done(self) -> None:
         """A "database_done" letter: a transaction with such a text has ended."""

@@ -8,6 +8,7 @@ leave no room for it, the pool's servers are let go after such a text, and the n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -62,6 +63,7 @@ class Functions:
     def __init__(self, engine: Engine, pools: PoolRegistry, *, open_server: OpenServer) -> None:
         """Begin with nothing known; `nursery` must be set before the first letter comes."""
         self.nursery: trio.Nursery | None = None
+        self.holds: Callable[[int], bool] = lambda pool: False
         self._engine = engine
         self._pools = pools
         self._open_server = open_server
@@ -171,6 +173,9 @@ class Functions:
                 record = self._some_pool(known)
                 if record is None:
                     return
+                if self.holds(record.id):  # somebody wants the database for himself
+                    await trio.sleep(PAUSE_S)
+                    continue
                 async with known.reading:
                     if self._is_due(known) and not await self._on_own_connection(known, record):
                         return

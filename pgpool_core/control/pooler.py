@@ -562,6 +562,7 @@ class Pooler:
         )
         console = Console(self, version=__version__)
         databases = self._loans.databases = Databases(engine, self._pools, self._channels, now_us=self._now_us)
+        self._functions.holds = databases.holds
         self._mailroom = Mailroom(
             engine,
             self._pools,

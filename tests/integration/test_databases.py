@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pgpool_core.testing import PostgresServer, ScriptedPeer
+from pgpool_core.testing import PostgresServer, ScriptedPeer, frontend
 from tests.conftest import USERS, PoolerFactory
 from tests.peers import letters, logged_in, values
 
@@ -46,6 +46,26 @@ async def test_idle_servers_are_let_go_first(
             for client in (one, two):
                 assert letters(await client.query("commit")) == "CZ"
         assert letters(await boss.query(text)) == "CZ"
+
+
+@pytest.mark.parametrize("way", ["comment", "extended", "prepared"])
+async def test_a_statement_that_is_not_a_plain_query(pooler: PoolerFactory, empty: PostgresServer, way: str) -> None:
+    empty.sql("drop database if exists spare")
+    empty.sql("create database spare owner app")
+    place = pooler(server=empty, default_pool_size=3)
+    async with logged_in(place, "boss") as boss, logged_in(place, database="spare") as one:
+        assert letters(await one.query("select 1")) == "TDCZ"
+        text = "/* tidy /* up */ */ -- now\n drop /* it */ database spare"
+        if way == "comment":
+            assert letters(await boss.query(text)) == "CZ"
+            return
+        name = "s" if way == "prepared" else ""
+        await boss.send(frontend.parse(text, name))
+        if way == "prepared":
+            await boss.send(frontend.sync())
+            assert letters(await boss.until("Z")) == "1Z"
+        await boss.send(frontend.bind(name), frontend.execute(), frontend.sync())
+        assert letters(await boss.until("Z"))[-3:] == "2CZ"
 
 
 async def test_other_clients_wait_until_it_is_over_and_then_go_on(pooler: PoolerFactory, empty: PostgresServer) -> None:

@@ -255,7 +255,7 @@ async def test_nobody_takes_what_another_has_said_for_his_own(target: Target, wa
         assert len(heard) == 20
         for note in heard:
             speaker = one if note.payload.startswith("one") else two
-            assert note.pid == own[speaker] or (way != "literal" and note.pid not in own.values())
+            assert note.pid == own[speaker] or note.pid not in own.values()
 
 
 @ONE_SERVER

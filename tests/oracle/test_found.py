@@ -91,3 +91,21 @@ async def test_a_value_stays_the_same_when_its_client_changes_encoding(places: P
         assert values(await one.query("select length(current_setting('app.a')), current_setting('work_mem')")) == [
             [b"4", b"5MB"]
         ]
+
+
+@DIRECT
+@pytest.mark.parametrize("role", ["role", "session authorization"])
+async def test_a_setting_that_is_hidden_from_the_role_of_that_moment(places: Places, side: int, role: str) -> None:
+    address = places(2)[side]
+    async with await boss(address) as one:
+        await one.query(f"set dynamic_library_path = '$libdir:/x'; set {role} reader")
+        assert values(await one.query("show is_superuser")) == [[b"off"]]
+    for _ in range(3):
+        async with await boss(address) as two:
+            assert values(await two.query("show dynamic_library_path")) == [[b"$libdir"]]
+
+
+async def boss(address: Address) -> ScriptedPeer:
+    peer = await connect_peer((address.host, address.port))
+    await peer.log_in("boss", address.database)
+    return peer

@@ -15,6 +15,8 @@ from pgpool_core.control.databases import wanted_alone
         (b"drop database App (force)", {b"app"}),
         (b"create database new template Old", {b"old"}),
         (b"create database new", {b"template1"}),
+        (b"drop/* all */database -- so\n app", {b"app"}),
+        (b"create database new template \"a -- b\" locale '/*'", {b"a -- b"}),
         (b"alter database app rename to new", {b"app"}),
         (b"alter database app set tablespace fast", {b"app"}),
     ],

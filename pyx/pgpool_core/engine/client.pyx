@@ -414,6 +414,11 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
                     sent = pos + HEADER_LEN + f.body_len
                 else:
                     drops = NULL
+        if f.type == FE_PARSE and scan_whole(&f, n, pos) and f.body_len and (not tracked or data[pos + HEADER_LEN] == 0):
+            length = strnlen(<const char *>data + pos + HEADER_LEN, f.body_len) + 1
+            if length < f.body_len:
+                databases_text(w, s, data + pos + HEADER_LEN + length,
+                               strnlen(<const char *>data + pos + HEADER_LEN + length, f.body_len - length))
         if tracked and sent <= pos and (f.type == FE_PARSE or f.type == FE_BIND or f.type == FE_DESCRIBE
                                         or f.type == FE_CLOSE):
             pushed = named_message(w, c, s, k, &f, data, n, pos, &sent)

@@ -20,34 +20,54 @@ cdef inline bint is_space(uint8_t b) noexcept nogil:
     return b == 0x20 or 0x09 <= b <= 0x0D
 
 
+cdef size_t past_gap(const uint8_t *text, size_t n, size_t at) noexcept nogil:
+    """The first byte at or behind `at` that is neither blank nor in a comment."""
+    cdef uint32_t depth = 0
+    while at < n:
+        if depth == 0 and is_space(text[at]):
+            at += 1
+        elif depth == 0 and text[at] == 0x2D and n - at > 1 and text[at + 1] == 0x2D:
+            while at < n and text[at] != 0x0A and text[at] != 0x0D:
+                at += 1
+        elif text[at] == 0x2F and n - at > 1 and text[at + 1] == 0x2A:
+            depth += 1
+            at += 2
+        elif depth and text[at] == 0x2A and n - at > 1 and text[at + 1] == 0x2F:
+            depth -= 1
+            at += 2
+        elif depth:
+            at += 1
+        else:
+            break
+    return at
+
+
 cdef bint is_about(const uint8_t *text, size_t n) noexcept nogil:
     """Whether a text begins with CREATE, ALTER or DROP and DATABASE."""
-    cdef size_t at = 0
-    cdef size_t word
-    while at < n and is_space(text[at]):
-        at += 1
-    if at == n:
+    cdef size_t word, next
+    if n == 0:
         return False
-    if text[at] | 0x20 == 0x63:                   # 'c'
-        word = 6 if n - at > 6 and strncasecmp(<const char *>text + at, "create", 6) == 0 else 0
-    elif text[at] | 0x20 == 0x61:
-        word = 5 if n - at > 5 and strncasecmp(<const char *>text + at, "alter", 5) == 0 else 0
-    elif text[at] | 0x20 == 0x64:
-        word = 4 if n - at > 4 and strncasecmp(<const char *>text + at, "drop", 4) == 0 else 0
+    if text[0] | 0x20 == 0x63:                    # 'c'
+        word = 6 if n > 6 and strncasecmp(<const char *>text, "create", 6) == 0 else 0
+    elif text[0] | 0x20 == 0x61:
+        word = 5 if n > 5 and strncasecmp(<const char *>text, "alter", 5) == 0 else 0
+    elif text[0] | 0x20 == 0x64:
+        word = 4 if n > 4 and strncasecmp(<const char *>text, "drop", 4) == 0 else 0
     else:
         return False
-    at += word
-    if word == 0 or not is_space(text[at]):
+    next = past_gap(text, n, word)
+    if word == 0 or next == word:
         return False
-    while at < n and is_space(text[at]):
-        at += 1
-    return n - at > 9 and strncasecmp(<const char *>text + at, "database", 8) == 0 and not (
-        0x30 <= text[at + 8] <= 0x39 or 0x61 <= text[at + 8] | 0x20 <= 0x7A or text[at + 8] == 0x5F)
+    return n - next > 9 and strncasecmp(<const char *>text + next, "database", 8) == 0 and not (
+        0x30 <= text[next + 8] <= 0x39 or 0x61 <= text[next + 8] | 0x20 <= 0x7A or text[next + 8] == 0x5F)
 
 
 cdef void databases_text(Worker *w, ServerConn *s, const uint8_t *text, size_t n) noexcept nogil:
     """A text goes to `s`; where it is about databases, control hears of it."""
     cdef Mail mail
+    cdef size_t gap = past_gap(text, n, 0)
+    text += gap
+    n -= gap
     if not is_about(text, n):
         return
     mail.kind = MAIL_DATABASE

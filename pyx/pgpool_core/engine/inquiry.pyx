@@ -15,7 +15,7 @@ from pgpool_core.engine.functions cimport SQL_HIDDEN
 from pgpool_core.engine.leak cimport leak_free
 from pgpool_core.engine.pins cimport pins_drop, pins_set
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.setting_names cimport NAMING, names_done, names_hidden
+from pgpool_core.engine.setting_names cimport NAMING, SQL_UNSEEN, names_done, names_hidden
 from pgpool_core.session.outcome cimport outcome_find, outcome_learn
 from pgpool_core.session.probe cimport *
 from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, block_entry, block_get, block_ref,
@@ -50,14 +50,21 @@ cdef bint reuses_texts(const ServerConn *s, const ClientConn *c) noexcept nogil:
     return c.pins & PIN_PREPARED or s.suspect & SQL_PREPARES or (c.unnamed_here and c.unnamed_flags & NAMING)
 
 
+cdef bint has_unseen(const ServerConn *s) noexcept nogil:
+    """`s` stands at a value that pg_settings may hide: not to be listed does not mean that it is reset."""
+    cdef Span value
+    return block_get(s.settings, text_span("dynamic_library_path"), &value) \
+        or block_get(s.settings, text_span("session_preload_libraries"), &value)
+
+
 cdef uint8_t parts_of(const ServerConn *s, const ClientConn *c) noexcept nogil:
     """Which questions the suspicions ask for; 0 when they turn out to be none."""
     cdef uint32_t f = s.suspect
     cdef uint8_t parts = 0
     if f & (SQL_OPAQUE | SQL_EXECUTES | SQL_DISCARDS):
-        return PROBE_ALL
+        return PROBE_ALL | (PROBE_HIDDEN if f & SQL_UNSEEN or has_unseen(s) else 0)
     if f & SQL_SETS:
-        parts |= PROBE_SETTINGS
+        parts |= PROBE_SETTINGS | (PROBE_HIDDEN if f & SQL_UNSEEN or has_unseen(s) else 0)
     if f & (SQL_PREPARES | SQL_DEALLOCATES):
         parts |= PROBE_PREPARED
     if f & (SQL_HOLDS | SQL_CLOSES):

@@ -14,7 +14,7 @@ from pgpool_core.engine.listen cimport listen_text
 from pgpool_core.engine.notifier cimport notifier_may, notifier_text
 from pgpool_core.engine.pins cimport pins_set
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.setting_names cimport NAMING, WENT_BACK_ONE, names_in, names_in_part, names_lost, names_quoted
+from pgpool_core.engine.setting_names cimport NAMING, SQL_UNSEEN, WENT_BACK_ONE, names_in, names_in_part, names_lost, names_quoted
 from pgpool_core.session.outcome cimport outcome_sure
 from pgpool_core.session.settings cimport setting_tracked
 from pgpool_core.session.sqlscan cimport *
@@ -125,7 +125,7 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     if flags & (SQL_SETS | SQL_DISCARDS | SQL_OPAQUE):
         flags |= back_flags(s, scan, text, n)
     if flags & NAMING and sets_unseen(text, n):
-        flags |= SQL_LOADS
+        flags |= SQL_UNSEEN
     if is_parse:
         c.parse_flags = flags & ~(hidden & ~said)
     say(s, c, flags | (SQL_CALLS if hidden else 0), text, n, is_parse)
@@ -140,9 +140,9 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
 
 
 cdef bint sets_unseen(const uint8_t *text, size_t n) noexcept nogil:
-    """The name of a setting that pg_settings hides from roles that are no superusers: as with LOAD, nobody can be asked.
+    """The name of a setting that pg_settings hides from roles that are no superusers, and that a session may set.
 
-    Those that a session may set are `dynamic_library_path` and `session_preload_libraries`.
+    These are `dynamic_library_path` and `session_preload_libraries`.
     """
     cdef size_t i
     for i in range(n - 11 if n > 11 else 0):
@@ -276,7 +276,7 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statem
         if followed:
             names_in(s, value.at, value.len)
             if sets_unseen(value.at, value.len):
-                suspect(s, SQL_LOADS, NULL, 0)
+                suspect(s, SQL_UNSEEN, NULL, 0)
         leak_text(s, c, 0, value.at, value.len)
 
 

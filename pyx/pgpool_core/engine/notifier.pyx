@@ -51,7 +51,7 @@ cdef void read_saying(const SqlScan *scan, Saying *out) noexcept nogil:
 
 
 cdef void say(Worker *w, ServerConn *s, Saying fresh) noexcept nogil:
-    """Under the pool's lock: the time of others is running since they were last answered; `fresh` is the last one."""
+    """Under the pool's lock: `fresh` is the last one, and the time of others runs since they were last answered."""
     cdef Notifier *n = &s.notifier
     cdef Saying *at
     cdef int i

@@ -33,7 +33,6 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
 
     A message of which the server has only a part can never be ended: that server is closed.
     """
-    cdef size_t n = 0
     if s.seat.dedicated:
         dedicated_end(w, s, mid_message, orderly)
         return
@@ -52,19 +51,9 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
     if s.in_doubt:
         server_quit(w, s, "client left behind a COPY that failed before a Sync")
         return
-    if s.expect.copying:
-        n = build_copy_fail(w.scratch, SCRATCH_SIZE, "client has left")
-        expect_copy_ends(&s.expect)
-        if expect_head(&s.expect) != EXPECT_QUERY:
-            s.open_group = 1                      # the extended protocol: the server skips until a Sync
-    if s.open_group:
-        s.open_group = 0
-        if ask(s, EXPECT_SYNC) != EXPECT_OK:
-            server_quit(w, s, "out of memory")
+    if s.expect.copying or s.open_group:
+        if not server_ends_copy(w, s):
             return
-        n += build_empty(w.scratch + n, SCRATCH_SIZE - n, FE_SYNC)
-    if n:
-        conn_send(w, &s.conn, w.scratch, n)
     elif s.conn.out.len and not s.conn.writing:
         conn_send(w, &s.conn, w.scratch, 0)       # settings that waited for the client's bytes
     s.drain_until_us = w.now_us + w.plane.drain_timeout_us
@@ -75,6 +64,24 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
         server_drains(w, s)
     conn_again(w, &s.conn)
     server_settle(w, s)
+
+
+cdef bint server_ends_copy(Worker *w, ServerConn *s) noexcept nogil:
+    """End the COPY and the group that the client of `s` has left open; False when `s` had to be given up."""
+    cdef size_t n = 0
+    if s.expect.copying:
+        n = build_copy_fail(w.scratch, SCRATCH_SIZE, "client has left")
+        expect_copy_ends(&s.expect)
+        if expect_head(&s.expect) != EXPECT_QUERY:
+            s.open_group = 1                      # the extended protocol: the server skips until a Sync
+    if s.open_group:
+        s.open_group = 0
+        if ask(s, EXPECT_SYNC) != EXPECT_OK:
+            server_quit(w, s, "out of memory")
+            return False
+        n += build_empty(w.scratch + n, SCRATCH_SIZE - n, FE_SYNC)
+    conn_send(w, &s.conn, w.scratch, n)
+    return True
 
 
 cdef void server_drains(Worker *w, ServerConn *s) noexcept nogil:

@@ -21,6 +21,7 @@ from pgpool_core.engine.pins cimport pins_add
 from pgpool_core.engine.named cimport named_error, named_retag, named_tag
 from pgpool_core.engine.notifier cimport notifier_own
 from pgpool_core.engine.notify cimport notify_settle
+from pgpool_core.engine.orphan cimport server_ends_copy
 from pgpool_core.engine.parameters cimport followed
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport (REDO_FAILED, REDO_LASTS, REDO_NOT, REDO_SEES, REDO_SEES_NOTHING, redo_peek,
@@ -228,6 +229,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 forwarded(w, s, c, k, data + pos, HEADER_LEN + f.body_len)
         elif f.type == BE_COPY_IN or f.type == BE_COPY_BOTH:
             copy_begins(s)
+            if c == NULL and s.expect.copying and not server_ends_copy(w, s):
+                return 1
         elif kind >= EXPECT_NAMED:
             expect_answer(&s.expect, f.type)
             if f.type != BE_PARAMETER_DESCRIPTION and f.type != BE_NOTICE:

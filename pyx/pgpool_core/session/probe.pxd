@@ -19,6 +19,7 @@ cdef enum:
     PROBE_TEMPORARY = 16
     PROBE_LOCKS = 32
     PROBE_ALL = 63
+    PROBE_HIDDEN = 128            # with PROBE_SETTINGS: also what pg_settings hides from the role of that moment
     PROBE_PROTOCOL = 64           # not part of ALL: named statements of the protocol may be the pooler's own
 
     FOUND_SETTING = 0x73          # 's': a setting that differs from what the connection began with

@@ -26,6 +26,12 @@ cdef extern from * nogil:
         " WHERE source OPERATOR(pg_catalog.=) 'session' UNION ALL SELECT 'n', " ESCAPED("n") ", "
         ESCAPED("pg_catalog.current_setting(n, true)")
         " FROM pg_catalog.unnest(ARRAY['role', 'session_authorization'";
+    /* What a superuser has set is hidden from a role that is none: looked at with the rights of the login. */
+    static const char pgpool_probe_hidden[] =
+        ";BEGIN;SET LOCAL SESSION AUTHORIZATION DEFAULT;SELECT 's'::pg_catalog.text, name, " ESCAPED("setting")
+        " FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'"
+        " AND (name OPERATOR(pg_catalog.=) 'dynamic_library_path'"
+        " OR name OPERATOR(pg_catalog.=) 'session_preload_libraries');ROLLBACK";
     static const struct { unsigned part; const char *sql; } pgpool_probe_parts[] = {
         {2, "SELECT 'p', " ESCAPED("name") ", '' FROM pg_catalog.pg_prepared_statements WHERE from_sql"},
         {4, "SELECT 'c', " ESCAPED("name") ", '' FROM pg_catalog.pg_cursors WHERE is_holdable"},
@@ -41,6 +47,7 @@ cdef extern from * nogil:
     };
     """
     const char *pgpool_probe_settings
+    const char *pgpool_probe_hidden
     cdef struct pgpool_probe_part:
         unsigned int part
         const char *sql
@@ -178,6 +185,8 @@ cdef size_t probe_write(uint8_t parts, const Block *have, const SettingNames *na
         if parts & pgpool_probe_parts[i].part:
             put_text(&o, " UNION ALL ")
             put_text(&o, pgpool_probe_parts[i].sql)
+    if parts & PROBE_HIDDEN:
+        put_text(&o, pgpool_probe_hidden)
     if o.at > cap:
         return 0
     return o.at
