@@ -23,8 +23,8 @@ from pgpool_core.control.loans import Lent, Returned
 from pgpool_core.control.server_tls import Secured
 from pgpool_core.errors import PgPoolError
 from pgpool_core.rows import inbox as codes
-from pgpool_core.tls.face import Session
 from pgpool_core.rows.statement import DOES_DATABASES, DOES_FUNCTIONS, DOES_LEAVE, DOES_LOAD, DOES_SEQUENCES, text_does
+from pgpool_core.tls.face import Session
 
 LEAVES: Final = DOES_LEAVE | DOES_FUNCTIONS | DOES_LOAD
 

@@ -19,8 +19,8 @@ from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.pools import PoolRecord, PoolRegistry
 from pgpool_core.control.routing import PoolKey, ToPool
-from pgpool_core.tls.face import Session
 from pgpool_core.errors import ConfigError, PoolClosed, PoolError
+from pgpool_core.tls.face import Session
 
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
