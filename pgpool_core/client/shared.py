@@ -391,8 +391,6 @@ def error_of(message: bytes) -> PgPoolError:
         return TooManyClients(text)
     if text.startswith("query_wait_timeout"):
         return PoolTimeout(text, sqlstate=code)
-    if code == "0A000":
-        return PoolError(text, sqlstate=code)
     if code.startswith("08"):
         return ServerUnavailable(text, sqlstate=code)
     return sqlstate.error_of(fields)

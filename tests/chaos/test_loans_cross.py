@@ -154,9 +154,9 @@ def control(request: pytest.FixtureRequest) -> Iterator[Control]:
 
 def test_a_server_is_lent_with_all_that_is_needed_to_use_it(control: Control) -> None:
     token = control.borrow()
-    kind, whose, server, fd, pid, key, host, port, is_unix, unread, forgotten, waited = control.letter("lent")
-    assert (kind, whose, pid, key, host, port, is_unix, unread, forgotten, waited) == (
-        ("lent", token, 4711, b"key!", b"/run", 5432, True, b"", 0, False)
+    kind, whose, server, fd, pid, key, host, port, is_unix, unread, forgotten, waited, tls = control.letter("lent")
+    assert (kind, whose, pid, key, host, port, is_unix, unread, forgotten, waited, tls) == (
+        ("lent", token, 4711, b"key!", b"/run", 5432, True, b"", 0, False, None)
     )
     with socket.socket(fileno=fd) as ours:
         ours.sendall(b"to the server")

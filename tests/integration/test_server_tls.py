@@ -412,6 +412,30 @@ async def test_open_proxy_takes_the_tls_of_its_url(secure: PostgresServer) -> No
         assert await pool.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()") is True
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_server_with_tls_is_lent_and_comes_back(secure: PostgresServer, workers: int) -> None:
+    url = f"postgresql://app:app-secret@localhost:{secure.port}/app?sslmode=require"
+    settings = "select current_setting('work_mem'), ssl from pg_stat_ssl where pid = pg_backend_pid()"
+    async with (
+        pgpool_core.open_proxy(url, default_pool_size=1, workers=workers) as proxy,
+        proxy.open_pool() as pool,
+        pgpool_core.open_pool(proxy.url) as clients,
+    ):
+        pid = await pool.fetchval("select pg_backend_pid()")
+        text = "x" * 3_000_000
+        for each in (pool, clients) * 3:
+            assert await each.fetchrow(settings) == ("4MB", True)
+            assert await each.fetchval("select $1::text || length($1::text)", text) == text + "3000000"
+        await pool.execute("set work_mem = '7MB'")
+        with trio.move_on_after(0.2) as scope:
+            await pool.fetchval("select pg_sleep(60)")
+        assert scope.cancelled_caught
+        for each in (clients, pool):
+            assert await each.fetchrow(settings) == ("4MB", True)
+        assert await clients.fetchval("select pg_backend_pid()") == pid
+        assert proxy._pooler.engine.invariants() == []
+
+
 def test_the_launcher_takes_the_tls_of_its_url(secure: PostgresServer, realm: Realm) -> None:
     url = f"postgresql://tls_only:secret@localhost:{secure.port}/app"
     env = {"DATABASE_URL": f"{url}?sslmode=verify-full&sslrootcert={realm.authority.ca_file}", "PYTHONPATH": SOURCE}

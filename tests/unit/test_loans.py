@@ -20,7 +20,6 @@ from pgpool_core.errors import (
     ConfigError,
     ConnectionLost,
     PoolClosed,
-    PoolError,
     PoolTimeout,
     ServerUnavailable,
     TooManyClients,
@@ -91,7 +90,6 @@ def test_what_a_text_may_do_by_the_functions_that_it_calls() -> None:
         (error_response(TooManyClients("no more")), TooManyClients),
         (error_response({"C": "53000", "M": "query_wait_timeout"}), PoolTimeout),
         (error_response(ServerUnavailable("nobody there")), ServerUnavailable),
-        (error_response({"C": "0A000", "M": "cannot be borrowed"}), PoolError),
     ],
 )
 def test_what_the_proxy_says_becomes_an_exception(error: bytes, kind: type[Exception]) -> None:

@@ -236,9 +236,6 @@ cdef void lend(Worker *w, ClientConn *c, Loan *loan, ServerConn *s) noexcept nog
     if s.expect.owed or s.cur.remain or s.conn.out.len or s.conn.writing or (s.conn.tls != NULL and s.conn.early.len):
         server_quit(w, s, "in the middle of a message when it was to be lent")
         return
-    if s.conn.tls != NULL:                        # its session cannot be shared, nor handed over and back
-        client_fatal(w, c, "0A000", "a server connection with TLS cannot be borrowed: connect to the proxy's url instead")
-        return
     loan.fd = pgpool_dup(s.conn.fd)
     if loan.fd < 0:
         client_fatal(w, c, "53000", "too many open file descriptors")
