@@ -1,7 +1,7 @@
 """What is compared: PostgreSQL itself, PgBouncer and `pgpool_core`, the poolers started from one set of settings.
 
-Only what a pooler has to itself differs: PgBouncer gets `server_tls_sslmode = disable` (newer releases take TLS to the
-server unasked, which would handicap them), ours gets `workers` and `io_backend`.
+Only what a pooler has to itself differs: ours gets `workers` and `io_backend`. Both have no TLS to the server, which both would take
+unasked where it is offered.
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ SHARED_SETTINGS: Final[Mapping[str, object]] = {
     "admin_users": "bench_admin",
     "stats_users": "bench_stats",
     "pool_mode": "transaction",
+    "server_tls_sslmode": "disable",
     "default_pool_size": POOL_SIZE,
     "max_client_conn": 5000,
     "log_connections": False,
     "log_disconnections": False,
 }
 OWN_SETTINGS: Final[Mapping[Kind, Mapping[str, object]]] = {
-    "pgbouncer": {"server_tls_sslmode": "disable"},
+    "pgbouncer": {},
     "pgpool_core": {"io_backend": IO_BACKEND},
 }
 
