@@ -59,18 +59,18 @@ class Bench:
 
     def _preflight(self, cases: Sequence[Case]) -> None:
         """Have every target answer in each way that `cases` need, before minutes are spent on the others."""
-        for scram in sorted({case.scram for case in cases}):
-            with self.fleet.running(self.names, scram=scram) as targets:
+        for scram, tls in sorted({(case.scram, case.tls) for case in cases}):
+            with self.fleet.running(self.names, scram=scram, tls=tls) as targets:
                 for case in cases:
                     for target in targets:
-                        if case.scram == scram and target.name in self._names_for(case):
+                        if (case.scram, case.tls) == (scram, tls) and target.name in self._names_for(case):
                             target.check(case, self.fleet.database.psql)
 
     def _measure_load(self, case: Case) -> dict[str, list[Sample]]:
         """All rounds of a pgbench case, on poolers started for it; the order rotates by one from round to round."""
         names = self._names_for(case)
         samples: dict[str, list[Sample]] = {name: [] for name in names}
-        with self.fleet.running(names, scram=case.scram) as targets:
+        with self.fleet.running(names, scram=case.scram, tls=case.tls) as targets:
             for target in targets:
                 target.check(case, self.fleet.database.psql)
             for turn in range(self.rounds):

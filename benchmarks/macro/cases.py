@@ -54,7 +54,7 @@ class Case:
     PostgreSQL by TCP always. `reconnect` (`-C`) wants a thread per client, because libpq's login blocks the thread. `megabytes` per transaction turns the rate into MB/s. `sampling` is the share of
     transactions whose latency is logged. `at_once`: idle clients log in together rather than in turn. `direct` is False where PostgreSQL alone has no such case.
     `pgbouncer_since` is the first release of PgBouncer that can do it, None where none can. `beside_off`: we run with
-    `session_state = off` as well. `listeners` clients of one channel hear every NOTIFY.
+    `session_state = off` as well. `tls` is about the client side. `listeners` clients of one channel hear every NOTIFY.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Case:
     unix: bool = False
     session: bool = False
     scram: bool = False
+    tls: bool = False
     idle_clients: int = 0
     at_once: bool = False
     megabytes: float | None = None
@@ -223,6 +224,24 @@ CASES: Final[Sequence[Case]] = (
         scram=True,
         clients=10,
         threads=10,
+    ),
+    Case(
+        name="lookup-tls-32",
+        title="`pgbench -S`, simple protocol, 32 clients, TLS to the clients",
+        tls=True,
+        sampling=0.05,
+        direct=False,
+        goals=(Goal(figure="cost", bound=0.9),),
+    ),
+    Case(
+        name="connect-tls",
+        title="connect per transaction (`-C -S`), trust, 10 clients, a full TLS handshake each (P-256)",
+        reconnect=True,
+        tls=True,
+        clients=10,
+        threads=10,
+        direct=False,
+        goals=(NO_MORE_CPU,),
     ),
     Case(
         name="idle-memory",

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -64,13 +64,16 @@ def run_load(case: Case, target: Target, *, pgbench: Path, seconds: int) -> Samp
             seconds=WARM_UP_S + seconds, script_path=script_path, log_prefix=f"{folder}/transactions"
         )
         command = [str(pgbench), *target.connection_options(case), *options, target.database(case)]
-        warm_up, output = _drive(command, target, limit_s=WARM_UP_S + seconds + PATIENCE_S)
+        environment = {**os.environ, **target.client_environment(case), "LC_ALL": "C"}
+        warm_up, output = _drive(command, environment, target, limit_s=WARM_UP_S + seconds + PATIENCE_S)
         cpu_after = target.read_cpu()
         latencies = latencies_ms(Path(folder), since_s=warm_up.epoch_s, whole_cycles=case.reconnect)
         return _evaluate(case, warm_up, cpu_after, output, latencies, target)
 
 
-def _drive(command: Sequence[str], target: Target, *, limit_s: float) -> tuple[WarmUp, str]:
+def _drive(
+    command: Sequence[str], environment: Mapping[str, str], target: Target, *, limit_s: float
+) -> tuple[WarmUp, str]:
     """Run pgbench to its end; the moment after warm-up, and all that it printed."""
     warm_up = WarmUp()
     process = subprocess.Popen(
@@ -79,7 +82,7 @@ def _drive(command: Sequence[str], target: Target, *, limit_s: float) -> tuple[W
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, **target.client_environment(), "LC_ALL": "C"},
+        env=environment,
     )
     assert process.stdout is not None
     overdue = threading.Event()

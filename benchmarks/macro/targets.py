@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 
 from benchmarks.macro.cases import POOL_SIZE, SESSION_POOL_SIZE, Case
+from benchmarks.macro.certificate import tls_settings
 from benchmarks.macro.database import DATABASE, SCRAM_PASSWORD, SCRAM_USER, USER, BenchDatabase
 from benchmarks.macro.errors import BenchError
 from benchmarks.macro.procfs import CpuReading, read_cpu
@@ -97,9 +98,10 @@ class Target:
         host = str(self.socket_dir) if case.unix else self.host
         return ["-h", host, "-p", str(self.port), "-U", self.user(case)]
 
-    def client_environment(self) -> dict[str, str]:
-        """The environment of a libpq client: TLS is off for everyone, as the ini says for the poolers."""
-        return {"PGPASSWORD": SCRAM_PASSWORD, "PGSSLMODE": "disable", "PGGSSENCMODE": "disable"}
+    def client_environment(self, case: Case) -> dict[str, str]:
+        """The environment of a libpq client: no TLS but in the cases that are about it."""
+        mode = "require" if case.tls else "disable"
+        return {"PGPASSWORD": SCRAM_PASSWORD, "PGSSLMODE": mode, "PGGSSENCMODE": "disable"}
 
     def log_tail(self) -> str:
         """The last that the pooler logged, for error messages."""
@@ -123,7 +125,7 @@ class Target:
                 text=True,
                 timeout=ANSWER_TIMEOUT_S,
                 check=False,
-                env={**os.environ, **self.client_environment()},
+                env={**os.environ, **self.client_environment(case)},
             )
         except subprocess.TimeoutExpired as late:
             raise BenchError(
@@ -142,18 +144,19 @@ class Fleet:
     workers: int = 1
 
     @contextlib.contextmanager
-    def running(self, names: Sequence[str], *, scram: bool) -> Iterator[list[Target]]:
+    def running(self, names: Sequence[str], *, scram: bool, tls: bool = False) -> Iterator[list[Target]]:
         """Fresh targets of these names, in this order; poolers are stopped on the way out.
 
         Args:
             scram: auth_type is scram-sha-256 rather than trust.
+            tls: clients may come with TLS.
         Raises:
             BenchError: one did not start; the text names it and quotes its log.
         """
         with contextlib.ExitStack() as stack:
-            yield [self._enter(name, scram, stack) for name in names]
+            yield [self._enter(name, scram, tls, stack) for name in names]
 
-    def _enter(self, name: str, scram: bool, stack: contextlib.ExitStack) -> Target:
+    def _enter(self, name: str, scram: bool, tls: bool, stack: contextlib.ExitStack) -> Target:
         """One target; `stack` stops it."""
         if name == DIRECT:
             return Target(name=name, host=HOST, port=self.database.port, socket_dir=self.database.socket_dir)
@@ -165,6 +168,8 @@ class Fleet:
         for pooler in poolers:
             stack.callback(pooler.close)
             pooler.port = poolers[0].port
+            if tls:
+                pooler.settings.update(tls_settings(pooler.folder))
             try:
                 pooler.start()
             except (OSError, ProcessFailed) as why:
