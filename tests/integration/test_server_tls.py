@@ -276,6 +276,35 @@ def test_show_servers_tells_how_they_are_encrypted(pooler: PoolerFactory, secure
         assert server["tls"].startswith("TLSv1.3/")
 
 
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        (
+            {"server_tls_protocols": "tlsv1.2", "server_tls_ciphers": "ECDHE-ECDSA-AES128-GCM-SHA256"},
+            "TLSv1.2/ECDHE-ECDSA-AES128-GCM-SHA256",
+        ),
+        ({"server_tls13_ciphers": "TLS_CHACHA20_POLY1305_SHA256"}, "TLSv1.3/TLS_CHACHA20_POLY1305_SHA256"),
+    ],
+)
+def test_the_settings_of_ciphers_hold_for_every_server(
+    pooler: PoolerFactory, secure: PostgresServer, settings: dict[str, str], shown: str
+) -> None:
+    place = pooler(server=secure, databases=entry(secure), server_tls_sslmode="require", **settings)
+    assert is_secure(place)
+    with Console(place) as console:
+        (server,) = console.rows("SHOW SERVERS")
+        assert server["tls"].startswith(shown)
+
+
+def test_a_server_whose_certificate_is_revoked_is_not_used(
+    pooler: PoolerFactory, secure: PostgresServer, realm: Realm
+) -> None:
+    ways = {"server_tls_sslmode": "verify-ca", "server_tls_ca_file": realm.authority.ca_file}
+    place = pooler(server=secure, databases=entry(secure), server_tls_crl_file=realm.revocations, **ways)
+    with pytest.raises(psycopg.OperationalError, match="certificate revoked"):
+        is_secure(place)
+
+
 def test_what_runs_over_tls_is_cancelled_over_tls(pooler: PoolerFactory, secure: PostgresServer, realm: Realm) -> None:
     more = f"sslmode=verify-full sslrootcert={realm.authority.ca_file}"
     place = pooler(server=secure, databases=entry(secure, more))
