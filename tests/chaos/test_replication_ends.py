@@ -43,7 +43,8 @@ def source() -> Iterator[PostgresServer]:
 async def scripted(pooler: PoolerFactory) -> AsyncGenerator[tuple[PoolerProcess, ScriptedServer]]:
     async with open_scripted_server() as fake:
         databases = {"app": f"host={fake.host} port={fake.port} user=app"}
-        yield pooler(auth_type="trust", databases=databases, default_pool_size=1, function_check_period=0), fake
+        settings = {"default_pool_size": 1, "function_check_period": 0, "server_tls_sslmode": "disable"}
+        yield pooler(auth_type="trust", databases=databases, **settings), fake
 
 
 @contextlib.asynccontextmanager
