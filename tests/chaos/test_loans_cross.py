@@ -232,7 +232,16 @@ def test_what_is_broken_ends_and_counts_until_the_server_has_ended_it(control: C
 def test_who_stops_waiting_while_the_server_is_on_its_way_gets_nothing(control: Control) -> None:
     for _ in range(20):
         control.engine.stop_waiting(control.borrow())
-    control.until(sv_idle=1, cl_active=0, cl_waiting=0)
+    lent: list[tuple[Any, ...]] = []
+
+    def settled() -> bool:
+        """What has been lent to somebody who no longer waits goes back when the letter about it is read."""
+        lent.extend(letter for letter in control.engine.take_mail() if letter[0] == "lent")
+        row = control.row()
+        return (row["sv_idle"], row["cl_active"], row["cl_waiting"]) == (1, 0, 0)
+
+    until(settled)
+    assert lent == []
     token = control.borrow()
     control.until(sv_active=1)  # it is lent, and nobody has read that
     control.engine.stop_waiting(token)
