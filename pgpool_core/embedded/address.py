@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import attrs
 
 from pgpool_core.control.listeners import Listener
@@ -53,13 +55,13 @@ class ProxyAddress:
         return as_name(secret.plain) if secret is not None and secret.plain is not None else None
 
 
-class Reachable:
+class Reachable(ABC):
     """What every kind of proxy has: where it is, as others write it."""
 
     @property
+    @abstractmethod
     def address(self) -> ProxyAddress:
         """Host, port and default login; stays known after the end."""
-        raise NotImplementedError
 
     @property
     def url(self) -> str:

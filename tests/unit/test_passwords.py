@@ -84,7 +84,7 @@ async def test_a_command_that_is_not_there_is_told() -> None:
 
 async def test_a_command_that_is_not_waited_for_any_more_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "pid"
-    code = f"import os, time; open({str(path)!r}, 'w').write(f'{{os.getpid()}}.'); time.sleep(3600)"
+    code = f"import os, signal; open({str(path)!r}, 'w').write(f'{{os.getpid()}}.'); signal.pause()"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask_password, command(code), WANTED)
         await until_async(lambda: path.exists() and path.read_text().endswith("."))
