@@ -13,37 +13,19 @@ import attrs
 
 from pgpool_core.config.model import Config, DatabaseConfig
 from pgpool_core.control import routing
-from pgpool_core.engine.plane import VERDICT_RETRY, Engine
+from pgpool_core.engine.plane import VERDICT_RETRY
 from pgpool_core.testing import frontend
+from tests.bare_engine import bare_engine
 from tests.watching import until
 
 RING = 4096  # letters that fit
-TRUST = 1
-LONG_US = 3_600_000_000
 
 
 @contextlib.contextmanager
 def engine_with_a_listener() -> Iterator[tuple[Any, tuple[str, int]]]:
-    engine = Engine(workers=1, io_backend="epoll")
+    engine = bare_engine()
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         listener.setblocking(False)
-        engine.configure(
-            max_client_conn=100,
-            client_login_timeout_us=LONG_US,
-            auth_type=TRUST,
-            max_packet_size=2**31 - 1,
-            log_connections=False,
-            log_disconnections=False,
-            log_pooler_errors=True,
-            max_opening=1,
-            ignore_startup_parameters=[],
-            tcp_keepalive=False,
-            tcp_keepidle=0,
-            tcp_keepintvl=0,
-            tcp_keepcnt=0,
-            message_stall_timeout_us=LONG_US,
-            drain_timeout_us=LONG_US,
-        )
         engine.start()
         try:
             engine.add_listener(listener.fileno(), is_unix=False, port=listener.getsockname()[1])

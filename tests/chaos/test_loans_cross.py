@@ -14,10 +14,9 @@ import pytest
 from pgpool_core.config.model import Config, DatabaseConfig
 from pgpool_core.control import routing
 from pgpool_core.control.loans import startup_packet
-from pgpool_core.engine.plane import Engine
+from tests.bare_engine import bare_engine
 from tests.watching import until
 
-LONG_US = 3_600_000_000
 IDLE, IN_BLOCK = ord("I"), ord("T")
 STARTUP = startup_packet([(b"user", b"app"), (b"database", b"app")])
 UNTOUCHED: dict[str, Any] = {
@@ -118,24 +117,7 @@ def control_of(
     workers: int,
     parameters: Sequence[tuple[bytes, bytes]] = ((b"server_version", b"15.4"), (b"TimeZone", b"UTC")),
 ) -> Iterator[Control]:
-    engine: Any = Engine(workers=workers, io_backend=backend)
-    engine.configure(
-        max_client_conn=100,
-        client_login_timeout_us=LONG_US,
-        auth_type=1,
-        max_packet_size=2**31 - 1,
-        log_connections=False,
-        log_disconnections=True,
-        log_pooler_errors=True,
-        max_opening=1,
-        ignore_startup_parameters=[],
-        tcp_keepalive=False,
-        tcp_keepidle=0,
-        tcp_keepintvl=0,
-        tcp_keepcnt=0,
-        message_stall_timeout_us=LONG_US,
-        drain_timeout_us=LONG_US,
-    )
+    engine = bare_engine(workers=workers, io_backend=backend, log_disconnections=True)
     engine.start()
     try:
         control = Control(engine, parameters)
@@ -246,6 +228,16 @@ def test_who_stops_waiting_while_the_server_is_on_its_way_gets_nothing(control: 
     control.until(sv_active=1)  # it is lent, and nobody has read that
     control.engine.stop_waiting(token)
     until(lambda: [letter[0] for letter in control.engine.take_mail()] == [] and control.row()["sv_idle"] == 1)
+
+
+def test_a_borrower_counts_among_the_most_clients_at_one_time(control: Control) -> None:
+    token = control.borrow()
+    _, ours = control.lent()
+    with ours:
+        assert control.row()["most_clients"] == 1
+        control.give_back(token)
+    control.until(cl_active=0, sv_idle=1)
+    assert control.row()["most_clients"] == 1
 
 
 def test_those_who_wait_come_in_order_and_some_leave(control: Control) -> None:

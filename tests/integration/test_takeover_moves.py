@@ -24,6 +24,7 @@ from pgpool_core_probes import moving_probe
 from tests.certificates import Authority
 from tests.conftest import PASSWORDS, PoolerFactory
 from tests.console import Console
+from tests.integration.test_takeover import cancel_once_it_sleeps
 from tests.peers import letters, logged_in, values
 from tests.unit.test_moving_parcel import ALONE
 from tests.watching import until, until_async
@@ -230,13 +231,6 @@ def test_the_cancel_key_of_the_first_process_cancels_in_the_third(
                 client.execute("select pg_sleep(60)")
             canceller.join()
         assert client.execute("select 1").fetchone() == (1,)
-
-
-def cancel_once_it_sleeps(process: PoolerProcess, client: psycopg.Connection) -> None:
-    asked = "select count(*) from pg_stat_activity where state = 'active' and query = 'select pg_sleep(60)'"
-    with client_of(process) as looking:
-        until(lambda: looking.execute(asked).fetchone() == (1,))
-    client.cancel_safe()
 
 
 def test_who_keeps_a_server_moves_with_it(pooler: PoolerFactory) -> None:

@@ -15,6 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from pgpool_core.config.model import DatabaseConfig
 from pgpool_core.control.orders import Orders
 from pgpool_core.errors import CommandRefused
+from tests.unit.console_model import link
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.test_pooler import USERS, Harness, running, sql_error
 
@@ -28,23 +29,8 @@ async def ordered(folder: Path, **settings: Any) -> AsyncIterator[tuple[Harness,
 
 
 def row(client: int, **values: Any) -> dict[str, Any]:
-    found = {
-        **{"id": client, "pool": -2, "user": "admin", "database": "pgbouncer", "state": "active", "addr": "unix"},
-        **{"port": 6432, "local_addr": "", "local_port": 0, "connect_us": 0, "request_us": 0, "wait_us": 0, "link": 0},
-        **{"application_name": "", "close_needed": False, "remote_pid": 0, "replication": "none", "worker": 0},
-        **{
-            "pins": [],
-            "pinned_us": 0,
-            "pin_cause": 0,
-            "prepared": 0,
-            "held": 0,
-            "remain": 0,
-            "unsent": 0,
-            "fd": 9,
-            "tls": "",
-        },
-    }
-    return found | values
+    """A client of the console."""
+    return link(client, -2, "active", **({"user": "admin", "database": "pgbouncer", "addr": "unix"} | values))
 
 
 async def test_pause_returns_when_the_last_server_has_gone(tmp_path: Path, autojump_clock: trio.abc.Clock) -> None:

@@ -22,6 +22,7 @@ from pgpool_core.control.routing import Verdict
 from pgpool_core.errors import ConfigError, PoolClosed, ServerLoginRefused, ServerUnavailable
 from pgpool_core.policy.userlist import Userlist, parse_userlist
 from pgpool_core.testing import open_scripted_server
+from tests.unit.console_model import link
 from tests.unit.fake_engine import FakeEngine, logged_in
 
 APP = DatabaseConfig(host="127.0.0.1", port=5432, user="app", password="x")
@@ -346,24 +347,10 @@ async def test_a_cancel_waits_for_its_turn_no_longer_than_it_may(
 
 
 async def test_the_console_answers_with_the_clients_of_all_workers(folder: Path) -> None:
-    row = {
-        **{"pool": -2, "user": "admin", "database": "pgbouncer", "state": "active", "addr": "unix", "port": 6432},
-        **{"local_addr": "", "local_port": 0, "connect_us": 0, "request_us": 0, "wait_us": 0, "link": 0},
-        **{"application_name": "", "close_needed": False, "remote_pid": 0, "replication": "none"},
-        **{
-            "pins": [],
-            "pinned_us": 0,
-            "pin_cause": 0,
-            "prepared": 0,
-            "held": 0,
-            "remain": 0,
-            "unsent": 0,
-            "fd": 9,
-            "tls": "",
-        },
-    }
+    who = {"user": "admin", "database": "pgbouncer"}
+    rows = {0: [link(1, -2, "active", **who)], 1: [link(2, -2, "active", worker=1, **who)]}
     async with running(folder, workers=2) as it:
-        it.engine.client_rows = {0: [{**row, "id": 1, "worker": 0}], 1: [{**row, "id": 2, "worker": 1}]}
+        it.engine.client_rows = rows
         it.engine.post("console", 5, 77, b"Q", b"SHOW CLIENTS\0", True)
         await wait_all_tasks_blocked()
         answer = it.engine.replies[5]

@@ -21,14 +21,13 @@ from pgpool_core.engine.terms cimport TERMS_OK, terms_leave, terms_stay
 from pgpool_core.engine.waiter cimport client_cancel
 from pgpool_core.moving.parcel cimport *
 from pgpool_core.pool.plan cimport plan_arrives
-from pgpool_core.pool.pool cimport pool_join
+from pgpool_core.pool.pool cimport pool_client_comes, pool_join
 from pgpool_core.pool.server cimport SV_LOGIN
-from pgpool_core.session.settings cimport SETTINGS_OK, block_of, block_unref
+from pgpool_core.session.settings cimport SETTINGS_OK, Block, block_of, block_unref
 from pgpool_core.statements.names cimport Name, name_plan, name_settle, name_stands, names_add, names_find, names_free
 from pgpool_core.statements.prepared cimport Planted, prepared_add, prepared_find, prepared_is, prepared_settle
 from pgpool_core.statements.text cimport EPOCH_NEVER, Statement, text_arrives, text_unref
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load64, pgpool_next64, pgpool_store32
-from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.codes cimport TX_IDLE
 
 cdef extern from "<openssl/rand.h>" nogil:
@@ -98,6 +97,21 @@ cdef uint64_t place_server(Plane *plane, uint32_t pool, bint kept, bytes parcel)
     return handle_of(&s.conn.head, KIND_SERVER)
 
 
+cdef int copied(Span text, char **out) except -1:
+    out[0] = <char *>calloc(1, text.len + 1)
+    if out[0] == NULL:
+        raise MemoryError
+    memcpy(out[0], text.at, text.len)
+    return 0
+
+
+cdef int interned(Plane *plane, Parcel *p, int which, Block **out) except -1:
+    """One of the blocks of `p`, where it tells of it."""
+    if p.blocks[which].at != NULL and block_of(plane.settings, p.blocks[which].at, p.blocks[which].len, p.verified[which], out) != SETTINGS_OK:
+        raise MemoryError
+    return 0
+
+
 cdef int fill_server(Plane *plane, dict known, ServerConn *s, Parcel *p, bint kept) except -1:
     """What `p` says of a server; whatever has been filled in when this fails is freed by server_abandon."""
     cdef ParcelText text
@@ -105,14 +119,9 @@ cdef int fill_server(Plane *plane, dict known, ServerConn *s, Parcel *p, bint ke
     cdef Planted *planted
     cdef uint32_t at = 0
     cdef uint64_t epoch
-    s.host = <char *>calloc(1, p.host.len + 1)
-    if s.host == NULL:
-        raise MemoryError
-    memcpy(s.host, p.host.at, p.host.len)
-    if p.blocks[2].at != NULL and block_of(plane.settings, p.blocks[2].at, p.blocks[2].len, p.verified[2], &s.settings) != SETTINGS_OK:
-        raise MemoryError
-    if p.blocks[3].at != NULL and block_of(plane.settings, p.blocks[3].at, p.blocks[3].len, p.verified[3], &s.begun) != SETTINGS_OK:
-        raise MemoryError
+    copied(p.host, &s.host)
+    interned(plane, p, 2, &s.settings)
+    interned(plane, p, 3, &s.begun)
     while parcel_next(p, PARCEL_PLANTED, &at, &text):
         statement = text_of(known, text.id)
         if statement.id != text.id:               # the same text has another name here by now
@@ -184,14 +193,9 @@ cdef int fill_names(Plane *plane, dict known, Arrival *a, Parcel *p) except -1:
 
 cdef int fill_client(Plane *plane, dict known, Arrival *a, Parcel *p) except -1:
     a.facts = p.client
-    a.user = <char *>calloc(1, p.user.len + 1)
-    if a.user == NULL:
-        raise MemoryError
-    memcpy(a.user, p.user.at, p.user.len)
-    if p.blocks[0].at != NULL and block_of(plane.settings, p.blocks[0].at, p.blocks[0].len, p.verified[0], &a.settings) != SETTINGS_OK:
-        raise MemoryError
-    if p.blocks[1].at != NULL and block_of(plane.settings, p.blocks[1].at, p.blocks[1].len, p.verified[1], &a.start) != SETTINGS_OK:
-        raise MemoryError
+    copied(p.user, &a.user)
+    interned(plane, p, 0, &a.settings)
+    interned(plane, p, 1, &a.start)
     if p.unread.len and not buf_add(&a.unread, p.unread.at, p.unread.len):
         raise MemoryError
     fill_names(plane, known, a, p)
@@ -296,10 +300,7 @@ cdef void client_arrives(Worker *w, Arrival *a) noexcept nogil:
     c.state = CL_IDLE
     pgpool_add32(&w.n_clients, 1)
     pgpool_add32(&a.pool.pool.database.clients, 1)
-    pthread_mutex_lock(&a.pool.pool.lock)
-    a.pool.pool.clients += 1
-    a.pool.pool.most_clients = max(a.pool.pool.most_clients, a.pool.pool.clients)
-    pthread_mutex_unlock(&a.pool.pool.lock)
+    pool_client_comes(a.pool.pool)
     if s != NULL:
         keeps(w, c, s, a)
     free(a)

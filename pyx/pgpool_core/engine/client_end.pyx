@@ -18,12 +18,11 @@ from pgpool_core.engine.slots cimport slot_release
 from pgpool_core.engine.terms cimport terms_leave
 from pgpool_core.engine.timers cimport TIMER_LINGER, timer_clear, timer_set
 from pgpool_core.pool.client cimport WAIT_GRANTED
-from pgpool_core.pool.pool cimport pool_leave_queue
+from pgpool_core.pool.pool cimport pool_client_goes, pool_leave_queue
 from pgpool_core.pool.server cimport Server
 from pgpool_core.session.settings cimport block_unref
 from pgpool_core.statements.names cimport names_free
 from pgpool_core.sync.atomic cimport pgpool_add32
-from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.build cimport build_error
 from pgpool_core.wire.scan cimport HEADER_LEN
 from pgpool_core.wire.span cimport Span
@@ -118,9 +117,7 @@ cdef void protocol_error(Worker *w, ClientConn *c, const uint8_t *header) noexce
 cdef void forget_pool(Worker *w, ClientConn *c) noexcept nogil:
     """`c` counts no more."""
     if c.state != CL_LOGIN and c.state != CL_CONSOLE and c.state != CL_LINGER and c.pool != NULL:
-        pthread_mutex_lock(&c.pool.pool.lock)
-        c.pool.pool.clients -= 1
-        pthread_mutex_unlock(&c.pool.pool.lock)
+        pool_client_goes(c.pool.pool)
 
 
 cdef void uncount(Worker *w, ClientConn *c) noexcept nogil:

@@ -18,6 +18,7 @@ from pgpool_core.engine.parameters cimport choose_settings
 from pgpool_core.engine.patience cimport patience_look
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.timers cimport timer_clear
+from pgpool_core.pool.pool cimport pool_client_comes
 from pgpool_core.session.settings cimport block_get, block_ref, block_unref
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.tls.session cimport tls_info
@@ -69,10 +70,7 @@ cdef void greeted(Worker *w, ClientConn *c, size_t n, uint8_t state) noexcept no
     count_add(&k.client_logins, 1)
     count_add(&k.login_us, w.now_us - c.login.started_us)
     hist_add(&k.login, w.now_us - c.login.started_us)
-    pthread_mutex_lock(&c.pool.pool.lock)
-    c.pool.pool.clients += 1
-    c.pool.pool.most_clients = max(c.pool.pool.most_clients, c.pool.pool.clients)
-    pthread_mutex_unlock(&c.pool.pool.lock)
+    pool_client_comes(c.pool.pool)
     enter(w, c, c.login, state)
 
 

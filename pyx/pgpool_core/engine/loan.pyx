@@ -20,7 +20,7 @@ from pgpool_core.engine.server_end cimport server_drop, server_lost, server_quit
 from pgpool_core.engine.slots cimport slot_new
 from pgpool_core.engine.sys cimport close, pgpool_dup
 from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_clear, timer_set
-from pgpool_core.pool.pool cimport pool_unlink
+from pgpool_core.pool.pool cimport pool_client_comes, pool_unlink
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, Server
 from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_cas_ptr, pgpool_load8, pgpool_load_ptr, pgpool_next64,
                                       pgpool_or32, pgpool_store8, pgpool_swap32, pgpool_swap_ptr)
@@ -158,9 +158,7 @@ cdef void loan_greeted(Worker *w, ClientConn *c) noexcept nogil:
     c.seat.pool = c.pool.pool
     c.seat.owner = c
     c.seat.worker = w.index
-    pthread_mutex_lock(&c.pool.pool.lock)
-    c.pool.pool.clients += 1
-    pthread_mutex_unlock(&c.pool.pool.lock)
+    pool_client_comes(c.pool.pool)
     login_end(w, c)
     timer_clear(&w.timers, &c.conn.timer)
     c.state = CL_IDLE

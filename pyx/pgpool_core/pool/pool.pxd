@@ -104,6 +104,8 @@ cdef inline uint32_t pool_coming(const Pool *pool) noexcept nogil:
 cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_us, Server **out,
                       uint32_t *owner_before) noexcept nogil
 cdef Server *pool_next_check(Pool *pool, uint32_t worker, uint64_t now_us, uint32_t *owner_before) noexcept nogil
+cdef void pool_client_comes(Pool *pool) noexcept nogil
+cdef void pool_client_goes(Pool *pool) noexcept nogil
 cdef bint pool_leave_queue(Pool *pool, Client *client) noexcept nogil
 cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_us, Client **out) noexcept nogil
 cdef int pool_move(Pool *pool, Server *server, uint8_t to, uint64_t now_us) noexcept nogil

@@ -237,6 +237,21 @@ cdef Server *pool_next_check(Pool *pool, uint32_t worker, uint64_t now_us, uint3
     return server
 
 
+cdef void pool_client_comes(Pool *pool) noexcept nogil:
+    """One more has logged in, been lent to, or moved here from another process."""
+    pthread_mutex_lock(&pool.lock)
+    pool.clients += 1
+    pool.most_clients = max(pool.most_clients, pool.clients)
+    pthread_mutex_unlock(&pool.lock)
+
+
+cdef void pool_client_goes(Pool *pool) noexcept nogil:
+    """One of those has left."""
+    pthread_mutex_lock(&pool.lock)
+    pool.clients -= 1
+    pthread_mutex_unlock(&pool.lock)
+
+
 cdef bint pool_leave_queue(Pool *pool, Client *client) noexcept nogil:
     """Take `client` out of the queue; False when a server has been granted to it already."""
     cdef bint left = False

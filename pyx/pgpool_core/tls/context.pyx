@@ -57,6 +57,14 @@ cdef bint at_end() noexcept nogil:
     return ended
 
 
+cdef X509 *next_certificate(BIO *bio, const char **wrong) noexcept nogil:
+    """The caller's; NULL when there is no more, with `wrong` said where what comes is none."""
+    cdef X509 *one = PEM_read_bio_X509(bio, NULL, no_password, NULL)
+    if one == NULL and not at_end():
+        wrong[0] = last_reason("not a certificate")
+    return one
+
+
 cdef BIO *text_of(Span pem) noexcept nogil:
     return BIO_new_mem_buf(pem.at, <int>pem.len) if 0 < pem.len < MAX_PEM else NULL
 
@@ -77,10 +85,8 @@ cdef const char *use_certificate(TlsContext *c, Span pem) noexcept nogil:
         c.binding_len = <uint8_t>binding_of(one, c.binding)
     X509_free(one)
     while wrong == NULL:
-        one = PEM_read_bio_X509(bio, NULL, no_password, NULL)
+        one = next_certificate(bio, &wrong)
         if one == NULL:
-            if not at_end():
-                wrong = last_reason("not a certificate")
             break
         if SSL_CTX_add0_chain_cert(c.ctx, one) != 1:
             X509_free(one)
@@ -120,10 +126,8 @@ cdef const char *trust(TlsContext *c, Span pem) noexcept nogil:
     if bio == NULL:
         return EMPTY
     while wrong == NULL:
-        one = PEM_read_bio_X509(bio, NULL, no_password, NULL)
+        one = next_certificate(bio, &wrong)
         if one == NULL:
-            if not at_end():
-                wrong = last_reason("not a certificate")
             break
         n += 1
         if X509_STORE_add_cert(SSL_CTX_get_cert_store(c.ctx), one) != 1 or (
