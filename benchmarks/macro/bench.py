@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from benchmarks.macro.cases import Case
+from benchmarks.macro.company import run_in_company
 from benchmarks.macro.figures import Sample
 from benchmarks.macro.idle import run_idle
 from benchmarks.macro.listeners import run_listeners
@@ -70,13 +71,14 @@ class Bench:
         """All rounds of a pgbench case, on poolers started for it; the order rotates by one from round to round."""
         names = self._names_for(case)
         samples: dict[str, list[Sample]] = {name: [] for name in names}
-        with self.fleet.running(names, scram=case.scram, tls=case.tls) as targets:
+        with self.fleet.running(names, scram=case.scram, tls=case.tls, settings=case.settings) as targets:
             for target in targets:
                 target.check(case, self.fleet.database.psql)
             for turn in range(self.rounds):
                 first = turn % len(targets)
                 for target in targets[first:] + targets[:first]:
-                    sample = run_load(case, target, pgbench=self.fleet.database.pgbench, seconds=self.seconds)
+                    run = run_in_company if case.company else run_load
+                    sample = run(case, target, pgbench=self.fleet.database.pgbench, seconds=self.seconds)
                     samples[target.name].append(sample)
                     cost = f", CPU {sample['cost']:.1f} {case.cost_unit}" if "cost" in sample else ""
                     self.say(f"    round {turn + 1} {target.name}: {sample['rate']:.0f} {case.unit}{cost}")

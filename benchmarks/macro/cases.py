@@ -5,7 +5,8 @@ A case is data. `targets.py` starts what it needs, `load.py` or `idle.py` runs i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import enum
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -32,6 +33,14 @@ LARGE_MB: Final = 20000 * (1 + 4 + 2 + 4 + 1000) / 1e6
 """Megabytes (10**6 bytes) of DataRow messages that LARGE returns: type, length, column count, column length, value."""
 
 
+class Company(enum.Enum):
+    """What goes on besides a case's own clients; `company.py` makes it. The value says it in the report."""
+
+    LARGE_RESULTS = "Alone first, then while 2 more clients fetch results of 20 MB without a pause."
+    OVERLOAD = "As fast as it goes first, then asked for twice that rate, whether answers come or not."
+    SECOND_USER = "Half of the clients are another user's; both users share max_db_connections."
+
+
 @attrs.frozen(kw_only=True)
 class Goal:
     """What we aim for in one figure: a ratio to PgBouncer, or, where `is_absolute`, a bound on our own figure.
@@ -55,6 +64,7 @@ class Case:
     transactions whose latency is logged. `at_once`: idle clients log in together rather than in turn. `direct` is False where PostgreSQL alone has no such case.
     `pgbouncer_since` is the first release of PgBouncer that can do it, None where none can. `beside_off`: we run with
     `session_state = off` as well. `tls` is about the client side. `listeners` clients of one channel hear every NOTIFY.
+    `settings` go into both poolers' [pgbouncer] section.
     """
 
     name: str
@@ -76,12 +86,14 @@ class Case:
     pgbouncer_since: tuple[int, int] | None = (1, 0)
     beside_off: bool = False
     listeners: int = 0
+    company: Company | None = None
+    settings: Mapping[str, object] = {}
     goals: tuple[Goal, ...] = ()
 
     @property
     def spreads(self) -> bool:
         """Whether several processes of PgBouncer can share it: no Unix socket, no server kept, nothing counted per process."""
-        return not (self.unix or self.session or self.idle_clients or self.listeners)
+        return not (self.unix or self.session or self.idle_clients or self.listeners or self.company)
 
     @property
     def unit(self) -> str:
@@ -169,7 +181,35 @@ CASES: Final[Sequence[Case]] = (
         threads=2,
         sampling=0.1,
         direct=False,
-        goals=(LESS_CPU, AS_FAST),
+        goals=(LESS_CPU, AS_FAST, Goal(figure="spread", bound=1.5, is_absolute=True)),
+    ),
+    Case(
+        name="beside-large-results",
+        title="`pgbench -S`, 8 clients, TCP, beside clients with large results",
+        clients=8,
+        sampling=0.2,
+        company=Company.LARGE_RESULTS,
+        goals=(Goal(figure="raised", bound=1.5, is_absolute=True),),
+    ),
+    Case(
+        name="overload-1000",
+        title=f"`pgbench -S`, 1000 clients on a pool of {POOL_SIZE} that ask for twice what can be had, TCP",
+        clients=1000,
+        threads=2,
+        sampling=0.1,
+        direct=False,
+        company=Company.OVERLOAD,
+        goals=(Goal(figure="kept", bound=0.9, at_least=True, is_absolute=True),),
+    ),
+    Case(
+        name="two-users",
+        title=f"`SELECT 1`, two users with 32 clients each, max_db_connections = {POOL_SIZE}, TCP",
+        script=SELECT_ONE,
+        sampling=0.05,
+        direct=False,
+        company=Company.SECOND_USER,
+        settings={"max_db_connections": POOL_SIZE},
+        goals=(Goal(figure="evenness", bound=0.8, at_least=True, is_absolute=True),),
     ),
     Case(
         name="lookup-prepared-32",

@@ -1,4 +1,4 @@
-"""The one PostgreSQL of a benchmark: fast and unsafe settings, pgbench's tables, two users."""
+"""The one PostgreSQL of a benchmark: fast and unsafe settings, pgbench's tables, three users."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pgpool_core.testing.postgres import PostgresServer, PostgresUser
 from pgpool_core.testing.process import ProcessFailed
 
 USER: Final = "bench"
+SECOND_USER: Final = "bench_second"
 SCRAM_USER: Final = "bench_scram"
 SCRAM_PASSWORD: Final = "correct horse"
 DATABASE: Final = "bench"
@@ -36,7 +37,7 @@ class BenchDatabase:
     """A running server with pgbench's tables.
 
     Attributes:
-        secrets: what a pooler's auth_file says of the two users: no password, and a stored SCRAM secret.
+        secrets: what a pooler's auth_file says of the users: no password, or a stored SCRAM secret.
     """
 
     server: PostgresServer
@@ -69,6 +70,7 @@ def running_database() -> Iterator[BenchDatabase]:
     """
     users = [
         PostgresUser(name=USER, password="", method="trust"),
+        PostgresUser(name=SECOND_USER, password="", method="trust"),
         PostgresUser(name=SCRAM_USER, password=SCRAM_PASSWORD, method="scram-sha-256"),
     ]
     server = PostgresServer(
@@ -83,7 +85,7 @@ def running_database() -> Iterator[BenchDatabase]:
             secret = server.sql(query, variables={"name": SCRAM_USER})
         except (PostgresMissing, ProcessFailed) as why:
             raise BenchError(f"PostgreSQL: {why}") from why
-        secrets = {USER: "", SCRAM_USER: secret}
+        secrets = {USER: "", SECOND_USER: "", SCRAM_USER: secret}
         yield BenchDatabase(server=server, psql=psql, pgbench=pgbench, secrets=secrets)
     finally:
         server.close()

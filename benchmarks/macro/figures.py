@@ -29,6 +29,10 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "rate": Figure(label="{unit}", decimals=0, compared=True, more_is_better=True),
     "p50_ms": Figure(label="p50 ms", decimals=2, compared=True),
     "p99_ms": Figure(label="p99 ms", decimals=2, compared=True),
+    "spread": Figure(label="p99/p50", decimals=2),
+    "raised": Figure(label="p99 against alone", decimals=2, compared=True),
+    "kept": Figure(label="share of the rate kept", decimals=2, compared=True, more_is_better=True),
+    "evenness": Figure(label="rate of the slower user to the faster's", decimals=2, compared=True, more_is_better=True),
     "cost": Figure(label="CPU {cost_unit}", decimals=1, compared=True),
     "cost_user": Figure(label="of which user", decimals=1),
     "cost_system": Figure(label="of which system", decimals=1),
@@ -90,7 +94,7 @@ def ratio_of(key: str, ours: Sequence[Sample], reference: Sequence[Sample]) -> R
 def judge(goal: Goal, ratio: Ratio | None, own: float) -> Verdict:
     """How `goal` stands, given the ratio to PgBouncer and our own figure, which an absolute goal is about."""
     if goal.is_absolute:
-        return Verdict.MET if own <= goal.bound else Verdict.MISSED
+        return Verdict.MET if (own >= goal.bound if goal.at_least else own <= goal.bound) else Verdict.MISSED
     if ratio is None:
         return Verdict.UNKNOWN
     if not ratio.is_claimed and (goal.bound == 1.0 or goal.to_off):

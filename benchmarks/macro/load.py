@@ -49,9 +49,14 @@ class WarmUp:
     cpu: CpuReading | None = None
 
 
-def run_load(case: Case, target: Target, *, pgbench: Path, seconds: int) -> Sample:
+def run_load(
+    case: Case, target: Target, *, pgbench: Path, seconds: int, more: Sequence[str] = (), user: str | None = None
+) -> Sample:
     """Run `case` against `target` for `seconds` after the warm-up.
 
+    Args:
+        more: further options of pgbench.
+        user: instead of the case's.
     Raises:
         BenchError: pgbench failed or hung, or the pooler is gone; the text names the target and quotes pgbench.
     """
@@ -63,7 +68,7 @@ def run_load(case: Case, target: Target, *, pgbench: Path, seconds: int) -> Samp
         options = case.options(
             seconds=WARM_UP_S + seconds, script_path=script_path, log_prefix=f"{folder}/transactions"
         )
-        command = [str(pgbench), *target.connection_options(case), *options, target.database(case)]
+        command = [str(pgbench), *target.connection_options(case, user), *options, *more, target.database(case)]
         environment = {**os.environ, **target.client_environment(case), "LC_ALL": "C"}
         warm_up, output = _drive(command, environment, target, limit_s=WARM_UP_S + seconds + PATIENCE_S)
         cpu_after = target.read_cpu()
@@ -133,6 +138,7 @@ def _evaluate(
         "rate": work / elapsed_s,
         "p50_ms": percentile(latencies, 0.50),
         "p99_ms": percentile(latencies, 0.99),
+        "spread": percentile(latencies, 0.99) / percentile(latencies, 0.50),
     }
     if warm_up.cpu is not None and cpu_after is not None:
         spent = cpu_spent(warm_up.cpu, cpu_after)

@@ -86,6 +86,8 @@ def case_section(result: CaseResult) -> str:
         text += f"{case.listeners} raw connections on one channel; a NOTIFY when the last has heard the one before. Times: until the last.\n\n"
     else:
         text += f"    {command_line(case, result.seconds)}\n\n"
+    if case.company:
+        text += f"{case.company.value}\n\n"
     text += table(head, rows)
     if case.goals and OURS in result.samples:
         text += "\n\nGoals: " + "; ".join(goal_text(goal, result) for goal in case.goals) + "."

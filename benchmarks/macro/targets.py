@@ -47,6 +47,7 @@ SHARED_SETTINGS: Final[Mapping[str, object]] = {
     "log_connections": False,
     "log_disconnections": False,
 }
+NOTHING_MORE: Final[Mapping[str, object]] = {}
 OWN_SETTINGS: Final[Mapping[Kind, Mapping[str, object]]] = {
     "pgbouncer": {},
     "pgpool_core": {"io_backend": IO_BACKEND},
@@ -93,10 +94,10 @@ class Target:
             return DATABASE
         return SESSION_DATABASE if case.session else LOGIN_DATABASE if case.scram else DATABASE
 
-    def connection_options(self, case: Case) -> list[str]:
-        """Where and as whom: options of pgbench and psql."""
+    def connection_options(self, case: Case, user: str | None = None) -> list[str]:
+        """Where and as whom: options of pgbench and psql. `user` instead of the case's."""
         host = str(self.socket_dir) if case.unix else self.host
-        return ["-h", host, "-p", str(self.port), "-U", self.user(case)]
+        return ["-h", host, "-p", str(self.port), "-U", user or self.user(case)]
 
     def client_environment(self, case: Case) -> dict[str, str]:
         """The environment of a libpq client: no TLS but in the cases that are about it."""
@@ -144,19 +145,24 @@ class Fleet:
     workers: int = 1
 
     @contextlib.contextmanager
-    def running(self, names: Sequence[str], *, scram: bool, tls: bool = False) -> Iterator[list[Target]]:
+    def running(
+        self, names: Sequence[str], *, scram: bool, tls: bool = False, settings: Mapping[str, object] = NOTHING_MORE
+    ) -> Iterator[list[Target]]:
         """Fresh targets of these names, in this order; poolers are stopped on the way out.
 
         Args:
             scram: auth_type is scram-sha-256 rather than trust.
             tls: clients may come with TLS.
+            settings: further ones, for both poolers.
         Raises:
             BenchError: one did not start; the text names it and quotes its log.
         """
         with contextlib.ExitStack() as stack:
-            yield [self._enter(name, scram, tls, stack) for name in names]
+            yield [self._enter(name, scram, tls, settings, stack) for name in names]
 
-    def _enter(self, name: str, scram: bool, tls: bool, stack: contextlib.ExitStack) -> Target:
+    def _enter(
+        self, name: str, scram: bool, tls: bool, settings: Mapping[str, object], stack: contextlib.ExitStack
+    ) -> Target:
         """One target; `stack` stops it."""
         if name == DIRECT:
             return Target(name=name, host=HOST, port=self.database.port, socket_dir=self.database.socket_dir)
@@ -168,6 +174,7 @@ class Fleet:
         for pooler in poolers:
             stack.callback(pooler.close)
             pooler.port = poolers[0].port
+            pooler.settings.update(settings)
             if tls:
                 pooler.settings.update(tls_settings(pooler.folder))
             try:
