@@ -223,7 +223,7 @@ cdef class Set:
 
     def dump_groups(self):
         return [{"limit": self.set.groups[i].limit, "count": self.set.groups[i].count,
-                 "claim_us": self.set.groups[i].claim_us} for i in range(self.set.n_groups)]
+                 "claim_us": self.set.groups[i].claim_us, "claim_has": self.set.groups[i].claim_has} for i in range(self.set.n_groups)]
 
     def dump_pool(self, uint32_t number):
         """Lists (both ways), counts and limits of one pool."""

@@ -273,9 +273,11 @@ class PoolRoom(RuleBasedStateMachine):
     def plan(self, late_us: int) -> None:
         """Control's clock reading may be a little older than the workers'."""
         evicted: set[int] = set()
-        groups = self.room.dump_groups()
         for _ in range(40):
-            longest_idle = self.longest_idle_us()
+            idle_since = {n: self.room.dump_server(n)["since_us"] for n in self.servers(IDLE, USED)}
+            has = [self.has(n) for n in range(len(self.settings))]
+            full_before = {g for g, is_full in enumerate(self.is_full()) if is_full}
+            closing = {g: self.closing_in(g) for g in full_before}
             found = self.room.plan(self.now_us - late_us)
             if found is None:
                 break
@@ -290,33 +292,47 @@ class PoolRoom(RuleBasedStateMachine):
             else:
                 assert self.queue[pool], "nobody is closed for a pool where nobody waits"
                 of = self.room.dump_server(server)["pool"]
-                shared = {dump["database"], dump["user"]} & {
-                    self.room.dump_pool(of)["database"],
-                    self.room.dump_pool(of)["user"],
-                }
-                full = [
-                    g
-                    for g in shared
-                    if groups[g]["limit"] and self.room.dump_groups()[g]["count"] >= groups[g]["limit"]
-                ]
+                database, user = dump["database"], dump["user"]
                 assert of != pool
-                assert full, "a server is closed only where that makes room"
-                assert any(longest_idle[g] == self.idle_since[server] for g in full)
+                assert full_before & {database, user}, "a server is closed only where that makes room"
+                group = database if database in full_before else user
+                assert group in self.groups_of(of)
+                asker = has[pool] + closing[group]
+
+                def given(
+                    number: int, *, has: list[int] = has, asker: int = asker, since: dict[int, int] = idle_since
+                ) -> bool:
+                    """Whether its pool can spare the idle server."""
+                    of = self.room.dump_server(number)["pool"]
+                    unused = self.now_us - late_us - since[number] >= SECOND_US
+                    return asker == 0 or has[of] > asker or unused
+
+                assert given(server)
+                older = [n for n, since_us in idle_since.items() if since_us < idle_since[server] and n not in evicted]
+                for number in older:
+                    theirs = self.room.dump_server(number)["pool"]
+                    assert theirs == pool or group not in self.groups_of(theirs) or not given(number)
                 evicted.add(server)
         else:
             raise AssertionError("control is never done")
         waiting = sum(map(len, self.queue.values()))
         assert len(evicted) <= waiting, "more servers closed than clients wait"
 
-    def longest_idle_us(self) -> dict[int, int]:
-        """Group -> since when its longest idle server has been idle."""
-        self.idle_since = {n: self.room.dump_server(n)["since_us"] for n in self.servers(IDLE, USED)}
-        longest: dict[int, int] = {}
-        for server, since_us in self.idle_since.items():
-            pool = self.room.dump_pool(self.room.dump_server(server)["pool"])
-            for group in (pool["database"], pool["user"]):
-                longest[group] = min(longest.get(group, since_us), since_us)
-        return longest
+    def groups_of(self, pool: int) -> set[int]:
+        dump = self.room.dump_pool(pool)
+        return {dump["database"], dump["user"]}
+
+    def is_full(self) -> list[bool]:
+        return [bool(group["limit"]) and group["count"] >= group["limit"] for group in self.room.dump_groups()]
+
+    def closing_in(self, group: int) -> int:
+        pools = [self.room.dump_pool(n) for n in range(len(self.settings)) if group in self.groups_of(n)]
+        return sum(int(pool["count"]["closing"]) for pool in pools)
+
+    def has(self, pool: int) -> int:
+        """Servers that count where pools share a limit: those that are closing do not."""
+        dump = self.room.dump_pool(pool)
+        return int(dump["total"]) - int(dump["count"]["closing"])
 
     @rule(pool_pick=PICK, room=st.integers(1, 8))
     def sweep(self, pool_pick: int, room: int) -> None:

@@ -141,6 +141,71 @@ def test_a_pool_keeps_its_server_for_a_client_of_its_own_that_came_earlier() -> 
     assert world.room.release(server, 0, NOW_US + 5) == (CLOSE, None)
 
 
+def test_busy_pools_share_a_limit_and_then_leave_each_other_alone() -> None:
+    """Thirty clients of one user and eight of another, all of them back in the queue as soon as they are served."""
+    world = Pools(2, limit=10, pool_size=10, max_opening=10)
+    now_us = NOW_US
+    for _ in range(30):
+        world.wait(0)
+    servers = [[server for _, server, _ in world.plans(now_us)], []]
+    closed = 0
+    closed_by_half: list[int] = []
+
+    def serve(pool: int, server: int) -> None:
+        nonlocal closed
+        verdict, client = world.room.release(server, 0, now_us)
+        if verdict == CLOSE:
+            closed += 1
+            servers[pool].remove(server)
+            assert world.room.gone(server, now_us)
+        elif client is not None:
+            world.room.take_grant(client)
+            world.wait(pool, now_us=now_us)
+
+    for turn in range(400):
+        now_us += 1000
+        if turn == 10:
+            for _ in range(8):
+                world.wait(1, now_us=now_us)
+        for pool in (0, 1):
+            for server in list(servers[pool]):
+                serve(pool, server)
+        for what, server, pool in world.plans(now_us):
+            assert what == "open"
+            servers[pool].append(server)
+        if turn % 200 == 199:
+            closed_by_half.append(closed)
+    assert [len(each) for each in servers] == [5, 5]
+    assert closed_by_half[0] == closed_by_half[1] == 5
+
+
+def test_an_idle_server_goes_to_a_pool_with_as_many_only_when_it_is_not_needed() -> None:
+    world = Pools(2, limit=2)
+    (mine,) = world.idle(0)
+    world.idle(1)
+    taken = world.wait(1, now_us=NOW_US)
+    world.wait(1, now_us=NOW_US)
+    assert taken
+    assert world.plans(NOW_US + SECOND_US - 1) == []
+    assert world.plans(NOW_US + SECOND_US) == [("evict", mine, 1)]
+
+
+def test_a_claim_of_a_pool_without_servers_goes_before_that_of_one_with_some() -> None:
+    world = Pools(3, limit=4, pool_size=4)
+    busy = [world.wait(0) for _ in range(3)]
+    servers = [server for _, server, _ in world.plans(NOW_US)]
+    assert [world.room.release(server, 0, NOW_US)[0] for server in servers] == [GRANTED] * len(busy)
+    other = world.wait(1)
+    ((_, server, _),) = world.plans(NOW_US)
+    assert world.room.release(server, 0, NOW_US) == (GRANTED, other)
+    world.wait(1, now_us=NOW_US + 1)
+    assert world.plans(NOW_US + 2) == []
+    assert (world.room.dump_groups()[0]["claim_us"], world.room.dump_groups()[0]["claim_has"]) == (NOW_US + 1, 1)
+    world.wait(2, now_us=NOW_US + 3)
+    assert world.plans(NOW_US + 4) == []
+    assert (world.room.dump_groups()[0]["claim_us"], world.room.dump_groups()[0]["claim_has"]) == (NOW_US + 3, 0)
+
+
 def test_a_closing_server_counts_until_it_has_gone() -> None:
     world = Pools(1, limit=1)
     (server,) = world.idle(0)

@@ -1,8 +1,16 @@
-"""Limits that several pools share: max_db_connections, max_user_connections and, of clients, max_db_client_connections."""
+"""Limits that several pools share: max_db_connections, max_user_connections and, of clients, max_db_client_connections.
+
+Where servers are short, pools with clients that wait become equal, and then leave each other alone: each server that
+changes its pool costs a connection closed and one opened. Pools without any take turns.
+"""
 
 from libc.stdint cimport uint32_t, uint64_t
 
 from pgpool_core.sync.atomic cimport pgpool_store64
+
+
+cdef enum:
+    UNUSED_US = 1000000           # a server that has been idle for so long is not needed where it is
 
 
 cdef struct Group:                # owned by the PoolSet; `count` and `limit` change under the set's lock only
@@ -12,7 +20,8 @@ cdef struct Group:                # owned by the PoolSet; `count` and `limit` ch
     uint32_t client_limit         # clients, 0 = unlimited; atomic, as what follows
     uint32_t clients              # logged in or logging in; of groups of databases
     uint32_t listening            # of them, connections of control's that listen for clients
-    uint64_t claim_us             # atomic; a waiter of another pool has waited since then and finds the limit full; 0 = none
+    uint64_t claim_us             # atomic; a pool finds the limit full, its first waiter has waited since then; 0 = none
+    uint32_t claim_has            # atomic; how many servers that pool has
 
 
 cdef inline bint group_full(const Group *group) noexcept nogil:
@@ -29,3 +38,13 @@ cdef inline void group_take(Group *group) noexcept nogil:
 cdef inline void group_give(Group *group) noexcept nogil:
     if group != NULL:
         group.count -= 1
+
+
+cdef inline bint gives_idle(uint32_t has, uint32_t asker_has, uint64_t idle_us) noexcept nogil:
+    """Whether a pool with `has` servers, one of them idle, gives that one to a pool with `asker_has` where clients wait."""
+    return asker_has == 0 or has > asker_has or idle_us >= UNUSED_US
+
+
+cdef inline bint gives_busy(uint32_t has, uint32_t asker_has) noexcept nogil:
+    """The same of one that has just come free: only a pool that then still has as many as the other parts with it."""
+    return asker_has == 0 or has > asker_has + 1

@@ -2,11 +2,11 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from pgpool_core.pool.limits cimport Group, group_full, group_give, group_take
+from pgpool_core.pool.limits cimport Group, gives_busy, gives_idle, group_full, group_give, group_take
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.dedicated cimport dedicated_bind, dedicated_wanted
 from pgpool_core.pool.pool cimport (Pool, PoolSet, PoolSettings, below_size, elapsed_us, pool_coming, pool_first_us,
-                                    pool_wants, too_old)
+                                    pool_has, pool_wants, too_old)
 from pgpool_core.pool.server cimport (MAX_WORKERS, SV_CLOSING, SV_FREE, SV_LOGIN, SV_USED, Server,
                                       ServerList, server_may, server_move, servers_insert, servers_remove)
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_store64
@@ -25,8 +25,11 @@ cdef uint64_t urgency(Pool *pool, uint64_t now_us) noexcept nogil:
     return since_us
 
 
-cdef Server *oldest_idle(PoolSet *set, Pool *for_pool, Group *group, uint64_t now_us) noexcept nogil:
-    """Take the longest idle server of the other pools in `group`, in SV_CLOSING; NULL when none is idle."""
+cdef Server *oldest_idle(PoolSet *set, Pool *own, Group *group, uint32_t asker_has, uint64_t now_us) noexcept nogil:
+    """Take the longest idle server that a pool in `group` gives to one with `asker_has`, in SV_CLOSING; NULL: there is none.
+
+    `own`, if not NULL, is the pool that asks and gives nothing to itself.
+    """
     cdef Pool *best_pool = NULL
     cdef Pool *pool
     cdef Server *best
@@ -35,11 +38,12 @@ cdef Server *oldest_idle(PoolSet *set, Pool *for_pool, Group *group, uint64_t no
     cdef ServerList *list
     for i in range(set.n_pools):
         pool = set.pools[i]
-        if pool == for_pool or (pool.database != group and pool.user != group):
+        if pool == own or (pool.database != group and pool.user != group):
             continue
         pthread_mutex_lock(&pool.lock)
         best = longest_idle(pool, &list)
-        if best != NULL and (best_pool == NULL or best.since_us < best_us):
+        if best != NULL and (best_pool == NULL or best.since_us < best_us) \
+                and gives_idle(pool_has(pool), asker_has, elapsed_us(now_us, best.since_us)):
             best_pool = pool
             best_us = best.since_us
         pthread_mutex_unlock(&pool.lock)
@@ -52,6 +56,58 @@ cdef Server *oldest_idle(PoolSet *set, Pool *for_pool, Group *group, uint64_t no
         server_move(best, SV_CLOSING, now_us)
     pthread_mutex_unlock(&best_pool.lock)
     return best
+
+
+cdef bint somebody_gives(PoolSet *set, Pool *own, Group *group, uint32_t asker_has) noexcept nogil:
+    """Whether a pool of `group` gives one with `asker_has` a server as soon as it comes free."""
+    cdef uint32_t i
+    cdef bint found = False
+    cdef Pool *pool
+    for i in range(set.n_pools):
+        pool = set.pools[i]
+        if pool != own and (pool.database == group or pool.user == group):
+            pthread_mutex_lock(&pool.lock)
+            found = gives_busy(pool_has(pool), asker_has)
+            pthread_mutex_unlock(&pool.lock)
+            if found:
+                return True
+    return False
+
+
+cdef void claim(Group *group, uint64_t since_us, uint32_t has) noexcept nogil:
+    """The next server of `group` that comes free where it can be spared is for a pool with `has`; one claim at a time."""
+    if group.claim_us == 0 or has < group.claim_has:
+        pgpool_store32(&group.claim_has, has)
+        pgpool_store64(&group.claim_us, since_us)
+
+
+cdef void forget_claims(PoolSet *set) noexcept nogil:
+    """Pools that still want to be as rich as others say so again."""
+    cdef uint32_t i
+    for i in range(set.n_groups):
+        if set.groups[i].claim_has:
+            pgpool_store64(&set.groups[i].claim_us, 0)
+
+
+cdef bint has_room(const Group *group) noexcept nogil:
+    return group == NULL or not group_full(group)
+
+
+cdef bint poorer_waits(PoolSet *set, Pool *best, Group *group, uint64_t now_us) noexcept nogil:
+    """`group` has room for one server, and a pool with fewer than `best` has wants it as well."""
+    cdef uint32_t i, has
+    cdef Pool *pool
+    if group == NULL or group.limit == 0 or group.count + 1 < group.limit:
+        return False
+    pthread_mutex_lock(&best.lock)
+    has = pool_has(best)
+    pthread_mutex_unlock(&best.lock)
+    for i in range(set.n_pools):
+        pool = set.pools[i]
+        if pool != best and (pool.database == group or pool.user == group) and has_room(pool.database) \
+                and has_room(pool.user) and pgpool_load32(&pool.total) < has and urgency(pool, now_us):
+            return True
+    return False
 
 
 cdef Server *longest_idle(Pool *pool, ServerList **list) noexcept nogil:
@@ -147,18 +203,19 @@ cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Serv
     """The next thing to do for the pool whose first waiter has waited longest.
 
     A pool whose shared limit is full gets a slot by eviction of an idle server elsewhere; when there is none, its
-    claim is noted and the next server that another pool of the group releases is closed for it. One claim a group at a
-    time, so that two busy pools do not spend their time reconnecting. Nothing is evicted for min_pool_size alone, nor
-    where servers that are closing already make room enough.
+    claim is noted and the next server that another pool of the group releases is closed for it, both as limits.pxd
+    has it; the last slot under a limit is for the pool that has the fewest. Nothing is evicted for min_pool_size alone,
+    nor where servers that are closing already make room enough.
     """
     cdef Pool *pool
     cdef Pool *best = NULL
     cdef Group *full
     cdef uint64_t since_us, best_us = 0
     cdef uint64_t last_us = 0
-    cdef uint32_t i, last_id = 0
+    cdef uint32_t i, has, waiting, coming, last_id = 0
     cdef bint first = True, dedicated
     pthread_mutex_lock(&set.lock)
+    forget_claims(set)
     pgpool_store32(&set.starving, 0)
     while True:
         best = NULL
@@ -189,6 +246,9 @@ cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Serv
         if full == NULL:
             if slot == NULL:
                 break
+            if not dedicated and (poorer_waits(set, best, best.database, now_us)
+                                  or poorer_waits(set, best, best.user, now_us)):
+                continue
             pthread_mutex_lock(&best.lock)
             if (dedicated and best.dedicated.len == 0) or (not dedicated and not pool_wants(best, now_us)):
                 pthread_mutex_unlock(&best.lock)        # whoever waited has just left
@@ -205,14 +265,19 @@ cdef int plan_next(PoolSet *set, uint64_t now_us, Server *slot, Pool **out, Serv
             out[0] = best
             return PLAN_OPEN
         pgpool_store32(&set.starving, 1)
-        if full.claim_us == 0 and unserved(best) > closing_in(set, full):
-            evicted[0] = oldest_idle(set, NULL if dedicated else best, full, now_us)
+        coming = closing_in(set, full)
+        pthread_mutex_lock(&best.lock)
+        has = 0 if dedicated else pool_has(best) + coming
+        waiting = best.waiters.len + best.dedicated.len
+        pthread_mutex_unlock(&best.lock)
+        if unserved(best) > coming:
+            evicted[0] = oldest_idle(set, NULL if dedicated else best, full, has, now_us)
             if evicted[0] != NULL:
                 pthread_mutex_unlock(&set.lock)
                 out[0] = best
                 return PLAN_EVICT
-            if best.waiters.len or best.dedicated.len:
-                pgpool_store64(&full.claim_us, best_us)
+            if waiting and somebody_gives(set, best, full, has):
+                claim(full, best_us, has)
     pthread_mutex_unlock(&set.lock)
     return PLAN_NOTHING
 
@@ -270,9 +335,9 @@ cdef int plan_listener(PoolSet *set, Pool *pool, uint64_t now_us, Server **evict
             pool.user.listening += 1
         verdict = LISTENER_TAKEN
     if full != NULL and closing_in(set, full) == 0:
-        evicted[0] = oldest_idle(set, NULL, full, now_us)
-        if evicted[0] == NULL and full.claim_us == 0:
-            pgpool_store64(&full.claim_us, now_us)
+        evicted[0] = oldest_idle(set, NULL, full, 0, now_us)
+        if evicted[0] == NULL:
+            claim(full, now_us, 0)
     pthread_mutex_unlock(&set.lock)
     return verdict
 

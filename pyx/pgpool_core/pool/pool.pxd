@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pgpool_core.pool.client cimport Client, ClientList
 from pgpool_core.pool.limits cimport Group
-from pgpool_core.pool.server cimport MAX_WORKERS, SV_LOGIN, SV_STATES, SV_TESTED, Server, ServerList
+from pgpool_core.pool.server cimport MAX_WORKERS, SV_CLOSING, SV_LOGIN, SV_STATES, SV_TESTED, Server, ServerList
 from pgpool_core.sync.mutex cimport pthread_mutex_t
 
 
@@ -99,6 +99,12 @@ cdef inline uint64_t elapsed_us(uint64_t now_us, uint64_t since_us) noexcept nog
 cdef inline uint32_t pool_coming(const Pool *pool) noexcept nogil:
     """Servers that will soon be there for whoever waits first."""
     return pool.count[SV_LOGIN] - pool.dedicated_opening + pool.count[SV_TESTED]
+
+
+cdef inline uint32_t pool_has(const Pool *pool) noexcept nogil:
+    """Servers that any of its clients may use, those that are being opened too."""
+    cdef uint32_t others = pool.count[SV_CLOSING] + pool.dedicated_total
+    return pool.total - others if pool.total > others else 0
 
 
 cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_us, Server **out,

@@ -5,11 +5,11 @@ from libc.stdlib cimport calloc, free
 
 from pgpool_core.pool.client cimport (WAIT_GRANTED, WAIT_NONE, WAIT_QUEUED, Client, clients_push, clients_remove)
 from pgpool_core.pool.dedicated cimport dedicated_claims
-from pgpool_core.pool.limits cimport Group
+from pgpool_core.pool.limits cimport Group, gives_busy
 from pgpool_core.pool.server cimport (MAX_WORKERS, SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_MOVED, SV_STATES,
                                       SV_TESTED, SV_USED, Server, ServerList, server_may, server_move, servers_push,
                                       servers_remove)
-from pgpool_core.sync.atomic cimport (pgpool_load64, pgpool_load8, pgpool_store32, pgpool_store64, pgpool_store8,
+from pgpool_core.sync.atomic cimport (pgpool_load32, pgpool_load64, pgpool_load8, pgpool_store32, pgpool_store64, pgpool_store8,
                                       pgpool_store_ptr)
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 
@@ -285,13 +285,20 @@ cdef Client *pool_pop_waiter(Pool *pool) noexcept nogil:
     return client
 
 
-cdef bint claimed(Group *group, uint64_t first_wait_us) noexcept nogil:
-    """True, and the claim is taken, when somebody outside this pool has waited for the group's limit for longer."""
+cdef bint claimed(Pool *pool, Group *group, uint64_t first_wait_us) noexcept nogil:
+    """True, and the claim is taken, when this pool is to give a server to another one: see limits.pxd.
+
+    To one without any only in favour of a client that has waited for longer than this pool's own.
+    """
     cdef uint64_t claim_us
+    cdef uint32_t asker_has
     if group == NULL:
         return False
     claim_us = pgpool_load64(&group.claim_us)
-    if claim_us == 0 or (first_wait_us != 0 and first_wait_us <= claim_us):
+    asker_has = pgpool_load32(&group.claim_has)
+    if claim_us == 0 or not gives_busy(pool_has(pool), asker_has):
+        return False
+    if asker_has == 0 and first_wait_us != 0 and first_wait_us <= claim_us:
         return False
     pgpool_store64(&group.claim_us, 0)
     return True
@@ -329,8 +336,8 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
     if pgpool_load8(&server.close_needed) or server.dedicated or pool.closed or pool.paused \
             or too_old(pool, server, now_us) \
             or dedicated_claims(pool, client.since_us if client != NULL else 0) \
-            or claimed(pool.database, client.since_us if client != NULL else 0) \
-            or claimed(pool.user, client.since_us if client != NULL else 0):
+            or claimed(pool, pool.database, client.since_us if client != NULL else 0) \
+            or claimed(pool, pool.user, client.since_us if client != NULL else 0):
         pgpool_store8(&server.close_needed, 1)
         server_move(server, SV_CLOSING, now_us)
         unlock(pool)
