@@ -461,8 +461,8 @@ class Pooler:
 
     def _as_chosen(self, row: ConfigRow) -> ConfigRow:
         """With what `auto` has come to."""
-        if row.key == "io_backend" and row.value == "auto":
-            return attrs.evolve(row, value=f"auto ({self.engine.io_backend})")
+        if row.key == "io_backend" and row.value != self.engine.io_backend:
+            return attrs.evolve(row, value=f"{row.value} ({self.engine.io_backend})")
         return row
 
     def unready(self) -> str:
@@ -599,8 +599,12 @@ class Pooler:
             logs.LOGGER.info("no io_uring: %s (io_backend)", engine.io_refusal)
 
     async def _janitor(self) -> None:
+        backend = self.engine.io_backend
         while True:
             await trio.sleep(JANITOR_S)
+            if backend != self.engine.io_backend:
+                backend = self.engine.io_backend
+                logs.LOGGER.warning("the system refuses io_uring by now: %s goes on (io_backend)", backend)
             self.engine.sweep(self._now_us())
             self._pools.forget_empty(self._now_us())
             self._auth_query.expire()

@@ -22,7 +22,6 @@ VERDICT_REFUSE_LATE: int  # authenticate against credential or mock first, then 
 class Engine:
     wakeup_fd: int  # eventfd, readable when take_mail() has something; reading it is take_mail's job
     workers: int
-    io_backend: str  # what was chosen: epoll or io_uring
     io_refusal: str  # why there is no io_uring where it was wanted; "" otherwise
 
     def __init__(self, *, workers: int, io_backend: str) -> None:
@@ -30,6 +29,9 @@ class Engine:
         Raises:
             OSError: `io_backend` is io_uring and cannot be had, or memory or descriptors run out.
         """
+    @property
+    def io_backend(self) -> str:
+        """What is in use: epoll, also where the system has begun to refuse io_uring, or io_uring."""
     def start(self) -> None: ...
     def stop(self) -> None: ...
     def configure(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import sys
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
 import pytest
 import trio
+from trio import to_thread
 
 from pgpool_core.testing import Messages, PoolerProcess, PostgresServer, frontend
 from tests.conftest import PoolerFactory, in_front_of
@@ -16,6 +18,7 @@ from tests.console import Console
 from tests.has_io_uring import refusal
 from tests.peers import letters, logged_in, values
 from tests.watching import rss_bytes, until_async
+from tests.without_io_uring import LATER
 
 WITHOUT = Path(__file__).parents[1] / "without_io_uring.py"
 MIB = 2**20
@@ -41,9 +44,11 @@ def test_what_is_asked_for_is_what_there_is(pooler: PoolerFactory, backend: str)
     assert chosen(place) == backend
 
 
-def without_io_uring(server: PostgresServer, error: int, io_backend: str) -> PoolerProcess:
-    place = in_front_of(server, "pgpool_core", io_backend=io_backend)
-    place.command = (sys.executable, str(WITHOUT), str(error), "serve")
+def without_io_uring(
+    server: PostgresServer, error: int, io_backend: str, *, when: str = "", **settings: object
+) -> PoolerProcess:
+    place = in_front_of(server, "pgpool_core", io_backend=io_backend, **settings)
+    place.command = (sys.executable, str(WITHOUT), f"{when}:{error}", "serve")
     return place
 
 
@@ -65,6 +70,39 @@ def test_where_the_system_refuses_io_uring_asking_for_it_is_an_error(postgres: P
         assert place.process.wait() == 1
     finally:
         place.close()
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOMEM])
+async def test_where_the_system_refuses_io_uring_later_on_epoll_goes_on(postgres: PostgresServer, error: int) -> None:
+    """Nobody notices, in whatever they were."""
+    if why := refusal():
+        pytest.skip(f"no io_uring here: {why}")
+    with without_io_uring(postgres, error, "io_uring", when="later", default_pool_size=2) as place:
+        place.wait_for_log("io_backend=io_uring")
+        async with trio.open_nursery() as nursery:
+            under_way, refused = trio.Event(), trio.Event()
+
+            async def work(number: int) -> None:
+                async with logged_in(place, patience_s=60) as peer:
+                    for turn in itertools.count():
+                        asked = f"{number}-{turn}"
+                        assert values(await peer.query(f"select '{asked}', repeat('r', {turn % 5 * 4000})")) == [
+                            [asked.encode(), b"r" * (turn % 5 * 4000)]
+                        ]
+                        if turn == 50:
+                            under_way.set()
+                        if refused.is_set():
+                            break
+                    for turn in range(20):
+                        assert values(await peer.query(f"select {turn}")) == [[str(turn).encode()]]
+
+            for number in range(8):
+                nursery.start_soon(work, number)
+            await under_way.wait()
+            place.process.signal(LATER)
+            await to_thread.run_sync(lambda: place.wait_for_log("refuses io_uring by now"))
+            refused.set()
+        assert chosen(place) == "io_uring (epoll)"
 
 
 async def test_what_a_waiting_client_sends_meanwhile_is_answered_in_order(pooler: PoolerFactory, backend: str) -> None:

@@ -15,6 +15,8 @@ at most; what that brought waits in `early`.
 - A buffer goes back to the kernel when the sends out of it are over.
 - Sends are over when they have been handed over; ring.pxd says why. Those that the kernel could not even look at (it has no
   memory) are made as plain ones.
+- A ring that the kernel refuses to serve any more is left alone for ever (`ring_broken`). Its receives happen in our own calls only
+  (IORING_SETUP_DEFER_TASKRUN), so what has not been told has not been received, and the poll set goes on where it ended.
 - Where turns bring one event each, there is nothing to be put together, and the ring costs more than it saves. With
   `io_backend = auto` the worker then does without (`alone`) until there is more: no streams, no sends put off, the poll set only.
 """
@@ -34,7 +36,7 @@ from pgpool_core.engine.suspend cimport suspend_rests
 from pgpool_core.engine.sys cimport (ENOBUFS, ENOMEM, SHUT_RDWR, pgpool_errno, pgpool_now_us, pgpool_send, shutdown,
                                      ssize_t)
 from pgpool_core.pool.server cimport SV_IDLE, SV_USED
-from pgpool_core.sync.atomic cimport pgpool_load8
+from pgpool_core.sync.atomic cimport pgpool_load8, pgpool_store32
 
 cdef enum:
     SOON_A_TURN = 256
@@ -63,7 +65,6 @@ cdef struct Uring:
     uint8_t prepared              # something waits to be handed over
     uint8_t set_watched
     uint8_t set_more              # the poll set had more events than fit
-    uint8_t broken                # given up: plain epoll from now on
     uint64_t soon[SOON_A_TURN]    # handles of those to become streams
     int32_t kept[MAX_BUFFERS]     # sends out of them are not over
     uint32_t order[SENDS_A_TURN]  # places of the sends handed over
@@ -226,7 +227,7 @@ cdef void pump(Worker *w, Conn *c) noexcept nogil:
         if c.calm >= CALM:
             c.calm = 0
             if (u.n_soon < SOON_A_TURN and u.n_streams + u.n_soon < <uint32_t>PGPOOL_RING_STREAMS
-                    and not u.alone and not u.broken):
+                    and not u.alone and not w.ring_broken and u.errors == 0):
                 c.stream = STREAM_SOON
                 u.soon[u.n_soon] = handle_of(&c.head, c.kind)
                 u.n_soon += 1
@@ -240,7 +241,8 @@ cdef void begin_streams(Worker *w, Uring *u) noexcept nogil:
         if c == NULL or c.stream != STREAM_SOON:
             continue
         c.stream = STREAM_NONE
-        if c.doomed or c.hup or c.writing or c.again or c.early.len or c.tls != NULL or u.broken or pgpool_load8(&w.plane.giving):
+        if (c.doomed or c.hup or c.writing or c.again or c.early.len or c.tls != NULL or w.ring_broken or u.errors
+                or pgpool_load8(&w.plane.giving)):
             continue
         epoll_remove(w, c)
         if pgpool_ring_receive(u.ring, c.fd, handle_of(&c.head, c.kind)):
@@ -260,7 +262,7 @@ cdef bint send_plain(Send *send) noexcept nogil:
 
 
 cdef int hand_over(Worker *w, Uring *u, int wait_ms) noexcept nogil:
-    """Give the kernel what this turn has prepared, and wait. 0, or -errno."""
+    """Give the kernel what this turn has prepared, and wait. 0, or -errno. Without the ring sends are made, and nothing waits."""
     cdef Send *send
     cdef uint32_t i, n = 0, left
     cdef int error = 0
@@ -268,12 +270,14 @@ cdef int hand_over(Worker *w, Uring *u, int wait_ms) noexcept nogil:
         send = &u.sends.all[i]
         if send.conn == NULL:
             continue
-        if pgpool_ring_send(u.ring, (<Conn *>send.conn).fd, send.at, send.len, <uint64_t>TAG_SEND << 56 | i):
+        if not w.ring_broken and pgpool_ring_send(u.ring, (<Conn *>send.conn).fd, send.at, send.len, <uint64_t>TAG_SEND << 56 | i):
             u.order[n] = i
             n += 1
         elif not send_plain(send):
             wait_ms = 0                           # that is to be seen to first
     u.prepared = 0
+    if w.ring_broken:
+        return 0
     left = pgpool_ring_enter(u.ring, wait_ms, &error)
     for i in range(n - left, n):
         send_plain(&u.sends.all[u.order[i]])
@@ -346,12 +350,30 @@ cdef void received(Worker *w, Uring *u, pgpool_event *e) noexcept nogil:
         end_stream(w, c)                          # there is a lot of it: fewer, larger receives
 
 
-cdef void lost(Worker *w, Uring *u) noexcept nogil:
-    """The kernel cannot say any more what has become of something: whoever it may concern ends, and epoll does the rest."""
+cdef void without_ring(Worker *w, Uring *u) noexcept nogil:
+    """The ring is not entered again. Its streams go on in the poll set."""
     cdef Conn *c
     cdef uint32_t slot
-    u.broken = 1
+    pgpool_store32(&w.ring_broken, 1)
     u.n_streams = 0
+    u.set_watched = u.prepared = 0
+    begin_streams(w, u)                           # none begins
+    for slot in range(slots_room(&w.clients)):
+        c = <Conn *>slot_at(&w.clients, slot)
+        if c.head.live and c.stream >= STREAM_ON:
+            stream_ended(w, c)
+    if w.plane.n_workers != 1:
+        return
+    for slot in range(slots_room(&w.plane.servers)):
+        c = <Conn *>slot_at(&w.plane.servers, slot)
+        if c.head.live and c.stream >= STREAM_ON:
+            stream_ended(w, c)
+
+
+cdef void lost(Worker *w, Uring *u) noexcept nogil:
+    """The kernel has more to say than there was room for: whoever it may concern ends, and epoll does the rest."""
+    cdef Conn *c
+    cdef uint32_t slot
     for slot in range(slots_room(&w.clients)):
         c = <Conn *>slot_at(&w.clients, slot)
         if c.head.live and c.fd >= 0 and (c.queued or c.stream >= STREAM_ON):
@@ -360,17 +382,18 @@ cdef void lost(Worker *w, Uring *u) noexcept nogil:
         c = <Conn *>slot_at(&w.plane.servers, slot)
         if c.head.live and c.fd >= 0 and w.plane.n_workers == 1 and c.stream >= STREAM_ON:
             w.up.closed(w, c, ENOBUFS)
+    without_ring(w, u)
 
 
 cdef void weigh(Worker *w, Uring *u, int n) noexcept nogil:
     """A turn has brought `n` events: is the ring worth its while?"""
-    if n == 0 or not w.plane.io_adapts:
+    if n == 0 or not w.plane.io_adapts or w.ring_broken:
         return
     u.mean += (n * ONE - u.mean) // 256 if n * ONE > u.mean else -((u.mean - n * ONE) // 256 + 1)
     if u.alone and u.mean > MANY:
         u.alone = 0
         w.sends = u.sends
-    elif not u.alone and u.mean < FEW and u.n_streams <= ALONE_STREAMS and not u.broken:
+    elif not u.alone and u.mean < FEW and u.n_streams <= ALONE_STREAMS:
         go_alone(w, u)
 
 
@@ -402,7 +425,7 @@ cdef int completions(Worker *w, Uring *u) noexcept nogil:
     cdef uint8_t tag
     cdef int receives = 0
     n = pgpool_ring_take(u.ring, u.events, PGPOOL_RING_EVENTS)
-    if pgpool_ring_overflown(u.ring) and not u.broken:
+    if pgpool_ring_overflown(u.ring) and not w.ring_broken:
         lost(w, u)
     for i in range(n):
         if u.events[i].tag >> 56 == TAG_SEND:
@@ -442,7 +465,7 @@ cdef void turn(Worker *w, int timeout_ms) noexcept nogil:
             completions(w, u)
             if w.again_head != NULL or w.doomed != NULL:
                 timeout_ms = 0
-        if u.alone:
+        if u.alone or w.ring_broken:
             w.sends = NULL
         n = epoll_turn(w, timeout_ms)
         u.set_more = n == EVENTS_A_TURN
@@ -457,8 +480,8 @@ cdef void turn(Worker *w, int timeout_ms) noexcept nogil:
     n = completions(w, u)
     if error:
         u.errors += 1
-        if u.errors > MAX_ERRORS and not u.broken:
-            lost(w, u)
+        if u.errors > MAX_ERRORS:
+            without_ring(w, u)
         epoll_turn(w, 1)
         return
     u.errors = 0

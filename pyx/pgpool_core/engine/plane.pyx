@@ -128,7 +128,7 @@ cdef class Engine:
     cdef dict texts
     cdef readonly int wakeup_fd
     cdef readonly int workers
-    cdef readonly str io_backend
+    cdef str chosen
     cdef readonly str io_refusal
 
     def __cinit__(self, *, int workers, str io_backend):
@@ -149,7 +149,7 @@ cdef class Engine:
         self.io_refusal = why_not(refusal)
         if refusal and io_backend == "io_uring":
             raise OSError(refusal, self.io_refusal)
-        self.io_backend = "epoll" if refusal or io_backend == "epoll" else "io_uring"
+        self.chosen = "epoll" if refusal or io_backend == "epoll" else "io_uring"
         self.wakeup_fd = self.plane.control_fd
 
     def __dealloc__(self):
@@ -157,6 +157,15 @@ cdef class Engine:
             return                                # a forked child: the threads and their state are the parent's
         self.halt()
         plane_free(self.plane)
+
+    @property
+    def io_backend(self):
+        """epoll or io_uring: epoll, too, where the system has begun to refuse the other."""
+        cdef uint32_t i
+        for i in range(self.plane.n_workers):
+            if pgpool_load32(&self.plane.workers[i].ring_broken):
+                return "epoll"
+        return self.chosen
 
     # -- life ------------------------------------------------------------------------------------------------------
 

@@ -511,6 +511,7 @@ cdef struct Worker:
     uint32_t index
     int poll_fd
     int ring_fd                   # of `uring`; -1 without
+    uint32_t ring_broken          # atomic; it has been given up: epoll does everything from then on
     int wake_fd
     int spare_fd                  # given up for a moment when descriptors run out
     uint32_t[SECRETS] secrets     # random, for the cancel keys of clients to come
