@@ -15,8 +15,14 @@ SOURCES := $(shell find pyx tests/probes -name '*.pyx' -o -name '*.pxd') setup.p
 # Once there is an environment for tests, keep that one up to date; until then the small one is enough to run.
 BUILT = $(if $(wildcard .venv/.test),.venv/.test,.venv/.run)
 
+# Hundreds of interpreters are started here: they keep their bytecode, also where the environment asks for none.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Arguments of pytest, such as ARGS='-k cancel', of the demo (ARGS='--port 7000') or the benchmark; how long `make fuzz` tries each target.
 ARGS ?=
+# How many processes share the files of the tests; 0 runs them in one, as --pdb needs it.
+JOBS ?= auto
+PYTEST = $(PY) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 FUZZ_SECONDS ?= 20
 
 .PHONY: help
@@ -40,16 +46,16 @@ run: $(BUILT)
 BACKEND_TESTS = tests/chaos tests/integration/test_big.py tests/integration/test_cancel.py tests/integration/test_copy.py \
 	tests/integration/test_limits.py tests/integration/test_pipeline.py tests/integration/test_simple.py
 OTHER_BACKEND = $(if $(ARGS),@true,@if $(PY) -m tests.has_io_uring; then \
-	PGPOOL_TEST_IO_BACKEND=epoll $(PY) -m pytest -m 'not slow and not pgbouncer' $(BACKEND_TESTS); fi)
+	PGPOOL_TEST_IO_BACKEND=epoll $(PYTEST) -m 'not slow and not pgbouncer' $(BACKEND_TESTS); fi)
 
 .PHONY: test
 test: lint need-servers
-	$(PY) -m pytest -m 'not slow and not pgbouncer' $(ARGS)
+	$(PYTEST) -m 'not slow and not pgbouncer' $(ARGS)
 	$(OTHER_BACKEND)
 
 .PHONY: test-all
 test-all: lint need-servers
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 	$(OTHER_BACKEND)
 
 .PHONY: test-debug
