@@ -124,7 +124,7 @@ clean:
 	find pyx tests/probes -name '*.c' -delete
 
 .PHONY: need-servers
-need-servers: .venv/.test
+need-servers: .venv/.test .venv/.node
 	@$(PY) -c 'import pgpool_core.testing as t; t.find_postgres()' 2>/dev/null || tools/need postgres
 	@tools/need pgbouncer
 
@@ -175,6 +175,12 @@ build/debug/.built build/asan/.built build/tsan/.built: .venv/.test $(SOURCES) F
 		echo '#!/bin/sh' && echo "LD_PRELOAD=$$($${CC:-cc} -print-file-name=lib$(notdir $(@D)).so) exec $$PWD/$(PY) \"\$$@\""; \
 		} > $(@D)/python && chmod 755 $(@D)/python
 	@touch $@
+
+# node-postgres, where there is a node: tests find it here, and are skipped without. Not reached: tried again the next time.
+.venv/.node: .venv/pyvenv.cfg
+	@if ! command -v node >/dev/null || ! command -v npm >/dev/null; then echo 'no node here: its driver is not tested'; \
+	elif npm install --silent --no-audit --no-fund --fetch-retries=1 --fetch-timeout=20000 --prefix .venv pg@8; then touch $@; \
+	else echo 'npm could not install pg: node-postgres is not tested'; fi
 
 .PHONY: FORCE
 FORCE:
