@@ -61,9 +61,8 @@ def test_pgbench_with_prepared_statements(
 ) -> None:
     (tmp_path / "own.sql").write_text(OWN)
     what = ["-f", str(tmp_path / "own.sql")] if script == "own" else ["-b", script]
-    said = of_postgres(
-        postgres, "pgbench", "-n", "-M", "prepared", "-c", "8", "-j", "8", "-t", "50", *what, target.url("app", "app")
-    )
+    how = ["-n", "-M", "prepared", "-c", "8", "-j", "8", "-t", "50", *what]
+    said = of_postgres(postgres, "pgbench", *how, target.url("app", "app")).stdout
     assert re.search(r"transactions actually processed: 400/400", said), said
     assert "number of failed transactions: 0" in said
 
