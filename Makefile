@@ -15,8 +15,16 @@ SOURCES := $(shell find pyx tests/probes -name '*.pyx' -o -name '*.pxd') setup.p
 # Once there is an environment for tests, keep that one up to date; until then the small one is enough to run.
 BUILT = $(if $(wildcard .venv/.test),.venv/.test,.venv/.run)
 
+# Hundreds of interpreters are started here: they keep their bytecode, also where the environment asks for none.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Arguments of pytest, such as ARGS='-k cancel', of the demo (ARGS='--port 7000') or the benchmark; how long `make fuzz` tries each target.
 ARGS ?=
+# How many processes share the files of the tests; 0 runs them in one, as --pdb needs it. The long files go first, so that no process
+# is left alone with one at the end.
+JOBS ?= auto
+PYTEST = $(PY) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder \
+	-o testpaths='tests/integration tests/chaos tests/oracle tests/protocol tests/unit'
 FUZZ_SECONDS ?= 20
 
 .PHONY: help
@@ -40,16 +48,16 @@ run: $(BUILT)
 BACKEND_TESTS = tests/chaos tests/integration/test_big.py tests/integration/test_cancel.py tests/integration/test_copy.py \
 	tests/integration/test_limits.py tests/integration/test_pipeline.py tests/integration/test_simple.py
 OTHER_BACKEND = $(if $(ARGS),@true,@if $(PY) -m tests.has_io_uring; then \
-	PGPOOL_TEST_IO_BACKEND=epoll $(PY) -m pytest -m 'not slow and not pgbouncer' $(BACKEND_TESTS); fi)
+	PGPOOL_TEST_IO_BACKEND=epoll $(PYTEST) -m 'not slow and not pgbouncer' $(BACKEND_TESTS); fi)
 
 .PHONY: test
 test: lint need-servers
-	$(PY) -m pytest -m 'not slow and not pgbouncer' $(ARGS)
+	$(PYTEST) -m 'not slow and not pgbouncer' $(ARGS)
 	$(OTHER_BACKEND)
 
 .PHONY: test-all
 test-all: lint need-servers
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 	$(OTHER_BACKEND)
 
 .PHONY: test-debug
@@ -116,7 +124,7 @@ clean:
 	find pyx tests/probes -name '*.c' -delete
 
 .PHONY: need-servers
-need-servers: .venv/.test
+need-servers: .venv/.test .venv/.node
 	@$(PY) -c 'import pgpool_core.testing as t; t.find_postgres()' 2>/dev/null || tools/need postgres
 	@tools/need pgbouncer
 
@@ -167,6 +175,12 @@ build/debug/.built build/asan/.built build/tsan/.built: .venv/.test $(SOURCES) F
 		echo '#!/bin/sh' && echo "LD_PRELOAD=$$($${CC:-cc} -print-file-name=lib$(notdir $(@D)).so) exec $$PWD/$(PY) \"\$$@\""; \
 		} > $(@D)/python && chmod 755 $(@D)/python
 	@touch $@
+
+# node-postgres, where there is a node: tests find it here, and are skipped without. Not reached: tried again the next time.
+.venv/.node: .venv/pyvenv.cfg
+	@if ! command -v node >/dev/null || ! command -v npm >/dev/null; then echo 'no node here: its driver is not tested'; \
+	elif npm install --silent --no-audit --no-fund --fetch-retries=1 --fetch-timeout=20000 --prefix .venv pg@8; then touch $@; \
+	else echo 'npm could not install pg: node-postgres is not tested'; fi
 
 .PHONY: FORCE
 FORCE:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from pgpool_core.testing import PoolerProcess, PostgresServer
-from tests.conftest import DATABASES, USERS, PoolerFactory
+from tests.conftest import PoolerFactory, copy_of
 from tests.console import Console
 from tests.watching import descriptors, until
 
@@ -22,9 +22,9 @@ FOREIGN_STATE = """select pid, state, left(query, 60) from pg_stat_activity
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+def postgres(furnished: PostgresServer) -> Iterator[PostgresServer]:
     """A server that no pooler of another test is connected to, since connections are counted here."""
-    with PostgresServer(users=USERS, databases=DATABASES, owner="app", max_connections=200) as server:
+    with copy_of(furnished, max_connections=200) as server:
         yield server
 
 

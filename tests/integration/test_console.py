@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 
 import psycopg
@@ -13,6 +12,7 @@ from pgpool_core.testing import PoolerProcess, PostgresServer
 from tests.conftest import PoolerFactory
 from tests.console import Console
 from tests.peers import letters, logged_in
+from tests.programs import of_postgres
 from tests.watching import until
 
 SHOWS = (
@@ -46,24 +46,15 @@ def place(pooler: PoolerFactory) -> Iterator[PoolerProcess]:
 
 @pytest.mark.parametrize("what", SHOWS)
 def test_psql_reads_every_show(place: PoolerProcess, postgres: PostgresServer, what: str) -> None:
-    psql = [str(postgres.binaries.program("psql")), "-X", "-v", "ON_ERROR_STOP=1", place.url("admin", "pgbouncer")]
-    done = subprocess.run(
-        [*psql, "-c", f"show {what.lower()};"], capture_output=True, text=True, timeout=30, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    command = f"show {what.lower()};"
+    done = of_postgres(postgres, "psql", "-Xv", "ON_ERROR_STOP=1", place.url("admin", "pgbouncer"), "-c", command)
+    assert done.stderr == ""
     assert "row" in done.stdout
 
 
 def test_psql_reads_help_and_many_commands_at_once(place: PoolerProcess, postgres: PostgresServer) -> None:
     script = "SHOW HELP;\nshow version;\nSHOW POOLS\\gx\n"
-    done = subprocess.run(
-        [str(postgres.binaries.program("psql")), "-X", place.url("admin", "pgbouncer")],
-        input=script,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
+    done = of_postgres(postgres, "psql", "-X", place.url("admin", "pgbouncer"), stdin=script)
     assert "Console usage" in done.stderr
     assert "PgBouncer" in done.stdout
     assert "cl_active" in done.stdout

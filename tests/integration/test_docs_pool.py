@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from pgpool_core.client.pool import open_pool
 from pgpool_core.testing import PostgresServer
+from tests.pages import URL, programs
+from tests.programs import ROOT, python
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/pool.md").read_text()
-SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-URL = "postgresql://app:secret@10.0.0.5/app"
+SNIPPETS = programs("docs/pool.md")
 
 
 def test_there_are_snippets() -> None:
@@ -25,32 +20,7 @@ def test_there_are_snippets() -> None:
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
 def test_a_snippet_runs(number: int, postgres: PostgresServer) -> None:
-    program = SNIPPETS[number].replace(URL, postgres.dsn("app", "app"))
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
-
-
-def test_snippets_have_the_types_that_they_claim(tmp_path: Path) -> None:
-    paths = []
-    for number, snippet in enumerate(SNIPPETS):
-        paths.append(tmp_path / f"snippet_{number}.py")
-        paths[-1].write_text(snippet)
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--no-error-summary", *map(str, paths)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    assert python("-c", SNIPPETS[number].replace(URL, postgres.dsn("app", "app"))).stdout
 
 
 def test_every_argument_stands_in_the_table() -> None:

@@ -16,24 +16,12 @@ import pytest
 from pgpool_core.testing import GuardedProcess, PostgresServer, free_port
 from pgpool_core.testing.account import Account
 from tests.conftest import PASSWORDS
+from tests.pages import FENCED, PAGES, URL, programs
+from tests.programs import ROOT, python, run
 
-ROOT = Path(__file__).parents[2]
 QUICKSTART = (ROOT / "docs/quickstart.md").read_text()
-URL = "postgresql://app:secret@10.0.0.5/app"
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"(?:\A|\n)\n((?: {4}.*\n)+)")
-OF_TESTS = "def test_"  # test_pytest_plugin runs these
-OF_GUNICORN = "def on_starting"  # and test_examples these
-
-
-def programs(page: str) -> list[str]:
-    found = [text for kind, text in FENCED.findall((ROOT / page).read_text()) if kind == "python"]
-    return [text for text in found if OF_TESTS not in text and OF_GUNICORN not in text]
-
-
-PROGRAMS = [
-    (page, text) for page in ("README.md", "docs/embedding.md", "docs/quickstart.md") for text in programs(page)
-]
+PROGRAMS = [(page, text) for page in PAGES if page != "docs/pool.md" for text in programs(page)]
 
 
 @pytest.mark.parametrize(
@@ -52,26 +40,7 @@ def test_a_program_runs(number: int, postgres: PostgresServer, tmp_path: Path) -
     program = program.replace("127.0.0.1:6432", f"127.0.0.1:{free_port()}")
     path = tmp_path / "program.py"
     path.write_text(program)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
-
-
-def test_programs_have_the_types_that_they_claim(tmp_path: Path) -> None:
-    paths = []
-    for number, (_, text) in enumerate(PROGRAMS):
-        paths.append(tmp_path / f"program_{number}.py")
-        paths[-1].write_text(text)
-    command = [sys.executable, "-m", "mypy", "--no-error-summary", *map(str, paths)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    assert python(path).stdout
 
 
 def block(beginning: str) -> str:
@@ -164,19 +133,10 @@ def test_a_service_in_front_of_a_server(postgres: PostgresServer, tmp_path: Path
             (as_alice, PASSWORDS["app"], "select current_user", " app\n(1 row)"),
             (as_admin, admins, "", " app "),
         ):
-            done = subprocess.run(
-                shlex.split(line),
-                input=asked,
-                env={**env, "PGPASSWORD": password},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
-            assert answer in done.stdout
+            assert answer in run(*shlex.split(line), stdin=asked, env={**env, "PGPASSWORD": password}).stdout
         seen = service.mark()
         reload = unit["Service"]["ExecReload"].replace("$MAINPID", str(service.pid))
-        assert subprocess.run(shlex.split(reload), check=False).returncode == 0
+        run(*shlex.split(reload))
         service.wait_for_log(r"got SIGHUP, re-reading config", since=seen)
         assert service.stop(signal.SIGQUIT) == 0, service.log
     finally:
@@ -186,8 +146,4 @@ def test_a_service_in_front_of_a_server(postgres: PostgresServer, tmp_path: Path
 def test_in_front_of_one_program(postgres: PostgresServer) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     env |= {"DATABASE_URL": postgres.dsn("app", "app"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        here(block("pgpool-core run")), env=env, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert " app\n(1 row)" in done.stdout
+    assert " app\n(1 row)" in run(*here(block("pgpool-core run")), env=env).stdout

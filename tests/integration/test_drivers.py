@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import re
-import subprocess
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 
 from pgpool_core.testing import PostgresServer
 from tests.conftest import Target
+from tests.programs import of_postgres
 from tests.watching import until
 
 Url = Callable[..., str]
@@ -230,19 +230,6 @@ def test_a_pool_of_asyncpg_on_a_small_pool_of_ours(target: Target) -> None:
 # -- psql and pgbench ----------------------------------------------------------------------------------------------------
 
 
-def run(postgres: PostgresServer, program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [str(postgres.binaries.program(program)), *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
-
-
 def test_psql_describes_copies_and_recovers(target: Target, postgres: PostgresServer, table: str) -> None:
     script = f"""\\d {table}
 \\copy {table}(t) from pstdin
@@ -254,26 +241,26 @@ select nope;
 \\copy {table}(t) to pstdout
 \\conninfo
 """
-    said = run(postgres, "psql", "-X", target.url("app", "app"), stdin=script.replace("pstdin", "stdin"))
+    said = of_postgres(postgres, "psql", "-X", target.url("app", "app"), stdin=script.replace("pstdin", "stdin"))
     assert "Table" in said.stdout
     assert 'column "nope" does not exist' in said.stderr
     assert said.stdout.count("from psql") == 1
 
 
 def test_psql_runs_a_file_as_one_transaction(target: Target, postgres: PostgresServer) -> None:
-    said = run(postgres, "psql", "-XAtq1", target.url("app", "app"), stdin="select txid_current();\n" * 3)
+    said = of_postgres(postgres, "psql", "-XAtq1", target.url("app", "app"), stdin="select txid_current();\n" * 3)
     assert len(set(said.stdout.split())) == 1
 
 
 @pytest.fixture(scope="session")
 def accounts(postgres: PostgresServer) -> str:
     """The tables of pgbench, small."""
-    run(postgres, "pgbench", "-i", "-q", "-s", "1", postgres.dsn("app", "app"))
+    of_postgres(postgres, "pgbench", "-i", "-q", "-s", "1", postgres.dsn("app", "app"))
     return "app"
 
 
 def bench(target: Target, postgres: PostgresServer, *options: str) -> None:
-    said = run(postgres, "pgbench", "-n", "-c", "8", "-t", "50", *options, target.url("app", "app")).stdout
+    said = of_postgres(postgres, "pgbench", "-n", "-c", "8", "-t", "50", *options, target.url("app", "app")).stdout
     assert re.search(r"transactions actually processed: 400/400", said), said
     assert "number of failed transactions: 0" in said
 
@@ -302,7 +289,7 @@ def test_pgbench_that_connects_for_every_transaction(target: Target, postgres: P
 @pytest.mark.pooler(default_pool_size=3)
 def test_pgbench_in_pipelines(target: Target, postgres: PostgresServer, accounts: str) -> None:
     script = "\\startpipeline\n" + "select 1;\n" * 10 + "\\endpipeline\n"
-    said = run(
+    said = of_postgres(
         postgres,
         "pgbench",
         "-n",

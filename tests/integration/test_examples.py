@@ -19,9 +19,9 @@ import psycopg
 import pytest
 
 from pgpool_core.testing import PostgresServer
+from tests.programs import ROOT, python
 from tests.watching import until
 
-ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 DATABASE = "examples"
 OTHERS = f"select pid, query from pg_stat_activity where datname = '{DATABASE}'"
@@ -50,16 +50,7 @@ def env(database: str, **more: str) -> dict[str, str]:
 
 
 def output_of(database: str, *command: str, folder: Path = EXAMPLES) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *command],
-        cwd=folder,
-        env=env(database),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = python(*command, cwd=folder, env=env(database))
     return done.stdout + done.stderr
 
 

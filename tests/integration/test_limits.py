@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from pgpool_core.testing import PeerMismatch, PoolerProcess, PostgresServer, ScriptedPeer, connect_peer, frontend
-from tests.conftest import DATABASES, PASSWORDS, USERS, PoolerFactory
+from tests.conftest import DATABASES, PASSWORDS, PoolerFactory, copy_of
 from tests.console import Console
 from tests.peers import logged_in, values
 from tests.watching import until, until_async
@@ -19,9 +19,9 @@ COUNT_DATABASE = "select count(*), pg_sleep(0.003) from pg_stat_activity where d
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
+def postgres(furnished: PostgresServer) -> Iterator[PostgresServer]:
     """A server that no pooler of another test is connected to, since connections are counted here."""
-    with PostgresServer(users=USERS, databases=DATABASES, owner="app", max_connections=200) as server:
+    with copy_of(furnished, max_connections=200) as server:
         yield server
 
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import asyncpg
 import psycopg
@@ -22,8 +18,8 @@ import pgpool_core
 from pgpool_core import ThreadedProxy
 from pgpool_core.embedded.forms import Form
 from pgpool_core.testing import PostgresServer
+from tests.programs import node, python, run
 
-ROOT = Path(__file__).parents[2]
 ASK = "select current_user || '@' || current_database() || ' ' || inet_server_port()"
 DJANGO = """
 import sys
@@ -98,33 +94,21 @@ def with_async_sqlalchemy(url: str) -> str:
 
 
 def with_shell(lines: str) -> str:
-    return said_by(["sh", "-c", f'set -a\n{lines}\npsql -Atc "$1"', "sh", ASK])
+    return run("sh", "-c", f'set -a\n{lines}\npsql -Atc "$1"', "sh", ASK).stdout.strip()
 
 
 def with_psql(words: str) -> str:
-    return said_by(["psql", words, "-Atc", ASK])
+    return run("psql", words, "-Atc", ASK).stdout.strip()
 
 
 def with_django(url: str) -> str:
-    by_package, by_us = said_by([sys.executable, "-c", DJANGO, url, ASK]).splitlines()
+    by_package, by_us = python("-c", DJANGO, url, ASK).stdout.splitlines()
     assert by_package == by_us
     return by_us
 
 
 def with_node(url: str) -> str:
-    if (
-        shutil.which("node") is None
-        or subprocess.run(["node", "-e", "require('pg')"], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("node, or its package `pg` (NODE_PATH), is not installed here")
-    return said_by(["node", "-e", NODE, url, ASK])
-
-
-def said_by(command: list[str]) -> str:
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return node("-e", NODE, url, ASK).stdout.strip()
 
 
 READERS: dict[Form, Callable[[str], str]] = {
@@ -157,7 +141,4 @@ def test_another_database(proxy: ThreadedProxy) -> None:
 def test_a_child_gets_everything_in_its_environment(proxy: ThreadedProxy) -> None:
     variables = proxy.environ("sqlalchemy+asyncpg")
     assert variables["DATABASE_URL"] == proxy.url_for("sqlalchemy+asyncpg")
-    done = subprocess.run(
-        ["psql", "-Atc", "select 1"], env={**os.environ, **variables}, capture_output=True, text=True, check=False
-    )
-    assert done.stdout == "1\n", done.stderr
+    assert run("psql", "-Atc", "select 1", env={**os.environ, **variables}).stdout == "1\n"

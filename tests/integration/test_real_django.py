@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Target
+from tests.programs import run
 
 SITE = Path(__file__).parents[1] / "clients" / "django_site.py"
 
@@ -17,11 +17,4 @@ SITE = Path(__file__).parents[1] / "clients" / "django_site.py"
 @pytest.mark.pooler(default_pool_size=2)
 @pytest.mark.parametrize("scenario", ["iterators", "held_iterator", "savepoints", "zones", "bound"])
 def test_a_site(target: Target, scenario: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(SITE), target.host, str(target.port), scenario],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run(sys.executable, SITE, target.host, str(target.port), scenario)

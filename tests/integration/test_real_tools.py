@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from pgpool_core.testing import PostgresServer
 from tests.conftest import Target
 from tests.crowd import crowd
+from tests.programs import of_postgres
 
 pytestmark = [
     pytest.mark.parametrize("target", ["direct", "pgpool_core"], indirect=True),
@@ -40,26 +40,13 @@ create function dumped.f(int) returns int language sql as 'select $1 + 1';
 """
 
 
-def run(postgres: PostgresServer, program: str, *arguments: str, stdin: str = "") -> str:
-    done = subprocess.run(
-        [str(postgres.binaries.program(program)), *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def accounts(postgres: PostgresServer) -> Iterator[None]:
     """The tables of pgbench, small, and some things of other kinds to be dumped."""
-    run(postgres, "pgbench", "-i", "-q", "-s", "1", postgres.dsn("app", "app"))
-    run(postgres, "psql", "-Xq", "-v", "ON_ERROR_STOP=1", postgres.dsn("app", "app"), stdin=DUMPED)
+    of_postgres(postgres, "pgbench", "-i", "-q", "-s", "1", postgres.dsn("app", "app"))
+    of_postgres(postgres, "psql", "-Xq", "-v", "ON_ERROR_STOP=1", postgres.dsn("app", "app"), stdin=DUMPED)
     yield
-    run(
+    of_postgres(
         postgres,
         "psql",
         "-Xq",
@@ -74,16 +61,15 @@ def test_pgbench_with_prepared_statements(
 ) -> None:
     (tmp_path / "own.sql").write_text(OWN)
     what = ["-f", str(tmp_path / "own.sql")] if script == "own" else ["-b", script]
-    said = run(
-        postgres, "pgbench", "-n", "-M", "prepared", "-c", "8", "-j", "8", "-t", "50", *what, target.url("app", "app")
-    )
+    how = ["-n", "-M", "prepared", "-c", "8", "-j", "8", "-t", "50", *what]
+    said = of_postgres(postgres, "pgbench", *how, target.url("app", "app")).stdout
     assert re.search(r"transactions actually processed: 400/400", said), said
     assert "number of failed transactions: 0" in said
 
 
 def dump(postgres: PostgresServer, url: str, *options: str) -> str:
     """The dump, without the random word that newer versions put around it."""
-    said = run(postgres, "pg_dump", *options, url)
+    said = of_postgres(postgres, "pg_dump", *options, url).stdout
     return "\n".join(line for line in said.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
 
 
@@ -96,7 +82,7 @@ def test_a_dump_is_the_same(target: Target, postgres: PostgresServer, accounts: 
 
 
 def psql(postgres: PostgresServer, url: str, script: str, *options: str) -> str:
-    return run(postgres, "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", *options, url, stdin=script)
+    return of_postgres(postgres, "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", *options, url, stdin=script).stdout
 
 
 def test_psql_describes_without_running(target: Target, postgres: PostgresServer, accounts: None) -> None:

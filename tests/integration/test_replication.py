@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from pgpool_core.testing import PoolerProcess, PostgresServer, PostgresUser
 from tests.conftest import PASSWORDS as EVERYBODY
 from tests.conftest import USERS, PoolerFactory, in_front_of
 from tests.console import Console
+from tests.programs import of_postgres
 from tests.watching import until
 
 STANDBY = PostgresUser(name="standby", password="standby-secret", options="superuser replication")
@@ -63,10 +63,7 @@ def url(front: PoolerProcess, user: str = "standby", database: str = "app", **pa
 
 def program(source: PostgresServer, name: str, *arguments: str | Path) -> str:
     """What one of PostgreSQL's programs printed; it must have succeeded."""
-    command = [source.binaries.program(name), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "LC_ALL": "C"})
-    assert done.returncode == 0, f"{name}: {done.stderr}"
-    return done.stdout
+    return of_postgres(source, name, *arguments).stdout
 
 
 def psql(source: PostgresServer, where: str, command: str) -> str:

@@ -9,7 +9,8 @@ import pytest
 
 import pgpool_core
 from pgpool_core.testing import PostgresServer, ScriptedPeer, frontend
-from tests.conftest import PASSWORDS, USERS
+from tests.conftest import USERS
+from tests.in_process import Place, config
 from tests.peers import letters, logged_in, values
 
 MAKE = """
@@ -93,30 +94,6 @@ def functional() -> Iterator[PostgresServer]:
         yield server
 
 
-class Place:
-    """A pooler in this process, in front of that server."""
-
-    def __init__(self, proxy: pgpool_core.Proxy) -> None:
-        self.host, self.port = proxy.host, proxy.port
-        self._engine = proxy._pooler.engine
-
-    def counted(self, name: str) -> int:
-        return sum(row[name] for row in self._engine.counters().values())
-
-
-def pooler(server: PostgresServer, **settings: object) -> pgpool_core.Config:
-    entry = {"host": server.host, "port": server.port, "dbname": "app", "user": "app", "password": PASSWORDS["app"]}
-    return pgpool_core.Config.of(
-        databases={"app": entry},
-        listen_addr="127.0.0.1",
-        listen_port=0,
-        unix_socket_dir="",
-        auth_type="any",
-        pool_mode="transaction",
-        **{"default_pool_size": 1, **settings},
-    )
-
-
 async def one_value(client: ScriptedPeer, sql: str) -> bytes | None:
     return values(await client.query(sql))[0][0]
 
@@ -130,7 +107,7 @@ def codes(answer: object) -> list[str]:
 async def test_a_setting_made_where_the_text_does_not_show_it_is_its_clients_own(
     functional: PostgresServer, text: str
 ) -> None:
-    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+    async with pgpool_core.open_proxy(config(functional)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two:
             assert not codes(await one.query(text))
@@ -144,7 +121,7 @@ async def test_a_setting_made_where_the_text_does_not_show_it_is_its_clients_own
     [("select sets_tenant('7')", "app.tenant"), ("select sets_any('app.other', '7')", "app.other")],
 )
 async def test_so_is_one_of_the_applications_own(functional: PostgresServer, text: str, name: str) -> None:
-    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+    async with pgpool_core.open_proxy(config(functional)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two:
             await one.query(text)
@@ -153,7 +130,7 @@ async def test_so_is_one_of_the_applications_own(functional: PostgresServer, tex
 
 
 async def test_so_it_is_with_messages_of_the_extended_protocol(functional: PostgresServer) -> None:
-    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+    async with pgpool_core.open_proxy(config(functional)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two:
             await one.send(frontend.parse("select sets_tenant($1)", "s") + frontend.sync())
@@ -166,7 +143,7 @@ async def test_so_it_is_with_messages_of_the_extended_protocol(functional: Postg
 
 
 async def test_what_leaves_nothing_is_not_asked_about(functional: PostgresServer) -> None:
-    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+    async with pgpool_core.open_proxy(config(functional)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one:
             for text in (
@@ -191,7 +168,7 @@ PINS = {
 async def test_other_state_keeps_its_client_where_it_is_until_it_ends(
     functional: PostgresServer, text: str, end: str
 ) -> None:
-    async with pgpool_core.open_proxy(pooler(functional, default_pool_size=2)) as proxy:
+    async with pgpool_core.open_proxy(config(functional, default_pool_size=2)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two, logged_in(place) as three:
             assert not codes(await one.query(text))
@@ -208,7 +185,7 @@ async def test_other_state_keeps_its_client_where_it_is_until_it_ends(
 
 
 async def test_lastval_in_a_function_never_tells_another_clients_value(functional: PostgresServer) -> None:
-    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+    async with pgpool_core.open_proxy(config(functional)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two:
             await one.query("insert into numbered default values")
@@ -217,7 +194,7 @@ async def test_lastval_in_a_function_never_tells_another_clients_value(functiona
 
 async def test_a_function_made_through_the_pooler_is_known_at_once(functional: PostgresServer) -> None:
     made = "create or replace function made_now() returns text language {} as $$select set_config({}, false)$$"
-    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+    async with pgpool_core.open_proxy(config(functional)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two:
             assert not codes(await one.query(made.format("sql", "'work_mem', '66MB'")))
@@ -229,7 +206,7 @@ async def test_a_function_made_through_the_pooler_is_known_at_once(functional: P
 
 async def test_a_statement_prepared_before_its_function_changed_is_looked_at_again(functional: PostgresServer) -> None:
     made = "create or replace function changes() returns text language sql as $$select {}$$"
-    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+    async with pgpool_core.open_proxy(config(functional)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two:
             await one.query(made.format("'nothing'::text"))
@@ -246,7 +223,7 @@ async def test_a_statement_prepared_before_its_function_changed_is_looked_at_aga
 async def test_a_function_that_is_not_committed_yet_is_found_by_the_text_that_made_it(
     functional: PostgresServer,
 ) -> None:
-    async with pgpool_core.open_proxy(pooler(functional)) as proxy:
+    async with pgpool_core.open_proxy(config(functional)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two:
             await one.query("begin")
@@ -260,7 +237,7 @@ async def test_a_function_that_is_not_committed_yet_is_found_by_the_text_that_ma
 
 async def test_where_a_limit_leaves_no_room_the_next_server_is_asked(functional: PostgresServer) -> None:
     made = "create function made_later() returns text language sql as $$select set_config('work_mem', '66MB', false)$$"
-    async with pgpool_core.open_proxy(pooler(functional, max_db_connections=1)) as proxy:
+    async with pgpool_core.open_proxy(config(functional, max_db_connections=1)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two:
             assert not codes(await one.query(made))
@@ -271,7 +248,7 @@ async def test_where_a_limit_leaves_no_room_the_next_server_is_asked(functional:
 
 
 async def test_without_function_check_period_nobody_is_asked(functional: PostgresServer) -> None:
-    async with pgpool_core.open_proxy(pooler(functional, function_check_period=0)) as proxy:
+    async with pgpool_core.open_proxy(config(functional, function_check_period=0)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two:
             await one.query("select sets_memory()")

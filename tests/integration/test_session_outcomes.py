@@ -8,33 +8,8 @@ import pytest
 
 import pgpool_core
 from pgpool_core.testing import Message, PostgresServer
-from tests.conftest import PASSWORDS
+from tests.in_process import Place, config
 from tests.peers import logged_in, values
-
-
-class Place:
-    """Where to connect, from a URL's parts."""
-
-    def __init__(self, proxy: pgpool_core.Proxy) -> None:
-        self.host, self.port = proxy.host, proxy.port
-        self._engine = proxy._pooler.engine
-
-    @property
-    def probes(self) -> int:
-        return sum(row["probes"] for row in self._engine.counters().values())
-
-
-def pooler(postgres: PostgresServer) -> pgpool_core.Config:
-    server = f"host={postgres.host} port={postgres.port} user=app password={PASSWORDS['app']}"
-    return pgpool_core.Config.of(
-        databases={"app": server},
-        listen_addr="127.0.0.1",
-        listen_port=0,
-        unix_socket_dir="",
-        auth_type="any",
-        pool_mode="transaction",
-        default_pool_size=1,
-    )
 
 
 def shown(messages: Sequence[Message]) -> bytes | None:
@@ -52,7 +27,7 @@ def shown(messages: Sequence[Message]) -> bytes | None:
 async def test_the_same_text_is_asked_about_once(
     postgres: PostgresServer, text: str, ask: str, value: bytes, back: bytes
 ) -> None:
-    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+    async with pgpool_core.open_proxy(config(postgres)) as proxy:
         place = Place(proxy)
         for round_ in range(4):
             async with logged_in(place) as one, logged_in(place) as two:
@@ -60,11 +35,11 @@ async def test_the_same_text_is_asked_about_once(
                 assert shown(await two.query(ask)) in (back, None)
                 assert shown(await one.query(ask)) == value
                 assert shown(await two.query(ask)) in (back, None)
-            assert place.probes == 1, round_
+            assert place.counted("probes") == 1, round_
 
 
 async def test_a_text_behind_a_replay_is_asked_about_once(postgres: PostgresServer) -> None:
-    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+    async with pgpool_core.open_proxy(config(postgres)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two:
             asked = []
@@ -73,7 +48,7 @@ async def test_a_text_behind_a_replay_is_asked_about_once(postgres: PostgresServ
                     await client.query(f"set statement_timeout = {value}")
                     await client.query("reset statement_timeout")
                     await client.query(f"set statement_timeout = {value}")  # the next one comes to another's server
-                asked.append(place.probes)
+                asked.append(place.counted("probes"))
             assert asked[-1] == asked[-4], asked
             assert shown(await one.query("show statement_timeout")) == b"5s"
             assert shown(await two.query("show statement_timeout")) == b"7s"
@@ -81,26 +56,26 @@ async def test_a_text_behind_a_replay_is_asked_about_once(postgres: PostgresServ
 
 async def test_the_reset_of_a_drivers_pool_is_known_after_once(postgres: PostgresServer) -> None:
     text = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
-    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+    async with pgpool_core.open_proxy(config(postgres)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one:
             for _ in range(5):
                 await one.query(text)
-            assert place.probes == 1
+            assert place.counted("probes") == 1
 
 
 async def test_a_text_that_fails_or_depends_on_data_is_asked_about_each_time(postgres: PostgresServer) -> None:
-    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+    async with pgpool_core.open_proxy(config(postgres)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two:
             await one.query("set work_mem = '9MB'")
             await two.query("set work_mem = 'no number'")
             assert shown(await two.query("show work_mem")) == b"4MB"
             for number in range(3):
-                before = place.probes
+                before = place.counted("probes")
                 await one.query(f"select set_config('app.n', pg_backend_pid()::text, false), {number}")
                 await one.query("select 1")
-                assert place.probes == before + 1
+                assert place.counted("probes") == before + 1
             await two.query("set work_mem = 'no number'")
             assert shown(await two.query("show work_mem")) == b"4MB"
             assert shown(await one.query("show work_mem")) == b"9MB"
@@ -108,7 +83,7 @@ async def test_a_text_that_fails_or_depends_on_data_is_asked_about_each_time(pos
 
 async def test_texts_in_quick_succession_are_not_taken_for_each_other(postgres: PostgresServer) -> None:
     """While one is being asked about, the next is said already."""
-    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+    async with pgpool_core.open_proxy(config(postgres)) as proxy:
         place = Place(proxy)
         for _ in range(8):
             async with logged_in(place) as one:
@@ -125,7 +100,7 @@ async def test_texts_in_quick_succession_are_not_taken_for_each_other(postgres: 
 
 async def test_what_one_client_goes_back_to_is_not_what_another_does(postgres: PostgresServer) -> None:
     """The same RESET on the same settings: each goes back to what it began with itself."""
-    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+    async with pgpool_core.open_proxy(config(postgres)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as plain, logged_in(place, work_mem="7MB") as own:
             for _ in range(3):
@@ -138,7 +113,7 @@ async def test_what_one_client_goes_back_to_is_not_what_another_does(postgres: P
 
 
 async def test_how_its_transaction_ends_is_not_remembered_of_its_beginning(postgres: PostgresServer) -> None:
-    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+    async with pgpool_core.open_proxy(config(postgres)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two:
             for end, own in (("rollback", b"4MB"), ("commit", b"9MB"), ("rollback", b"9MB")):
@@ -151,7 +126,7 @@ async def test_how_its_transaction_ends_is_not_remembered_of_its_beginning(postg
 
 async def test_an_update_of_pg_settings_depends_on_data(postgres: PostgresServer) -> None:
     text = "update pg_settings set setting = v from wanted where name = 'work_mem'"
-    async with pgpool_core.open_proxy(pooler(postgres)) as proxy:
+    async with pgpool_core.open_proxy(config(postgres)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two:
             await two.query("drop table if exists wanted; create table wanted as select '5MB' as v")
@@ -166,17 +141,7 @@ async def test_an_update_of_pg_settings_depends_on_data(postgres: PostgresServer
 
 async def test_whose_session_it_is_counts(postgres: PostgresServer) -> None:
     """SET SESSION AUTHORIZATION to oneself changes nothing; for anybody else it does."""
-    server = f"host={postgres.host} port={postgres.port} dbname=app user"
-    config = pgpool_core.Config.of(
-        databases={user: f"{server}={user} password={PASSWORDS[user]}" for user in ("app", "boss")},
-        listen_addr="127.0.0.1",
-        listen_port=0,
-        unix_socket_dir="",
-        auth_type="any",
-        pool_mode="transaction",
-        default_pool_size=1,
-    )
-    async with pgpool_core.open_proxy(config) as proxy:
+    async with pgpool_core.open_proxy(config(postgres, users=("app", "boss"))) as proxy:
         place = Place(proxy)
         async with logged_in(place, database="app") as one, logged_in(place, database="boss") as two:
             for _ in range(2):

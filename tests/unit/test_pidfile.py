@@ -34,19 +34,20 @@ def test_it_holds_our_number_until_it_is_removed(path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.parametrize("content", ["", "\n", f"{gone()}\n", f" {gone()}", f"{os.getpid()}\n"])
+@pytest.mark.parametrize("content", ["", "\n", "{gone}\n", " {gone}", "{ours}\n"])
 def test_a_stale_one_is_removed(path: Path, content: str) -> None:
-    path.write_text(content)
+    path.write_text(content.format(gone=gone(), ours=os.getpid()))
     Pidfile(str(path)).check()
     assert not path.exists()
 
 
-@pytest.mark.parametrize("content", ["1\n", "1", f"{os.getppid()}\n"])
+@pytest.mark.parametrize("content", ["1\n", "1", "{parent}\n"])
 def test_that_of_a_process_that_lives_ends_the_start(path: Path, content: str) -> None:
-    path.write_text(content)
+    written = content.format(parent=os.getppid())
+    path.write_text(written)
     with pytest.raises(ConfigError, match="pidfile exists, another instance running\\?"):
         Pidfile(str(path)).check()
-    assert path.read_text() == content
+    assert path.read_text() == written
 
 
 @pytest.mark.parametrize("content", ["[pgbouncer]\n", "-1\n", "0\n", "12 13\n", "1" * 40, "9" * 10 + "\n"])

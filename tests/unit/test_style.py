@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import io
-import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
@@ -14,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.pages import PAGES, programs
+from tests.programs import ROOT, run
+
 PYX = sorted((ROOT / "pyx").rglob("*.pyx"))
 CYTHON = sorted([*PYX, *(ROOT / "pyx").rglob("*.pxd"), *(ROOT / "tests" / "probes").glob("*.pyx")])
 
@@ -25,8 +26,16 @@ CYTHON = sorted([*PYX, *(ROOT / "pyx").rglob("*.pxd"), *(ROOT / "tests" / "probe
     ids=["ruff", "format", "mypy"],
 )
 def test_the_linters_have_nothing_to_say(command: tuple[str, ...]) -> None:
-    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run(sys.executable, "-m", *command, cwd=ROOT)
+
+
+def test_the_programs_on_the_pages_have_the_types_that_they_claim(tmp_path: Path) -> None:
+    paths = []
+    for page in PAGES:
+        for number, text in enumerate(programs(page)):
+            paths.append(tmp_path / f"{Path(page).stem}_{number}.py")
+            paths[-1].write_text(text)
+    run(sys.executable, "-m", "mypy", *paths, cwd=ROOT)
 
 
 def sleeps(tree: ast.AST) -> Iterator[ast.Call]:
