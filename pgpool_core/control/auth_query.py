@@ -18,7 +18,7 @@ import trio
 
 from pgpool_core import logs
 from pgpool_core.control import routing
-from pgpool_core.control.auth_lookup import AuthLookup, LookupDone
+from pgpool_core.control.auth_lookup import ROWS, AuthLookup, LookupDone
 from pgpool_core.control.connect import LoggedInServer, ServerTarget
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.opener import OpenServer
@@ -197,18 +197,27 @@ class AuthQuery:
         for database in answer.told:
             self._engine.forget_credential(key[1], database)
 
-    async def _ask(self, lookup: Lookup, user: bytes) -> Secret | None:
+    async def rows(self, lookup: Lookup, user: bytes, *, most: int) -> tuple[tuple[bytes | None, bytes | None], ...]:
+        """What the query of `lookup` says of `user`, asked for now: at most so many rows.
+
+        Raises:
+            LookupFailed: it cannot be had.
+        """
         place = self._place(lookup)
         async with place.turns:
-            done = await self._run(place, lookup, user)
+            done = await self._run(place, lookup, user, most)
         if done.error is not None and done.error.sqlstate == "22021":  # not a name in that database's encoding
-            return None
+            return ()
         if done.error is not None or done.problem:
             text = done.problem or f"error in auth_query: {done.error and done.error.sqlstate}"
             raise self._misconfigured(lookup, text)
-        if len(done.rows) > 1:
+        return done.rows
+
+    async def _ask(self, lookup: Lookup, user: bytes) -> Secret | None:
+        rows = await self.rows(lookup, user, most=ROWS)
+        if len(rows) > 1:
             raise self._misconfigured(lookup, "expected at most 1 row from auth_query, not more")
-        name, secret = done.rows[0] if done.rows else (None, None)
+        name, secret = rows[0] if rows else (None, None)
         if name is None:
             logs.LOGGER.info("%s", logs.line(str(lookup), "no such user", {"user": routing.as_name(user)}))
             return None
@@ -239,16 +248,16 @@ class AuthQuery:
             place = self._places[key] = Place(target)
         return place
 
-    async def _run(self, place: Place, lookup: Lookup, user: bytes) -> LookupDone:
+    async def _run(self, place: Place, lookup: Lookup, user: bytes, most: int) -> LookupDone:
         """Ask on a connection that is there, or on a new one; one that has died since its last use is replaced."""
         timeout_s = connect_timeout_s(self._pools.config)
         with trio.move_on_after(timeout_s):
             while place.idle:
-                if (done := await self._try(place, place.idle.pop(), lookup, user)) is not None:
+                if (done := await self._try(place, place.idle.pop(), lookup, user, most)) is not None:
                     return done
             server = await self._open(place, lookup)
             connection = Connection(server, server.pipe, self._now())
-            if (done := await self._try(place, connection, lookup, user)) is not None:
+            if (done := await self._try(place, connection, lookup, user, most)) is not None:
                 return done
             logs.LOGGER.error("%s", logs.line(str(lookup), "the server closed the connection during auth_query"))
             raise LookupFailed(UNAVAILABLE, sqlstate="57P03")
@@ -269,10 +278,12 @@ class AuthQuery:
             place.failed_until = self._now() + FAILED_S
             raise place.failure from error
 
-    async def _try(self, place: Place, connection: Connection, lookup: Lookup, user: bytes) -> LookupDone | None:
+    async def _try(
+        self, place: Place, connection: Connection, lookup: Lookup, user: bytes, most: int
+    ) -> LookupDone | None:
         """Ask; None: the connection is of no use. Afterwards it is idle, or closed."""
         server, pipe = connection.server, connection.pipe
-        query = AuthLookup(routing.as_bytes(lookup.query), user, server.unread)
+        query = AuthLookup(routing.as_bytes(lookup.query), user, server.unread, rows=most)
         kept = False
         try:
             while (event := query.next_event()) is NEED_DATA:

@@ -26,6 +26,7 @@ from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.channels import Channels, until_taken
 from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
+from pgpool_core.control.inquiries import Inquiries
 from pgpool_core.control.loans import Lent, Loans
 from pgpool_core.control.opener import Opener
 from pgpool_core.control.orders import Orders
@@ -34,6 +35,7 @@ from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.report import Report
 from pgpool_core.control.routing import Refusal, ToConsole, ToPool, Verdict, connect_timeout_s
 from pgpool_core.errors import InternalError, PgPoolError, PoolClosed, PoolError, error_response
+from pgpool_core.policy.facts import Facts, FactWanted
 from pgpool_core.policy.hba import Visitor
 
 if TYPE_CHECKING:
@@ -107,6 +109,7 @@ class Mailroom:
         console: Console,
         orders: Orders,
         auth_query: AuthQuery,
+        inquiries: Inquiries,
         access: Callable[[], Access],
         loans: Loans,
         arrivals: Arrivals,
@@ -131,6 +134,7 @@ class Mailroom:
         self._cancels = trio.CapacityLimiter(CANCELS_AT_ONCE)
         self._orders = orders
         self._auth_query = auth_query
+        self._inquiries = inquiries
         self._access = access
         self._loans = loans
         self._consoles: dict[int, ConsoleClient] = {}  # by the client's id
@@ -255,7 +259,12 @@ class Mailroom:
             is_encrypted=login.certificate is not None,
             certificate=tuple(map(routing.as_name, login.certificate or ())),
         )
-        return await trio.to_thread.run_sync(self._access().method, visitor, login.peer_uid)
+        facts = Facts()
+        while True:
+            try:
+                return await trio.to_thread.run_sync(self._access().method, visitor, login.peer_uid, facts)
+            except FactWanted as wanted:
+                facts = await self._inquiries.learn(facts, wanted.kind, visitor)
 
     async def _decide(self, login: Policy, method: str) -> tuple[Verdict, bytes]:
         pools = self._pools
