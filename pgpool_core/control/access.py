@@ -15,11 +15,13 @@ import attrs
 from pgpool_core import logs
 from pgpool_core.config.model import AUTH_TYPES, Config
 from pgpool_core.control.interfaces import own_interfaces
+from pgpool_core.control.ldap import INSTALL, is_installed
 from pgpool_core.control.routing import CERT_FAILED, Refusal
 from pgpool_core.errors import ConfigError, ConfigProblem
 from pgpool_core.policy.facts import NOTHING, Facts
 from pgpool_core.policy.hba import Address, Rule, Rules, Visitor, load_rules
 from pgpool_core.policy.ident import IdentMaps, load_maps
+from pgpool_core.policy.ldap import LdapOptions, parse_options
 
 PEER: Final = "peer"
 CERT: Final = "cert"
@@ -38,6 +40,8 @@ class Access:
 
     rules: Rules = attrs.field(factory=Rules)
     maps: IdentMaps = attrs.field(factory=IdentMaps)
+    ldap: LdapOptions | None = None
+    """auth_type = ldap: how all passwords are checked."""
     asks_nobody: tuple[str, ...] = ()
     """Lines that depend on the roles of a user where nobody can be asked for them."""
 
@@ -57,7 +61,7 @@ class Access:
         """
         return self.rules.find(visitor, own_interfaces, facts)
 
-    def method(self, visitor: Visitor, uid: int | None, facts: Facts = NOTHING) -> str | Refusal:
+    def method(self, visitor: Visitor, uid: int | None, facts: Facts = NOTHING) -> str | LdapOptions | Refusal:
         """How a login is to be proved; "peer" or "cert" where the connection has proved it already.
 
         Raises:
@@ -73,7 +77,7 @@ class Access:
         if rule.method == CERT:
             return CERT if self._certified(rule, visitor, facts) else NO_CERTIFICATE
         if rule.method != PEER:
-            return rule.method
+            return rule.ldap or rule.method
         if self.maps.fits(rule.ident_map, system_user(uid), visitor.user, facts):
             return PEER
         text = f"ident map {rule.ident_map} cannot be matched" if rule.ident_map else "the system user has another name"
@@ -125,6 +129,8 @@ def load_access(config: Config, *, strict: bool) -> Access:
     Raises:
         ConfigError: a file is not named, or cannot be read.
     """
+    if config.auth_type == "ldap":
+        return Access(ldap=_ldap_for_all(config))
     if config.auth_type != "hba":
         return Access()
     if not config.auth_hba_file:
@@ -140,10 +146,32 @@ def load_access(config: Config, *, strict: bool) -> Access:
     nobody = not config.auth_user and not any(entry.auth_user for entry in config.databases.values())
     lines = [str(rule) for rule in rules.rules if rule.needs_roles] if nobody else []
     told = (f"{line}: membership in roles is looked up by auth_user, which is not set (auth_user)" for line in lines)
+    if not is_installed():
+        rules = _without_ldap(rules)
     access = Access(rules=rules, maps=maps, asks_nobody=tuple(told))
     if strict and access.problems():
         raise ConfigError(ConfigProblem(text, section="pgbouncer", key="auth_hba_file") for text in access.problems())
     return access
+
+
+def _ldap_for_all(config: Config) -> LdapOptions:
+    if not config.auth_ldap_options:
+        raise _error(
+            "auth_type = ldap needs auth_ldap_options, which is not set (auth_ldap_options)", "auth_ldap_options"
+        )
+    if not is_installed():
+        raise _error(f"auth_type = ldap {INSTALL} (auth_type)", "auth_type")
+    try:
+        return parse_options(config.auth_ldap_options)
+    except ValueError as error:
+        raise _error(f"{error} (auth_ldap_options)", "auth_ldap_options") from None
+
+
+def _without_ldap(rules: Rules) -> Rules:
+    """Lines with ldap refuse whom they fit."""
+    told = (f"{rule}: method ldap {INSTALL}; until then the line refuses" for rule in rules.rules if rule.ldap)
+    refusing = tuple(attrs.evolve(rule, method="reject") if rule.ldap else rule for rule in rules.rules)
+    return attrs.evolve(rules, rules=refusing, refusing=(*rules.refusing, *told))
 
 
 def _error(text: str, key: str) -> ConfigError:

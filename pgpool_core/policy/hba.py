@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 
 from pgpool_core.policy.facts import NOTHING, Facts, FactWanted
+from pgpool_core.policy.ldap import LdapOptions, option, options_of
 from pgpool_core.policy.tokens import Field, Line, Word, read_lines, split_lines
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -29,9 +30,10 @@ METHODS: Final = {
     "scram-sha-256": "scram-sha-256",
     "peer": "peer",
     "cert": "cert",
+    "ldap": "ldap",
 }
 """What a line says, and what it comes to."""
-NOT_BUILT: Final = ("ldap", "pam", "gss", "sspi", "ident", "radius", "bsd", "oauth")
+NOT_BUILT: Final = ("pam", "gss", "sspi", "ident", "radius", "bsd", "oauth")
 
 CLIENTCERTS: Final = ("verify-ca", "verify-full")
 
@@ -106,11 +108,13 @@ class Rule:
     databases: Names
     users: Names
     where: Where  # of `local`, "all"
-    method: str  # trust, reject, md5, plain, scram-sha-256, peer or cert
+    method: str  # trust, reject, md5, plain, scram-sha-256, peer, cert or ldap
     ident_map: str
     file: str
     number: int
     written: str  # the method as the line has it
+    ldap: LdapOptions | None = None  # of ldap
+    problem: str = ""  # why it refuses whom it fits, although its method is another
     clientcert: str = ""  # verify-ca: a certificate besides; verify-full: of the user's name, too
 
     def __str__(self) -> str:
@@ -218,6 +222,8 @@ def _rules(lines: Iterable[Line]) -> Rules:
         rules.append(rule)
         if rule.written in NOT_BUILT:
             refusing.append(f"{rule}: method {rule.written} is not supported by this version, so the line refuses")
+        if rule.problem:
+            refusing.append(f"{rule}: {rule.problem}, so the line refuses")
     return Rules(rules=tuple(rules), problems=tuple(problems), refusing=tuple(refusing))
 
 
@@ -239,11 +245,17 @@ def _rule(line: Line) -> Rule:
         raise ValueError("peer is for local lines")
     if written == "cert" and kind.text not in _ENCRYPTED:
         raise ValueError("cert is for hostssl lines")
-    options = dict(_option(field) for field in fields)
+    options = dict(option(field) for field in fields)
     ident_map = options.pop("map", "")
     clientcert = options.pop("clientcert", "")
     if clientcert and (clientcert not in CLIENTCERTS or kind.text not in _ENCRYPTED):
         raise ValueError("clientcert is verify-ca or verify-full, on hostssl lines")
+    ldap, problem = None, ""
+    if written == "ldap":
+        try:
+            ldap, options = options_of(options), {}
+        except ValueError as error:  # the line is about somebody: it must not be left to others
+            problem, options = str(error), {}
     if (ident_map and written not in ("peer", "cert", "ident")) or (options and written not in NOT_BUILT):
         raise ValueError("an option that this method does not take")
     return Rule(
@@ -251,11 +263,13 @@ def _rule(line: Line) -> Rule:
         databases=databases,
         users=users,
         where=where,
-        method=METHODS.get(written, "reject"),
+        method=METHODS.get(written, "reject") if not problem else "reject",
         ident_map=ident_map,
         file=line.file,
         number=line.number,
         written=written,
+        ldap=ldap,
+        problem=problem,
         clientcert=clientcert,
     )
 
@@ -312,10 +326,3 @@ def _where(fields: list[Field]) -> Where:
         raise ValueError(
             "an address is all, samehost, samenet, ADDRESS/BITS, ADDRESS MASK or the name of a host"
         ) from None
-
-
-def _option(field: Field) -> tuple[str, str]:
-    name, equals, value = ",".join(word.text for word in field).partition("=")
-    if not equals or not name or not value:
-        raise ValueError("an option is name=value")
-    return name, value

@@ -307,12 +307,12 @@ def test_what_only_a_server_knows_is_told_as_such(
 
 
 def test_lines_that_are_left_out_are_told(tmp_path: Path) -> None:
-    (tmp_path / "hba").write_text("nonsense\nhost all all all ldap\n")
+    (tmp_path / "hba").write_text("nonsense\nhost all all all pam\n")
     ini = tmp_path / "p.ini"
     ini.write_text(f"[databases]\napp = host=h\n[pgbouncer]\nauth_type = hba\nauth_hba_file = {tmp_path}/hba\n")
     texts = [problem.text for problem in check(str(ini)).warnings]
     assert any("line left out" in text for text in texts)
-    assert any("method ldap is not supported" in text for text in texts)
+    assert any("method pam is not supported" in text for text in texts)
 
 
 @pytest.mark.parametrize("auth_type", ["any", "trust", "plain"])
