@@ -348,6 +348,29 @@ def test_no_secret_and_no_key_reaches_the_log(pooler: PoolerFactory, server: Pos
         assert word not in place.log
 
 
+# -- counted -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", ["max_db_connections", "max_user_connections"])
+def test_lookups_are_counted_by_the_limits(pooler: PoolerFactory, server: PostgresServer, limit: str) -> None:
+    """An idle server makes room for a lookup, the lookup for a server; where all are in use, a login waits, and hears why not."""
+    databases = {
+        "app": f"host={server.host} port={server.port} user=looker",
+        "other": f"host={server.host} port={server.port}",
+    }
+    place = pooler(
+        databases=databases, passwords=LOOKS_UP, auth_type="md5", server_connect_timeout=2, **{limit: 1}, **AUTH
+    )
+    for user in ("newer", "older"):
+        assert who(place.url(user, "app", password=f"{user}-secret")) == "looker"
+    assert int(server.sql("select count(*) from pg_stat_activity where usename = 'looker'").split()[-1]) == 1
+    with psycopg.connect(place.url("newer", "app", password="newer-secret")) as connection:
+        connection.execute("select 1")
+        told = refused(place.url("guest", "app", password="first"))
+        assert "no server connection is free (max_db_connections, max_user_connections)" in told
+    assert who(place.url("guest", "app", password="first")) == "looker"
+
+
 # -- with rules --------------------------------------------------------------------------------------------------------
 
 
