@@ -126,7 +126,7 @@ clean:
 .PHONY: need-servers
 need-servers: .venv/.test .venv/.node
 	@$(PY) -c 'import pgpool_core.testing as t; t.find_postgres()' 2>/dev/null || tools/need postgres
-	@tools/need pgbouncer
+	@tools/need pgbouncer slapd
 
 # -- what the targets stand on --------------------------------------------------------------------------------------
 

@@ -15,15 +15,17 @@ from typing import Final
 
 import attrs
 
+from pgpool_core.cli.which_line import tell_line
 from pgpool_core.config.doubts import doubts
 from pgpool_core.config.load import Loaded, read_config
 from pgpool_core.config.model import Config
 from pgpool_core.config.problems import Place
-from pgpool_core.control.access import NO_METHOD, address_of, load_access
+from pgpool_core.control.access import address_of, load_access
 from pgpool_core.control.pooler import load_users
 from pgpool_core.control.routing import as_name, check_entries
 from pgpool_core.control.tls import client_tls
 from pgpool_core.errors import ConfigError, ConfigProblem
+from pgpool_core.policy.facts import Facts
 from pgpool_core.policy.hba import Visitor
 from pgpool_core.policy.userlist import Userlist
 from pgpool_core.process.descriptors import SPARE_DESCRIPTORS, servers_at_most
@@ -71,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         default="local",
         help="where it comes from; local = unix socket (default)",
     )
+    parser.add_argument("--tls", action="store_true", help="with --login: it comes with TLS")
+    parser.add_argument(
+        "--roles",
+        metavar="ROLE,...",
+        help="with --login: the roles that the user is a member of, which only a server knows",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     return parser
 
@@ -88,20 +96,9 @@ def _tell_line(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
     if loaded.problems:
         print(_as_text(arguments.file, Findings(loaded.problems, ())))
         return 1
-    if loaded.config.auth_type != "hba":
-        print(f"auth_type = {loaded.config.auth_type}: the same for all, auth_hba_file is not read")
-        return 0
-    try:
-        access = load_access(loaded.config, strict=False)
-    except ConfigError as error:
-        print(f"error: {error}")
-        return 1
-    rule = access.rule_for(Visitor(database=database, user=user, address=address))
-    if rule is None:
-        print(f"{NO_METHOD.text}: no line of {loaded.config.auth_hba_file} fits")
-        return 1
-    print(f"{rule}: {rule.written}" + (f" map={rule.ident_map}" if rule.ident_map else ""))
-    return 1 if rule.method == "reject" else 0
+    roles = None if arguments.roles is None else frozenset([user, *filter(None, arguments.roles.split(","))])
+    visitor = Visitor(database=database, user=user, address=address, is_encrypted=arguments.tls)
+    return tell_line(loaded.config, visitor, Facts(roles=roles))
 
 
 def check(file: str) -> Findings:

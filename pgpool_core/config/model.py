@@ -35,7 +35,7 @@ from pgpool_core.config.units import (
 )
 from pgpool_core.errors import ConfigError, ConfigProblem
 
-AuthType = Literal["any", "trust", "plain", "md5", "scram-sha-256", "hba", "cert"]
+AuthType = Literal["any", "trust", "plain", "md5", "scram-sha-256", "hba", "cert", "ldap"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 SslNegotiation = Literal["postgres", "direct"]
 ChannelBinding = Literal["disable", "prefer", "require"]
@@ -45,7 +45,7 @@ DhParams = Literal["none", "auto", "legacy"]
 IoBackend = Literal["auto", "epoll", "io_uring"]
 LoadBalance = Literal["round-robin", "disable"]
 
-AUTH_TYPES: Final = ("any", "trust", "plain", "md5", "scram-sha-256", "hba", "cert")
+AUTH_TYPES: Final = ("any", "trust", "plain", "md5", "scram-sha-256", "hba", "cert", "ldap")
 POOL_MODES: Final = ("session", "transaction", "statement")
 SESSION_STATES: Final = ("off", "auto", "pin", "refuse", "warn")
 """Like AUTH_TYPES in the order of the engine's numbers."""
@@ -316,12 +316,18 @@ class Config:
 
     auth_type: AuthType = _setting(
         "md5",
-        Choice(AUTH_TYPES, not_built=("ldap", "pam", "peer")),
-        "any, trust, plain, md5, scram-sha-256, cert (client certificate), or hba (as auth_hba_file says): how clients prove who they are",
+        Choice(AUTH_TYPES, not_built=("pam", "peer")),
+        "any, trust, plain, md5, scram-sha-256, cert (client certificate), ldap, or hba (as auth_hba_file says): how clients prove who they are",
     )
     auth_file: str | None = _setting(None, Text(optional=True), 'file of "user" "secret" lines')
     auth_hba_file: str = _setting("", Text(), "rules for auth_type = hba, as in pg_hba.conf")
     auth_ident_file: str = _setting("", Text(), "maps for `peer` and `cert` rules, as in pg_ident.conf")
+    auth_ldap_options: str = _setting(
+        "", Text(), "where and how auth_type = ldap has passwords checked: options as on an ldap line of pg_hba.conf"
+    )
+    max_ldap_logins: int = _setting(
+        16, Integer(1, 1000), "ours: so many passwords are checked by LDAP at one time; further logins wait"
+    )
     auth_user: str = _setting(
         "", Text(max_len=MAX_USER_LEN), "runs auth_query for users who are not in auth_file; empty = nobody does"
     )
@@ -337,7 +343,7 @@ class Config:
     allow_open_auth: bool = _setting(
         False,
         Flag(),
-        "ours: start although auth_type any or trust lets in whoever reaches listen_addr, or plain lets passwords come unencrypted",
+        "ours: start although auth_type any or trust lets in whoever reaches listen_addr, or plain or ldap lets passwords come unencrypted",
     )
     auth_failure_delay: float = _setting(
         1.0,

@@ -67,7 +67,6 @@ NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
         "service_name": _text("pgbouncer"),
         "resolv_conf": _text(),
         "dns_zone_check_period": _seconds("0"),
-        "auth_ldap_options": _text(),
     }
 )
 """[pgbouncer]"""

@@ -15,10 +15,13 @@ import attrs
 from pgpool_core import logs
 from pgpool_core.config.model import AUTH_TYPES, Config
 from pgpool_core.control.interfaces import own_interfaces
+from pgpool_core.control.ldap import INSTALL, is_installed
 from pgpool_core.control.routing import CERT_FAILED, Refusal
 from pgpool_core.errors import ConfigError, ConfigProblem
+from pgpool_core.policy.facts import NOTHING, Facts
 from pgpool_core.policy.hba import Address, Rule, Rules, Visitor, load_rules
 from pgpool_core.policy.ident import IdentMaps, load_maps
+from pgpool_core.policy.ldap import LdapOptions, parse_options
 
 PEER: Final = "peer"
 CERT: Final = "cert"
@@ -37,6 +40,10 @@ class Access:
 
     rules: Rules = attrs.field(factory=Rules)
     maps: IdentMaps = attrs.field(factory=IdentMaps)
+    ldap: LdapOptions | None = None
+    """auth_type = ldap: how all passwords are checked."""
+    asks_nobody: tuple[str, ...] = ()
+    """Lines that depend on the roles of a user where nobody can be asked for them."""
 
     def problems(self) -> tuple[str, ...]:
         """Lines that are left out."""
@@ -44,38 +51,46 @@ class Access:
 
     def warnings(self) -> tuple[str, ...]:
         """What an operator ought to know about the files."""
-        return (*(f"line left out: {text}" for text in self.problems()), *self.rules.refusing)
+        return (*(f"line left out: {text}" for text in self.problems()), *self.rules.refusing, *self.asks_nobody)
 
-    def rule_for(self, visitor: Visitor) -> Rule | None:
-        """The line that decides."""
-        return self.rules.find(visitor, own_interfaces)
+    def rule_for(self, visitor: Visitor, facts: Facts = NOTHING) -> Rule | None:
+        """The line that decides.
 
-    def method(self, visitor: Visitor, uid: int | None) -> str | Refusal:
-        """How a login is to be proved; "peer" or "cert" where the connection has proved it already."""
-        rule = self.rule_for(visitor)
+        Raises:
+            FactWanted: which one that is depends on what is not known.
+        """
+        return self.rules.find(visitor, own_interfaces, facts)
+
+    def method(self, visitor: Visitor, uid: int | None, facts: Facts = NOTHING) -> str | LdapOptions | Refusal:
+        """How a login is to be proved; "peer" or "cert" where the connection has proved it already.
+
+        Raises:
+            FactWanted: that depends on what is not known.
+        """
+        rule = self.rule_for(visitor, facts)
         if rule is None:
             return NO_METHOD
         if rule.method == "reject":
             return REJECTED
-        if rule.clientcert and not self._certified(rule, visitor):
+        if rule.clientcert and not self._certified(rule, visitor, facts):
             return NO_CERTIFICATE
         if rule.method == CERT:
-            return CERT if self._certified(rule, visitor) else NO_CERTIFICATE
+            return CERT if self._certified(rule, visitor, facts) else NO_CERTIFICATE
         if rule.method != PEER:
-            return rule.method
-        if self.maps.fits(rule.ident_map, system_user(uid), visitor.user):
+            return rule.ldap or rule.method
+        if self.maps.fits(rule.ident_map, system_user(uid), visitor.user, facts):
             return PEER
         text = f"ident map {rule.ident_map} cannot be matched" if rule.ident_map else "the system user has another name"
         logs.LOGGER.info("%s", logs.line("", text, {"user": visitor.user, "uid": uid, "line": str(rule)}))
         return NOT_THE_PEER
 
-    def _certified(self, rule: Rule, visitor: Visitor) -> bool:
+    def _certified(self, rule: Rule, visitor: Visitor, facts: Facts) -> bool:
         """Whether the client has shown a certificate that is enough for the line: with a map, its common name decides."""
         names = visitor.certificate
         if rule.clientcert == "verify-ca" and rule.method != CERT:
             fits = bool(names)
         elif rule.ident_map:
-            fits = bool(names and names[0]) and self.maps.fits(rule.ident_map, names[0], visitor.user)
+            fits = bool(names and names[0]) and self.maps.fits(rule.ident_map, names[0], visitor.user, facts)
         else:
             fits = visitor.user in names
         if not fits:
@@ -114,6 +129,8 @@ def load_access(config: Config, *, strict: bool) -> Access:
     Raises:
         ConfigError: a file is not named, or cannot be read.
     """
+    if config.auth_type == "ldap":
+        return Access(ldap=_ldap_for_all(config))
     if config.auth_type != "hba":
         return Access()
     if not config.auth_hba_file:
@@ -126,10 +143,35 @@ def load_access(config: Config, *, strict: bool) -> Access:
     except OSError as error:
         path = config.auth_hba_file if key == "auth_hba_file" else config.auth_ident_file
         raise _error(f"{key} {path}: cannot be read: {error.strerror or error} ({key})", key) from error
-    access = Access(rules=rules, maps=maps)
+    nobody = not config.auth_user and not any(entry.auth_user for entry in config.databases.values())
+    lines = [str(rule) for rule in rules.rules if rule.needs_roles] if nobody else []
+    told = (f"{line}: membership in roles is looked up by auth_user, which is not set (auth_user)" for line in lines)
+    if not is_installed():
+        rules = _without_ldap(rules)
+    access = Access(rules=rules, maps=maps, asks_nobody=tuple(told))
     if strict and access.problems():
         raise ConfigError(ConfigProblem(text, section="pgbouncer", key="auth_hba_file") for text in access.problems())
     return access
+
+
+def _ldap_for_all(config: Config) -> LdapOptions:
+    if not config.auth_ldap_options:
+        raise _error(
+            "auth_type = ldap needs auth_ldap_options, which is not set (auth_ldap_options)", "auth_ldap_options"
+        )
+    if not is_installed():
+        raise _error(f"auth_type = ldap {INSTALL} (auth_type)", "auth_type")
+    try:
+        return parse_options(config.auth_ldap_options)
+    except ValueError as error:
+        raise _error(f"{error} (auth_ldap_options)", "auth_ldap_options") from None
+
+
+def _without_ldap(rules: Rules) -> Rules:
+    """Lines with ldap refuse whom they fit."""
+    told = (f"{rule}: method ldap {INSTALL}; until then the line refuses" for rule in rules.rules if rule.ldap)
+    refusing = tuple(attrs.evolve(rule, method="reject") if rule.ldap else rule for rule in rules.rules)
+    return attrs.evolve(rules, rules=refusing, refusing=(*rules.refusing, *told))
 
 
 def _error(text: str, key: str) -> ConfigError:

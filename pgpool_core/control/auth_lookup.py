@@ -31,7 +31,7 @@ from pgpool_core.errors import ServerProtocolError
 MAX_MESSAGE_LEN: Final = 256 * 1024  # bytes of one body; a secret has at most 64 KiB
 MAX_MESSAGES: Final = 1000  # of one answer; an honest one has about 6
 COLUMNS: Final = 2
-ROWS: Final = 2  # asked for, to see that there is no second one
+ROWS: Final = 2  # asked for of auth_query, to see that there is no second one
 
 _PARSE: Final = 0x50  # 'P'
 _BIND: Final = 0x42  # 'B'
@@ -65,9 +65,9 @@ class LookupDone:
 
 
 class AuthLookup(Question[LookupDone]):
-    """Runs `sql` for `user`; `unread` are bytes that the server sent before."""
+    """Runs `sql` for `user`, for at most `rows` rows; `unread` are bytes that the server sent before."""
 
-    def __init__(self, sql: bytes, user: bytes, unread: bytes = b"") -> None:
+    def __init__(self, sql: bytes, user: bytes, unread: bytes = b"", *, rows: int = ROWS) -> None:
         if b"\0" in sql or b"\0" in user:
             raise ValueError("neither a query nor a name can contain a zero byte")
         bind = b"\0\0" + struct.pack("!HHI", 0, 1, len(user)) + user + struct.pack("!H", 0)
@@ -75,11 +75,11 @@ class AuthLookup(Question[LookupDone]):
             message(_PARSE, b"\0" + sql + b"\0\0\0")
             + message(_BIND, bind)
             + message(_DESCRIBE, b"P\0")
-            + message(_EXECUTE, b"\0" + struct.pack("!I", ROWS))
+            + message(_EXECUTE, b"\0" + struct.pack("!I", rows))
             + message(_SYNC, b""),
             unread,
         )
-        self._messages = 0
+        self._messages = ROWS - rows
         self._rows: list[tuple[bytes | None, bytes | None]] = []
         self._problem = ""
 

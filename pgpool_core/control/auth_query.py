@@ -18,7 +18,7 @@ import trio
 
 from pgpool_core import logs
 from pgpool_core.control import routing
-from pgpool_core.control.auth_lookup import AuthLookup, LookupDone
+from pgpool_core.control.auth_lookup import ROWS, AuthLookup, LookupDone
 from pgpool_core.control.connect import LoggedInServer, ServerTarget
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.opener import OpenServer
@@ -36,9 +36,13 @@ CONNECTIONS: Final = 4  # at most, for each auth_user in each database
 IDLE_S: Final = 30.0  # a connection that nobody has used for so long is closed
 REMEMBERED: Final = 100_000  # answers; the oldest go first
 FRESH_S: Final = 1.0  # an answer is not asked for again sooner, however many logins fail
+SLOT_LOOK_S: Final = 0.02  # between looks whether the limits leave room
 FAILED_S: Final = 1.0  # after a connection could not be opened, logins fail at once for so long
 
 CONFIG_ERROR: Final = "bouncer config error"
+CROWDED: Final = (
+    "users cannot be looked up now: no server connection is free (max_db_connections, max_user_connections)"
+)
 UNAVAILABLE: Final = "users cannot be looked up now: no connection to the database (auth_query)"
 
 
@@ -69,6 +73,7 @@ class Place:
     """One auth_user in one database."""
 
     target: ServerTarget
+    groups: tuple[int, int]  # the limits that count its connections
     turns: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(CONNECTIONS))
     idle: list[Connection] = attrs.field(factory=list)
     failed_until: float = -math.inf
@@ -164,7 +169,7 @@ class AuthQuery:
             stale = [each for each in place.idle if now - each.since > IDLE_S]
             place.idle = [each for each in place.idle if now - each.since <= IDLE_S]
             for each in stale:
-                each.server.close()
+                self._end(place, each.server)
 
     def reloaded(self) -> None:
         """After a reload, which made the engine forget: begin anew."""
@@ -178,7 +183,7 @@ class AuthQuery:
         for place in self._places.values():
             place.closed = True
             for each in place.idle:
-                each.server.close()
+                self._end(place, each.server)
             place.idle.clear()
 
     def _remember(self, key: tuple[Lookup, bytes], answer: Answer) -> None:
@@ -197,18 +202,27 @@ class AuthQuery:
         for database in answer.told:
             self._engine.forget_credential(key[1], database)
 
-    async def _ask(self, lookup: Lookup, user: bytes) -> Secret | None:
+    async def rows(self, lookup: Lookup, user: bytes, *, most: int) -> tuple[tuple[bytes | None, bytes | None], ...]:
+        """What the query of `lookup` says of `user`, asked for now: at most so many rows.
+
+        Raises:
+            LookupFailed: it cannot be had.
+        """
         place = self._place(lookup)
         async with place.turns:
-            done = await self._run(place, lookup, user)
+            done = await self._run(place, lookup, user, most)
         if done.error is not None and done.error.sqlstate == "22021":  # not a name in that database's encoding
-            return None
+            return ()
         if done.error is not None or done.problem:
             text = done.problem or f"error in auth_query: {done.error and done.error.sqlstate}"
             raise self._misconfigured(lookup, text)
-        if len(done.rows) > 1:
+        return done.rows
+
+    async def _ask(self, lookup: Lookup, user: bytes) -> Secret | None:
+        rows = await self.rows(lookup, user, most=ROWS)
+        if len(rows) > 1:
             raise self._misconfigured(lookup, "expected at most 1 row from auth_query, not more")
-        name, secret = done.rows[0] if done.rows else (None, None)
+        name, secret = rows[0] if rows else (None, None)
         if name is None:
             logs.LOGGER.info("%s", logs.line(str(lookup), "no such user", {"user": routing.as_name(user)}))
             return None
@@ -236,31 +250,39 @@ class AuthQuery:
             target = routing.server_target(
                 pools.config, PoolKey(*key), entry, pools.userlist.get, HostOrder(), names, pools.contexts
             )
-            place = self._places[key] = Place(target)
+            place = self._places[key] = Place(target, pools.groups_for(*key))
         return place
 
-    async def _run(self, place: Place, lookup: Lookup, user: bytes) -> LookupDone:
+    async def _run(self, place: Place, lookup: Lookup, user: bytes, most: int) -> LookupDone:
         """Ask on a connection that is there, or on a new one; one that has died since its last use is replaced."""
         timeout_s = connect_timeout_s(self._pools.config)
         with trio.move_on_after(timeout_s):
             while place.idle:
-                if (done := await self._try(place, place.idle.pop(), lookup, user)) is not None:
+                if (done := await self._try(place, place.idle.pop(), lookup, user, most)) is not None:
                     return done
             server = await self._open(place, lookup)
             connection = Connection(server, server.pipe, self._now())
-            if (done := await self._try(place, connection, lookup, user)) is not None:
+            if (done := await self._try(place, connection, lookup, user, most)) is not None:
                 return done
             logs.LOGGER.error("%s", logs.line(str(lookup), "the server closed the connection during auth_query"))
             raise LookupFailed(UNAVAILABLE, sqlstate="57P03")
         logs.LOGGER.error("%s", logs.line(str(lookup), f"no answer within {timeout_s:g} s (server_connect_timeout)"))
         raise LookupFailed(UNAVAILABLE, sqlstate="57P03")
 
+    def _end(self, place: Place, server: LoggedInServer) -> None:
+        server.close()
+        self._engine.give_aside(*place.groups)
+
     async def _open(self, place: Place, lookup: Lookup) -> LoggedInServer:
         if place.failure is not None and self._now() < place.failed_until:
             raise place.failure
+        await self._take_room(place, lookup)
+        opened = False
         try:
             target = attrs.evolve(place.target, unlock=self._pools.unlock)
-            return await self._open_server(target, timeout_s=connect_timeout_s(self._pools.config))
+            server = await self._open_server(target, timeout_s=connect_timeout_s(self._pools.config))
+            opened = True
+            return server
         except PgPoolError as error:
             logs.LOGGER.error("%s", logs.line(str(lookup), f"auth_query: {error}", {"sqlstate": error.sqlstate}))
             refused = isinstance(error, ServerLoginRefused) and not error.cannot_connect_now
@@ -268,11 +290,26 @@ class AuthQuery:
             place.failure = LookupFailed(text, sqlstate=sqlstate)
             place.failed_until = self._now() + FAILED_S
             raise place.failure from error
+        finally:
+            if not opened:
+                self._engine.give_aside(*place.groups)
 
-    async def _try(self, place: Place, connection: Connection, lookup: Lookup, user: bytes) -> LookupDone | None:
+    async def _take_room(self, place: Place, lookup: Lookup) -> None:
+        """Wait until the limits allow one more connection."""
+        with trio.move_on_after(connect_timeout_s(self._pools.config) / 2):
+            while True:
+                if self._engine.take_aside(*place.groups):
+                    return
+                await trio.sleep(SLOT_LOOK_S)
+        logs.LOGGER.error("%s", logs.line(str(lookup), CROWDED))
+        raise LookupFailed(CROWDED, sqlstate="53300")
+
+    async def _try(
+        self, place: Place, connection: Connection, lookup: Lookup, user: bytes, most: int
+    ) -> LookupDone | None:
         """Ask; None: the connection is of no use. Afterwards it is idle, or closed."""
         server, pipe = connection.server, connection.pipe
-        query = AuthLookup(routing.as_bytes(lookup.query), user, server.unread)
+        query = AuthLookup(routing.as_bytes(lookup.query), user, server.unread, rows=most)
         kept = False
         try:
             while (event := query.next_event()) is NEED_DATA:
@@ -282,7 +319,7 @@ class AuthQuery:
             if not isinstance(event, LookupDone):
                 return None
             server.unread = event.unread
-            kept = not event.in_transaction and not place.closed
+            kept = not event.in_transaction and not place.closed and self._may_stay(place, lookup)
             return event
         except (OSError, TlsError):
             return None
@@ -293,4 +330,9 @@ class AuthQuery:
                 connection.since = self._now()
                 place.idle.append(connection)
             else:
-                server.close()
+                self._end(place, server)
+
+    def _may_stay(self, place: Place, lookup: Lookup) -> bool:
+        """Whether an idle connection takes no room that queries may need, or is needed at once."""
+        limited = self._pools.is_limited(lookup.database, lookup.user)
+        return not limited or place.turns.statistics().tasks_waiting > 0

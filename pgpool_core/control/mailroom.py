@@ -26,6 +26,8 @@ from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.channels import Channels, until_taken
 from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
+from pgpool_core.control.inquiries import Inquiries
+from pgpool_core.control.ldap import Ldap, LdapUnavailable
 from pgpool_core.control.loans import Lent, Loans
 from pgpool_core.control.opener import Opener
 from pgpool_core.control.orders import Orders
@@ -34,7 +36,10 @@ from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.report import Report
 from pgpool_core.control.routing import Refusal, ToConsole, ToPool, Verdict, connect_timeout_s
 from pgpool_core.errors import InternalError, PgPoolError, PoolClosed, PoolError, error_response
+from pgpool_core.policy.facts import Facts, FactWanted
 from pgpool_core.policy.hba import Visitor
+from pgpool_core.policy.ldap import LdapOptions
+from pgpool_core.policy.secrets import Secret
 
 if TYPE_CHECKING:
     from pgpool_core.admin.commands import Console
@@ -65,6 +70,8 @@ class Policy:
     startup: Mapping[bytes, bytes] = attrs.field(repr=False)
     again: bool = False  # it has failed with what is known
     certificate: tuple[bytes, ...] | None = None  # names in the client's certificate; None: no TLS
+    proof: bytes | None = attrs.field(default=None, repr=False)
+    """Its PasswordMessage, which LDAP is to check: a password and a zero byte."""
 
 
 @attrs.frozen
@@ -107,6 +114,8 @@ class Mailroom:
         console: Console,
         orders: Orders,
         auth_query: AuthQuery,
+        inquiries: Inquiries,
+        ldap: Ldap,
         access: Callable[[], Access],
         loans: Loans,
         arrivals: Arrivals,
@@ -131,6 +140,8 @@ class Mailroom:
         self._cancels = trio.CapacityLimiter(CANCELS_AT_ONCE)
         self._orders = orders
         self._auth_query = auth_query
+        self._inquiries = inquiries
+        self._ldap = ldap
         self._access = access
         self._loans = loans
         self._consoles: dict[int, ConsoleClient] = {}  # by the client's id
@@ -227,23 +238,34 @@ class Mailroom:
             parcel.close(SHUTTING_DOWN)
 
     async def _answer_login(self, login: Policy) -> None:
-        method: str | Refusal = ""
+        method: str | LdapOptions | Refusal = ""
         try:
             method = await self._method(login)
             if isinstance(method, Refusal):
                 verdict, error, method = method.verdict, method.error_response(), ""
+            elif login.proof is None or await self._is_right(login, method):
+                verdict, error = await self._decide(login, "ldap" if isinstance(method, LdapOptions) else method)
             else:
-                verdict, error = await self._decide(login, method)
-        except LookupFailed as failure:
+                verdict, error = Verdict.WRONG, b""
+        except (LookupFailed, LdapUnavailable) as failure:
             verdict, error = Verdict.REFUSE, error_response(failure)
         except Exception:
             logs.LOGGER.exception("internal error while deciding about a login")
             verdict, error = Verdict.REFUSE, INTERNAL_ERROR
-        told = METHOD_NUMBERS.get(method) if isinstance(method, str) else None
+        told = METHOD_NUMBERS.get("ldap" if isinstance(method, LdapOptions) else str(method))
         self._engine.answer_policy(login.client, verdict, error, method=told)
 
-    async def _method(self, login: Policy) -> str | Refusal:
+    async def _is_right(self, login: Policy, method: str | LdapOptions) -> bool:
+        """Whether LDAP takes the password; a reload may have come since the client was asked for it: then it counts no more."""
+        if not isinstance(method, LdapOptions) or login.proof is None:
+            return False
+        timeout_s = connect_timeout_s(self._pools.config)
+        return await self._ldap.is_right(method, login.user, login.proof.removesuffix(b"\0"), timeout_s=timeout_s)
+
+    async def _method(self, login: Policy) -> str | LdapOptions | Refusal:
         """How this login is to be proved; empty where auth_type says it for all."""
+        if (ldap := self._access().ldap) is not None and not self._is_own_console(login):
+            return ldap
         if self._pools.config.auth_type != "hba" or self._is_own_console(login):
             return ""
         replication = login.startup.get(b"replication", b"").lower()
@@ -255,12 +277,19 @@ class Mailroom:
             is_encrypted=login.certificate is not None,
             certificate=tuple(map(routing.as_name, login.certificate or ())),
         )
-        return await trio.to_thread.run_sync(self._access().method, visitor, login.peer_uid)
+        facts = Facts()
+        while True:
+            try:
+                return await trio.to_thread.run_sync(self._access().method, visitor, login.peer_uid, facts)
+            except FactWanted as wanted:
+                facts = await self._inquiries.learn(facts, wanted.kind, visitor)
 
     async def _decide(self, login: Policy, method: str) -> tuple[Verdict, bytes]:
         pools = self._pools
         secret, answer, config = pools.userlist.get(login.user), None, pools.config
         lookup = routing.lookup_for(config, routing.as_name(login.database)) if config.auth_type != "any" else None
+        if method == "ldap":
+            lookup = None  # nothing is compared with what PostgreSQL has
         if secret is None and lookup is not None and not self._is_own_console(login):
             answer = await self._auth_query.find(lookup, login.user, again=login.again)
             if pools.config is not config:  # a reload came in between
@@ -281,7 +310,7 @@ class Mailroom:
             await self._auth_query.tell(
                 lookup, answer, login.database, login.user, scram=config.auth_type in SCRAM_TYPES
             )
-        elif not (isinstance(decision, ToConsole) and decision.verdict == Verdict.CONSOLE_TRUSTED):
+        elif method != "ldap" and not (isinstance(decision, ToConsole) and decision.verdict == Verdict.CONSOLE_TRUSTED):
             await pools.ensure_credential(login.user)
         match decision:
             case Refusal():
@@ -299,6 +328,8 @@ class Mailroom:
                     record = pools.add_login(login.database, login.user, decision)
                     if answer is not None and decision.entry.user is None:
                         record.looked_up = answer.secret
+                    if login.proof is not None and decision.entry.user is None:
+                        record.looked_up = Secret.plain_password(login.proof.removesuffix(b"\0"))
                 return Verdict.RETRY, b""
 
     def _is_own_console(self, login: Policy) -> bool:

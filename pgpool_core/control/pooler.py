@@ -30,6 +30,8 @@ from pgpool_core.control.connect import open_server
 from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.groups import sole_errors
+from pgpool_core.control.inquiries import Inquiries
+from pgpool_core.control.ldap import Ldap
 from pgpool_core.control.leaving import leave
 from pgpool_core.control.listeners import Listener, open_listeners
 from pgpool_core.control.loans import Loans
@@ -200,6 +202,8 @@ class Pooler:
                 self._loans = Loans(engine, self._pools, self._functions)
                 self._loans.home = trio.lowlevel.current_trio_token()
                 self._auth_query = AuthQuery(engine, self._pools, open_server=self._open_server)
+                self._inquiries = Inquiries(self._pools, self._auth_query)
+                self._ldap = Ldap(self.config.max_ldap_logins)
                 self._report = Report(engine, self._pools, self._now_us, self._channels.status)
                 self._configure()
                 engine.start()
@@ -247,6 +251,8 @@ class Pooler:
         self._pools.contexts.use(server_tls)
         self._pools.apply(plan)
         self._auth_query.reloaded()
+        self._inquiries.reloaded()
+        self._ldap.configure(self.config.max_ldap_logins)
         self._channels.reloaded()
         self._observed.use()
         self._functions.reloaded()
@@ -575,6 +581,8 @@ class Pooler:
             console,
             self._orders,
             self._auth_query,
+            self._inquiries,
+            self._ldap,
             lambda: self._access,
             self._loans,
             Arrivals(engine, self._pools, self._functions, self._auth_query, nursery),

@@ -232,12 +232,12 @@ class PoolRegistry:
         if order is None:
             order = self._orders[key.database] = HostOrder(to.entry.load_balance_hosts or "round-robin")
         target = routing.server_target(config, key, to.entry, self.userlist.get, order, self.names, self.contexts)
-        database_limit, user_limit = routing.database_limit(config, key.database), routing.user_limit(config, key.user)
+        database_group, user_group = self.groups_for(key.database, key.user)
         pool = self._engine.add_pool(
             routing.as_bytes(key.database),
             routing.as_bytes(key.user),
-            database_group=self._group(self._database_groups, key.database, database_limit),
-            user_group=self._group(self._user_groups, key.user, user_limit),
+            database_group=database_group,
+            user_group=user_group,
         )
         self._engine.set_group_clients(
             self._database_groups[key.database], routing.database_clients(config, key.database)
@@ -250,6 +250,18 @@ class PoolRegistry:
         if to.auto:
             logs.LOGGER.info("%s", logs.line("", f"registered new auto-database: {key.database}"))
         return record
+
+    def groups_for(self, database: str, user: str) -> tuple[int, int]:
+        """The shared limits that count a server connection of `user` for `database`."""
+        config = self.config
+        return (
+            self._group(self._database_groups, database, routing.database_limit(config, database)),
+            self._group(self._user_groups, user, routing.user_limit(config, user)),
+        )
+
+    def is_limited(self, database: str, user: str) -> bool:
+        """Whether there is such a limit."""
+        return bool(routing.database_limit(self.config, database) or routing.user_limit(self.config, user))
 
     def _group(self, groups: dict[str, int], name: str, limit: int) -> int:
         if name not in groups:

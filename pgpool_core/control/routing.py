@@ -53,6 +53,7 @@ class Verdict(enum.IntEnum):
     CONSOLE_TRUSTED = 3
     REFUSE = 4
     REFUSE_LATE = 5
+    WRONG = 6  # the password that came with the question is
 
 
 @attrs.frozen
@@ -217,7 +218,7 @@ def _console(config: Config, login: str, secret: Secret | None, method: str, loo
 
 def _stranger(method: str, secret: Secret | None, looked_up: bool) -> Refusal | None:
     """The refusal of a user who cannot log in to anything; None for the others."""
-    if method in ("any", "peer"):
+    if method in ("any", "peer", "ldap"):
         return None
     if method == "cert" and secret is None:
         return Refusal("28000", CERT_FAILED)
@@ -262,7 +263,7 @@ def open_to_all(config: Config) -> str | None:
         return None
     if config.auth_type in ("any", "trust"):
         what = f"lets in without a password whoever reaches listen_addr {reachable}"
-    elif config.auth_type == "plain" and not tls_is_required(config):
+    elif config.auth_type in ("plain", "ldap") and not tls_is_required(config):
         what = f"lets passwords come unencrypted over the network to listen_addr {reachable}"
     else:
         return None

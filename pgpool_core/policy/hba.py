@@ -1,7 +1,8 @@
 """Rules of auth_hba_file: who may come from where, and how they prove who they are. The first rule that fits decides.
 
-PgBouncer's file format, and of PostgreSQL's besides: samehost, samenet, regular expressions, include directives. A line that cannot be
-understood is left out and told; one whose method is not there refuses those whom it fits, so that no later line lets them in.
+PgBouncer's file format, and of PostgreSQL's besides: membership in roles, host names, samehost, samenet, regular expressions, include
+directives. A line that cannot be understood is left out and told; one whose method is not there refuses those whom it fits, so that no
+later line lets them in.
 Source: PostgreSQL docs, "The pg_hba.conf File"; PgBouncer docs, "HBA file format".
 """
 
@@ -14,6 +15,8 @@ from typing import Final
 
 import attrs
 
+from pgpool_core.policy.facts import NOTHING, Facts, FactWanted
+from pgpool_core.policy.ldap import LdapOptions, option, options_of
 from pgpool_core.policy.tokens import Field, Line, Word, read_lines, split_lines
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -27,15 +30,23 @@ METHODS: Final = {
     "scram-sha-256": "scram-sha-256",
     "peer": "peer",
     "cert": "cert",
+    "ldap": "ldap",
 }
 """What a line says, and what it comes to."""
-NOT_BUILT: Final = ("ldap", "pam", "gss", "sspi", "ident", "radius", "bsd", "oauth")
+NOT_BUILT: Final = ("pam", "gss", "sspi", "ident", "radius", "bsd", "oauth")
 
 CLIENTCERTS: Final = ("verify-ca", "verify-full")
 
 _KINDS: Final = ("local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc")
 _ENCRYPTED: Final = ("hostssl", "hostgssenc")
 _GROUPS: Final = ("samerole", "samegroup")
+_HOST_NAME: Final = re.compile(
+    r"\.?(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\.)*[A-Za-z_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\.?"
+)
+"""The last part does not begin with a digit: a slip in an address is no name."""
+
+OwnAddresses = Callable[[], Iterable[ipaddress.IPv4Interface | ipaddress.IPv6Interface]]
+"""Tells this machine's addresses."""
 
 
 @attrs.frozen(kw_only=True)
@@ -58,11 +69,35 @@ class Names:
     words: Field
     patterns: tuple[re.Pattern[str], ...]
 
-    def fits(self, name: str, special: Callable[[Word], bool]) -> bool:
-        """Whether one of the words is `name`, or fits it, or is a keyword that `special` knows to fit."""
-        if any(special(word) or word.text == name for word in self.words if word.text[:1] != "/"):
+    groups: tuple[str, ...] = ()
+    """Roles, the name being that of a user who must be a member."""
+
+    def fits(self, name: str, special: Callable[[Word], bool], facts: Facts) -> bool:
+        """Whether one of the words is `name`, or fits it, or is a keyword that `special` knows to fit.
+
+        Raises:
+            FactWanted: a role of `groups` decides.
+        """
+        if any(
+            special(word) or (word.text == name and not _is_group(word)) for word in self.words if word.text[:1] != "/"
+        ):
             return True
-        return any(pattern.search(name) for pattern in self.patterns)
+        return any(pattern.search(name) for pattern in self.patterns) or any(map(facts.is_member, self.groups))
+
+
+def _is_group(word: Word) -> bool:
+    return not word.quoted and word.text[:1] == "+"
+
+
+@attrs.frozen
+class HostName:
+    """An address that is given by its name, or by the end of it (`.example.org`)."""
+
+    text: str
+
+
+Where = Network | HostName | str
+"""str: "all", "samehost" or "samenet"."""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,45 +107,66 @@ class Rule:
     kind: str
     databases: Names
     users: Names
-    where: Network | str  # "all", "samehost" or "samenet"; of `local`, "all"
-    method: str  # trust, reject, md5, plain, scram-sha-256, peer or cert
+    where: Where  # of `local`, "all"
+    method: str  # trust, reject, md5, plain, scram-sha-256, peer, cert or ldap
     ident_map: str
     file: str
     number: int
     written: str  # the method as the line has it
+    ldap: LdapOptions | None = None  # of ldap
+    problem: str = ""  # why it refuses whom it fits, although its method is another
     clientcert: str = ""  # verify-ca: a certificate besides; verify-full: of the user's name, too
 
     def __str__(self) -> str:
         return f"{self.file}:{self.number}"
 
-    def fits(
-        self, visitor: Visitor, own: Callable[[], Iterable[ipaddress.IPv4Interface | ipaddress.IPv6Interface]]
-    ) -> bool:
-        """Whether the line is about this login; `own` tells this machine's addresses."""
+    def fits(self, visitor: Visitor, own: OwnAddresses, facts: Facts = NOTHING) -> bool:
+        """Whether the line is about this login.
+
+        Raises:
+            FactWanted: all that is known fits, and the rest depends on what is not.
+        """
         if (self.kind == "local") != (visitor.address is None):
             return False
         if visitor.is_encrypted != (self.kind in _ENCRYPTED) and self.kind in (*_ENCRYPTED, "hostnossl"):
             return False
-        return self._fits_names(visitor) and self._fits_address(visitor.address, own)
+        wanted: FactWanted | None = None
+        tests: tuple[Callable[[], bool], ...] = (
+            lambda: self._fits_address(visitor.address, own, facts),
+            lambda: self._fits_database(visitor, facts),
+            lambda: self.users.fits(visitor.user, lambda word: word.keyword("all"), facts),
+        )
+        for fits in tests:
+            try:
+                if not fits():
+                    return False
+            except FactWanted as fact:
+                wanted = wanted or fact
+        if wanted is not None:
+            raise wanted
+        return True
 
-    def _fits_names(self, visitor: Visitor) -> bool:
+    @property
+    def needs_roles(self) -> bool:
+        """Whether it may depend on the roles of a user."""
+        return bool(self.users.groups) or any(word.keyword(*_GROUPS) for word in self.databases.words)
+
+    def _fits_database(self, visitor: Visitor, facts: Facts) -> bool:
+        if visitor.is_replication:
+            return any(word.keyword("replication") for word in self.databases.words)
+
         def is_database(word: Word) -> bool:
             return word.keyword("all") or (word.keyword("sameuser") and visitor.database == visitor.user)
 
-        if visitor.is_replication:
-            if not any(word.keyword("replication") for word in self.databases.words):
-                return False
-        elif not self.databases.fits(visitor.database, is_database):
-            return False
-        return self.users.fits(visitor.user, lambda word: word.keyword("all"))
+        if self.databases.fits(visitor.database, is_database, facts):
+            return True
+        return any(word.keyword(*_GROUPS) for word in self.databases.words) and facts.is_member(visitor.database)
 
-    def _fits_address(
-        self,
-        address: Address | None,
-        own: Callable[[], Iterable[ipaddress.IPv4Interface | ipaddress.IPv6Interface]],
-    ) -> bool:
+    def _fits_address(self, address: Address | None, own: OwnAddresses, facts: Facts) -> bool:
         if address is None or self.where == "all":
             return True
+        if isinstance(self.where, HostName):
+            return facts.is_at(self.where.text)
         if isinstance(self.where, str):
             if self.where == "samehost":
                 return any(address == each.ip for each in own())
@@ -128,11 +184,13 @@ class Rules:
     refusing: tuple[str, ...] = ()
     """Lines whose method is not there: they refuse whom they fit."""
 
-    def find(
-        self, visitor: Visitor, own: Callable[[], Iterable[ipaddress.IPv4Interface | ipaddress.IPv6Interface]]
-    ) -> Rule | None:
-        """The first rule that is about this login."""
-        return next((rule for rule in self.rules if rule.fits(visitor, own)), None)
+    def find(self, visitor: Visitor, own: OwnAddresses, facts: Facts = NOTHING) -> Rule | None:
+        """The first rule that is about this login.
+
+        Raises:
+            FactWanted: which one that is depends on what is not known.
+        """
+        return next((rule for rule in self.rules if rule.fits(visitor, own, facts)), None)
 
 
 def load_rules(path: str) -> Rules:
@@ -164,6 +222,8 @@ def _rules(lines: Iterable[Line]) -> Rules:
         rules.append(rule)
         if rule.written in NOT_BUILT:
             refusing.append(f"{rule}: method {rule.written} is not supported by this version, so the line refuses")
+        if rule.problem:
+            refusing.append(f"{rule}: {rule.problem}, so the line refuses")
     return Rules(rules=tuple(rules), problems=tuple(problems), refusing=tuple(refusing))
 
 
@@ -185,11 +245,17 @@ def _rule(line: Line) -> Rule:
         raise ValueError("peer is for local lines")
     if written == "cert" and kind.text not in _ENCRYPTED:
         raise ValueError("cert is for hostssl lines")
-    options = dict(_option(field) for field in fields)
+    options = dict(option(field) for field in fields)
     ident_map = options.pop("map", "")
     clientcert = options.pop("clientcert", "")
     if clientcert and (clientcert not in CLIENTCERTS or kind.text not in _ENCRYPTED):
         raise ValueError("clientcert is verify-ca or verify-full, on hostssl lines")
+    ldap, problem = None, ""
+    if written == "ldap":
+        try:
+            ldap, options = options_of(options), {}
+        except ValueError as error:  # the line is about somebody: it must not be left to others
+            problem, options = str(error), {}
     if (ident_map and written not in ("peer", "cert", "ident")) or (options and written not in NOT_BUILT):
         raise ValueError("an option that this method does not take")
     return Rule(
@@ -197,11 +263,13 @@ def _rule(line: Line) -> Rule:
         databases=databases,
         users=users,
         where=where,
-        method=METHODS.get(written, "reject"),
+        method=METHODS.get(written, "reject") if not problem else "reject",
         ident_map=ident_map,
         file=line.file,
         number=line.number,
         written=written,
+        ldap=ldap,
+        problem=problem,
         clientcert=clientcert,
     )
 
@@ -213,12 +281,13 @@ def _single(field: Field, what: str) -> Word:
 
 
 def _names(field: Field, *, of_databases: bool) -> Names:
-    for word in field:
-        if (of_databases and word.keyword(*_GROUPS)) or (not word.quoted and word.text[:1] == "+"):
-            raise ValueError("membership in roles is not supported by this version (samerole, samegroup, +role)")
-        if not word.text:
-            raise ValueError("an empty name")
-    return Names(words=field, patterns=tuple(pattern(word.text[1:]) for word in field if word.text[:1] == "/"))
+    if any(not word.text or (word.text == "+" and not word.quoted) for word in field):
+        raise ValueError("an empty name")
+    groups = tuple(word.text[1:] for word in field if _is_group(word))
+    if groups and of_databases:
+        raise ValueError("+role is for users, samerole for databases")
+    patterns = tuple(pattern(word.text[1:]) for word in field if word.text[:1] == "/")
+    return Names(words=field, patterns=patterns, groups=groups)
 
 
 def pattern(text: str) -> re.Pattern[str]:
@@ -233,7 +302,7 @@ def pattern(text: str) -> re.Pattern[str]:
         raise ValueError("not a regular expression") from None
 
 
-def _where(fields: list[Field]) -> Network | str:
+def _where(fields: list[Field]) -> Where:
     """Take the address, and the mask that may follow it."""
     if not fields:
         raise ValueError("the address is missing")
@@ -241,6 +310,8 @@ def _where(fields: list[Field]) -> Network | str:
     if word.keyword("all", "samehost", "samenet"):
         return word.text
     text = word.text
+    if _HOST_NAME.fullmatch(text):
+        return HostName(text.removesuffix("."))
     try:
         if "/" not in text:
             ipaddress.ip_address(text)
@@ -252,11 +323,6 @@ def _where(fields: list[Field]) -> Network | str:
             text = f"{text}/{bits.count('1')}"
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise ValueError("an address is all, samehost, samenet, ADDRESS/BITS or ADDRESS MASK") from None
-
-
-def _option(field: Field) -> tuple[str, str]:
-    name, equals, value = ",".join(word.text for word in field).partition("=")
-    if not equals or not name or not value:
-        raise ValueError("an option is name=value")
-    return name, value
+        raise ValueError(
+            "an address is all, samehost, samenet, ADDRESS/BITS, ADDRESS MASK or the name of a host"
+        ) from None

@@ -1,6 +1,6 @@
 """Maps of auth_ident_file: which database users a user of the operating system may be.
 
-`map system-user database-user`; the database user may be `all`. As in PostgreSQL, a name that begins with `/` is a regular expression,
+`map system-user database-user`; the database user may be `all`, or `+role` for its members. As in PostgreSQL, a name that begins with `/` is a regular expression,
 and `\\1` in the database user is what the system user's expression has captured.
 Source: PostgreSQL docs, "User Name Maps"; PgBouncer docs, "Ident map file format".
 """
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from pgpool_core.policy.facts import NOTHING, Facts
 from pgpool_core.policy.hba import pattern
 from pgpool_core.policy.tokens import Line, Word, read_lines, split_lines
 
@@ -25,8 +26,17 @@ class Entry:
     user: Word
     user_pattern: re.Pattern[str] | None
 
-    def fits(self, system_user: str, user: str) -> bool:
-        """Whether the line lets `system_user` be `user`."""
+    @property
+    def group(self) -> str:
+        """The role whose members the line is about, empty where it is about another."""
+        return self.user.text[1:] if not self.user.quoted and self.user.text[:1] == "+" else ""
+
+    def fits(self, system_user: str, user: str, facts: Facts) -> bool:
+        """Whether the line lets `system_user` be `user`.
+
+        Raises:
+            FactWanted: that depends on the user's roles.
+        """
         wanted = self.user.text
         if self.system_pattern is None:
             if self.system.text != system_user:
@@ -39,6 +49,8 @@ class Entry:
                 wanted = wanted.replace("\\1", found[1] or "", 1)
         if self.user_pattern is not None:
             return self.user_pattern.search(user) is not None
+        if self.group:
+            return facts.is_member(wanted[1:])
         return self.user.keyword("all") or wanted == user
 
 
@@ -49,11 +61,15 @@ class IdentMaps:
     maps: dict[str, tuple[Entry, ...]] = attrs.field(factory=dict)
     problems: tuple[str, ...] = ()
 
-    def fits(self, name: str, system_user: str, user: str) -> bool:
-        """Whether `system_user` may be `user`; without a map (an empty name), whether they are the same."""
+    def fits(self, name: str, system_user: str, user: str, facts: Facts = NOTHING) -> bool:
+        """Whether `system_user` may be `user`; without a map (an empty name), whether they are the same.
+
+        Raises:
+            FactWanted: that depends on the user's roles.
+        """
         if not name:
             return system_user == user
-        return any(entry.fits(system_user, user) for entry in self.maps.get(name, ()))
+        return any(entry.fits(system_user, user, facts) for entry in self.maps.get(name, ()))
 
 
 def load_maps(path: str) -> IdentMaps:
@@ -89,8 +105,8 @@ def _entry(line: Line) -> tuple[str, Entry]:
     if len(line.fields) != 3 or any(len(field) != 1 or not field[0].text for field in line.fields):
         raise ValueError("a line is: map system-user database-user")
     name, system, user = (field[0] for field in line.fields)
-    if not user.quoted and user.text[:1] == "+":
-        raise ValueError("membership in roles is not supported by this version (+role)")
+    if user.text == "+" and not user.quoted:
+        raise ValueError("an empty name")
     system_pattern = pattern(system.text[1:]) if system.text[:1] == "/" else None
     user_pattern = pattern(user.text[1:]) if user.text[:1] == "/" else None
     if user_pattern is None and "\\1" in user.text and (system_pattern is None or not system_pattern.groups):

@@ -27,6 +27,7 @@ from pgpool_core.control.catalog import CatalogAnswer
 from pgpool_core.control.effects import effects_of
 from pgpool_core.control.talk import NEED_DATA
 from pgpool_core.errors import ServerProtocolError, TlsError
+from pgpool_core.policy.facts import NOTHING, Facts, FactWanted
 from pgpool_core.policy.hba import Visitor, parse_rules
 from pgpool_core.policy.ident import parse_maps
 from pgpool_core.process.packets import Reader
@@ -374,8 +375,15 @@ def hba(data: bytes) -> Hashable:
     methods = []
     for address in (None, ipaddress.ip_address("10.1.2.3"), ipaddress.ip_address("2001:db8::1")):
         for replication in (False, True):
-            rule = rules.find(Visitor(database="app", user="ann", address=address, is_replication=replication), list)
-            methods.append(rule.method if rule is not None else "")
+            for facts in (NOTHING, Facts(roles=frozenset({"ann", "app"}), host="db.example.org")):
+                visitor = Visitor(database="app", user="ann", address=address, is_replication=replication)
+                try:
+                    rule = rules.find(visitor, list, facts)
+                except FactWanted as wanted:
+                    assert facts is NOTHING
+                    methods.append(wanted.kind)
+                else:
+                    methods.append(rule.method if rule is not None else "")
     assert all(problem.startswith("<auth_hba_file>:") and "\n" not in problem for problem in rules.problems)
     assert len(rules.rules) + len(rules.problems) <= text.count("\n") + 1
     kinds = frozenset(problem.partition(": ")[2] for problem in rules.problems)
@@ -389,7 +397,7 @@ def ident(data: bytes) -> Hashable:
     )
     maps = parse_maps(text)
     assert all(problem.startswith("<auth_ident_file>:") for problem in maps.problems)
-    fits = tuple(maps.fits(name, "root", "ann") for name in ("", "m"))
+    fits = tuple(maps.fits(name, "root", "ann", Facts(roles=frozenset({"ann"}))) for name in ("", "m"))
     return fits, len(maps.maps), frozenset(problem.partition(": ")[2] for problem in maps.problems)
 
 

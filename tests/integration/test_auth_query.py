@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,8 @@ import psycopg
 import psycopg2
 import pytest
 
-from pgpool_core.testing import PostgresServer, PostgresUser
+from pgpool_core.control.inquiries import confirmed_name
+from pgpool_core.testing import PoolerProcess, PostgresServer, PostgresUser
 from tests.conftest import PoolerFactory
 
 LOOKER = PostgresUser(name="looker", password="looks up", options="SUPERUSER")
@@ -346,6 +348,29 @@ def test_no_secret_and_no_key_reaches_the_log(pooler: PoolerFactory, server: Pos
         assert word not in place.log
 
 
+# -- counted -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", ["max_db_connections", "max_user_connections"])
+def test_lookups_are_counted_by_the_limits(pooler: PoolerFactory, server: PostgresServer, limit: str) -> None:
+    """An idle server makes room for a lookup, the lookup for a server; where all are in use, a login waits, and hears why not."""
+    databases = {
+        "app": f"host={server.host} port={server.port} user=looker",
+        "other": f"host={server.host} port={server.port}",
+    }
+    place = pooler(
+        databases=databases, passwords=LOOKS_UP, auth_type="md5", server_connect_timeout=2, **{limit: 1}, **AUTH
+    )
+    for user in ("newer", "older"):
+        assert who(place.url(user, "app", password=f"{user}-secret")) == "looker"
+    assert int(server.sql("select count(*) from pg_stat_activity where usename = 'looker'").split()[-1]) == 1
+    with psycopg.connect(place.url("newer", "app", password="newer-secret")) as connection:
+        connection.execute("select 1")
+        told = refused(place.url("guest", "app", password="first"))
+        assert "no server connection is free (max_db_connections, max_user_connections)" in told
+    assert who(place.url("guest", "app", password="first")) == "looker"
+
+
 # -- with rules --------------------------------------------------------------------------------------------------------
 
 
@@ -363,3 +388,82 @@ def test_rules_are_about_users_who_are_looked_up_too(pooler: PoolerFactory, serv
         assert "no authentication method is found" in refused(place.url(user, "other", password=f"{user}-secret"))
     assert who(place.url("trusted", "app")) == "trusted"
     assert "no such user" in refused(place.url("nobody", "app"))
+
+
+def grouped(factory: PoolerFactory, server: PostgresServer, rules: str, **more: Any) -> PoolerProcess:
+    place = factory(start=False, databases=entries(server), passwords=LOOKS_UP, auth_type="hba", **{**AUTH, **more})
+    path = place.folder / "rules"
+    path.write_text(rules)
+    place.settings["auth_hba_file"] = path
+    place.start()
+    return place
+
+
+def test_rules_may_be_about_the_members_of_a_role(pooler: PoolerFactory, server: PostgresServer) -> None:
+    """Membership of any depth counts, being a superuser does not."""
+    server.sql(
+        "create role staff; create role crew; create role app; grant staff to crew; grant crew to newer; grant app to older"
+    )
+    try:
+        place = grouped(
+            pooler, server, "host all +staff all scram-sha-256\nhost samerole all all md5\nhost all all all reject\n"
+        )
+        assert who(place.url("newer", "app", password="newer-secret")) == "newer"
+        assert who(place.url("older", "app", password="older-secret")) == "older"
+        assert "login rejected" in refused(place.url("older", "other", password="older-secret"))
+        assert "login rejected" in refused(place.url("looker", "app", password=LOOKER.password))
+        assert "login rejected" in refused(place.url("nobody", "app"))
+        server.sql("revoke crew from newer; ")
+        assert who(place.url("newer", "app", password="newer-secret")) == "newer"  # remembered
+        place.reload()
+        place.wait_for_log("configuration reloaded")
+        assert "login rejected" in refused(place.url("newer", "app", password="newer-secret"))
+    finally:
+        server.sql("drop role staff; drop role crew; drop role app")
+
+
+def test_where_nobody_can_be_asked_for_roles_the_lines_about_them_let_nobody_past(
+    pooler: PoolerFactory, server: PostgresServer
+) -> None:
+    """The console is in no database of a server; auth_dbname says which one is asked."""
+    rules = "host all +staff all reject\nhost all all all trust\n"
+    place = grouped(pooler, server, rules, admin_users="newer")
+    assert "bouncer config error" in refused(place.url("newer", "pgbouncer"))
+    place.wait_for_log(r"pgbouncer/newer auth_hba_file asks for membership in a role.*\(auth_dbname\)")
+    assert who(place.url("trusted", "app")) == "trusted"
+    asked = grouped(pooler, server, rules, admin_users="newer", auth_dbname="app")
+    with psycopg.connect(asked.url("newer", "pgbouncer"), autocommit=True) as connection:
+        assert connection.execute("show version").fetchone()
+    nobody = grouped(pooler, server, rules, auth_user="")
+    nobody.wait_for_log(r"rules:1: membership in roles is looked up by auth_user, which is not set \(auth_user\)")
+    assert "bouncer config error" in refused(nobody.url("looker", "app"))
+
+
+def test_one_who_waits_for_roles_holds_nobody_up(pooler: PoolerFactory, own_postgres: PostgresServer) -> None:
+    """The server that is to be asked stands still; others log in meanwhile, and it gets its answer in the end."""
+    databases = dict.fromkeys(("app", "other"), f"host={own_postgres.host} port={own_postgres.port} user=app")
+    place = pooler(start=False, databases=databases, auth_type="hba", auth_user="app", auth_dbname="app")
+    path = place.folder / "rules"
+    path.write_text("host other all all trust\nhost app +app all trust\n")
+    place.settings["auth_hba_file"] = path
+    place.start()
+    assert who(place.url("app", "other")) == "app"  # the pool has its greeting now
+    own_postgres.pause()
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            waits = threads.submit(psycopg.connect, place.url("app", "app"))
+            with psycopg.connect(place.url("app", "other")):
+                assert not waits.done()
+            own_postgres.resume()
+            waits.result(30).close()
+    finally:
+        own_postgres.resume()
+
+
+def test_rules_may_name_hosts(pooler: PoolerFactory, server: PostgresServer) -> None:
+    name = confirmed_name(ipaddress.ip_address("127.0.0.1"))
+    if not name:
+        pytest.skip("127.0.0.1 has no name here")
+    place = grouped(pooler, server, f"host app trusted {name.upper()} trust\nhost all all db.invalid trust\n")
+    assert who(place.url("trusted", "app")) == "trusted"
+    assert "no authentication method is found" in refused(place.url("trusted", "other"))

@@ -285,6 +285,12 @@ class FakeEngine:
         self._called()
         return True
 
+    def take_aside(self, database_group: int, user_group: int) -> bool:
+        return True
+
+    def give_aside(self, database_group: int, user_group: int) -> None:
+        pass
+
     def take_listener(self, pool: int) -> int:
         verdict = self.room.pop(0) if self.room else 0
         self.listeners_open += verdict == 0

@@ -275,13 +275,44 @@ def test_the_line_that_decides_about_a_login_is_told(tmp_path: Path, capsys: pyt
         main(["check", str(ini), "--login", "ann@app", "--from", "somewhere"])
 
 
+def test_what_only_a_server_knows_is_told_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "pgpool_core.cli.which_line.confirmed_name", lambda at: {"10.1.2.3": "Web.example.org"}.get(str(at), "")
+    )
+    lines = (
+        "host all +staff all md5",
+        "hostssl all all all cert",
+        "host samerole all web.example.org password",
+        "host all all all reject",
+    )
+    (tmp_path / "hba").write_text("\n".join(lines))
+    ini = tmp_path / "p.ini"
+    ini.write_text(f"[databases]\napp = host=h\n[pgbouncer]\nauth_type = hba\nauth_hba_file = {tmp_path}/hba\n")
+
+    def told(*arguments: str) -> tuple[int, list[str]]:
+        status = main(["check", str(ini), "--login", "ann@app", *arguments])
+        return status, [line.partition("hba:")[2] for line in capsys.readouterr().out.splitlines()]
+
+    unsure = "if ann is a member of a role that the line names: only a server knows that (--roles tells it)"
+    assert told("--from", "10.1.2.3") == (0, [f"1: md5, {unsure}", f"3: password, {unsure}", "4: reject"])
+    assert told("--from", "10.9.9.9") == (0, [f"1: md5, {unsure}", "4: reject"])
+    assert told("--from", "10.1.2.3", "--tls") == (0, [f"1: md5, {unsure}", "2: cert"])
+    assert told("--from", "10.1.2.3", "--roles", "staff,x") == (0, ["1: md5"])
+    assert told("--from", "10.1.2.3", "--roles", "app") == (0, ["3: password"])
+    assert told("--from", "10.1.2.3", "--roles", "") == (1, ["4: reject"])
+    warned = [problem.text for problem in check(str(ini)).warnings if "auth_user" in problem.text]
+    assert [text.partition("hba:")[2].partition(":")[0] for text in warned] == ["1", "3"]
+
+
 def test_lines_that_are_left_out_are_told(tmp_path: Path) -> None:
-    (tmp_path / "hba").write_text("nonsense\nhost all all all ldap\n")
+    (tmp_path / "hba").write_text("nonsense\nhost all all all pam\n")
     ini = tmp_path / "p.ini"
     ini.write_text(f"[databases]\napp = host=h\n[pgbouncer]\nauth_type = hba\nauth_hba_file = {tmp_path}/hba\n")
     texts = [problem.text for problem in check(str(ini)).warnings]
     assert any("line left out" in text for text in texts)
-    assert any("method ldap is not supported" in text for text in texts)
+    assert any("method pam is not supported" in text for text in texts)
 
 
 @pytest.mark.parametrize("auth_type", ["any", "trust", "plain"])

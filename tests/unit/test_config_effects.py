@@ -17,6 +17,7 @@ TESTS = Path(__file__).parents[1]
 
 EFFECTS = {
     "integration/test_auth_query.py": "auth_type auth_file auth_user auth_query auth_dbname auth_query_ttl verbose",
+    "integration/test_ldap.py": "auth_ldap_options max_ldap_logins",
     "integration/test_client_settings.py": """scram_iterations application_name_add_host disable_pqexec login_notify_message
         track_extra_parameters server_round_robin server_fast_close max_packet_size""",
     "integration/test_console_orders.py": "suspend_timeout",

@@ -12,6 +12,7 @@ from pgpool_core.control.access import Access, address_of, load_access
 from pgpool_core.control.interfaces import own_interfaces
 from pgpool_core.control.routing import Refusal
 from pgpool_core.errors import ConfigError
+from pgpool_core.policy.facts import HOST, ROLES, Facts, FactWanted
 from pgpool_core.policy.hba import Visitor, load_rules, parse_rules
 from pgpool_core.policy.ident import parse_maps
 
@@ -73,6 +74,89 @@ def test_a_line_is_about_these_logins(line: str, who: str, where: str, method: s
     assert found(line.removeprefix("\ufeff"), who, where) == method
 
 
+@pytest.mark.parametrize(
+    ("line", "who", "roles", "method"),
+    [
+        ("host all +staff all md5", "ann@app", {"ann", "staff"}, "md5"),
+        ("host all +staff all md5", "ann@app", {"ann"}, ""),
+        ("host all +ann all md5", "ann@app", {"ann"}, "md5"),
+        ("host all bob,+ops,+staff all md5", "ann@app", {"ann", "staff"}, "md5"),
+        ('host all "+staff" all md5', "ann@app", {"ann", "staff"}, ""),
+        ('host all "+staff" all md5', "+staff@app", {"ann"}, "md5"),
+        ("host all +staff all md5", "+staff@app", set(), ""),
+        ("host samerole all all md5", "ann@app", {"ann", "app"}, "md5"),
+        ("host samegroup all all md5", "ann@app", {"ann", "app"}, "md5"),
+        ("host samerole all all md5", "ann@ann", {"ann"}, "md5"),
+        ("host samerole all all md5", "ann@app", {"ann"}, ""),
+        ('host "samerole" all all md5', "ann@samerole", set(), "md5"),
+    ],
+)
+def test_membership_in_roles(line: str, who: str, roles: set[str], method: str) -> None:
+    rules = parse_rules(line)
+    assert rules.problems == ()
+    user, _, database = who.partition("@")
+    visitor = Visitor(database=database, user=user, address=address_of("10.1.2.3"))
+    rule = rules.find(visitor, lambda: OWN, Facts(roles=frozenset(roles)))
+    assert (rule.method if rule else "") == method
+
+
+@pytest.mark.parametrize(
+    ("where", "host", "fits"),
+    [
+        ("db.example.org", "db.example.org", True),
+        ("DB.example.org.", "db.Example.org", True),
+        ("db.example.org", "x.db.example.org", False),
+        (".example.org", "x.db.example.org", True),
+        (".example.org", "example.org", False),
+        ("db.example.org", "", False),
+        ("7zip.example.org", "7zip.example.org", True),
+        ("localhost", "localhost", True),
+        ('"all"', "all", True),
+    ],
+)
+def test_names_of_hosts(where: str, host: str, fits: bool) -> None:
+    rules = parse_rules(f"host all all {where} md5")
+    assert rules.problems == ()
+    visitor = Visitor(database="app", user="ann", address=address_of("10.1.2.3"))
+    assert (rules.find(visitor, lambda: OWN, Facts(host=host)) is not None) is fits
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("host all +staff all md5", ROLES),
+        ("host samerole all all md5", ROLES),
+        ("host all all db.example.org md5", HOST),
+        ("host all +staff db.example.org md5", HOST),
+        ("host all ann,+staff all md5", ""),
+        ("host other +staff all md5", ""),
+        ("host all bob db.example.org md5", ""),
+        ("hostssl all +staff all md5", ""),
+        ("host all +staff 192.0.2.0/24 md5", ""),
+        ("local all +staff md5", ""),
+        ("host app,samerole all all md5", ""),
+    ],
+)
+def test_nothing_is_asked_that_does_not_decide(line: str, wanted: str) -> None:
+    visitor = Visitor(database="app", user="ann", address=address_of("10.1.2.3"))
+    if not wanted:
+        parse_rules(line).find(visitor, lambda: OWN)
+        return
+    with pytest.raises(FactWanted) as caught:
+        parse_rules(line).find(visitor, lambda: OWN)
+    assert caught.value.kind == wanted
+
+
+def test_a_map_may_name_the_members_of_a_role() -> None:
+    maps = parse_maps(MAPS)
+    staff = Facts(roles=frozenset({"ann", "staff"}))
+    assert maps.fits("m", "fred", "ann", staff)
+    assert not maps.fits("m", "fred", "ann", Facts(roles=frozenset({"ann"})))
+    assert maps.fits("m", "gail", "+staff") and not maps.fits("m", "gail", "ann", staff)
+    with pytest.raises(FactWanted):
+        maps.fits("m", "fred", "ann")
+
+
 def test_the_first_line_that_fits_decides() -> None:
     text = "host app ann 10.0.0.0/8 reject\nhost all all 10.0.0.0/8 md5\nhost all all all trust\n"
     assert [found(text, "ann@app"), found(text, "bob@app"), found(text, "bob@app", "192.0.2.9")] == [
@@ -96,19 +180,20 @@ def test_physical_replication_is_not_among_all() -> None:
         "host all all 10.0.0.0/33 md5",
         "host all all 10.0.0.0 255.0.255.0 md5",
         "host all all 10.0.0.0 md5",
-        "host all all db.example.org md5",
+        "host all all 10.0.0.256 md5",
+        "host all all db-.example.org md5",
         "host all all all",
         "host all all all magic",
         "host all all all peer",
-        "host all +staff all md5",
-        "host samerole all all md5",
+        "host all + all md5",
+        "host +staff all all md5",
         "host all /( all md5",
         "host all all all md5 map=x",
         "host all all all md5 nonsense",
         'host all "ann all md5',
         "host ,all all all md5",
         "host all @nowhere all md5",
-        "host all all,other,all md5 md5",
+        "host all all 10.0.0.1/32,10.0.0.2/32 md5",
         "local all all trust trust",
         "include nowhere.conf",
         "host all all all m\0d5",
@@ -162,6 +247,8 @@ m  ann      all
 m  /^(.*)@x$  \1
 m  bob      "all"
 m  eve      /^e
+m  fred     +staff
+m  gail     "+staff"
 """
 
 
@@ -189,7 +276,7 @@ def test_maps_say_who_may_be_whom(name: str, system_user: str, user: str, may: b
     assert maps.fits(name, system_user, user) is may
 
 
-@pytest.mark.parametrize("line", ["m root", "m root a b", r"m root \1", "m root +staff", "m /( x", "m a,b c"])
+@pytest.mark.parametrize("line", ["m root", "m root a b", r"m root \1", "m root +", "m /( x", "m a,b c"])
 def test_a_bad_line_of_a_map_is_told(line: str) -> None:
     maps = parse_maps(f"{line}\nm root x\n", "i.conf")
     assert [text.partition(": ")[0] for text in maps.problems] == ["i.conf:1"]

@@ -20,10 +20,12 @@ cdef enum:
     AUTH_SCRAM = 4
     AUTH_HBA = 5                  # control says which of the others, for each login
     AUTH_CERT = 6                 # the client's certificate
-    AUTH_PEER = 7                 # the socket has proved it
+    AUTH_LDAP = 7                 # the password itself, which another checks
+    AUTH_PEER = 8                 # the socket has proved it
 
     LOGIN_OK = 0                  # send AuthenticationOk, after what stands in `out`
     LOGIN_MORE = 1                # send what stands in `out`, wait for a 'p' message
+    LOGIN_ELSEWHERE = 2           # AUTH_LDAP: the message holds a password that the caller has to have checked
     LOGIN_BAD_PASSWORD = -1       # also: no such user, nothing stored that could match
     LOGIN_PROTOCOL = -2           # the client broke the protocol
     LOGIN_EMPTY_PASSWORD = -3

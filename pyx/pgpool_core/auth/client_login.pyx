@@ -57,7 +57,7 @@ cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, 
         return LOGIN_OK
     if auth_type == AUTH_TRUST or auth_type == AUTH_CERT:
         return LOGIN_OK if known_user else LOGIN_BAD_PASSWORD
-    if auth_type > AUTH_SCRAM or user.len > MAX_USER_LEN:
+    if (auth_type > AUTH_SCRAM and auth_type != AUTH_LDAP) or user.len > MAX_USER_LEN:
         return LOGIN_INTERNAL
     if user.len > 0:
         memcpy(l.user, user.at, user.len)
@@ -78,7 +78,7 @@ cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, 
         if l.scram.binding_len:
             return ask(l, STEP_SASL_INITIAL, CODE_SASL, MECHANISMS, PLUS_LEN + MECHANISM_LEN + 1, out, cap, out_len)
         return ask(l, STEP_SASL_INITIAL, CODE_SASL, MECHANISMS + PLUS_LEN, MECHANISM_LEN + 1, out, cap, out_len)
-    if l.method == AUTH_PLAIN:
+    if l.method == AUTH_PLAIN or l.method == AUTH_LDAP:
         return ask(l, STEP_PLAIN, CODE_CLEARTEXT, NULL, 0, out, cap, out_len)
     if not l.credential.kinds & CRED_MD5:
         l.doomed = True                       # md5_hex is not a secret then: never check against it
@@ -170,7 +170,9 @@ cdef int take_password(ClientLogin *l, Span message) noexcept nogil:
         return LOGIN_PROTOCOL
     password.len -= 1
     if password.len == 0:
-        return LOGIN_EMPTY_PASSWORD
+        return LOGIN_EMPTY_PASSWORD               # to LDAP it would be an anonymous bind, which succeeds
+    if l.method == AUTH_LDAP:
+        return LOGIN_ELSEWHERE
     return check_plain(l, password) if l.step == STEP_PLAIN else check_md5(l, password)
 
 

@@ -26,7 +26,7 @@ from pgpool_core.wire.span cimport Span
 CLIENT_STATES = {CL_LOGIN: "login", CL_IDLE: "idle", CL_WAITING: "waiting", CL_ACTIVE: "active",
                  CL_CONSOLE: "active", CL_LINGER: "login", CL_GONE: "login"}
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")
-METHODS = ("any", "trust", "plain", "md5", "scram-sha-256", "hba", "cert", "peer")
+METHODS = ("any", "trust", "plain", "md5", "scram-sha-256", "hba", "cert", "ldap", "peer")
 
 
 cdef bytes bytes_of(Buf *b):
@@ -76,6 +76,9 @@ cdef tuple policy_letter(Mail *mail):
     cdef Span name, value
     cdef uint32_t at
     cdef dict startup = {}
+    cdef uint8_t *password = <uint8_t *>packet + mail.len + (mail.a - 1 if mail.a else 0)
+    proof = (<char *>password)[:mail.server] if mail.server else None
+    OPENSSL_cleanse(password, mail.server)
     if startup_parse(packet, mail.len, &s) != STARTUP_OK:
         return None
     at = s.first_param
@@ -83,7 +86,8 @@ cdef tuple policy_letter(Mail *mail):
         startup[name.at[:name.len]] = value.at[:value.len]
     return ("policy", mail.client, s.database.at[:s.database.len], s.user.at[:s.user.len], peer.family == 1,
             peer.uid if peer.uid >= 0 else None, address(peer), peer.port, startup, bool(mail.b),
-            tuple((<const char *>packet + mail.len)[:mail.a - 1].split(b"\0")[:-1]) if mail.a else None)
+            tuple((<const char *>packet + mail.len)[:mail.a - 1].split(b"\0")[:-1]) if mail.a else None,
+            proof)
 
 
 cdef list server_parameters(Plane *plane, Buf *startup):

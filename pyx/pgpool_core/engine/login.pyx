@@ -10,7 +10,8 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, CANCEL_OURS, CANCEL_PEER, CancelWho, cancel_key_read
-from pgpool_core.auth.client_login cimport (AUTH_ANY, AUTH_CERT, AUTH_HBA, AUTH_MD5, AUTH_PEER, AUTH_PLAIN, AUTH_TRUST, LOGIN_BAD_PASSWORD, LOGIN_EMPTY_PASSWORD,
+from pgpool_core.auth.client_login cimport (AUTH_ANY, AUTH_CERT, AUTH_HBA, AUTH_LDAP, AUTH_MD5, AUTH_PEER, AUTH_PLAIN, AUTH_TRUST, LOGIN_BAD_PASSWORD,
+                                            LOGIN_ELSEWHERE, LOGIN_EMPTY_PASSWORD,
                                             LOGIN_MORE, LOGIN_OK, LOGIN_PROTOCOL, MAX_PASSWORD_LEN, login_begin, login_password,
                                             login_recheck, login_wipe)
 from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_get, credentials_mock, credentials_settle
@@ -264,7 +265,7 @@ cdef bint secret_of(Worker *w, LoginRecord *l, const Startup *s, Credential *kno
 cdef void ask(Worker *w, ClientConn *c, LoginRecord *l, uint8_t phase) noexcept nogil:
     """Ask control, and wait for the answer in `phase`."""
     cdef uint8_t[NAMES_MAX] names
-    cdef size_t names_len = 0
+    cdef size_t data_len, names_len = 0
     cdef Mail mail
     l.phase = phase
     memset(&mail, 0, sizeof(Mail))
@@ -275,12 +276,19 @@ cdef void ask(Worker *w, ClientConn *c, LoginRecord *l, uint8_t phase) noexcept 
     mail.client = handle_of(&c.conn.head, <uint8_t>(w.index + 1))
     mail.b = phase == LG_AGAIN
     mail.len = l.startup.len
-    mail.data = malloc(l.startup.len + sizeof(pgpool_peer) + names_len)
+    if phase == LG_ELSEWHERE:
+        mail.server = l.answer.len
+    data_len = sizeof(pgpool_peer) + l.startup.len + names_len + mail.server
+    mail.data = malloc(data_len)
     if mail.data != NULL:
         memcpy(mail.data, &c.peer, sizeof(pgpool_peer))
         memcpy(<uint8_t *>mail.data + sizeof(pgpool_peer), buf_bytes(&l.startup), l.startup.len)
         memcpy(<uint8_t *>mail.data + sizeof(pgpool_peer) + l.startup.len, names, names_len)
+        if mail.server:
+            memcpy(<uint8_t *>mail.data + data_len - mail.server, buf_bytes(&l.answer), mail.server)
     if mail.data == NULL or not plane_post(w, &mail):
+        if mail.data != NULL:
+            OPENSSL_cleanse(mail.data, data_len)
         free(mail.data)
         client_fatal(w, c, "53300", "too many logins wait for a decision")
 
@@ -297,7 +305,7 @@ cdef bint forgotten(Worker *w, ClientConn *c, LoginRecord *l, bint has_secret) n
     cdef int method = l.told - 1 if l.told else w.plane.auth_type
     if l.late_error.len or l.console == POLICY_CONSOLE_TRUSTED + 1:
         return False
-    return (c.pool == NULL and not l.console) or not (has_secret or method == AUTH_ANY or method == AUTH_PEER)
+    return (c.pool == NULL and not l.console) or not (has_secret or method == AUTH_ANY or method == AUTH_PEER or method == AUTH_LDAP)
 
 
 cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept nogil:
@@ -315,7 +323,7 @@ cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept n
         credential_wipe(&known)
         ask(w, c, l, LG_POLICY)
         return
-    if not asked and (c.pool == NULL or w.plane.auth_type == AUTH_HBA or (not has_secret and w.plane.auth_type != AUTH_ANY)
+    if not asked and (c.pool == NULL or w.plane.auth_type == AUTH_HBA or (not has_secret and w.plane.auth_type != AUTH_ANY and w.plane.auth_type != AUTH_LDAP)
                       or (w.plane.looks_up == 2 and not l.listed)):
         credential_wipe(&known)
         ask(w, c, l, LG_POLICY)
@@ -417,6 +425,8 @@ cdef void login_told(Worker *w, ClientConn *c) noexcept nogil:
         startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
         if l.auth.method == AUTH_CERT:
             client_fatal(w, c, "28000", "certificate authentication failed")
+        elif l.auth.method == AUTH_LDAP:
+            with_name(w, c, "28000", "LDAP authentication failed for user \"", s.user, "\"")
         elif l.auth.method == AUTH_TRUST:
             with_name(w, c, "28000", "\"trust\" authentication failed for user \"", s.user, "\"")
         else:
@@ -445,7 +455,7 @@ cdef bint password(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     if l.input.len < length + 1:
         return False
     again = w.plane.looks_up and not l.listed and not l.again
-    if again and (l.auth.method == AUTH_PLAIN or l.auth.method == AUTH_MD5) and not buf_add(&l.answer, at + 5, length - 4):
+    if (again and (l.auth.method == AUTH_PLAIN or l.auth.method == AUTH_MD5) or l.auth.method == AUTH_LDAP) and not buf_add(&l.answer, at + 5, length - 4):
         conn_doom(w, &c.conn, "out of memory")
         return False
     r = login_password(&l.auth, at + 5, length - 4, w.scratch, SCRATCH_SIZE, &n)
@@ -455,6 +465,10 @@ cdef bint password(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
         conn_send(w, &c.conn, w.scratch, n)
     if r == LOGIN_MORE:
         return True
+    if r == LOGIN_ELSEWHERE:
+        ask(w, c, l, LG_ELSEWHERE)
+        forget_answer(l)
+        return False
     if r == LOGIN_BAD_PASSWORD and again:
         l.again = 1
         ask(w, c, l, LG_AGAIN)
@@ -480,6 +494,18 @@ cdef void looked_again(Worker *w, ClientConn *c, LoginRecord *l, uint8_t verdict
         if c.pool != NULL and not admitted(w, c, s.user):
             return
     verdict_of(w, c, l, r)
+
+
+cdef void checked_elsewhere(Worker *w, ClientConn *c, LoginRecord *l, uint8_t verdict) noexcept nogil:
+    """Control knows whether the password was right, and where the login leads."""
+    cdef Startup s
+    l.phase = LG_AUTH
+    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
+    if verdict != POLICY_WRONG and c.pool == NULL and not l.console:
+        c.pool = <PoolRecord *>routes_get(w.plane.routes, s.database, s.user)
+        if c.pool != NULL and not admitted(w, c, s.user):
+            return
+    verdict_of(w, c, l, LOGIN_BAD_PASSWORD if verdict == POLICY_WRONG else LOGIN_OK)
 
 
 cdef void tell_key(Worker *w, LoginRecord *l) noexcept nogil:
@@ -570,9 +596,12 @@ cdef void login_verdict(Worker *w, ClientConn *c, uint64_t said, uint8_t *error,
     """Control has answered MAIL_POLICY."""
     cdef LoginRecord *l = c.login
     cdef uint8_t verdict = said & 0xFF
-    if c.state != CL_LOGIN or l == NULL or (l.phase != LG_POLICY and l.phase != LG_AGAIN):
+    if c.state != CL_LOGIN or l == NULL or (l.phase != LG_POLICY and l.phase != LG_AGAIN and l.phase != LG_ELSEWHERE):
         return
     buf_free(&l.late_error)
+    if l.phase == LG_ELSEWHERE and verdict == POLICY_WRONG:
+        checked_elsewhere(w, c, l, verdict)
+        return
     if verdict == POLICY_REFUSE:
         client_end(w, c, error, n, "login refused")
         return
@@ -584,6 +613,9 @@ cdef void login_verdict(Worker *w, ClientConn *c, uint64_t said, uint8_t *error,
         l.console = verdict + 1
     if l.phase == LG_AGAIN:
         looked_again(w, c, l, verdict)
+        return
+    if l.phase == LG_ELSEWHERE:
+        checked_elsewhere(w, c, l, verdict)
         return
     l.told = <uint8_t>(said >> 8)
     route(w, c, l, True)

@@ -16,6 +16,7 @@ from pgpool_core.engine.arrival cimport forget_texts, learn_texts, place_server,
 from pgpool_core.engine.buf cimport buf_add, buf_free
 from pgpool_core.engine.conn cimport plane_wake, plane_want, worker_wake
 from pgpool_core.engine.forwarding cimport set_networks
+from pgpool_core.engine.aside cimport aside_give, aside_take
 from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notified
 from pgpool_core.engine.lender cimport loan_letters, loan_new, loan_order
 from pgpool_core.engine.letters cimport take_letters
@@ -751,6 +752,16 @@ cdef class Engine:
         pgpool_store32(&self.plane.marks[mark].known, 1)
 
     # -- channels --------------------------------------------------------------------------------------------------
+
+    def take_aside(self, uint32_t database_group, uint32_t user_group):
+        """Ask for room for one connection of control's own under these limits. False: there is none yet; what can be closed for
+        it is, so ask again."""
+        return not self.stopped and aside_take(self.plane, database_group, user_group)
+
+    def give_aside(self, uint32_t database_group, uint32_t user_group):
+        """The connection has ended."""
+        if not self.stopped:
+            aside_give(self.plane, database_group, user_group)
 
     def take_listener(self, uint32_t pool):
         """Ask for room for one connection that listens: LISTENER_*."""

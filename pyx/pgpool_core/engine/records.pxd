@@ -78,6 +78,7 @@ cdef enum:
     LG_FORWARDED = 7              # a PROXY header comes first
     LG_TURN = 8                   # waits for its turn (max_logins)
     LG_HELD = 9                   # has failed, and is told later (auth_failure_delay)
+    LG_ELSEWHERE = 10             # control has its password checked (LDAP)
 
     TURN_NONE = 0
     TURN_WAITS = 1
@@ -143,6 +144,7 @@ cdef enum:
     POLICY_CONSOLE_TRUSTED = 3
     POLICY_REFUSE = 4
     POLICY_REFUSE_LATE = 5
+    POLICY_WRONG = 6              # in LG_ELSEWHERE: the password is
 
 
 cdef struct Conn:                 # what both ends have in common; the first member of either
@@ -184,7 +186,7 @@ cdef struct LoginRecord:          # lives from accept to the greeting
     uint8_t told                  # AUTH_* + 1 that control has said it is to use, 0 = as all
     uint8_t listed                # its secret is of auth_file, which is not looked up again
     uint8_t again                 # has been looked up again
-    Buf answer                    # its PasswordMessage, while it may be looked up again; secret
+    Buf answer                    # its PasswordMessage, while it may be looked up again, or is to be checked elsewhere; secret
     uint64_t started_us
     int failed                    # LG_HELD: what login_password has said
     uint8_t turn                  # TURN_*

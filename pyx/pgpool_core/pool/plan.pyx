@@ -354,6 +354,34 @@ cdef void plan_listener_gone(PoolSet *set, Pool *pool) noexcept nogil:
     pthread_mutex_unlock(&set.lock)
 
 
+cdef bint plan_aside(PoolSet *set, uint32_t database, uint32_t user, uint64_t now_us, Server **evicted) noexcept nogil:
+    """Take room for one connection; where a limit is full, the longest idle server under it goes, or the next that is released."""
+    cdef Group *full = NULL
+    evicted[0] = NULL
+    pthread_mutex_lock(&set.lock)
+    if group_full(set.groups[database]):
+        full = set.groups[database]
+    elif group_full(set.groups[user]):
+        full = set.groups[user]
+    else:
+        group_take(set.groups[database])
+        group_take(set.groups[user])
+    if full != NULL and closing_in(set, full) == 0:
+        evicted[0] = oldest_idle(set, NULL, full, now_us)
+        if evicted[0] == NULL and full.claim_us == 0:
+            pgpool_store64(&full.claim_us, now_us)
+    pthread_mutex_unlock(&set.lock)
+    return full == NULL
+
+
+cdef void plan_aside_gone(PoolSet *set, uint32_t database, uint32_t user) noexcept nogil:
+    """The connection that plan_aside counted has ended."""
+    pthread_mutex_lock(&set.lock)
+    group_give(set.groups[database])
+    group_give(set.groups[user])
+    pthread_mutex_unlock(&set.lock)
+
+
 cdef uint32_t sweep_list(Pool *pool, ServerList *list, uint64_t now_us, Server **closing, uint32_t room) noexcept nogil:
     """Take out of `list` (longest idle first) what is due; those due for a check go to `used`."""
     cdef PoolSettings *s = &pool.settings
