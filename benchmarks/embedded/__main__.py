@@ -24,8 +24,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=8, help="of pgbench, through the proxies (default 8)")
     parser.add_argument("--part", choices=PARTS, help="only this part")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the report to FILE too")
-    parser.add_argument("--dsn", help=argparse.SUPPRESS)
-    parser.add_argument("--one", nargs=3, metavar=("DRIVER", "ROWS", "TASKS"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=5, metavar=("DRIVER", "DSN", "PID", "ROWS", "TASKS"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.seconds <= 0 or given.rounds < 1 or given.clients < 1:
         parser.error("--seconds, --rounds and --clients must be positive")
@@ -41,7 +40,7 @@ def run(given: argparse.Namespace) -> str:
     user = PostgresUser(name=name, password=name)
     with PostgresServer(users=[user], databases=[name], owner=name) as server:
         if given.part in (None, "libraries"):
-            cases = rounds.of_libraries(server.dsn(name, name), rounds=given.rounds, seconds=given.seconds)
+            cases = rounds.of_libraries(server.dsn(name, name), server.pid, rounds=given.rounds, seconds=given.seconds)
         if given.part in (None, "proxies"):
             proxies = rounds.of_hosts(server.port, clients=given.clients, rounds=given.rounds, seconds=given.seconds)
     return report.render(
@@ -59,9 +58,10 @@ def main() -> None:
     """The program."""
     given = parsed()
     if given.one:
-        driver, rows, tasks = given.one
-        figures = DRIVERS[driver](given.dsn, Work(rows=int(rows), tasks=int(tasks), seconds=given.seconds))
-        print(json.dumps({"rate": figures.per_second, "cost": figures.cpu_us}))
+        driver, dsn, server, rows, tasks = given.one
+        work = Work(rows=int(rows), tasks=int(tasks), seconds=given.seconds, server=int(server))
+        figures = DRIVERS[driver](dsn, work)
+        print(json.dumps({"rate": figures.per_second, "cost": figures.cpu_us, "server": figures.server_us}))
         return
     text = run(given)
     print(text)

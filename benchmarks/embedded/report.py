@@ -11,7 +11,7 @@ import attrs
 
 from benchmarks.embedded.hosts import PROCESS_COMPUTING, STANDALONE, THREAD, THREAD_COMPUTING, Host
 from benchmarks.embedded.rounds import Samples
-from benchmarks.macro.figures import MIN_ROUNDS, Ratio, Sample, medians
+from benchmarks.macro.figures import MIN_ROUNDS, Ratio, Sample
 from benchmarks.macro.report import table
 
 OURS: Final = "pgpool_core"
@@ -78,8 +78,12 @@ def ratio_cells(ratio: Ratio | None, goal: Goal) -> list[str]:
 
 def figure_cells(rounds: Sequence[Sample], figures: Mapping[str, int]) -> list[str]:
     """Medians, with so many decimals."""
-    middle = medians(rounds)
-    return [f"{middle[figure]:.{decimals}f}" for figure, decimals in figures.items()]
+    return [f"{median(each[figure] for each in rounds):.{decimals}f}" for figure, decimals in figures.items()]
+
+
+def busy(rounds: Sequence[Sample]) -> str:
+    """How many cores program and PostgreSQL had together."""
+    return f"{median(each['rate'] * (each['cost'] + each['server']) / 1e6 for each in rounds):.2f}"
 
 
 def libraries_section(cases: Mapping[tuple[int, int], Samples[str]]) -> str:
@@ -90,13 +94,15 @@ def libraries_section(cases: Mapping[tuple[int, int], Samples[str]]) -> str:
         cost = to_the_better(samples, "cost", more_is_better=False)
         case = [str(rows), str(tasks)]
         ratios.append([*case, *ratio_cells(rate, FASTER), *ratio_cells(cost, CHEAPER)])
-        figures += [[*case, name, *figure_cells(each, {"rate": 0, "cost": 1})] for name, each in samples.items()]
+        shown = {"rate": 0, "cost": 1, "server": 1}
+        figures += [[*case, name, *figure_cells(each, shown), busy(each)] for name, each in samples.items()]
     first = table(["rows", "tasks", "queries/s", "goal", "CPU per query", "goal"], ratios)
-    second = table(["rows", "tasks", "library", "queries/s", "CPU us/query"], figures)
+    second = table(["rows", "tasks", "library", "queries/s", "CPU us/query", "of PostgreSQL", "cores in use"], figures)
     return f"""\
 ## `open_pool` beside asyncpg.Pool and psycopg_pool
 
-Ours divided by the best of the others in the same round: median (lowest-highest).
+Ours divided by the best of the others in the same round: median (lowest-highest). Where program and PostgreSQL have all cores in use, the
+rate can gain no more than what the program saves of the CPU time of both.
 
 {first}
 

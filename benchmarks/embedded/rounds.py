@@ -38,10 +38,10 @@ def present() -> list[str]:
     return found
 
 
-def run_apart(dsn: str, rows: int, tasks: int, seconds: float, driver: str) -> Sample:
+def run_apart(dsn: str, server: int, rows: int, tasks: int, seconds: float, driver: str) -> Sample:
     """One run in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.embedded", "--dsn", dsn, "--seconds", str(seconds)]
-    command += ["--one", driver, str(rows), str(tasks)]
+    command = [sys.executable, "-m", "benchmarks.embedded", "--seconds", str(seconds)]
+    command += ["--one", driver, dsn, str(server), str(rows), str(tasks)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     sample: Sample = json.loads(done.stdout)
     return sample
@@ -57,12 +57,12 @@ def in_rounds(names: Sequence[T], rounds: int, measure: Callable[[T], Sample]) -
     return samples
 
 
-def of_libraries(dsn: str, *, rounds: int, seconds: float) -> dict[tuple[int, int], Samples[str]]:
-    """Every case with every library."""
+def of_libraries(dsn: str, server: int, *, rounds: int, seconds: float) -> dict[tuple[int, int], Samples[str]]:
+    """Every case with every library; `server` is the process id of PostgreSQL."""
     names, found = present(), dict[tuple[int, int], Samples[str]]()
     for rows, tasks in CASES:
         say(f"{rows} rows, {tasks} tasks")
-        found[rows, tasks] = in_rounds(names, rounds, partial(run_apart, dsn, rows, tasks, seconds))
+        found[rows, tasks] = in_rounds(names, rounds, partial(run_apart, dsn, server, rows, tasks, seconds))
     return found
 
 

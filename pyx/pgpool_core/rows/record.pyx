@@ -109,7 +109,7 @@ cdef class Shape:
         return row
 
 
-@cython.freelist(256)
+@cython.freelist(2048)  # a few answers' worth: 80 KiB
 cdef class Record:
     """A row: a sequence of values, each also by its column's name, as item or attribute; `dict(record)` works.
 
