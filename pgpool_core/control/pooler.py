@@ -602,6 +602,7 @@ class Pooler:
         while True:
             await trio.sleep(JANITOR_S)
             self.engine.sweep(self._now_us())
+            self._loans.look()
             self._pools.forget_empty(self._now_us())
             self._auth_query.expire()
             self._opener.poke()
