@@ -6,7 +6,6 @@ Source of the numbers is the proxy; what is kept here is who of the program has 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
 from itertools import chain
 from typing import Final
 
@@ -21,12 +20,13 @@ from pgpool_core.client.lent import NO_MATTER, Knowledge, LentLink
 from pgpool_core.client.link import IDLE, Link
 from pgpool_core.client.patience import overdue
 from pgpool_core.client.pool import Pool
-from pgpool_core.client.settings import LendingSettings
+from pgpool_core.client.settings import LendingSettings, check_session
 from pgpool_core.client.statistics import PoolStatistics
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.loans import STOPPED, Lent, Loans, startup_packet
 from pgpool_core.control.pools import PoolRecord
 from pgpool_core.control.routing import as_bytes
+from pgpool_core.embedded.block import async_block
 from pgpool_core.embedded.fork import close_in_children
 from pgpool_core.errors import (
     ConfigError,
@@ -95,6 +95,7 @@ class SharedLinks(Lender):
         """
         loans.check_run()
         super().__init__(settings)
+        check_session(server_settings)
         if any(name.lower() in ("client_encoding", "user", "database", "replication") for name in server_settings):
             raise ConfigError("client_encoding, user, database and replication cannot be among server_settings")
         self.database, self.user = database, user
@@ -412,7 +413,7 @@ def error_of(message: bytes) -> PgPoolError:
     return sqlstate.error_of(fields)
 
 
-@asynccontextmanager
+@async_block("proxy.open_pool(...)", "pool", loop="trio")
 async def open_shared_pool(
     loans: Loans, database: str, user: str, server_settings: Mapping[str, str], settings: LendingSettings
 ) -> AsyncIterator[Pool]:
