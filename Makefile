@@ -89,9 +89,9 @@ bench-full: .venv/.test need-servers
 	$(PY) -m benchmarks.macro --out benchmarks/RESULTS.md $(ARGS)
 	$(PY) -m benchmarks.macro --workers 2 --out benchmarks/RESULTS-2-workers.md $(ARGS)
 
-# psycopg_pool is only for this; without it the others are compared.
+# What is committed: make bench-embedded ARGS='--rounds 5 --out benchmarks/RESULTS-embedded.md'
 .PHONY: bench-embedded
-bench-embedded: .venv/.test need-servers
+bench-embedded: .venv/.bench need-servers
 	$(PY) -m benchmarks.embedded $(ARGS)
 
 .PHONY: fuzz
@@ -157,6 +157,13 @@ endef
 	@mkdir -p pgpool_core_probes
 	@$(call install,test)
 	@touch $@
+
+# Only for comparisons: where there is no wheel of one of them, the benchmark does without, and the next call tries again.
+.venv/.bench: pyproject.toml | .venv/.test
+	@$(PY) -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*(each for each in extras["bench"] if not each.startswith("pgpool-core")), sep="\n")' > .venv/bench-requires.txt
+	@all=yes; while read -r each; do \
+		$(PIP) --only-binary :all: "$$each" || { all=no; echo "$$each cannot be installed" >&2; }; \
+	done < .venv/bench-requires.txt; [ $$all = no ] || touch $@
 
 # Other flavours are built in a copy of the sources: Cython's C files and the modules differ.
 COPY = mkdir -p $(@D) && tar -c --exclude='*.so' --exclude='*.c' --exclude=__pycache__ \

@@ -219,8 +219,9 @@ def signature(node: Function, *, of_class: bool = False) -> str:
         if words[:1] == ["/"]:
             words = words[1:]
     before, after = "", f" -> {returns}"
-    if decorated & {"asynccontextmanager", "contextmanager"}:
-        before = "async with " if "asynccontextmanager" in decorated else "with "
+    blocks = {each.partition("(")[0] for each in decorated} & {"async_block", "sync_block"}
+    if blocks:
+        before = "async with " if "async_block" in blocks else "with "
         after = f" as {returns.partition('[')[2].removesuffix(']')}"
     elif isinstance(node, ast.AsyncFunctionDef):
         before = "await "

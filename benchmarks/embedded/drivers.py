@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import attrs
 
+from benchmarks.macro.procfs import cpu_spent, read_cpu
+
 POOL_SIZE: Final = 10
 ONE_ROW: Final = "select 1 as id, 'Ada Lovelace' as name, 36 as age, 1815.5::float8 as score where 1 = {}"
 MANY_ROWS: Final = "select n as id, 'name ' || n as name, n * 2 as age, n / 3.0::float8 as score from generate_series(1, 1000) n where 1 = {}"
@@ -22,11 +24,13 @@ class Work:
         rows: of each answer, 1 or 1,000.
         tasks: that do it at once.
         seconds: how long, after `warm_up` seconds that do not count.
+        server: process id of PostgreSQL.
     """
 
     rows: int
     tasks: int
     seconds: float
+    server: int
     warm_up: float = 0.3
 
     def sql(self, parameter: str) -> str:
@@ -41,15 +45,19 @@ class Figures:
     per_second: float
     cpu_us: float
     """CPU time of this process per query, in microseconds."""
+    server_us: float
+    """The same of PostgreSQL, all its processes."""
 
 
 class Clock:
     """Counts queries between the end of the warm-up and the end of the work."""
 
     def __init__(self, work: Work) -> None:
+        self._work = work
         self._begin = time.monotonic() + work.warm_up
         self._end = self._begin + work.seconds
         self._cpu = self._wall = 0.0
+        self._server = read_cpu(work.server)
         self._count = 0
 
     def goes_on(self) -> bool:
@@ -58,14 +66,20 @@ class Clock:
         if now < self._begin:
             return True
         if self._wall == 0:
+            self._server = read_cpu(self._work.server)
             self._wall, self._cpu = now, time.process_time()
         self._count += 1
         return now < self._end
 
     def figures(self) -> Figures:
-        """After the last query."""
+        """After the last query, while the connections are open."""
         wall, cpu = time.monotonic() - self._wall, time.process_time() - self._cpu
-        return Figures(per_second=self._count / wall, cpu_us=cpu / self._count * 1e6)
+        server = cpu_spent(self._server, read_cpu(self._work.server))
+        return Figures(
+            per_second=self._count / wall,
+            cpu_us=cpu / self._count * 1e6,
+            server_us=server.total_us / self._count,
+        )
 
 
 def ours(dsn: str, work: Work) -> Figures:

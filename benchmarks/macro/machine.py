@@ -63,11 +63,11 @@ def own_version() -> str:
 
 
 def commit() -> str:
-    """The commit that is measured, and whether the tree has changes beside it (the report itself does not count)."""
+    """The commit that is measured, and whether the tree has changes beside it (reports do not count)."""
     head = first_line(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"])
     if not head:
         return "no commit"
-    changes = first_line(["git", "-C", str(ROOT), "status", "--porcelain", "--", ".", ":!benchmarks/RESULTS.md"])
+    changes = first_line(["git", "-C", str(ROOT), "status", "--porcelain", "--", ".", ":!benchmarks/RESULTS*"])
     return f"commit {head}{' with uncommitted changes' if changes else ''}"
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import trio
 
 from pgpool_core.client.link import READY, Link
+from pgpool_core.client.queries import arguments
 from pgpool_core.client.values import CommandTag
+from pgpool_core.embedded.block import async_block
 from pgpool_core.errors import EncodeError, PoolError
 from pgpool_core.rows import inbox as codes
 
@@ -134,7 +135,7 @@ async def _begin(link: Link, sql: str, code: int, what: str) -> None:
     raise PoolError(f"the query is no {what}")
 
 
-@asynccontextmanager
+@async_block("copy_in(...)", "sink")
 async def copy_in(link: Link, sql: str) -> AsyncIterator[CopySink]:
     """See `Connection.copy_in`."""
     await _begin(link, sql, codes.COPY_IN, "COPY ... FROM STDIN")
@@ -192,7 +193,7 @@ class CopySource(trio.abc.ReceiveStream):
         await trio.lowlevel.checkpoint()
 
 
-@asynccontextmanager
+@async_block("copy_out(...)", "source")
 async def copy_out(link: Link, sql: str) -> AsyncIterator[CopySource]:
     """See `Connection.copy_out`."""
     await _begin(link, sql, codes.COPY_OUT, "COPY ... TO STDOUT")
@@ -229,12 +230,12 @@ async def copy_records(
         link.outbox.copy_begin()
         if isinstance(records, AsyncIterable):
             async for record in records:
-                link.outbox.copy_row(codecs, tuple(record))
+                link.outbox.copy_row(codecs, arguments(record))
                 if len(link.outbox) >= ROWS_AT_ONCE:
                     await sink.send_collected()
         else:
             for record in records:
-                link.outbox.copy_row(codecs, tuple(record))
+                link.outbox.copy_row(codecs, arguments(record))
                 if len(link.outbox) >= ROWS_AT_ONCE:
                     await sink.send_collected()
                     await trio.lowlevel.checkpoint()

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from pgpool_core.client.link import IDLE, Link
+from pgpool_core.embedded.block import async_block
 from pgpool_core.rows.record import Record
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Cursor(trio.abc.ReceiveChannel[Record]):
                 self._link.outbox.close(self._portal, portal=True)
 
 
-@asynccontextmanager
+@async_block("cursor(...)", "rows")
 async def open_cursor(connection: Connection, sql: str, args: tuple[Any, ...], prefetch: int) -> AsyncIterator[Cursor]:
     """A cursor until the block ends, inside a transaction."""
     if prefetch < 1:

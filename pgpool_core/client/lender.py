@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 import traceback
@@ -15,9 +16,9 @@ from pgpool_core import logs
 from pgpool_core.client.catalogue import Catalogue
 from pgpool_core.client.lending import Loan
 from pgpool_core.client.link import Link
-from pgpool_core.client.settings import LendingSettings
+from pgpool_core.client.settings import Hook, LendingSettings
 from pgpool_core.client.statistics import Counters, PoolStatistics
-from pgpool_core.errors import PoolClosed, PoolError
+from pgpool_core.errors import ConfigError, PoolClosed, PoolError
 
 if TYPE_CHECKING:
     from pgpool_core.client.connection import Connection
@@ -136,12 +137,13 @@ class Lender(ABC):
         link = connection.link
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self.settings.cancel_timeout) as scope:
             try:
-                await hook(connection)
+                await call_hook("on_release", hook, connection)
                 if self.needs_cleaning(link):
                     await self.clean(link)
                 return
             except Exception as error:
-                logs.LOGGER.warning("%s", logs.line("", f"on_release failed: {type(error).__name__}"))
+                why = str(error) if isinstance(error, ConfigError) else type(error).__name__
+                logs.LOGGER.warning("%s", logs.line("", f"on_release failed: {why}"))
         if scope.cancelled_caught:
             logs.LOGGER.warning("%s", logs.line("", "on_release took longer than cancel_timeout"))
         link.close()
@@ -151,6 +153,18 @@ class Lender(ABC):
         self._forked = self.closed = True
         for link in self.listening:
             link.forget()
+
+
+async def call_hook(name: str, hook: Hook, connection: Connection) -> None:
+    """Call an async function of the user's.
+
+    Raises:
+        ConfigError: it is not async.
+    """
+    result = hook(connection)
+    if not inspect.isawaitable(result):
+        raise ConfigError(f"{name} must be an async function: what it returned cannot be awaited")
+    await result
 
 
 def _place(stack: traceback.StackSummary) -> str:
@@ -174,7 +188,7 @@ class Hooks:
         if self._settings.on_connect is not None:
             handle = Connection(link)
             try:
-                await self._settings.on_connect(handle)
+                await call_hook("on_connect", self._settings.on_connect, handle)
             finally:
                 handle.end()
 

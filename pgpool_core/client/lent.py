@@ -19,6 +19,7 @@ import trio
 from pgpool_core.client.catalogue import Catalogue
 from pgpool_core.client.link import IDLE, Link
 from pgpool_core.client.secure import TlsSocket
+from pgpool_core.client.sqlstate import PostgresError
 from pgpool_core.control.loans import Lent, Returned
 from pgpool_core.control.server_tls import Secured
 from pgpool_core.errors import PgPoolError
@@ -132,14 +133,24 @@ class LentLink(Link):
         self._sent = 0
         self.taken = 0
         self._since = self._xact_since = 0
+        self._rested = perf_counter_ns()
         self._queries, self._xacts = array("Q"), array("Q")
         self._reported = b""
         self._busy = self.about_databases = False
 
-    def take_away(self, why: str) -> None:
-        """The proxy has taken the server back: whoever uses it gets ConnectionLost."""
+    def take_away(self, why: str, error: PostgresError | None = None) -> None:
+        """The proxy has taken the server back: whoever waits for it gets `error`, or ConnectionLost, as does who uses it later."""
         self.closed_because = why
+        if self.owed:
+            self.error = error
         self._lost()
+
+    def clocks(self) -> tuple[int, int, int]:
+        """When the query that runs was sent, when the transaction began, since when nothing has been asked; of `perf_counter_ns`,
+        0 where it is not so.
+        """
+        asked = self._since if self.owed else 0
+        return asked, self._xact_since or asked, 0 if self.owed else self._rested
 
     def returned(self, changes: int) -> Returned:
         """The end of the loan, and the account of it; `changes` as in `Knowledge`."""
@@ -226,6 +237,7 @@ class LentLink(Link):
             self._xacts.append((at - self._xact_since) // 1000)
             self._xact_since = 0
         self._since = at if self.owed else 0
+        self._rested = at
 
     def _aside(self, code: int) -> None:
         if code == codes.PARAMETER_STATUS:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 import trio
-from trio.lowlevel import wait_readable
+from trio.lowlevel import current_trio_token, wait_readable
 
 from pgpool_core import logs
 from pgpool_core.client import sqlstate
@@ -25,7 +25,7 @@ from pgpool_core.client.values import CommandTag, Notification
 from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.server_tls import Secured
-from pgpool_core.errors import ConnectionLost, PgPoolError, ServerProtocolError, ServerUnavailable
+from pgpool_core.errors import ConnectionLost, PgPoolError, PoolError, ServerProtocolError, ServerUnavailable
 from pgpool_core.rows import inbox as codes
 from pgpool_core.rows.inbox import Inbox
 from pgpool_core.rows.outbox import Outbox
@@ -37,6 +37,15 @@ IDLE: Final = 0x49  # of ReadyForQuery
 IN_BLOCK: Final = 0x54
 FAILED: Final = 0x45
 
+FORKED: Final = "this connection lives in the process that opened its pool, not in a forked child"
+OTHER_RUN: Final = "this connection belongs to the trio.run() that opened its pool: use it there"
+PLACEHOLDERS: Final = "arguments are written $1, $2, ... in the text of a query"
+ADVICE: Final = {
+    '"%"': PLACEHOLDERS,
+    '":"': PLACEHOLDERS,
+    "multiple commands": "execute() takes several commands, where there are no arguments; fetch() takes one",
+}
+"""What to say beside some syntax errors, by what stands in the server's message."""
 IN_A_ROW: Final = 16  # times that a socket is read before other tasks have their turn
 COMMAND_COMPLETE: Final = codes.COMMAND_COMPLETE
 EMPTY_QUERY: Final = codes.EMPTY_QUERY
@@ -87,6 +96,7 @@ class Link:
         if unread:
             self.inbox.feed(unread)
             self.inbox.stash()
+        self._home = current_trio_token()
         self.catalogue = catalogue
         self._catalogue_version = catalogue.version
         self._cache: dict[str, Statement] = {}
@@ -105,7 +115,7 @@ class Link:
         self.tag = b""
         self._on_complete: Callable[[], None] | None = None  # a command is done; `tag` is what it said
         self._holding = 0  # statements are kept, however many
-        self.error: sqlstate.PostgresError | None = None  # the first of the exchange
+        self.error: PgPoolError | None = None  # the first of the exchange
         self.described: dict[int, bytes] = {}
         self.on_notification: Callable[[Notification], None] | None = None
         self.on_notice: Callable[[dict[str, str]], None] | None = None
@@ -127,7 +137,7 @@ class Link:
 
     def forget(self) -> None:
         """In a forked child: close the descriptor and say nothing."""
-        self.closed = True
+        self.closed, self.closed_because = True, FORKED
         self.socket.close()
 
     def has_news(self) -> bool:
@@ -164,8 +174,15 @@ class Link:
         if known is not None:
             self._cache[text] = known
             return known
-        raw = text.encode()
-        shape, parameters, name = await self._describe(raw)
+        raw = encoded(text)
+        try:
+            shape, parameters, name = await self._describe(raw)
+        except sqlstate.SyntaxOrAccessError as error:
+            if error.sqlstate == "42601":
+                for mark, advice in ADVICE.items():
+                    if mark in error.message:
+                        error.add_note(advice)
+            raise
         made = Statement(name=name, text=text, parameters=parameters, shape=shape, leaves=self.leaves(raw))
         if name:
             self._cache[text] = made
@@ -326,7 +343,7 @@ class Link:
 
     async def script(self, text: str) -> CommandTag:
         """Run statements without arguments, separated by semicolons; the tag of the last."""
-        raw = text.encode()
+        raw = encoded(text)
         self.ready()
         self.outbox.query(raw)
         if self.leaves(raw):
@@ -346,7 +363,11 @@ class Link:
         if self.closed:
             raise ConnectionLost(self.closed_because or "the connection is closed")
         if self.owed:
-            raise trio.BusyResourceError("another task uses this connection")
+            raise trio.BusyResourceError(
+                "another task uses this connection, or something begun there is not over: acquire() one for each task"
+            )
+        if not is_home(self._home):
+            raise PoolError(OTHER_RUN)
 
     async def talk(self, *, syncs: int = 1, extended: bool = True) -> None:
         """Send what stands in the outbox, which wants `syncs` ReadyForQuery, and read up to the last of them.
@@ -372,6 +393,8 @@ class Link:
                         if code == codes.COPY_IN:
                             self._refuse_copy(extended)
                             await self.send()
+                        elif code == codes.COPY_OUT and self.error is None:
+                            self.error = PoolError("what COPY TO STDOUT sends has been dropped: use copy_out()")
                 if not self.owed:
                     break
                 if in_a_row == 0:
@@ -586,6 +609,25 @@ class Link:
     async def cancel(self) -> None:
         """Cancel what runs, from outside."""
         await self._cancel()
+
+
+def encoded(text: object) -> bytes:
+    """A query as it is sent.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a query is a str, not {type(text).__name__}")
+    return text.encode()
+
+
+def is_home(home: trio.lowlevel.TrioToken) -> bool:
+    """Whether this is that trio run."""
+    try:
+        return current_trio_token() is home
+    except RuntimeError:
+        return False
 
 
 def _rows_of(tag: bytes) -> int:

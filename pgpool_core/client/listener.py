@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -18,6 +17,7 @@ from pgpool_core.client.copying import quoted
 from pgpool_core.client.link import Link
 from pgpool_core.client.values import Notification, Reconnected
 from pgpool_core.control.groups import sole_errors
+from pgpool_core.embedded.block import async_block
 from pgpool_core.errors import PgPoolError
 
 if TYPE_CHECKING:
@@ -29,13 +29,15 @@ LAST_PAUSE_S: Final = 5.0
 News = Notification | Reconnected
 
 
-@asynccontextmanager
+@async_block("listen(...)", "news")
 async def listen(
     links: Lender, channels: tuple[str, ...], max_buffer: int
 ) -> AsyncIterator[trio.MemoryReceiveChannel[News]]:
     """See `Pool.listen`."""
     if not channels:
         raise ValueError("listen() needs the name of a channel")
+    if not all(isinstance(name, str) for name in channels):
+        raise TypeError('names of channels are str, one argument each: listen("jobs", "news")')
     links.check()
     listener = Listener(links, channels)
     send, receive = trio.open_memory_channel[News](max_buffer)

@@ -6,11 +6,11 @@ Source: PostgreSQL docs, "Message Flow", Pipelining.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from pgpool_core.client.link import Link
 from pgpool_core.client.values import CommandTag
+from pgpool_core.embedded.block import async_block
 from pgpool_core.errors import PoolError
 from pgpool_core.rows.record import Record
 
@@ -30,8 +30,15 @@ class Answer(Generic[T]):
             PoolError: the block has not ended, or ended with an error.
         """
         if not self._value:
-            raise PoolError("the pipeline has not been run")
+            raise PoolError(
+                "there is no result before the pipeline's block has ended well: ask for it behind the block"
+            )
         return self._value[0]
+
+    if not TYPE_CHECKING:  # a type checker finds this mistake by itself
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("a query of a pipeline is not awaited: its result() is there behind the pipeline's block")
 
     def set(self, value: T) -> None:
         """It is there."""
@@ -69,7 +76,7 @@ class Pipeline:
         return answer
 
 
-@asynccontextmanager
+@async_block("pipeline()", "pipeline")
 async def open_pipeline(link: Link) -> AsyncIterator[Pipeline]:
     """A pipeline that runs when its block ends without an error."""
     pipeline = Pipeline()

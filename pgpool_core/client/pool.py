@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
 import trio
@@ -12,7 +12,7 @@ import trio
 from pgpool_core.client import queries
 from pgpool_core.client.catalogue import CustomCodec
 from pgpool_core.client.connection import Connection, Isolation
-from pgpool_core.client.lender import Lender
+from pgpool_core.client.lender import Lender, call_hook
 from pgpool_core.client.link import Link
 from pgpool_core.client.links import OwnLinks
 from pgpool_core.client.listener import News, listen
@@ -21,8 +21,9 @@ from pgpool_core.client.statistics import PoolStatistics
 from pgpool_core.client.transaction import Begin, Transaction
 from pgpool_core.client.values import CommandTag
 from pgpool_core.control.groups import sole_errors
+from pgpool_core.embedded.block import AsyncEntered, async_block
 from pgpool_core.embedded.fork import close_in_children
-from pgpool_core.errors import ConfigError
+from pgpool_core.errors import ConfigError, PoolError
 from pgpool_core.rows.record import Record
 
 if TYPE_CHECKING:
@@ -63,7 +64,12 @@ class Pool:
     async def execute(self, sql: str, /, *args: Any) -> CommandTag:
         """Run a command, or several where there are no arguments; what the last one said."""
         async with self.acquire() as connection:
-            return await connection.execute(sql, *args)
+            tag = await connection.execute(sql, *args)
+            if connection.in_transaction:
+                raise PoolError(
+                    "this has begun a transaction and not ended it, so it is rolled back: use pool.transaction()"
+                )
+            return tag
 
     async def executemany(self, sql: str, /, rows: queries.Rows) -> int:
         """Run a command once for each row of arguments, all or none; how many rows of tables it was about."""
@@ -91,7 +97,7 @@ class Pool:
         begin = Begin(isolation=isolation, read_only=read_only, deferrable=deferrable)
         return Transaction(Acquire(self._links), begin, retries)
 
-    @asynccontextmanager
+    @async_block("cursor(...)", "rows")
     async def cursor(self, sql: str, /, *args: Any, prefetch: int = 100) -> AsyncIterator[Cursor]:
         """The rows of a query as a channel, on a connection of its own; see `Connection.cursor`."""
         async with self.acquire() as connection, connection.cursor(sql, *args, prefetch=prefetch) as cursor:
@@ -121,6 +127,8 @@ class Pool:
         Args:
             format: "text": they take and give str. "binary": bytes, as the type's send and receive functions have them.
         """
+        if format not in ("text", "binary"):
+            raise ValueError(f'format is "text" or "binary", not {format!r}')
         self._links.catalogue.set_custom(type_name, CustomCodec(decode=decode, encode=encode, format=format))
 
     def forget_types(self) -> None:
@@ -164,8 +172,11 @@ class Pool:
         return f"<Pool {self._links.settings.name} {'closed' if self.closed else self._links.state()}>"
 
 
-class Acquire:
+class Acquire(AsyncEntered):
     """A borrowed connection as a context manager; may be entered again after its end."""
+
+    _call, _gives = "acquire()", "connection"
+    _written = "async with pool.acquire() as connection"
 
     def __init__(self, links: Lender) -> None:
         self._links = links
@@ -189,7 +200,7 @@ class Acquire:
         self._connection = Connection(link)
         if links.settings.on_acquire is not None:
             try:
-                await links.settings.on_acquire(self._connection)
+                await call_hook("on_acquire", links.settings.on_acquire, self._connection)
             except BaseException:
                 await self._release()
                 raise
@@ -217,7 +228,7 @@ class Acquire:
             links.give_back(link)
 
 
-@asynccontextmanager
+@async_block("open_pool(...)", "pool", loop="trio")
 async def open_pool(
     dsn: str | None = None,
     *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Set
 from typing import Any, Final
 
 import trio
@@ -63,19 +63,34 @@ async def _many(link: Link, sql: str, rows: Rows) -> int:
     total, batch = 0, list[tuple[Any, ...]]()
     if isinstance(rows, AsyncIterable):
         async for row in rows:
-            batch.append(tuple(row))
+            batch.append(arguments(row))
             if len(batch) == BATCH:
                 total += await link.many(statement, batch)
                 batch.clear()
     else:
         for row in rows:
-            batch.append(tuple(row))
+            batch.append(arguments(row))
             if len(batch) == BATCH:
                 total += await link.many(statement, batch)
                 batch.clear()
     if batch:
         total += await link.many(statement, batch)
     return total
+
+
+def arguments(row: object) -> tuple[Any, ...]:
+    """A row that a user gives.
+
+    Raises:
+        TypeError: it is none, though it may look like one.
+    """
+    if isinstance(row, tuple):
+        return row
+    if not isinstance(row, Iterable) or isinstance(row, str | bytes | bytearray | Mapping | Set):
+        raise TypeError(
+            f"a row is a tuple or list of values in their order, not {type(row).__name__}: one value is (value,)"
+        )
+    return tuple(row)
 
 
 async def roll_back(link: Link, command: str) -> None:

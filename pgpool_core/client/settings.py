@@ -6,7 +6,7 @@ import getpass
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -35,31 +35,46 @@ _ENVIRONMENT: Final = {
 _OWN: Final = frozenset({"host", "port", "dbname", "user", "password", "connect_query", "application_name", "client_encoding", "datestyle", "timezone", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslnegotiation", "sslsni", "ssl_min_protocol_version", "ssl_max_protocol_version", "channel_binding"})  # fmt: skip
 
 
-def _positive(_: object, field: attrs.Attribute[float], value: float) -> None:
-    if not value > 0:
-        raise ConfigError(f"{field.name} must be greater than 0")
+def _number(value: object, kind: type | tuple[type, ...] = (int, float)) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _positive(_: object, field: attrs.Attribute[float], value: object) -> None:
+    if not _number(value) or not value > 0:  # type: ignore[operator]
+        raise ConfigError(
+            f"{field.name} must be a number greater than 0, in seconds (math.inf: for ever), not {value!r}"
+        )
+
+
+def _not_negative(_: object, field: attrs.Attribute[float], value: object) -> None:
+    if not _number(value) or not value >= 0:  # type: ignore[operator]
+        raise ConfigError(f"{field.name} must be a number from 0 on, in seconds, not {value!r}")
+
+
+def _count(_: object, field: attrs.Attribute[int], value: object) -> None:
+    if not _number(value, int) or value < 0:  # type: ignore[operator]
+        raise ConfigError(f"{field.name} must be a whole number from 0 on, not {value!r}")
+
+
+def _function(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not callable(value):
+        raise ConfigError(f"{field.name} must be a function, not {type(value).__name__}")
 
 
 @attrs.frozen(kw_only=True)
 class LendingSettings:
     """What holds for every pool of a program, whoever has opened its connections; times are seconds."""
 
-    max_waiting: int | None
+    max_waiting: int | None = attrs.field(validator=attrs.validators.optional(_count))
     acquire_timeout: float = attrs.field(validator=_positive)
     cancel_timeout: float = attrs.field(validator=_positive)
-    leak_after: float | None
-    statement_cache_size: int
-    on_connect: Hook | None = None
-    on_acquire: Hook | None
-    on_release: Hook | None
-    on_close: Callable[[int, str], object] | None = None
+    leak_after: float | None = attrs.field(validator=attrs.validators.optional(_positive))
+    statement_cache_size: int = attrs.field(validator=_count)
+    on_connect: Hook | None = attrs.field(default=None, validator=_function)
+    on_acquire: Hook | None = attrs.field(validator=_function)
+    on_release: Hook | None = attrs.field(validator=_function)
+    on_close: Callable[[int, str], object] | None = attrs.field(default=None, validator=_function)
     name: str
-
-    def __attrs_post_init__(self) -> None:
-        if self.max_waiting is not None and self.max_waiting < 0:
-            raise ConfigError("max_waiting cannot be negative")
-        if self.statement_cache_size < 0:
-            raise ConfigError("statement_cache_size cannot be negative")
 
 
 @attrs.frozen(kw_only=True)
@@ -70,13 +85,33 @@ class PoolSettings(LendingSettings):
     max_size: int
     max_lifetime: float = attrs.field(validator=_positive)
     max_idle: float = attrs.field(validator=_positive)
-    check_after_idle: float
+    check_after_idle: float = attrs.field(validator=_not_negative)
     connect_timeout: float = attrs.field(validator=_positive)
     password: Password | None = attrs.field(repr=False)
 
     def __attrs_post_init__(self) -> None:
-        super().__attrs_post_init__()
         check_sizes(self.min_size, self.max_size)
+
+
+_OF_THE_PROXY: Final = {
+    "dsn": "it borrows from the proxy's own servers",
+    "password": "it needs none",
+    "min_size": "set min_pool_size, of the proxy or of its database",
+    "max_size": "set default_pool_size of the proxy, or pool_size of its database",
+    "max_lifetime": "set server_lifetime of the proxy",
+    "max_idle": "set server_idle_timeout of the proxy",
+    "check_after_idle": "set server_check_delay of the proxy",
+    "connect_timeout": "set server_connect_timeout of the proxy",
+    "on_connect": "use server_settings, on_acquire, or connect_query of the proxy's database",
+    "on_close": "its servers are closed by the proxy",
+}
+
+
+def refused(argument: str) -> Exception:
+    """What `Proxy.open_pool` raises for an argument that it has not."""
+    if argument in _OF_THE_PROXY:
+        return ConfigError(f"the pool of a proxy has no {argument}: {_OF_THE_PROXY[argument]}")
+    return TypeError(f"Proxy.open_pool() got an unexpected keyword argument {argument!r}")
 
 
 def check_sizes(min_size: int, max_size: int) -> None:
@@ -85,6 +120,9 @@ def check_sizes(min_size: int, max_size: int) -> None:
     Raises:
         ConfigError: they do.
     """
+    for name, size in (("min_size", min_size), ("max_size", max_size)):
+        if not _number(size, int):
+            raise ConfigError(f"{name} must be a whole number, not {size!r}")
     if max_size < 1:
         raise ConfigError("max_size must be at least 1")
     if not 0 <= min_size <= max_size:
@@ -97,6 +135,7 @@ def target_of(dsn: str | None, server_settings: Mapping[str, str]) -> ServerTarg
     Raises:
         ConfigError: it cannot be used.
     """
+    check_session(server_settings)
     entry = parse_dsn(_from_environment() if dsn is None else dsn)
     strange = [
         field.name
@@ -125,6 +164,19 @@ def target_of(dsn: str | None, server_settings: Mapping[str, str]) -> ServerTarg
         connect_query=entry.connect_query or "",
         tls=tls_wish(Config(), entry),
     )
+
+
+def check_session(server_settings: Mapping[str, str]) -> None:
+    """Refuse what is no text.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not isinstance(server_settings, Mapping):
+        raise ConfigError(f"server_settings is a mapping of names to texts, not {type(server_settings).__name__}")
+    for name, value in server_settings.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ConfigError(f'server_settings: {name} must be text, such as "{value}", not {type(value).__name__}')
 
 
 def _from_environment() -> str:

@@ -6,25 +6,27 @@ Source of the numbers is the proxy; what is kept here is who of the program has 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
 from itertools import chain
 from typing import Final
 
 import attrs
 import trio
 
+from pgpool_core import logs
 from pgpool_core.client import sqlstate
 from pgpool_core.client.lender import Lender, now
 from pgpool_core.client.lending import Loan
 from pgpool_core.client.lent import NO_MATTER, Knowledge, LentLink
 from pgpool_core.client.link import IDLE, Link
+from pgpool_core.client.patience import overdue
 from pgpool_core.client.pool import Pool
-from pgpool_core.client.settings import LendingSettings
+from pgpool_core.client.settings import LendingSettings, check_session
 from pgpool_core.client.statistics import PoolStatistics
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.loans import STOPPED, Lent, Loans, startup_packet
 from pgpool_core.control.pools import PoolRecord
 from pgpool_core.control.routing import as_bytes
+from pgpool_core.embedded.block import async_block
 from pgpool_core.embedded.fork import close_in_children
 from pgpool_core.errors import (
     ConfigError,
@@ -93,6 +95,7 @@ class SharedLinks(Lender):
         """
         loans.check_run()
         super().__init__(settings)
+        check_session(server_settings)
         if any(name.lower() in ("client_encoding", "user", "database", "replication") for name in server_settings):
             raise ConfigError("client_encoding, user, database and replication cannot be among server_settings")
         self.database, self.user = database, user
@@ -108,6 +111,7 @@ class SharedLinks(Lender):
         self._held_up = 0  # tasks that wait for its end
         loans.pool_of(database, user)
         loans.watchers.add(self._server_ended)
+        loans.lookers.add(self._look)
 
     # -- borrowing -------------------------------------------------------------------------------------------------
 
@@ -230,6 +234,18 @@ class SharedLinks(Lender):
             self._server_ended(link.server)
             if not link.closed:
                 link.take_away(f"the proxy has taken the connection back: {ticket.error}")
+
+    def _look(self) -> None:
+        """The janitor's round: the proxy's timeouts hold for those who have borrowed from it."""
+        for link, ticket in list(self._lent.items()):
+            if not isinstance(link, LentLink) or link.closed:
+                continue
+            patience = self._loans.patience(ticket.record, self.user)
+            error = overdue(link, patience, listens=link in self.listening)
+            if error is not None:
+                logs.LOGGER.info("%s", logs.line("", f"a borrower's connection is taken away: {error.message}"))
+                self._server_ended(link.server)
+                link.take_away(f"the proxy has taken the connection back: {error.message}", error)
 
     def _server_ended(self, server: int) -> None:
         if self._known.pop(server, None) is not None:
@@ -358,6 +374,7 @@ class SharedLinks(Lender):
             return
         self.closed = True
         self._loans.watchers.discard(self._server_ended)
+        self._loans.lookers.discard(self._look)
         self._end_suspension()
         for ticket in list(self._waiting):
             self.give_up(ticket)
@@ -396,7 +413,7 @@ def error_of(message: bytes) -> PgPoolError:
     return sqlstate.error_of(fields)
 
 
-@asynccontextmanager
+@async_block("proxy.open_pool(...)", "pool", loop="trio")
 async def open_shared_pool(
     loans: Loans, database: str, user: str, server_settings: Mapping[str, str], settings: LendingSettings
 ) -> AsyncIterator[Pool]:

@@ -17,7 +17,8 @@ from pgpool_core.client import queries
 from pgpool_core.client.connection import Connection, Isolation
 from pgpool_core.client.link import FAILED, IDLE
 from pgpool_core.client.sqlstate import TransactionRollback
-from pgpool_core.errors import PgPoolError
+from pgpool_core.embedded.block import AsyncEntered
+from pgpool_core.errors import PgPoolError, PoolError
 
 T = TypeVar("T")
 
@@ -28,11 +29,14 @@ _LEVELS = ("serializable", "repeatable read", "read committed", "read uncommitte
 class Begin:
     """How a transaction begins; None leaves it to the server's settings."""
 
-    isolation: Isolation | None = attrs.field(
-        default=None, validator=attrs.validators.optional(attrs.validators.in_(_LEVELS))
-    )
+    isolation: Isolation | None = attrs.field(default=None)
     read_only: bool | None = None
     deferrable: bool | None = None
+
+    @isolation.validator
+    def _known(self, _: object, isolation: object) -> None:
+        if isolation is not None and isolation not in _LEVELS:
+            raise ValueError(f"isolation is one of {', '.join(map(repr, _LEVELS))}, not {isolation!r}")
 
     @property
     def plain(self) -> bool:
@@ -57,8 +61,11 @@ class TransactionFailed(PgPoolError):
     sqlstate = "25P02"
 
 
-class Transaction:
+class Transaction(AsyncEntered):
     """`async with connection.transaction() as connection`; commits at the end of the block, rolls back where it ends with an error."""
+
+    _call, _gives = "transaction()", "connection"
+    _written = "async with pool.transaction() as connection"
 
     def __init__(self, borrow: AbstractAsyncContextManager[Connection], begin: Begin, retries: int) -> None:
         if retries < 0:
@@ -119,6 +126,8 @@ class Transaction:
             await link.script(f"RELEASE {self._savepoint}")
             return
         failed = link.status == FAILED
+        if link.status == IDLE and not link.closed:
+            raise PoolError("the transaction was ended inside its block: leave COMMIT and ROLLBACK to the block")
         await link.script("COMMIT")
         if failed:
             raise TransactionFailed("a statement of the transaction had failed, so that it has been rolled back")

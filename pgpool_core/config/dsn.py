@@ -154,7 +154,8 @@ def _read_words(text: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
     rest = text.strip()
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", rest):
-        raise ValueError("invalid connection URL: it must begin with postgres:// or postgresql://")
+        driver = ", without a driver's name" if re.match(r"postgres(ql)?\+", rest) else ""
+        raise ValueError(f"invalid connection URL: it must begin with postgres:// or postgresql://{driver}")
     if rest and "=" not in rest:
         raise ValueError("invalid connection string: neither postgres://... nor key=value words")
     position = 0

@@ -18,7 +18,7 @@ from pgpool_core.control import routing
 from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.pools import PoolRecord, PoolRegistry
-from pgpool_core.control.routing import PoolKey, ToPool
+from pgpool_core.control.routing import Patience, PoolKey, ToPool
 from pgpool_core.errors import ConfigError, PoolClosed, PoolError
 from pgpool_core.tls.face import Session
 
@@ -98,6 +98,8 @@ class Loans:
         """Names of statements on servers, by the server's id, that nobody will use any more: to be closed by who borrows it next."""
         self.watchers: set[Callable[[int], None]] = set()
         """Called with the id of each server that has ended."""
+        self.lookers: set[Callable[[], None]] = set()
+        """Called in each round of the janitor, for timeouts."""
 
     # -- where -----------------------------------------------------------------------------------------------------
 
@@ -123,6 +125,19 @@ class Loans:
         if database in holds.disabled:
             raise PoolClosed(f'database "{database}" is disabled', sqlstate="55000")
         return record
+
+    def patience(self, record: PoolRecord, user: str) -> Patience:
+        """Timeouts of those who log in as `user` to a pool."""
+        config, pools = self._pools.config, record.settings.patience
+        if user not in config.users:
+            return pools
+        own = routing.user_terms(config, user).patience
+        return Patience(*(theirs if mine is None else mine for mine, theirs in zip(own, pools, strict=True)))
+
+    def look(self) -> None:
+        """The janitor's round."""
+        for looker in list(self.lookers):
+            looker()
 
     def check_run(self) -> None:
         """Refuse to lend to another run.

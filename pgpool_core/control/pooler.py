@@ -614,6 +614,7 @@ class Pooler:
                 backend = self.engine.io_backend
                 logs.LOGGER.warning("the system refuses io_uring by now: %s goes on (io_backend)", backend)
             self.engine.sweep(self._now_us())
+            self._loans.look()
             self._pools.forget_empty(self._now_us())
             self._auth_query.expire()
             self._opener.poke()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 
 from pgpool_core.control.listeners import Listener
 from pgpool_core.control.routing import as_bytes, as_name
 from pgpool_core.embedded.forms import Form, Way, django_entry
+from pgpool_core.errors import PoolError
 from pgpool_core.policy.userlist import Userlist
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (listened on already; this is what to connect to)
@@ -96,6 +98,23 @@ class Reachable(ABC):
     def port(self) -> int:
         """The port in use; for a unix socket part of its name."""
         return self.address.port
+
+
+class Apart(Reachable):
+    """A proxy that lives in another thread or process: no task of the program can borrow its servers."""
+
+    if not TYPE_CHECKING:  # a type checker finds that it is not there
+
+        def open_pool(self, *_: object, **__: object) -> NoReturn:
+            """Not from here.
+
+            Raises:
+                PoolError: always; it says what there is instead.
+            """
+            raise PoolError(
+                "only the proxy of open_proxy() or serve() lends its servers, to its own trio.run():"
+                " use a driver with proxy.url here, or pgpool_core.open_pool(proxy.url)"
+            )
 
 
 def django_database(

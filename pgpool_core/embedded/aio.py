@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 from pgpool_core.config.model import Config
-from pgpool_core.embedded.address import ProxyAddress, Reachable
+from pgpool_core.embedded.address import Apart, ProxyAddress
+from pgpool_core.embedded.block import async_block
 from pgpool_core.embedded.proxy import Proxy
 from pgpool_core.embedded.source import Source
 from pgpool_core.embedded.thread import Answer, ThreadedProxy, Words, features_of, statistics_of
@@ -18,7 +18,7 @@ from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import Snapshot
 
 
-class AsyncioProxy(Reachable):
+class AsyncioProxy(Apart):
     """A running pooler in a thread of its own, to be asked from asyncio. Its address is good for everybody on this machine."""
 
     def __init__(self, thread: ThreadedProxy) -> None:
@@ -99,7 +99,7 @@ class AsyncioProxy(Reachable):
         return repr(self._thread).replace("ThreadedProxy", "AsyncioProxy")
 
 
-@asynccontextmanager
+@async_block("open_proxy_asyncio(...)", "proxy", loop="asyncio")
 async def open_proxy_asyncio(
     source: Source, *, listen: str | None = None, **settings: object
 ) -> AsyncIterator[AsyncioProxy]:

@@ -14,13 +14,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from pgpool_core import logs
 from pgpool_core.config.model import Config
-from pgpool_core.embedded.address import ProxyAddress, Reachable
+from pgpool_core.embedded.address import Apart, ProxyAddress
+from pgpool_core.embedded.block import sync_block
 from pgpool_core.embedded.child import QUESTIONS
 from pgpool_core.embedded.errand import Failed, Question, Start, Started, ask, receive
 from pgpool_core.embedded.fork import close_in_children
@@ -43,7 +44,7 @@ main(int(sys.argv[2]), int(sys.argv[3]))
 """
 
 
-class ProcessProxy(Reachable):
+class ProcessProxy(Apart):
     """A running pooler in a process of its own. All methods may be called from any thread, and in forked children too."""
 
     def __init__(self, source: Source, listen: str | None, settings: dict[str, object]) -> None:
@@ -254,7 +255,7 @@ def python() -> str:
     return str(found)
 
 
-@contextmanager
+@sync_block("run_proxy_process(...)", "proxy")
 def run_proxy_process(source: Source, *, listen: str | None = None, **settings: object) -> Iterator[ProcessProxy]:
     """Run a pooler in a process of its own until the block ends; ready for clients when the block begins.
 

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Never
 
 import attrs
 import trio
@@ -21,6 +21,7 @@ from pgpool_core.control.orders import Orders
 from pgpool_core.control.pooler import Pooler, load_users
 from pgpool_core.control.routing import tls_is_required
 from pgpool_core.embedded.address import ProxyAddress, Reachable
+from pgpool_core.embedded.block import async_block
 from pgpool_core.embedded.fork import close_in_children
 from pgpool_core.embedded.source import Prepared, Source, is_connection_string, prepare
 from pgpool_core.errors import ConfigError, PoolClosed
@@ -142,6 +143,7 @@ class Proxy(Reachable):
         on_acquire: Hook | None = None,
         on_release: Hook | None = None,
         name: str = "",
+        **others: Never,
     ) -> AbstractAsyncContextManager[Pool]:
         """A pool for this program whose connections are those of the proxy: one queue, one set of limits, one place to look.
 
@@ -157,14 +159,17 @@ class Proxy(Reachable):
             server_settings: settings of the session, such as `{"statement_timeout": "5s"}`.
             on_acquire, on_release: async functions of a `Connection`. One whose on_release fails is closed.
             name: for statistics and errors.
+            others: nothing: those of `pgpool_core.open_pool` that are the proxy's affair are refused with the setting to use instead.
         Raises:
             ConfigError: an argument cannot be used, or pool_mode is statement.
             PoolClosed: the proxy has stopped, or takes nobody in.
             PoolError: this is not the trio run that the proxy lives in.
         """
-        from pgpool_core.client.settings import LendingSettings
+        from pgpool_core.client.settings import LendingSettings, refused
         from pgpool_core.client.shared import open_shared_pool
 
+        for argument in others:
+            raise refused(argument)
         settings = LendingSettings(
             max_waiting=max_waiting,
             acquire_timeout=acquire_timeout,
@@ -227,7 +232,7 @@ class Proxy(Reachable):
         return f"<Proxy {state} on {self.host}:{self.port}, password hidden>"
 
 
-@asynccontextmanager
+@async_block("open_proxy(...)", "proxy", loop="trio")
 async def open_proxy(source: Source, *, listen: str | None = None, **settings: object) -> AsyncIterator[Proxy]:
     """Run a pooler until the block ends; ready for clients when the block begins.
 

@@ -11,14 +11,15 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Final, TypeVar, TypeVarTuple
 
 import trio
 
 from pgpool_core import logs
 from pgpool_core.config.model import Config
-from pgpool_core.embedded.address import ProxyAddress, Reachable
+from pgpool_core.embedded.address import Apart, ProxyAddress
+from pgpool_core.embedded.block import sync_block
 from pgpool_core.embedded.proxy import FORKED, STOPPED, Proxy, open_proxy
 from pgpool_core.embedded.source import Source
 from pgpool_core.errors import PoolClosed
@@ -43,7 +44,7 @@ async def features_of(proxy: Proxy) -> SessionFeatures:
     return proxy.features()
 
 
-class ThreadedProxy(Reachable):
+class ThreadedProxy(Apart):
     """A running pooler in a thread of its own. All methods may be called from any thread, also from one that runs a loop."""
 
     def __init__(self, source: Source, listen: str | None, settings: dict[str, object]) -> None:
@@ -245,7 +246,7 @@ class ThreadedProxy(Reachable):
         return f"<ThreadedProxy {state} on {self.host}:{self.port}, password hidden>"
 
 
-@contextmanager
+@sync_block("run_proxy_in_thread(...)", "proxy")
 def run_proxy_in_thread(source: Source, *, listen: str | None = None, **settings: object) -> Iterator[ThreadedProxy]:
     """Run a pooler in a thread until the block ends; ready for clients when the block begins.
 

@@ -26,6 +26,8 @@ from pgpool_core import (
     TooManyClients,
 )
 from pgpool_core.client import sqlstate
+from pgpool_core.client.connection import Connection
+from pgpool_core.config.model import UserConfig
 from pgpool_core.metrics.snapshot import ClientRow, PoolRow
 from pgpool_core.testing import PostgresServer
 from pgpool_core.testing.ports import free_port
@@ -604,6 +606,59 @@ async def test_a_fork_leaves_the_loans_of_the_parent_alone(postgres: PostgresSer
         status = await trio.to_thread.run_sync(os.waitpid, pid, 0)
         assert os.waitstatus_to_exitcode(status[1]) == 7
         assert await connection.fetchval("select 2") == 2
+
+
+async def closed(connection: Connection) -> None:
+    with trio.fail_after(20):
+        while not connection.link.closed:
+            await trio.lowlevel.checkpoint()
+
+
+async def test_query_timeout_ends_borrowers_too(postgres: PostgresServer) -> None:
+    async with both(postgres, default_pool_size=1, query_timeout=0.5) as it:
+        with trio.fail_after(20), pytest.raises(sqlstate.QueryCanceled) as told:
+            await it.pool.fetch("select pg_sleep(61)")
+        assert (told.value.severity, told.value.sqlstate, told.value.message) == ("FATAL", "57014", "query timeout")
+        with trio.fail_after(20), pytest.raises(sqlstate.QueryCanceled):
+            async with it.pool.transaction() as connection:
+                await connection.fetch("select pg_sleep(61)")
+        await it.proxy.reload(attrs.evolve(it.proxy.config, query_timeout=0.0))
+        running = "select count(*) from pg_stat_activity where query like 'select pg_sleep(61)%'"
+        with trio.fail_after(20):
+            while await it.pool.fetchval(running):
+                await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ("transaction_timeout", "transaction timeout"),
+        ("idle_transaction_timeout", "idle transaction timeout"),
+        ("client_idle_timeout", "client_idle_timeout"),
+    ],
+)
+async def test_pauses_may_be_too_long_for_borrowers_too(setting: str, text: str, postgres: PostgresServer) -> None:
+    async with both(postgres, default_pool_size=2, **{setting: 0.5}) as it, it.pool.listen("pauses") as news:
+        with pytest.raises(ConnectionLost, match=f"taken the connection back: {text}"):
+            async with it.pool.acquire() as connection:
+                await connection.fetchval("select 1")
+                if setting != "client_idle_timeout":
+                    await connection.execute("begin")
+                await closed(connection)
+                await connection.fetchval("select 2")
+        await it.pool.execute("notify pauses")
+        with trio.fail_after(20):
+            assert isinstance(await news.receive(), Notification)  # who listens need not say anything
+
+
+async def test_a_user_may_have_a_timeout_of_its_own(postgres: PostgresServer) -> None:
+    async with both(postgres, default_pool_size=1, query_timeout=600) as it:
+        await it.proxy.reload(attrs.evolve(it.proxy.config, users={"app": UserConfig(query_timeout=0.5)}))
+        with trio.fail_after(20), pytest.raises(sqlstate.QueryCanceled):
+            await it.pool.fetch("select pg_sleep(62)")
+        await it.proxy.reload(attrs.evolve(it.proxy.config, users={"app": UserConfig(query_timeout=0)}))
+        assert it.proxy._pooler.loans.patience(next(iter(it.proxy._pooler.loans._pools)), "app").query_us == 0
+        assert await it.pool.fetchval("select 1") == 1
 
 
 async def test_a_server_that_cannot_be_reached_is_said_to_be_so() -> None:

@@ -163,7 +163,7 @@ def test_an_argument_that_cannot_be_sent_leaves_nothing_behind() -> None:
     outbox.sync()
     with pytest.raises(EncodeError, match=r"argument \$2 cannot be sent as text"):
         outbox.bind(statement(), (5, 6))
-    with pytest.raises(EncodeError, match="takes 2 arguments, and 1 were given"):
+    with pytest.raises(EncodeError, match="takes 2 arguments, and 1 was given"):
         outbox.bind(statement(), (5,))
     assert outbox.flush() == message(b"S")
 

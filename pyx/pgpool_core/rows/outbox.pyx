@@ -18,6 +18,23 @@ from pgpool_core.errors import EncodeError
 cdef bytes COPY_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 
 
+cdef str wrong_number(Py_ssize_t wanted, tuple args):
+    """What is said where a query has other arguments than parameters."""
+    said = f"the query takes {wanted} argument{'s' if wanted != 1 else ''}, and {len(args)} {'were' if len(args) != 1 else 'was'} given"
+    if len(args) == 1 and wanted != 1 and isinstance(args[0], (tuple, list)) and len(args[0]) == wanted:
+        return said + ": give the values one by one, as *args"
+    return said
+
+
+cdef str advice(Codec codec, object value):
+    """What may have been meant by an argument that is no value of its type."""
+    if isinstance(value, list) and not codec.takes_lists:
+        return " (a list goes where the query says = any($1))"
+    if codec.oid == 25 and not isinstance(value, str):
+        return " (or the query names the type: $1::int8)"
+    return ""
+
+
 cdef class Outbox(Out):
     """Messages to be sent. A message that cannot be written leaves no trace."""
 
@@ -75,7 +92,7 @@ cdef class Outbox(Out):
         cdef Py_ssize_t start, i
         cdef bytes part
         if len(args) != len(statement.parameters):
-            raise EncodeError(f"the query takes {len(statement.parameters)} arguments, and {len(args)} were given")
+            raise EncodeError(wrong_number(len(statement.parameters), args))
         try:
             start = self.message(FE_BIND)
             self.word(portal)
@@ -98,7 +115,7 @@ cdef class Outbox(Out):
         try:
             codec.encode(value, self)
         except Exception as error:
-            raise EncodeError(f"argument ${place + 1} cannot be sent as {codec.name}: {error}") from error
+            raise EncodeError(f"argument ${place + 1} cannot be sent as {codec.name}: {error}{advice(codec, value)}") from error
         return self.end(field)
 
     def execute(self, *, bytes portal=b"", int32_t limit=0):

@@ -19,6 +19,7 @@ cdef class Shape:
 cdef class Record:
     cdef Shape shape
     cdef tuple row
+    cdef str missing(self, str name)
 
 
 cdef Record record_of(Shape shape, tuple row)

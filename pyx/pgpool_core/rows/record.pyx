@@ -109,7 +109,7 @@ cdef class Shape:
         return row
 
 
-@cython.freelist(256)
+@cython.freelist(2048)  # a few answers' worth: 80 KiB
 cdef class Record:
     """A row: a sequence of values, each also by its column's name, as item or attribute; `dict(record)` works.
 
@@ -122,14 +122,23 @@ cdef class Record:
 
     def __getitem__(self, key):
         if isinstance(key, str):
-            return self.row[self.shape.places[key]]
+            place = self.shape.places.get(key)
+            if place is None:
+                raise KeyError(self.missing(key))
+            return self.row[place]
         return self.row[key]
 
     def __getattr__(self, name):
         place = self.shape.places.get(name)
         if place is None:
-            raise AttributeError(f"this row has no column {name!r}")
+            raise AttributeError(self.missing(name))
         return self.row[place]
+
+    def __setattr__(self, name, value):
+        raise AttributeError("a row cannot be changed: dict(row) can")
+
+    cdef str missing(self, str name):
+        return f"this row has no column {name!r}: it has {', '.join(self.shape.names)}"
 
     def __len__(self):
         return len(self.row)
