@@ -117,7 +117,7 @@ class Arrivals:
     async def _settle(self, facts: PoolFacts, parcel: Parcel, user: bytes | None, key: bytes) -> None:
         kept: list[Parcel] = [parcel]  # empty: the descriptors are the engine's, or closed
         try:
-            record = await self._pool(facts, user)
+            record = await self.pool_of(facts, user)
             if record is None:
                 kept.pop().close(DATABASE_REMOVED)
             elif user is None:
@@ -133,7 +133,7 @@ class Arrivals:
             if not self._under_way:
                 self._settled.set()
 
-    async def _pool(self, facts: PoolFacts, user: bytes | None) -> PoolRecord | None:
+    async def pool_of(self, facts: PoolFacts, user: bytes | None) -> PoolRecord | None:
         """The pool where the login of `user` (None: that of a server) would lead now; None: nowhere."""
         pools = self._pools
         config = pools.config

@@ -74,6 +74,12 @@ class HostOrder:
         state.opened += 1
         state.addresses.add(address)
 
+    def is_there(self, host: str, address: str) -> None:
+        """A server at this address has come from another process."""
+        state = self._state(host)
+        state.note(True, _now_us())
+        state.addresses.add(address)
+
     def refused(self, host: str, why: str) -> None:
         """`host` is there, and has refused the login."""
         state = self._state(host)

@@ -61,7 +61,7 @@ class Opener:
         now_us: Callable[[], int] = clock_us,
     ) -> None:
         """Make an opener; `before_first_use` may ask each server something that is for the pool."""
-        self._before_first_use = before_first_use
+        self.before_first_use = before_first_use
         self._engine = engine
         self._pools = pools
         self._nursery = nursery
@@ -90,7 +90,7 @@ class Opener:
         try:
             login = self._pools.login_target(record)
             opened = await self._open_server(login, timeout_s=connect_timeout_s(self._pools.config))
-            await self._before_first_use(record, target, opened)
+            await self.before_first_use(record, target, opened)
         except Exception as error:
             if opened is not None:
                 opened.close()
@@ -102,7 +102,7 @@ class Opener:
             self._engine.abandon_server(server)
             raise
         else:
-            self._adopt(server, record, target, opened, started_us)
+            self.adopt(server, record, target, opened, started_us)
         self.poke()
 
     async def _open_dedicated(self, server: int, record: PoolRecord, startup: Sequence[tuple[bytes, bytes]]) -> None:
@@ -119,10 +119,10 @@ class Opener:
             self._engine.abandon_server(server)
             raise
         else:
-            self._adopt(server, record, target, opened, started_us, dedicated=True)
+            self.adopt(server, record, target, opened, started_us, dedicated=True)
         self.poke()
 
-    def _adopt(
+    def adopt(
         self,
         server: int,
         record: PoolRecord,
@@ -132,6 +132,7 @@ class Opener:
         *,
         dedicated: bool = False,
     ) -> None:
+        """Give an open server to the engine, in the place `server`; it moves there, or is closed."""
         if target is not record.target:  # a reload came in between; what was right for the old target may be wrong now
             opened.close()
             self._engine.abandon_server(server)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -44,6 +44,7 @@ from pgpool_core.control.reload import plan_pools
 from pgpool_core.control.report import Report
 from pgpool_core.control.routing import microseconds
 from pgpool_core.control.server_tls import make_contexts, wishes_of
+from pgpool_core.control.strangers import Strangers
 from pgpool_core.control.tls import client_tls
 from pgpool_core.errors import ConfigError, ConfigProblem, PgPoolError, PoolClosed, error_response
 from pgpool_core.metrics.features import SessionFeatures
@@ -385,6 +386,15 @@ class Pooler:
             return
         self._engine.know_elsewhere(True)  # for the cancel keys that clients bring along
         self._mailroom.arrivals.take(facts, parcel)
+
+    async def take_strangers(
+        self, fds: Sequence[tuple[Mapping[str, str], int]], about: Sequence[Mapping[str, str]]
+    ) -> None:
+        """Clients and servers of a PgBouncer that has ended are ours from now on: rows of its SHOW FDS with descriptors, of SHOW CLIENTS."""
+        assert self._mailroom is not None
+        self.engine.know_elsewhere(True)  # for the cancel keys that clients bring along
+        await Strangers(self.engine, self._pools, self._opener, self._mailroom.arrivals).take(fds, about)
+        await self.took_all()
 
     async def took_all(self) -> None:
         """No more of them come."""

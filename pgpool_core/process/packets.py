@@ -19,7 +19,7 @@ import attrs
 
 from pgpool_core.control.arrivals import Parcel, PoolFacts
 
-VERSION: Final = 1  # of what stands here and of the parcels; both processes must have the same
+VERSION: Final = 2  # of what stands here and of the parcels; both processes must have the same
 CHUNK: Final = 32768  # bytes of a parcel in one packet
 MAX_PACKET: Final = 65536
 MAX_PARCEL: Final = 1 << 25

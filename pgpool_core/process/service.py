@@ -29,6 +29,7 @@ from pgpool_core.process.descriptors import raise_descriptor_limit
 from pgpool_core.process.moving import Giver, take_all
 from pgpool_core.process.packets import VERSION
 from pgpool_core.process.pidfile import Pidfile
+from pgpool_core.process.predecessor import Predecessor
 from pgpool_core.process.systemd import Notifier, sockets_given
 from pgpool_core.process.takeover import Door, Sockets, Successor, door_path, packets_from
 
@@ -134,6 +135,15 @@ class _Service:
 
     async def _serve(self, config: Config, given: list[socket.socket]) -> None:
         successor = await self._knock(config) if self._start.reboot else None
+        try:
+            await self._serve_from(config, given, successor)
+        finally:
+            if isinstance(successor, Predecessor):
+                successor.close()  # where it has not ended, it goes on
+
+    async def _serve_from(
+        self, config: Config, given: list[socket.socket], successor: Successor | Predecessor | None
+    ) -> None:
         taken = successor.sockets.clients if successor else given
 
         async def listen(config: Config) -> list[Listener]:
@@ -159,9 +169,13 @@ class _Service:
             async with sole_errors(), trio.open_nursery() as nursery:
                 await nursery.start(self._run, pooler, nursery)
                 if successor:
-                    pooler.pass_cancels_to(successor.pass_on)
-                    await successor.come_up()
-                    nursery.start_soon(_until_ended, successor, pooler)
+                    if isinstance(successor, Predecessor):
+                        await successor.come_up()
+                        nursery.start_soon(_take_strangers, successor, pooler)
+                    else:
+                        pooler.pass_cancels_to(successor.pass_on)
+                        await successor.come_up()
+                        nursery.start_soon(_until_ended, successor, pooler)
                     for listener in pooler.listeners:
                         listener.own_file()
                     self._pidfile.write(replace=True)
@@ -177,12 +191,15 @@ class _Service:
         await pooler.run(task_status=task_status)
         nursery.cancel_scope.cancel(reason="the pooler has stopped")
 
-    async def _knock(self, config: Config) -> Successor | None:
+    async def _knock(self, config: Config) -> Successor | Predecessor | None:
         """The one that runs, where there is one; else we start as usual."""
         path = door_path(config, config.listen_port)
         if path and (successor := await Successor.knock(path)):
             logs.LOGGER.info("%s", logs.line("", "taking over", {"pid": successor.pid}))
             return successor
+        if predecessor := await Predecessor.knock(config):
+            logs.LOGGER.info("%s", logs.line("", "taking over from PgBouncer", {"pid": predecessor.pid}))
+            return predecessor
         logs.LOGGER.info("old process not found, try to continue normally")
         self._pidfile.check()
         self._pidfile.write()
@@ -235,10 +252,20 @@ class _Service:
 async def _until_ended(successor: Successor, pooler: Pooler) -> None:
     await successor.wait_ended(lambda connection: take_all(connection, pooler))
     await pooler.took_all()
+    _tell_moved(pooler)
+    pooler.pass_cancels_to(None)
+
+
+async def _take_strangers(predecessor: Predecessor, pooler: Pooler) -> None:
+    fds, predecessor.fds = predecessor.fds, []
+    await pooler.take_strangers(fds, predecessor.clients)
+    _tell_moved(pooler)
+
+
+def _tell_moved(pooler: Pooler) -> None:
     clients, servers = pooler.moved
     if clients or servers:
         logs.LOGGER.info("%s", logs.line("", "connections taken over", {"clients": clients, "servers": servers}))
-    pooler.pass_cancels_to(None)
 
 
 async def _listen_to(connection: trio.socket.SocketType, pooler: Pooler, giver: Giver) -> None:

@@ -112,7 +112,7 @@ class Door:
         """One new process: its number when it is up, else 0; and whether it takes clients and servers."""
         pid, said = 0, b""
         try:
-            pid = _peer(connection)
+            pid = peer_of(connection)
             with trio.fail_after(STEP_S):
                 if await connection.recv(MAX_PACKET) != HELLO:
                     return 0, False
@@ -163,7 +163,7 @@ class Successor:
                 connection.close()
                 return None
             with trio.fail_after(STEP_S):
-                pid = _peer(connection)
+                pid = peer_of(connection)
                 await connection.send(HELLO)
                 return cls(await _receive(connection), pid, connection)
         except (OSError, trio.TooSlowError, ValueError) as error:
@@ -245,7 +245,7 @@ def _clear_stale(path: str) -> None:
     os.unlink(path)
 
 
-def _peer(connection: trio.socket.SocketType) -> int:
+def peer_of(connection: trio.socket.SocketType) -> int:
     """The process number of the other side.
 
     Raises:

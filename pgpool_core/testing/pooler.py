@@ -45,6 +45,7 @@ class PoolerProcess:
         ini_tail: raw lines at the end of the ini, for tests of bad input.
         command: for `pgpool_core`: what to run instead of this interpreter's `-m pgpool_core serve`.
         env: further environment variables.
+        account: whose its files are and who it becomes; None: PgBouncer the service account, ours ourselves.
     """
 
     kind: Kind = "pgpool_core"
@@ -55,15 +56,16 @@ class PoolerProcess:
     ini_tail: str = ""
     command: tuple[str, ...] = (sys.executable, "-m", "pgpool_core", "serve")
     env: Mapping[str, str] = attrs.field(factory=dict)
+    account: Account | None = None
     host: str = "127.0.0.1"
     port: int = attrs.field(factory=free_port)
     folder: Path = attrs.field(init=False)
     _account: Account = attrs.field(init=False, repr=False)
     _process: GuardedProcess | None = attrs.field(default=None, init=False, repr=False)
-    _before: list[GuardedProcess] = attrs.field(factory=list, init=False, repr=False)
+    _before: list[tuple[GuardedProcess, Signals]] = attrs.field(factory=list, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._account = service_account() if self.kind == "pgbouncer" else _ourselves()
+        self._account = self.account or (service_account() if self.kind == "pgbouncer" else _ourselves())
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.kind}-", dir="/tmp"))
         self._account.own(self.folder)
 
@@ -142,9 +144,22 @@ class PoolerProcess:
         """
         old = self.process
         old.wait_for_file(self.unix_dir / f".s.PGSQL.{self.port}.takeover")
-        self._before.append(old)
+        self._before.append((old, self._end_signal))
         self.spawn("-R")
         self.process.wait_for_log(r"LOG taken over pid=")
+        return old
+
+    def succeed(self, kind: Kind) -> GuardedProcess:
+        """The same with a new process of the other kind; both have to run as the service account.
+
+        Raises:
+            ProcessFailed: it did not take over.
+        """
+        old = self.process
+        self._before.append((old, self._end_signal))
+        self.kind = kind
+        self.spawn("-R")
+        self.process.wait_for_log(r"LOG (taken over pid=|old process killed, resuming work)", timeout_s=60)
         return old
 
     def spawn(self, *options: str) -> None:
@@ -154,9 +169,13 @@ class PoolerProcess:
         env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         source = str(Path(pgpool_core.__file__).parent.parent)
         env["PYTHONPATH"] = os.pathsep.join(part for part in (source, env.get("PYTHONPATH")) if part)
+        account = self._account
+        if self.kind == "pgpool_core" and account.uid != os.geteuid():  # which may not be able to read the interpreter
+            command += ["-u", account.name]
+            account = _ourselves()
         command += [*options, str(self.ini)]
         self._process = GuardedProcess(
-            command, account=self._account, env={**env, **self.env}, cwd=self.folder, guard_signal=self._end_signal
+            command, account=account, env={**env, **self.env}, cwd=self.folder, guard_signal=self._end_signal
         )
 
     def write(self) -> None:
@@ -184,8 +203,8 @@ class PoolerProcess:
 
     def stop(self, *, timeout_s: float = 10.0) -> int:
         """End it at once, clients or not, and with SIGKILL after `timeout_s`; the exit status (0 also when it never ran)."""
-        for old in self._before:
-            old.stop(self._end_signal, timeout_s=timeout_s)
+        for old, end_signal in self._before:
+            old.stop(end_signal, timeout_s=timeout_s)
         self._before.clear()
         return 0 if self._process is None else self._process.stop(self._end_signal, timeout_s=timeout_s)
 

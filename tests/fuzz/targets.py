@@ -25,12 +25,14 @@ from pgpool_core.config.toml import read_toml_text
 from pgpool_core.control.auth_lookup import AuthLookup, LookupDone
 from pgpool_core.control.catalog import CatalogAnswer
 from pgpool_core.control.effects import effects_of
+from pgpool_core.control.standing import Ask
 from pgpool_core.control.talk import NEED_DATA
 from pgpool_core.errors import ServerProtocolError, TlsError
 from pgpool_core.policy.facts import NOTHING, Facts, FactWanted
 from pgpool_core.policy.hba import Visitor, parse_rules
 from pgpool_core.policy.ident import parse_maps
 from pgpool_core.process.packets import Reader
+from pgpool_core.process.rows import Reader as Handed
 from pgpool_core.rows.inbox import Inbox
 from pgpool_core.rows.record import Shape
 from pgpool_core.session.effects import effects_pack
@@ -590,10 +592,53 @@ def takeover(data: bytes) -> Hashable:
     return tuple(said[:4]), left is not None
 
 
+def handed(data: bytes) -> Hashable:
+    """SHOW FDS of a stranger, each stretch behind two bytes of its length and one that says how many descriptors it has."""
+    closed: list[int] = []
+    reader, said, at, given = Handed(closed.append), [], 0, 0
+    try:
+        while at + 3 <= len(data):
+            length = int.from_bytes(data[at : at + 2], "big")
+            fds = [given + n for n in range(data[at + 2] % 3)] if length else []
+            given += len(fds)
+            reader.receive(data[at + 3 : at + 3 + length], fds)
+            at += 3 + length
+            while (answer := reader.answer()) is not None:
+                closed += [fd for _, fd in answer.rows if fd >= 0]
+                said.append((len(answer.rows) > 1, answer.error is not None, answer.asks_password))
+    except ServerProtocolError:
+        said.append((False, False, False))
+    reader.close()
+    assert sorted(closed) == list(range(given)), "every descriptor is somebody's, once"
+    return tuple(said[:4])
+
+
+def standing(data: bytes) -> Hashable:
+    """A server that was handed over, asked how it stands: it does not matter how its bytes come."""
+    if not data:
+        return None
+    found = set()
+    for parts in ([data], _cut(data, repeat(1))):
+        ask = Ask()
+        try:
+            for part in parts:
+                ask.receive_data(part)
+                if ask.next_event() is not NEED_DATA:
+                    break
+            said = ask.next_event()
+            found.add("more" if said is NEED_DATA else type(said).__name__)
+        except ServerProtocolError:
+            found.add("refused")
+    assert len(found) == 1
+    return found.pop()
+
+
 TARGETS: dict[str, Target] = {
     "tls": tls,
     "parcel": parcel,
     "takeover": takeover,
+    "handed": handed,
+    "standing": standing,
     "console": console,
     "functions": functions,
     "rows": rows,

@@ -96,7 +96,7 @@ def write(said):
         memset(&server, 0, sizeof(ServerFacts))
         server.created_us, server.adopted_us, server.backend_pid = facts["created_us"], facts["adopted_us"], facts["backend_pid"]
         server.port, server.family_unix = facts["port"], facts["family_unix"]
-        server.was_reset, server.sequences_due = facts["was_reset"], facts["sequences_due"]
+        server.was_reset, server.sequences_due, server.in_doubt = facts["was_reset"], facts["sequences_due"], facts["in_doubt"]
         parcel_server(&w, &server, span(facts["key"]), span(facts["host"]))
     for number, fresh in said.get("planted", ()):
         parcel_planted(&w, number, fresh)

@@ -37,6 +37,7 @@ SERVER = {
     "family_unix": 0,
     "was_reset": 1,
     "sequences_due": 0,
+    "in_doubt": 1,
     "key": b"\0" * 32,
     "host": b"127.0.0.1",
 }
@@ -86,8 +87,8 @@ WHOLE = moving_probe.write(ALONE) or b""
     "broken",
     [
         b"",
-        b"PGP\1",
-        b"PGP\2" + WHOLE[4:],
+        b"PGP\2",
+        b"PGP\1" + WHOLE[4:],
         WHOLE + b"\0",
         WHOLE + entry(99, b""),
         WHOLE + entry(1, b"\0" * 90),

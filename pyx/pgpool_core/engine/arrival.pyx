@@ -28,7 +28,7 @@ from pgpool_core.statements.names cimport Name, name_plan, name_settle, name_sta
 from pgpool_core.statements.prepared cimport Planted, prepared_add, prepared_find, prepared_is, prepared_settle
 from pgpool_core.statements.text cimport EPOCH_NEVER, Statement, text_arrives, text_unref
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load64, pgpool_next64, pgpool_store32
-from pgpool_core.wire.codes cimport TX_IDLE
+from pgpool_core.wire.codes cimport TX_BLOCK, TX_IDLE
 
 cdef extern from "<openssl/rand.h>" nogil:
     int RAND_bytes(unsigned char *, int)
@@ -142,7 +142,8 @@ cdef int fill_server(Plane *plane, dict known, ServerConn *s, Parcel *p, bint ke
     s.port = p.server.port
     s.was_reset = p.server.was_reset
     s.sequences_due = p.server.sequences_due
-    s.tx_status = TX_IDLE
+    s.in_doubt = p.server.in_doubt
+    s.tx_status = TX_BLOCK if s.in_doubt else TX_IDLE           # until it says so itself
     s.adopted_us = min(p.server.adopted_us, pgpool_now_us())
     s.id = pgpool_next64(&plane.last_id)
     return 0

@@ -9,6 +9,7 @@ from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.conn cimport conn_flush, conn_send
 from pgpool_core.engine.databases cimport databases_done
+from pgpool_core.engine.doubt cimport doubt_answered
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_answered, leak_ask
 from pgpool_core.engine.inquiry cimport inquiry_answered, inquiry_cleaned
@@ -85,6 +86,11 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
             go_on(w, s, c)
         elif s.seat.state == SV_BEING_CANCELED:
             return server_settle(w, s)
+        return False
+    if chore == CHORE_DOUBT:
+        if c == NULL or doubt_answered(w, s, c):
+            return s.chore == CHORE_NONE
+        go_on(w, s, c)
         return False
     if chore == CHORE_BACK:
         return c == NULL and s.seat.state == SV_BEING_CANCELED and server_settle(w, s)

@@ -21,13 +21,14 @@ from pgpool_core.moving.parcel cimport *
 from pgpool_core.pool.client cimport WAIT_NONE
 from pgpool_core.pool.pool cimport MODE_SESSION, elapsed_us, pool_leave_queue, pool_take_idle, pool_unlink
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_USED, Server
-from pgpool_core.session.settings cimport Block
+from pgpool_core.session.settings cimport Block, block_entry, block_get
 from pgpool_core.statements.names cimport Name, Names
 from pgpool_core.statements.prepared cimport Planted
 from pgpool_core.statements.text cimport Statement
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_load8, pgpool_store8
 from pgpool_core.wire.codes cimport TX_IDLE
-from pgpool_core.wire.span cimport Span, text_span
+from pgpool_core.wire.span cimport Span, same, text_span
 
 cdef enum:
     QUEUED_US = 100000            # who has waited for less is likely to have a server here soon, which then comes along
@@ -39,18 +40,20 @@ cdef void depart(Worker *w) noexcept nogil:
     cdef uint32_t slot, left = A_TURN
     cdef ServerConn *s
     cdef ClientConn *c
+    cdef uint8_t giving = pgpool_load8(&w.plane.giving)
     w.gives = 0
-    if w.suspended or not pgpool_load8(&w.plane.giving):
+    if giving == GIVE_NOTHING or w.suspended != (giving == GIVE_PLAIN):
         return
     for slot in range(slots_room(&w.plane.servers)):
         s = <ServerConn *>slot_at(&w.plane.servers, slot)
-        if worker_has(w, s) and (pgpool_load8(&s.seat.state) == SV_IDLE or pgpool_load8(&s.seat.state) == SV_USED):
+        if worker_has(w, s) and (pgpool_load8(&s.seat.state) == SV_IDLE or pgpool_load8(&s.seat.state) == SV_USED) \
+                and (giving == GIVE_ALL or server_plain(s)):
             left -= server_departs(w, s)
             if left == 0:
                 break
     for slot in range(slots_room(&w.clients)):
         c = <ClientConn *>slot_at(&w.clients, slot)
-        if left and c.conn.head.live:
+        if left and c.conn.head.live and (giving == GIVE_ALL or client_plain(c)):
             left -= client_departs(w, c)
     if left == 0:
         w.gives = 1
@@ -76,6 +79,37 @@ cdef bint settled(Names *names) noexcept nogil:
                 return False
             name = name.next
     return True
+
+
+cdef bint plain(const Block *now, const Block *base, bint named) noexcept nogil:
+    """Whether `now` differs from `base` only in what SHOW FDS tells, and perhaps (`named`) in application_name."""
+    cdef Span name, value, other
+    cdef uint32_t at = 0
+    while now != NULL and at < now.len:
+        at = block_entry(now, at, &name, &value)
+        if same(name, text_span("client_encoding")) or same(name, text_span("standard_conforming_strings")) \
+                or same(name, text_span("DateStyle")) or same(name, text_span("TimeZone")) \
+                or (named and same(name, text_span("application_name"))):
+            continue
+        if base == NULL or not block_get(base, name, &other) or not same(value, other):
+            return False
+    return True
+
+
+cdef bint client_plain(ClientConn *c) noexcept nogil:
+    """It is between transactions, with nothing that PgBouncer would not know of. Its application_name it loses."""
+    cdef bint fits
+    if c.state != CL_IDLE or c.pool == NULL or c.conn.held.len or c.conn.early.len or c.pins or c.loan != NULL \
+            or (c.names != NULL and c.names.count):
+        return False
+    pthread_mutex_lock(&c.pool.lock)
+    fits = plain(c.settings, c.pool.defaults, True)
+    pthread_mutex_unlock(&c.pool.lock)
+    return fits
+
+
+cdef bint server_plain(const ServerConn *s) noexcept nogil:
+    return s.prepared.count == 0 and plain(s.settings, s.begun, False)
 
 
 cdef bint server_rests(Worker *w, ServerConn *s) noexcept nogil:
@@ -188,6 +222,7 @@ cdef void put_server(ParcelWriter *p, ServerConn *s) noexcept nogil:
     cdef Planted *planted = s.prepared.oldest
     memset(&facts, 0, sizeof(ServerFacts))
     facts.created_us, facts.adopted_us, facts.backend_pid, facts.port = s.seat.created_us, s.adopted_us, s.backend_pid, s.port
+    facts.in_doubt = 0
     facts.family_unix, facts.was_reset, facts.sequences_due = s.family_unix != 0, s.was_reset != 0, s.sequences_due != 0
     key.at, key.len = s.backend_key, s.key_len
     parcel_server(p, &facts, key, text_span(s.host))

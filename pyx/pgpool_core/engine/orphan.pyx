@@ -49,7 +49,7 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
         server_quit(w, s, "client left in mid-message")
         return
     if s.in_doubt:
-        server_quit(w, s, "client left behind a COPY that failed before a Sync")
+        server_quit(w, s, "client left, and it is not known what was still to be answered")
         return
     if s.expect.copying or s.open_group:
         if not server_ends_copy(w, s):

@@ -15,6 +15,7 @@ from pgpool_core.engine.accept cimport listener_options
 from pgpool_core.engine.arrival cimport forget_texts, learn_texts, place_server, take_client, take_server
 from pgpool_core.engine.buf cimport buf_add, buf_free
 from pgpool_core.engine.conn cimport plane_wake, plane_want, worker_wake
+from pgpool_core.engine.departure cimport GIVE_ALL, GIVE_NOTHING, GIVE_PLAIN
 from pgpool_core.engine.forwarding cimport set_networks
 from pgpool_core.engine.aside cimport aside_give, aside_take
 from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notified
@@ -673,24 +674,25 @@ cdef class Engine:
         """Before `start`: texts have higher numbers than that, because another process may tell of some with lower ones."""
         self.plane.texts.last_id = number
 
-    def give(self):
+    def give(self, *, bint plain=False):
         """Have clients and servers that are at rest come as "parcel" letters, from now on; to be repeated.
 
-        Spare servers are opened no more.
+        Spare servers are opened no more. `plain`: while everybody stands still, those that SHOW FDS can tell of; the rest stays as it is.
         """
         cdef uint32_t i
         cdef Pool *pool
         for i in range(self.plane.set.n_pools):
             pool = self.plane.set.pools[i]
             pthread_mutex_lock(&pool.lock)
-            pool.settings.min_pool_size = 0
+            if not plain:
+                pool.settings.min_pool_size = 0
             pthread_mutex_unlock(&pool.lock)
-        pgpool_store8(&self.plane.giving, 1)
+        pgpool_store8(&self.plane.giving, GIVE_PLAIN if plain else GIVE_ALL)
         tell_all(self.plane, MAIL_GIVE, 0, b"")
 
     def keep(self):
         """The end of `give`: there is nobody to give to any more."""
-        pgpool_store8(&self.plane.giving, 0)
+        pgpool_store8(&self.plane.giving, GIVE_NOTHING)
 
     def learn_texts(self, bytes parcel):
         """Before anything else of a parcel: keep the texts in it, which later ones may name.

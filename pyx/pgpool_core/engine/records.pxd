@@ -93,6 +93,7 @@ cdef enum:
     CHORE_CLEAN = 6               # DISCARD ALL, behind a client whose session state was not replayed
     CHORE_LEAK = 7                # asks whether anything is left that ought not to be (leak_check)
     CHORE_BACK = 9                # sets what a text has given up to what its client began with (back)
+    CHORE_DOUBT = 10              # asks for a word, to know that all before it is answered (doubt)
     CHORE_BEGIN = 8               # begins a client's transaction anew, in which nothing has run (redo)
 
     SESSION_OFF = 0               # session_state
@@ -419,7 +420,8 @@ cdef struct ServerConn:
     uint8_t open_group            # extended messages since the last Sync
     uint8_t ending                # its worker takes it apart; written under the pool's lock
     uint8_t query_in_group        # its client has sent a Query while there were
-    uint8_t in_doubt              # nobody knows which Syncs it will answer: its client keeps it, and it is closed then
+    uint8_t in_doubt              # DOUBT_*: nobody knows what it will answer: its client keeps it, and it is closed then
+    uint64_t doubt_word           # of the question that may settle it
     uint8_t chore                 # CHORE_*
     uint8_t chore_failed
     uint8_t swallowing            # the rest of the current message is not the client's

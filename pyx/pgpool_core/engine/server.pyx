@@ -14,6 +14,7 @@ from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not
                                       conn_settle, counters_of, worker_wake)
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.databases cimport databases_done
+from pgpool_core.engine.doubt cimport DOUBT_LASTS, doubt_ask, doubt_may_end
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_released
 from pgpool_core.engine.inquiry cimport MAX_ANSWER, inquiry_keeps, inquiry_part
@@ -175,7 +176,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         elif f.type == BE_ERROR:
             if s.expect.silent:                   # has it read that Sync in the copy, or will it answer it? Nobody can know
                 pgpool_store8(&s.seat.close_needed, 1)
-                s.in_doubt |= s.expect.silent & SILENT_LATE
+                if s.expect.silent & SILENT_LATE:
+                    s.in_doubt = DOUBT_LASTS
             error_comes(s)
             length = 0
             if not swallow and (s.owed.len or kind >= EXPECT_NAMED) and scan_whole(&f, n, pos):
@@ -258,6 +260,9 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         client_go_on(w, c)
         if c.seat.server != &s.seat:
             return 1
+    if doubt_may_end(s, c):
+        doubt_ask(w, s, c)
+        return s.conn.paused or s.conn.doomed
     if s.expect.owed == 0 and s.tx_status == TX_IDLE and not s.open_group and not s.expect.copying \
             and s.cur.remain == 0 and c.cur.remain == 0 and not c.holding and s.query_start_us == 0 and not s.in_doubt \
             and c.seat.server == &s.seat and c.state == CL_ACTIVE:
@@ -279,7 +284,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
 
 cdef inline bint is_question(const ServerConn *s) noexcept nogil:
     """Whether the answer that comes in is one to be read."""
-    return s.chore == CHORE_PROBE or s.chore == CHORE_LEAK
+    return s.chore == CHORE_PROBE or s.chore == CHORE_LEAK or s.chore == CHORE_DOUBT
 
 
 cdef inline bint keep(ServerConn *s, const uint8_t *data, size_t n) noexcept nogil:

@@ -13,7 +13,7 @@ from pgpool_core.wire.span cimport Span
 
 
 cdef enum:
-    PARCEL_VERSION = 1            # both processes must have the same
+    PARCEL_VERSION = 2            # both processes must have the same
     PARCEL_MAX = 1 << 25          # bytes; who has more than that stays
 
     PARCEL_CLIENT = 1             # its numbers: once, in front of what is the client's
@@ -65,6 +65,7 @@ cdef struct ServerFacts:
     uint8_t family_unix
     uint8_t was_reset
     uint8_t sequences_due
+    uint8_t in_doubt              # DOUBT_* of the engine
 
 
 cdef struct ParcelWriter:         # owns `at`; all zero = empty

@@ -15,7 +15,7 @@ cdef enum:
     ENTRY_LEN = 5                 # kind and length of an entry
     ADDR_LEN = 16
     CLIENT_LEN = CANCEL_KEY + 5 * 8 + 3 * 4 + 4 + ADDR_LEN + 2 + 2 * 4
-    SERVER_LEN = 2 * 8 + 4 + 2 + 3
+    SERVER_LEN = 2 * 8 + 4 + 2 + 4
     MAX_USER = 127
     MAX_KEY = 256
     MAX_HOST = 1024
@@ -101,7 +101,7 @@ cdef void parcel_server(ParcelWriter *w, const ServerFacts *f, Span key, Span ho
         return
     at = put32(put64(put64(at, f.created_us), f.adopted_us), f.backend_pid)
     at[0], at[1] = <uint8_t>(f.port >> 8), <uint8_t>f.port
-    at[2], at[3], at[4] = f.family_unix, f.was_reset, f.sequences_due
+    at[2], at[3], at[4], at[5] = f.family_unix, f.was_reset, f.sequences_due, f.in_doubt
     parcel_bytes(w, PARCEL_KEY, key.at, key.len)
     parcel_bytes(w, PARCEL_HOST, host.at, host.len)
 
@@ -183,8 +183,8 @@ cdef bint read_server(Parcel *p, const uint8_t *at, uint32_t n) noexcept nogil:
     p.has_server = 1
     f.created_us, f.adopted_us, f.backend_pid, f.port = get64(at), get64(at + 8), load_be32(at + 16), load_be16(at + 20)
     at += 22
-    f.family_unix, f.was_reset, f.sequences_due = at[0], at[1], at[2]
-    return flag(at[0]) and flag(at[1]) and flag(at[2])
+    f.family_unix, f.was_reset, f.sequences_due, f.in_doubt = at[0], at[1], at[2], at[3]
+    return flag(at[0]) and flag(at[1]) and flag(at[2]) and at[3] <= 2
 
 
 cdef bint read_span(Span *out, const uint8_t *at, uint32_t n) noexcept nogil:

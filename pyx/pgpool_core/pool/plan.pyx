@@ -308,6 +308,15 @@ cdef bint crowded(const Group *group) noexcept nogil:
     return group != NULL and group.limit != 0 and group.listening + 1 >= group.limit
 
 
+cdef void make_room(PoolSet *set, Group *full, uint64_t now_us, Server **evicted) noexcept nogil:
+    """For one connection that is in no pool: the longest idle server under the limit goes, or the next that is released."""
+    if closing_in(set, full) != 0:
+        return
+    evicted[0] = oldest_idle(set, NULL, full, 0, now_us)
+    if evicted[0] == NULL:
+        claim(full, now_us, 0)
+
+
 cdef int plan_listener(PoolSet *set, Pool *pool, uint64_t now_us, Server **evicted) noexcept nogil:
     """A connection that listens for the clients of `pool`: counted by the shared limits, not by pool_size.
 
@@ -334,10 +343,8 @@ cdef int plan_listener(PoolSet *set, Pool *pool, uint64_t now_us, Server **evict
         if pool.user != NULL:
             pool.user.listening += 1
         verdict = LISTENER_TAKEN
-    if full != NULL and closing_in(set, full) == 0:
-        evicted[0] = oldest_idle(set, NULL, full, 0, now_us)
-        if evicted[0] == NULL:
-            claim(full, now_us, 0)
+    if full != NULL:
+        make_room(set, full, now_us, evicted)
     pthread_mutex_unlock(&set.lock)
     return verdict
 
@@ -366,10 +373,8 @@ cdef bint plan_aside(PoolSet *set, uint32_t database, uint32_t user, uint64_t no
     else:
         group_take(set.groups[database])
         group_take(set.groups[user])
-    if full != NULL and closing_in(set, full) == 0:
-        evicted[0] = oldest_idle(set, NULL, full, now_us)
-        if evicted[0] == NULL and full.claim_us == 0:
-            pgpool_store64(&full.claim_us, now_us)
+    if full != NULL:
+        make_room(set, full, now_us, evicted)
     pthread_mutex_unlock(&set.lock)
     return full == NULL
 

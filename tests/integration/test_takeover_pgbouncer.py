@@ -1,0 +1,70 @@
+"""-R where PgBouncer runs: its sockets, its clients and its servers become ours, and no client notices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pgpool_core.testing import PoolerProcess, PostgresServer
+from tests.conftest import PoolerFactory
+from tests.console import Console
+from tests.integration.test_takeover_moves import client_of, pgbench, pid_of, taken
+from tests.watching import until
+
+
+def backends(process: PoolerProcess) -> int:
+    with Console(process) as console:
+        return sum(int(row["sv_active"]) + int(row["sv_idle"]) for row in console.rows("SHOW POOLS"))
+
+
+def test_idle_clients_and_servers_come_with_their_settings(pgbouncer: PoolerFactory) -> None:
+    process = pgbouncer(default_pool_size=3)
+    with client_of(process, application_name="thinker") as client, client_of(process) as other:
+        client.execute("set timezone = 'Europe/Berlin'")
+        client.execute("set datestyle = 'German'")
+        server = pid_of(client)
+        old = process.succeed("pgpool_core")
+        assert old.wait() == 0
+        assert taken(process) == (2, 1)
+        assert client.execute("show timezone").fetchone() == ("Europe/Berlin",)
+        assert client.execute("show datestyle").fetchone() == ("German, DMY",)
+        assert client.execute("show application_name").fetchone() == ("thinker",)
+        assert other.execute("show timezone").fetchone() != ("Europe/Berlin",)
+        assert pid_of(other) == server
+        with client_of(process) as fresh:
+            assert fresh.execute("select 1").fetchone() == (1,)
+
+
+def test_in_mid_transaction_a_client_keeps_its_server_until_it_is_known_to_be_at_rest(pgbouncer: PoolerFactory) -> None:
+    process = pgbouncer(default_pool_size=1)
+    with client_of(process) as busy, client_of(process) as other:
+        busy.execute("begin")
+        server = pid_of(busy)
+        busy.execute("create temp table left_behind (a int)")
+        old = process.succeed("pgpool_core")
+        assert old.wait() == 0
+        assert taken(process) == (2, 1)
+        assert pid_of(busy) == server
+        assert busy.execute("select count(*) from left_behind").fetchone() == (0,)
+        busy.execute("commit")
+        assert pid_of(other) == server  # and nobody else's: there is only one
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            other.execute("select 1 from left_behind")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.slow
+def test_under_load_no_client_sees_an_error(
+    pgbouncer: PoolerFactory, postgres: PostgresServer, tmp_path: Path, workers: int
+) -> None:
+    """As many servers as clients: PgBouncer does not stand still while somebody waits for one."""
+    process = pgbouncer(default_pool_size=6)
+    with pgbench(postgres, process, tmp_path, 2000, "-M", "simple"):
+        until(lambda: backends(process) == 6, patience_s=60)
+        process.settings["workers"] = workers
+        assert process.succeed("pgpool_core").wait() == 0
+        assert taken(process) == (6, 6)
+        with Console(process) as console:
+            until(lambda: not console.rows("SHOW PINS"), patience_s=60)
