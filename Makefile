@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ARGS ?=
 # How many processes share the files of the tests; 0 runs them in one, as --pdb needs it. The long files go first, so that no process
 # is left alone with one at the end.
-JOBS ?= auto
+JOBS ?= logical
 PYTEST = $(PY) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder \
 	-o testpaths='tests/integration tests/chaos tests/oracle tests/protocol tests/unit'
 FUZZ_SECONDS ?= 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import psycopg
@@ -9,7 +10,7 @@ import psycopg2
 import pytest
 
 from pgpool_core.testing import PoolerProcess, PostgresServer
-from tests.conftest import PoolerFactory
+from tests.conftest import PoolerFactory, in_front_of
 from tests.console import Console
 from tests.peers import letters, logged_in
 from tests.programs import of_postgres
@@ -31,30 +32,46 @@ READ_BY_TOOLS = {
 }
 
 
-@pytest.fixture
-def place(pooler: PoolerFactory) -> Iterator[PoolerProcess]:
-    """A pooler with a client of each kind and a server."""
-    process = pooler(default_pool_size=2)
+@contextlib.contextmanager
+def clients_of(process: PoolerProcess) -> Iterator[None]:
+    """One in a transaction and one that is idle, so that there are clients and servers to be shown."""
     with (
         psycopg.connect(process.url("app", "app"), application_name="reader") as one,
         psycopg.connect(process.url("legacy", "other"), autocommit=True) as two,
     ):
         one.execute("select 1")
         two.execute("select 1")
+        yield
+
+
+@pytest.fixture
+def place(pooler: PoolerFactory) -> Iterator[PoolerProcess]:
+    """A pooler with a client of each kind and a server, and nobody else."""
+    process = pooler(default_pool_size=2)
+    with clients_of(process):
         yield process
 
 
+@pytest.fixture(scope="module")
+def shown(postgres: PostgresServer) -> Iterator[PoolerProcess]:
+    """The same for tests that only look, and not at each other."""
+    with in_front_of(postgres, "pgpool_core", default_pool_size=2) as process:
+        with clients_of(process):
+            yield process
+        assert process.stop() == 0, process.log[-4000:]
+
+
 @pytest.mark.parametrize("what", SHOWS)
-def test_psql_reads_every_show(place: PoolerProcess, postgres: PostgresServer, what: str) -> None:
+def test_psql_reads_every_show(shown: PoolerProcess, postgres: PostgresServer, what: str) -> None:
     command = f"show {what.lower()};"
-    done = of_postgres(postgres, "psql", "-Xv", "ON_ERROR_STOP=1", place.url("admin", "pgbouncer"), "-c", command)
+    done = of_postgres(postgres, "psql", "-Xv", "ON_ERROR_STOP=1", shown.url("admin", "pgbouncer"), "-c", command)
     assert done.stderr == ""
     assert "row" in done.stdout
 
 
-def test_psql_reads_help_and_many_commands_at_once(place: PoolerProcess, postgres: PostgresServer) -> None:
+def test_psql_reads_help_and_many_commands_at_once(shown: PoolerProcess, postgres: PostgresServer) -> None:
     script = "SHOW HELP;\nshow version;\nSHOW POOLS\\gx\n"
-    done = of_postgres(postgres, "psql", "-X", place.url("admin", "pgbouncer"), stdin=script)
+    done = of_postgres(postgres, "psql", "-X", shown.url("admin", "pgbouncer"), stdin=script)
     assert "Console usage" in done.stderr
     assert "PgBouncer" in done.stdout
     assert "cl_active" in done.stdout
@@ -82,16 +99,16 @@ def test_a_server_is_shown_until_postgresql_has_closed_it(pooler: PoolerFactory,
 
 
 @pytest.mark.parametrize("what", SHOWS)
-def test_psycopg_reads_every_show(place: PoolerProcess, what: str) -> None:
-    with Console(place) as console:
+def test_psycopg_reads_every_show(shown: PoolerProcess, what: str) -> None:
+    with Console(shown) as console:
         rows = console.rows(f"SHOW {what}")
         assert rows
         assert set(rows[0]) >= READ_BY_TOOLS.get(what, set())
 
 
 @pytest.mark.parametrize("what", SHOWS)
-def test_psycopg2_reads_every_show(place: PoolerProcess, what: str) -> None:
-    connection = psycopg2.connect(place.url("stats", "pgbouncer"))
+def test_psycopg2_reads_every_show(shown: PoolerProcess, what: str) -> None:
+    connection = psycopg2.connect(shown.url("stats", "pgbouncer"))
     connection.autocommit = True
     try:
         with connection.cursor() as cursor:
@@ -103,10 +120,10 @@ def test_psycopg2_reads_every_show(place: PoolerProcess, what: str) -> None:
 
 @pytest.mark.parametrize("what", ["POOLS", "CLIENTS", "SERVERS", "DATABASES", "LISTS", "STATS", "TOTALS", "USERS"])
 def test_columns_that_pgbouncer_has_are_ours_in_the_same_order(
-    place: PoolerProcess, pgbouncer: PoolerFactory, what: str
+    shown: PoolerProcess, pgbouncer: PoolerFactory, what: str
 ) -> None:
     other = pgbouncer()
-    with Console(place) as ours, Console(other) as theirs:
+    with Console(shown) as ours, Console(other) as theirs:
         names = [
             list(console.rows(f"SHOW {what}")[0]) if console.rows(f"SHOW {what}") else [] for console in (ours, theirs)
         ]
