@@ -57,7 +57,7 @@ test: lint need-servers
 
 .PHONY: test-all
 test-all: lint need-servers
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --hypothesis-profile=others $(ARGS)
 	$(OTHER_BACKEND)
 
 .PHONY: test-debug

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
+import hypothesis
 import pytest
 
 from pgpool_core.testing import PoolerProcess, PostgresServer, PostgresUser, find_pgbouncer
@@ -34,6 +35,14 @@ USERS = (
 DATABASES = ("app", "other")
 CONSOLE_USERS = {"admin": "admin-secret", "stats": "stats-secret"}
 PASSWORDS = {user.name: user.password for user in USERS} | CONSOLE_USERS
+
+# No example has to be quick: the machine may be busy. The same examples for everybody, so that a commit is judged by what it changes; `make
+# test-all` looks for others.
+hypothesis.settings.register_profile(
+    "same", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("others", hypothesis.settings.get_profile("same"), derandomize=False)
+hypothesis.settings.load_profile("same")
 
 _NO_PROBES = "PGPOOL_CORE_NO_PROBES"
 

@@ -305,7 +305,7 @@ def values(setting) -> st.SearchStrategy[object]:
         case Hosts():
             return st.lists(WORD, min_size=1, max_size=3).map(",".join)
         case _:
-            texts = st.text(CLEAN, min_size=1, max_size=12) if setting.kind.filled else line_text()
+            texts = line_text().filter(bool) if setting.kind.filled else line_text()
             return texts.map(lambda text: text or None) if setting.kind.optional else texts
 
 
