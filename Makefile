@@ -21,9 +21,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # Arguments of pytest, such as ARGS='-k cancel', of the demo (ARGS='--port 7000') or the benchmark; how long `make fuzz` tries each target.
 ARGS ?=
 # How many processes share the files of the tests; 0 runs them in one, as --pdb needs it. The long files go first, so that no process
-# is left alone with one at the end.
+# is left alone with one at the end. One that crashes or hangs ends the run (started anew, pytest-xdist would wait for ever for its files).
 JOBS ?= logical
-PYTEST = $(PY) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder \
+PYTEST = $(PY) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --max-worker-restart=0 --dist=loadfile --no-loadscope-reorder \
 	-o testpaths='tests/integration tests/chaos tests/oracle tests/protocol tests/unit'
 FUZZ_SECONDS ?= 20
 
