@@ -148,7 +148,9 @@ def test_copies_composites_and_large_objects(target: Target, rows: str) -> None:
             with connection, connection.cursor() as cursor:
                 out = io.StringIO()
                 cursor.copy_expert(f"copy (select * from {rows} where id = {client}) to stdout", out)
-                assert out.getvalue() == lines
+                assert sorted(out.getvalue().splitlines()) == sorted(
+                    lines.splitlines()
+                )  # where rows land is the server's affair
             with connection, connection.cursor() as cursor:
                 psycopg2.extras.register_composite("pair", cursor)
                 cursor.execute("select (%s, 'b')::pair", (client,))
