@@ -27,7 +27,7 @@ async def logged_in(
     user: str = "app",
     database: str = "app",
     *,
-    patience_s: float = 10.0,
+    patience_s: float = 30.0,
     parameters: Mapping[str, str] | None = None,
     **more: str,
 ) -> AsyncGenerator[ScriptedPeer]:

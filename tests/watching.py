@@ -13,7 +13,7 @@ import trio
 
 __all__ = ["descriptors", "rss_bytes", "until", "until_async"]
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 _LOOK_EVERY_S = 0.01
 Seen = TypeVar("Seen")
 

@@ -107,7 +107,7 @@ class PoolerProcess:
         """Everything it has logged since its last start."""
         return self.process.log
 
-    def wait_for_log(self, pattern: str, *, since: int = 0, timeout_s: float = 10.0) -> re.Match[str]:
+    def wait_for_log(self, pattern: str, *, since: int = 0, timeout_s: float = 30.0) -> re.Match[str]:
         """The first log line after line `since` with `pattern` in it; raises ProcessFailed without one."""
         return self.process.wait_for_log(pattern, since=since, timeout_s=timeout_s)
 
@@ -201,7 +201,7 @@ class PoolerProcess:
         self.write()
         self.process.signal(SIGHUP)
 
-    def stop(self, *, timeout_s: float = 10.0) -> int:
+    def stop(self, *, timeout_s: float = 30.0) -> int:
         """End it at once, clients or not, and with SIGKILL after `timeout_s`; the exit status (0 also when it never ran)."""
         for old, end_signal in self._before:
             old.stop(end_signal, timeout_s=timeout_s)

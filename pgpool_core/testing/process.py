@@ -98,7 +98,7 @@ class GuardedProcess:
         with self._news:
             return self._seen
 
-    def wait_for_log(self, pattern: str, *, since: int = 0, timeout_s: float = 10.0) -> re.Match[str]:
+    def wait_for_log(self, pattern: str, *, since: int = 0, timeout_s: float = 30.0) -> re.Match[str]:
         """The first line after line `since` (counted from the start) in which `pattern` is found.
 
         Raises:
@@ -121,7 +121,7 @@ class GuardedProcess:
         why = "it ended" if self._closed else f"{timeout_s:g} s passed"
         raise ProcessFailed(f"{self.command[0]}: {why} without a line like {pattern!r}:\n{self._tail()}")
 
-    def wait_for_listener(self, address: tuple[str, int] | Path, *, timeout_s: float = 10.0) -> None:
+    def wait_for_listener(self, address: tuple[str, int] | Path, *, timeout_s: float = 30.0) -> None:
         """Wait until a connection to `address`, (host, port) or a Unix socket's path, is accepted.
 
         Raises:
@@ -138,7 +138,7 @@ class GuardedProcess:
                     f"{self.command[0]} does not listen at {address} after {timeout_s:g} s:\n{self._tail()}"
                 )
 
-    def wait_for_file(self, path: Path, *, timeout_s: float = 10.0) -> None:
+    def wait_for_file(self, path: Path, *, timeout_s: float = 30.0) -> None:
         """Wait until there is something at `path`.
 
         Raises:
@@ -162,7 +162,7 @@ class GuardedProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
-    def wait(self, timeout_s: float = 10.0) -> int:
+    def wait(self, timeout_s: float = 30.0) -> int:
         """The exit status.
 
         Raises:
@@ -177,7 +177,7 @@ class GuardedProcess:
         self._release_guard()
         return status
 
-    def wait_for_silence(self, timeout_s: float = 10.0) -> None:
+    def wait_for_silence(self, timeout_s: float = 30.0) -> None:
         """Wait until nobody holds its output any more: the child and all that it forked are gone.
 
         Raises:
@@ -187,7 +187,7 @@ class GuardedProcess:
         if self._reader.is_alive():
             raise ProcessFailed(f"children of {self.command[0]} outlived it by {timeout_s:g} s:\n{self._tail()}")
 
-    def stop(self, number: Signals = SIGTERM, *, timeout_s: float = 10.0) -> int:
+    def stop(self, number: Signals = SIGTERM, *, timeout_s: float = 30.0) -> int:
         """Ask with `number`, wait `timeout_s`, then kill; the exit status."""
         self.signal(number)
         try:

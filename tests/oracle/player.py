@@ -16,7 +16,7 @@ from tests.oracle.stage import Address
 
 __all__ = ["Difference", "compare", "play_in_turn", "play_straight"]
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 class Difference(AssertionError):

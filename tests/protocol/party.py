@@ -20,7 +20,7 @@ from tests.protocol.words import Word, Words, quoted, write_words
 
 __all__ = ["CUTS", "KNOWN_TO_FAIL_S", "PATIENCE_S", "Cut", "Mismatch", "Party", "describe"]
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 KNOWN_TO_FAIL_S = 1.0  # for a transcript that waits in vain
 _LOOKS = 200  # at a socket whose bytes are not read: its reader may be waiting for something else first
 
