@@ -241,6 +241,10 @@ class Pooler:
         tls = await trio.to_thread.run_sync(client_tls, config, self._client_tls)
         server_tls = await trio.to_thread.run_sync(make_contexts, wishes_of(config))
         await self._observed.open(config.metrics_listen)
+        if self._engine is None or self._stop.is_set():  # meanwhile
+            self._observed.discard()
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise PoolClosed(NOT_RUNNING)
         try:
             plan = plan_pools(self.config, config, userlist, {record.key: record.target for record in self._pools})
         except BaseException:
@@ -670,6 +674,7 @@ class Pooler:
             self._loans.stop()
             if self._mailroom is not None:
                 self._mailroom.last_words()
+            engine.close()
 
     async def _close_tcp(self) -> None:
         """Take nobody in any more but by the unix socket, which stays for the console."""

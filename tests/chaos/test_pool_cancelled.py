@@ -220,3 +220,80 @@ async def test_those_who_wait_and_are_cancelled_take_nothing_with_them(pool: Poo
         while (counted := pool.statistics()).idle < 2:
             await trio.lowlevel.checkpoint()
     assert (counted.in_use, counted.waiting, counted.idle) == (0, 0, 2)
+
+
+# -- opening and ending --------------------------------------------------------------------------------------------------------
+
+
+async def talk(connection: Connection) -> None:
+    await connection.execute("select 'a hook'")
+
+
+async def with_hooks(dsn: str) -> None:
+    async def password() -> str:
+        await trio.lowlevel.checkpoint()
+        return "app-secret"
+
+    async with pgpool_core.open_pool(
+        dsn.replace("app-secret", "wrong"), min_size=2, max_size=2, password=password, cancel_timeout=20,
+        on_connect=talk, on_acquire=talk, on_release=talk,
+    ) as pool:  # fmt: skip
+        await pool.execute("set work_mem = '7MB'")
+        await pool.drain()
+        await pool.fetchval("select 1")
+
+
+async def with_a_proxy(dsn: str) -> None:
+    async with (
+        pgpool_core.open_proxy(dsn, default_pool_size=1) as proxy,
+        proxy.open_pool(on_acquire=talk, on_release=talk, cancel_timeout=20) as pool,
+    ):
+        await pool.fetchval("select 1")
+        await proxy.pause()
+        await proxy.resume()
+        await proxy.reload(proxy.config)
+        await proxy.snapshot()
+        await pool.fetchval("select 1")
+        await proxy.shutdown()
+
+
+async def tried_again(dsn: str) -> None:
+    async with pgpool_core.open_pool(dsn, max_size=1, cancel_timeout=20) as pool:
+        tries: list[int] = []
+
+        async def work(connection: Connection) -> None:
+            tries.append(1)
+            if len(tries) < 3:
+                await connection.execute("do $$ begin raise sqlstate '40001'; end $$")
+
+        await pool.transaction(isolation="serializable", retries=5).run(work)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("program", [with_hooks, with_a_proxy, tried_again])
+async def test_a_pool_or_proxy_may_be_cancelled_from_its_beginning_to_its_end(
+    program: Callable[[str], Awaitable[None]], postgres: PostgresServer
+) -> None:
+    dsn = f"{postgres.dsn('app', 'app')}?application_name=opened"
+    left = "select count(*) from pg_stat_activity where application_name = 'opened'"
+    async with pgpool_core.open_pool(postgres.dsn("app", "app"), max_size=1) as watch:
+        assert await watch.fetchval(left) == 0
+        before, number, over = descriptors(), 0, False
+        with trio.fail_after(100):
+            while not over:
+                number += 1
+                with trio.CancelScope() as scope:
+                    instrument = CancelAt(trio.lowlevel.current_task(), scope, number)
+                    trio.lowlevel.add_instrument(instrument)
+                    try:
+                        await program(dsn)
+                    finally:
+                        trio.lowlevel.remove_instrument(instrument)
+                over = not scope.cancelled_caught
+                assert descriptors() == before, f"after a cancel at checkpoint {number}"
+            while await watch.fetchval(left):
+                await trio.lowlevel.checkpoint()
+        assert number > 5

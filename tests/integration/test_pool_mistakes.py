@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -99,28 +100,25 @@ MISTAKES: list[tuple[str, Mistake, type[Exception], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("mistake", "error", "text"), [each[1:] for each in MISTAKES], ids=[each[0] for each in MISTAKES])  # fmt: skip
-async def test_a_mistake_is_told_with_its_cure(mistake: Mistake, error: type[Exception], text: str, pool: Pool) -> None:
-    with trio.fail_after(20), pytest.raises((error, ExceptionGroup)) as caught:
-        await mistake(pool)
-    raised = caught.value
-    if isinstance(raised, ExceptionGroup):
-        (raised,) = raised.exceptions
-    assert isinstance(raised, error)
-    assert pytest.raises(error, match=text).matches(raised), str(raised)
-    assert await pool.fetchval("select 1") == 1
-    assert pool.statistics().in_use == 0
+async def test_a_mistake_is_told_with_its_cure(pool: Pool) -> None:
+    for name, mistake, error, text in MISTAKES:
+        with trio.fail_after(20), pytest.raises((error, ExceptionGroup)) as caught:
+            await mistake(pool)
+        raised = caught.value
+        if isinstance(raised, ExceptionGroup):
+            (raised,) = raised.exceptions
+        assert isinstance(raised, error), name
+        assert re.search(text, str(raised)), f"{name}: {raised}"
+        assert await pool.fetchval("select 1") == 1, f"after {name}"
+        assert pool.statistics().in_use == 0, f"after {name}"
 
 
-@pytest.mark.parametrize(
-    ("sql", "advice"),
-    [("select %s", r"\$1"), ("select :id", r"\$1"), ("select 1; select 2", "execute")],
-)
-async def test_some_syntax_errors_come_with_advice(sql: str, advice: str, pool: Pool) -> None:
-    with pytest.raises(sqlstate.SyntaxOrAccessError) as caught:
-        await pool.fetch(sql)
-    (note,) = caught.value.__notes__
-    assert pytest.raises(Exception, match=advice).matches(Exception(note))
+async def test_some_syntax_errors_come_with_advice(pool: Pool) -> None:
+    for sql, advice in (("select %s", "$1"), ("select :id", "$1"), ("select 1; select 2", "execute()")):
+        with pytest.raises(sqlstate.SyntaxOrAccessError) as caught:
+            await pool.fetch(sql)
+        (note,) = caught.value.__notes__
+        assert advice in note
 
 
 async def test_a_row_says_which_columns_it_has(pool: Pool) -> None:

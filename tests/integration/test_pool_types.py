@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -125,6 +125,34 @@ def test_what_we_send_postgresql_understands(name: str, data: st.DataObject, pos
 
         expected = trio.run(canonical)
     assert trio.run(there_and_back) == expected
+
+
+@pytest.fixture(scope="module")
+def theirs(postgres: PostgresServer) -> Iterator[psycopg.Cursor[Any]]:
+    """A cursor of psycopg that reads the binary form."""
+    with psycopg.connect(postgres.dsn("boss", "app"), options="-c timezone=UTC", autocommit=True) as connection:
+        yield connection.cursor(binary=True)
+
+
+@pytest.mark.parametrize("name", [name for name in SENT if name not in ("timetz", "int8range")])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_psycopg_reads_the_same_values(
+    name: str, data: st.DataObject, postgres: PostgresServer, theirs: psycopg.Cursor[Any]
+) -> None:
+    """What we send is a value of the server's, which psycopg and we read alike."""
+    values = [data.draw(VALUES[name]) for _ in range(20)]
+
+    async def there_and_back() -> list[tuple[str, Any]]:
+        async with pgpool_core.open_pool(postgres.dsn("boss", "app")) as pool, pool.acquire() as connection:
+            sql = f"select ($1::{SENT[name]})::text, $1::{SENT[name]}"
+            rows = [await connection.fetchrow(sql, value) for value in values]
+            return [(row[0], row[1]) for row in rows if row is not None]
+
+    for value, (text, ours) in zip(values, trio.run(there_and_back), strict=True):
+        (read,) = theirs.execute(f"select %s::{SENT[name]}", (text,)).fetchone() or (None,)
+        assert (ours, type(ours)) == (read, type(read))
+        assert ours == value
 
 
 async def test_psycopg_reads_what_we_have_written(pool: Pool, postgres: PostgresServer) -> None:

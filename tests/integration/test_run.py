@@ -162,3 +162,48 @@ def test_two_of_them_do_not_collide(env: dict[str, str]) -> None:
     done = run(env, "-q", "--", *inner)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[2:4] == ["app", "app"]
+
+
+AS_PROCESS_1 = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+ORPHAN = """
+import os, pathlib
+def zombies():
+    ended = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if state == "Z" and parent == "1":
+            ended.append(stat)
+    return ended
+assert os.getppid() == 1
+child = os.fork()
+if child == 0:
+    os.fork()  # a grandchild, whose parent ends
+    os._exit(0)
+os.waitpid(child, 0)
+while zombies():
+    pass
+print("buried")
+"""
+
+
+def may_unshare() -> bool:
+    try:
+        return subprocess.run([*AS_PROCESS_1, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not may_unshare(), reason="no processes in a namespace of their own here")
+def test_as_process_1_it_buries_orphans(env: dict[str, str]) -> None:
+    done = subprocess.run(
+        [*AS_PROCESS_1, *RUN, "-q", "--lazy", "--", sys.executable, "-c", ORPHAN],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "buried\n"), done.stderr

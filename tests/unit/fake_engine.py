@@ -122,6 +122,9 @@ class FakeEngine:
         self.state = "stopped"
         self._called()
 
+    def close(self) -> None:
+        self.stop()
+
     def configure(self, **settings: Any) -> None:
         self.settings = settings
         self.configured += 1

@@ -35,7 +35,7 @@ from pgpool_core.engine.post cimport tell, tell_all
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.report cimport count_all, empty_pools, find_wrong, memory_rows, pool_rows, server_rows
 from pgpool_core.engine.routes cimport routes_clear, routes_drop, routes_put
-from pgpool_core.engine.sys cimport pgpool_now_us
+from pgpool_core.engine.sys cimport close, pgpool_now_us
 from pgpool_core.engine.terms cimport AS_ALL, PATIENCES, terms_begin, terms_end, terms_set
 from pgpool_core.engine.texts cimport set_text, span
 from pgpool_core.engine.worker cimport worker_close, worker_run
@@ -114,6 +114,13 @@ cdef int set_notice(Plane *plane, bytes text) except -1:
     pthread_mutex_unlock(&plane.ignored_lock)
     free(message)
     return 0
+
+
+cdef inline void shut(int *fd) noexcept nogil:
+    """Close a descriptor for good."""
+    if fd[0] >= 0:
+        close(fd[0])
+        fd[0] = -1
 
 
 cdef class Engine:
@@ -201,6 +208,20 @@ cdef class Engine:
     def stop(self):
         """Stop the threads and close every socket; once is enough, twice does no harm."""
         self.halt()
+
+    def close(self):
+        """Stop, and close all other descriptors too: the memory goes when nobody knows of the engine any more. No mail after this."""
+        cdef uint32_t i
+        cdef Worker *w
+        self.halt()
+        for i in range(self.plane.n_workers):
+            w = &self.plane.workers[i]
+            if w.io != NULL:
+                w.io.stop(w)
+                w.io = NULL
+            shut(&w.wake_fd)
+            shut(&w.spare_fd)
+        shut(&self.plane.control_fd)
 
     def after_fork_in_child(self):
         """In a forked child: close every descriptor by number; the threads are not there, their state is not touched."""
