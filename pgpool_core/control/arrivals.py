@@ -95,6 +95,14 @@ class Arrivals:
         self._settled = trio.Event()
         self._nursery.start_soon(self._settle, facts, parcel, user, key, name="take over a connection")
 
+    def take_back(self, record: PoolRecord, parcel: Parcel) -> None:
+        """What the engine has given away, and nobody has taken."""
+        target = routing.target_digest(record.target)
+        key = record.key
+        facts = PoolFacts(database=key.database, user=key.user, target=target, welcome=tuple(record.welcome))
+        self._engine.know_elsewhere(True)  # for the cancel keys that clients bring along
+        self.take(facts, parcel)
+
     async def end(self) -> None:
         """No further parcel comes: wait until those that have come are with the engine."""
         while self._under_way:

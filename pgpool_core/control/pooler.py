@@ -30,6 +30,7 @@ from pgpool_core.control.connect import open_server
 from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.groups import sole_errors
+from pgpool_core.control.handing import Handing
 from pgpool_core.control.inquiries import Inquiries
 from pgpool_core.control.ldap import Ldap
 from pgpool_core.control.leaving import leave
@@ -379,6 +380,18 @@ class Pooler:
         else:
             self._mailroom.arrivals.take(facts, parcel)
 
+    async def handed_out(self) -> int:
+        """Wait until a process has our sockets by SHOW FDS, and wants us to end: its number, or 0. `hand_over` is to follow."""
+        assert self._mailroom is not None
+        self._mailroom.handing.enabled = True
+        await self._mailroom.handing.taken.wait()
+        return self._mailroom.handing.pid
+
+    def let_go(self) -> None:
+        """That process may begin."""
+        if self._mailroom is not None:
+            self._mailroom.handing.let_go()
+
     def take(self, facts: PoolFacts, parcel: Parcel) -> None:
         """A client or a server of another process is ours from now on."""
         if self._engine is None or self._mailroom is None:
@@ -579,6 +592,7 @@ class Pooler:
         console = Console(self, version=__version__)
         databases = self._loans.databases = Databases(engine, self._pools, self._channels, now_us=self._now_us)
         self._functions.holds = databases.holds
+        arrivals = Arrivals(engine, self._pools, self._functions, self._auth_query, nursery)
         self._mailroom = Mailroom(
             engine,
             self._pools,
@@ -595,8 +609,10 @@ class Pooler:
             self._ldap,
             lambda: self._access,
             self._loans,
-            Arrivals(engine, self._pools, self._functions, self._auth_query, nursery),
+            arrivals,
+            Handing(engine, self._pools, self._report, arrivals, lambda: self.listeners, self._orders.round_trip),
         )
+        self._orders.went_on = self._mailroom.handing.end
         self._pools.hear = self._mailroom.read
         self._report.listeners, self._report.peers = self.listeners, self._mailroom.peers
         self._channels.nursery = self._functions.nursery = nursery
