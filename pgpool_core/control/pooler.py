@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 JANITOR_S: Final = 1 / 3  # precision of all timeouts that the janitor checks, as PgBouncer's
 NAMES_S: Final = 1.0  # how often it is looked which names are due to be looked up again
+HOSTS_TOLD: Final = 16  # of a database, to another process
 LET_GO_LOOK_S: Final = 0.005  # how often it is looked whether the workers have let go of the listening sockets
 GOODBYE_S: Final = 1.0  # at most, for the last error to reach clients and Terminate to reach servers
 GOODBYE_LOOK_S: Final = 0.01  # how often it is looked whether they have gone
@@ -421,7 +422,11 @@ class Pooler:
             return None
         target = routing.target_digest(record.target)
         return PoolFacts(
-            database=record.key.database, user=record.key.user, target=target, welcome=tuple(record.welcome)
+            database=record.key.database,
+            user=record.key.user,
+            target=target,
+            welcome=tuple(record.welcome),
+            hosts=tuple(state.told(host) for host, state in [*record.target.host_order.states.items()][:HOSTS_TOLD]),
         )
 
     def client_keys(self) -> frozenset[bytes]:

@@ -169,6 +169,20 @@ async def test_the_server_that_comes_has_its_statements(pooler: PoolerFactory) -
         assert values(await ask(client, use("mine", "7"))) == [[b"7"]]
 
 
+def test_the_states_of_hosts_come_along(pooler: PoolerFactory) -> None:
+    process = pooler()
+    with client_of(process) as client:
+        client.execute("select 1")
+        with Console(process) as console:
+            (before,) = (row for row in console.rows("SHOW HOSTS") if row["database"] == "app")
+        assert before["state"] == "up"
+        assert process.replace().wait() == 0
+        assert taken(process) == (1, 1)
+        with Console(process) as console:
+            (after,) = (row for row in console.rows("SHOW HOSTS") if row["database"] == "app")
+        assert after == before
+
+
 def test_in_mid_transaction_it_stays_and_moves_when_it_is_over(pooler: PoolerFactory) -> None:
     process = pooler(default_pool_size=2)
     with client_of(process) as busy, client_of(process) as idle:
