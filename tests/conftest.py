@@ -23,6 +23,7 @@ import hypothesis
 import pytest
 
 from pgpool_core.testing import PoolerProcess, PostgresServer, PostgresUser, find_pgbouncer
+from pgpool_core.testing.account import Account
 from pgpool_core.testing.pooler import Kind
 
 USERS = (
@@ -136,6 +137,7 @@ class PoolerFactory(Protocol):
         start: bool = True,
         ini_tail: str = "",
         unix: bool = False,
+        account: Account | None = None,
         **settings: object,
     ) -> PoolerProcess: ...
 
@@ -149,6 +151,7 @@ def in_front_of(
     passwords: Mapping[str, str] | None = None,
     ini_tail: str = "",
     unix: bool = False,
+    account: Account | None = None,
     **settings: object,
 ) -> PoolerProcess:
     """A pooler, not started yet, that knows every database and user of `server`; `unix` reaches it by its Unix socket."""
@@ -160,6 +163,7 @@ def in_front_of(
         passwords=PASSWORDS if passwords is None else passwords,
         settings={"admin_users": "admin", "stats_users": "stats", "pool_mode": "transaction", **settings},
         ini_tail=ini_tail,
+        account=account,
     )
 
 

@@ -19,6 +19,7 @@ from pgpool_core.control import routing
 from pgpool_core.control.auth_query import AuthQuery, LookupFailed
 from pgpool_core.control.connect import LoggedInServer
 from pgpool_core.control.functions import Functions
+from pgpool_core.control.hosts import HostTold
 from pgpool_core.control.opener import clock_us
 from pgpool_core.control.pipes import SocketPipe
 from pgpool_core.control.pools import DATABASE_REMOVED, PoolRecord, PoolRegistry
@@ -41,6 +42,7 @@ class PoolFacts:
     user: str
     target: str  # routing.target_digest: servers of the same are the same to us
     welcome: tuple[tuple[bytes, bytes], ...] = ()
+    hosts: tuple[HostTold, ...] = ()  # those that have been tried
 
 
 @attrs.frozen
@@ -95,6 +97,14 @@ class Arrivals:
         self._settled = trio.Event()
         self._nursery.start_soon(self._settle, facts, parcel, user, key, name="take over a connection")
 
+    def take_back(self, record: PoolRecord, parcel: Parcel) -> None:
+        """What the engine has given away, and nobody has taken."""
+        target = routing.target_digest(record.target)
+        key = record.key
+        facts = PoolFacts(database=key.database, user=key.user, target=target, welcome=tuple(record.welcome))
+        self._engine.know_elsewhere(True)  # for the cancel keys that clients bring along
+        self.take(facts, parcel)
+
     async def end(self) -> None:
         """No further parcel comes: wait until those that have come are with the engine."""
         while self._under_way:
@@ -148,6 +158,10 @@ class Arrivals:
         if facts.welcome and not record.welcome and facts.target == routing.target_digest(record.target):
             record.welcome = facts.welcome
             self._engine.set_welcome(record.id, facts.welcome)
+        if facts.target == routing.target_digest(record.target):
+            for told in facts.hosts:
+                if told.host in record.target.hosts:
+                    record.target.host_order.learn(told)
         lookup = routing.lookup_for(config, facts.database)
         if record.target.secret is None and record.looked_up is None and entry.user is None and lookup is not None:
             with suppress(LookupFailed):  # it is in the log; the server's login will fail, and be tried again

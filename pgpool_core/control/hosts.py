@@ -13,9 +13,25 @@ from typing import Final, TypeVar
 import attrs
 import trio
 
+TOLD_ADDRESSES: Final = 16  # of a host, to another process; packets are short
+TOLD_ERROR: Final = 300  # characters
 BACKLOG_RETRY_S: Final = 0.01  # between tries at a unix socket with a full backlog
 
 T = TypeVar("T")
+
+
+@attrs.frozen
+class HostTold:
+    """The state of a host, as another process has it."""
+
+    host: str
+    up: bool | None
+    since_us: int
+    tried_us: int
+    error: str
+    opened: int
+    failed: int
+    addresses: tuple[str, ...]
 
 
 @attrs.define(eq=False)
@@ -29,6 +45,11 @@ class HostState:
     opened: int = 0
     failed: int = 0
     addresses: set[str] = attrs.field(factory=set)  # where servers have been opened
+
+    def told(self, host: str) -> HostTold:
+        """For another process of this machine, whose monotonic clock is the same."""
+        addresses, error = tuple(sorted(self.addresses)[:TOLD_ADDRESSES]), self.error[:TOLD_ERROR]
+        return HostTold(host, self.up, self.since_us, self.tried_us, error, self.opened, self.failed, addresses)
 
     def note(self, up: bool, now_us: int) -> None:
         self.tried_us = now_us
@@ -79,6 +100,13 @@ class HostOrder:
         state = self._state(host)
         state.note(True, _now_us())
         state.addresses.add(address)
+
+    def learn(self, told: HostTold) -> None:
+        """What another process knows of a host that has not been tried here."""
+        if told.host not in self.states:
+            self.states[told.host] = HostState(
+                told.up, told.since_us, told.tried_us, told.error, told.opened, told.failed, set(told.addresses)
+            )
 
     def refused(self, host: str, why: str) -> None:
         """`host` is there, and has refused the login."""

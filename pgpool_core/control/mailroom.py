@@ -26,6 +26,7 @@ from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.channels import Channels, until_taken
 from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
+from pgpool_core.control.handing import Handing
 from pgpool_core.control.inquiries import Inquiries
 from pgpool_core.control.ldap import Ldap, LdapUnavailable
 from pgpool_core.control.loans import Lent, Loans
@@ -119,6 +120,7 @@ class Mailroom:
         access: Callable[[], Access],
         loans: Loans,
         arrivals: Arrivals,
+        handing: Handing,
     ) -> None:
         """Begin to work when `pump` runs; answers that take time become tasks of `nursery`."""
         self._engine = engine
@@ -136,6 +138,8 @@ class Mailroom:
         self.departures: Callable[[Parcel], None] | None = None
         """Where clients and servers go that the engine gives away."""
         self.arrivals = arrivals
+        self.handing = handing
+        handing.read = self.read
         self._own_uid = os.geteuid()
         self._cancels = trio.CapacityLimiter(CANCELS_AT_ONCE)
         self._orders = orders
@@ -231,9 +235,9 @@ class Mailroom:
                 raise InternalError("unknown mail", state={"about": letter[0], "parts": len(letter)})
 
     def _depart(self, parcel: Parcel) -> None:
-        if self.departures is not None:
+        if (to := self.departures or self.handing.to) is not None:
             self._engine.learn_texts(parcel.data)  # so that it can come back
-            self.departures(parcel)
+            to(parcel)
         else:
             parcel.close(SHUTTING_DOWN)
 
@@ -355,7 +359,9 @@ class Mailroom:
         answer = b""
         with trio.CancelScope() as asking.running:
             try:
-                answer = await asking.session.answer(kind, body)
+                suspended = self._pools.holds.suspended and is_admin
+                said = await self.handing.answer(client_id, kind, body, suspended=suspended)
+                answer = await asking.session.answer(kind, body) if said is None else said
             except Exception:
                 logs.LOGGER.exception("internal error on the console")
                 answer = asking.session.broken_off(kind, InternalError("internal error"))

@@ -74,6 +74,8 @@ class Orders:
         self._token = 0
         self._resting: dict[int, tuple[dict[int, int], trio.Event]] = {}
         self._suspender: int | None = None
+        self.went_on: Callable[[], None] = lambda: None
+        """Called when a suspension has ended."""
 
     @property
     def ending(self) -> bool:
@@ -230,6 +232,10 @@ class Orders:
                 await self._go_on()
             raise
 
+    async def round_trip(self) -> None:
+        """While everybody stands still: return when all workers have answered."""
+        await self._unsettled(drop=False)
+
     async def _unsettled(self, *, drop: bool) -> int:
         """Have everybody stand still; how many are not at rest yet, 1 where a worker has not answered."""
         self._token += 1
@@ -246,6 +252,7 @@ class Orders:
     async def _go_on(self) -> None:
         self._holds.suspended, self._suspender = False, None
         await until_taken(partial(self._engine.go_on, 0))
+        self.went_on()
 
     async def console_gone(self, client: int) -> None:
         """A console client has left: what it alone had suspended goes on."""

@@ -30,6 +30,7 @@ from pgpool_core.control.connect import open_server
 from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.groups import sole_errors
+from pgpool_core.control.handing import Handing
 from pgpool_core.control.inquiries import Inquiries
 from pgpool_core.control.ldap import Ldap
 from pgpool_core.control.leaving import leave
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 JANITOR_S: Final = 1 / 3  # precision of all timeouts that the janitor checks, as PgBouncer's
 NAMES_S: Final = 1.0  # how often it is looked which names are due to be looked up again
+HOSTS_TOLD: Final = 16  # of a database, to another process
 LET_GO_LOOK_S: Final = 0.005  # how often it is looked whether the workers have let go of the listening sockets
 GOODBYE_S: Final = 1.0  # at most, for the last error to reach clients and Terminate to reach servers
 GOODBYE_LOOK_S: Final = 0.01  # how often it is looked whether they have gone
@@ -383,6 +385,18 @@ class Pooler:
         else:
             self._mailroom.arrivals.take(facts, parcel)
 
+    async def handed_out(self) -> int:
+        """Wait until a process has our sockets by SHOW FDS, and wants us to end: its number, or 0. `hand_over` is to follow."""
+        assert self._mailroom is not None
+        self._mailroom.handing.enabled = True
+        await self._mailroom.handing.taken.wait()
+        return self._mailroom.handing.pid
+
+    def let_go(self) -> None:
+        """That process may begin."""
+        if self._mailroom is not None:
+            self._mailroom.handing.let_go()
+
     def take(self, facts: PoolFacts, parcel: Parcel) -> None:
         """A client or a server of another process is ours from now on."""
         if self._engine is None or self._mailroom is None:
@@ -412,7 +426,11 @@ class Pooler:
             return None
         target = routing.target_digest(record.target)
         return PoolFacts(
-            database=record.key.database, user=record.key.user, target=target, welcome=tuple(record.welcome)
+            database=record.key.database,
+            user=record.key.user,
+            target=target,
+            welcome=tuple(record.welcome),
+            hosts=tuple(state.told(host) for host, state in [*record.target.host_order.states.items()][:HOSTS_TOLD]),
         )
 
     def client_keys(self) -> frozenset[bytes]:
@@ -583,6 +601,7 @@ class Pooler:
         console = Console(self, version=__version__)
         databases = self._loans.databases = Databases(engine, self._pools, self._channels, now_us=self._now_us)
         self._functions.holds = databases.holds
+        arrivals = Arrivals(engine, self._pools, self._functions, self._auth_query, nursery)
         self._mailroom = Mailroom(
             engine,
             self._pools,
@@ -599,8 +618,10 @@ class Pooler:
             self._ldap,
             lambda: self._access,
             self._loans,
-            Arrivals(engine, self._pools, self._functions, self._auth_query, nursery),
+            arrivals,
+            Handing(engine, self._pools, self._report, arrivals, lambda: self.listeners, self._orders.round_trip),
         )
+        self._orders.went_on = self._mailroom.handing.end
         self._pools.hear = self._mailroom.read
         self._report.listeners, self._report.peers = self.listeners, self._mailroom.peers
         self._channels.nursery = self._functions.nursery = nursery

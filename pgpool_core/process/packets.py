@@ -18,6 +18,7 @@ from typing import Final
 import attrs
 
 from pgpool_core.control.arrivals import Parcel, PoolFacts
+from pgpool_core.control.hosts import HostTold
 
 VERSION: Final = 2  # of what stands here and of the parcels; both processes must have the same
 CHUNK: Final = 32768  # bytes of a parcel in one packet
@@ -153,6 +154,7 @@ def _pool(body: bytes) -> PoolTold:
             "user": str(user),
             "target": str(target),
             "welcome": list(pairs),
+            "hosts": list(hosts),
         }:
             welcome: list[tuple[bytes, bytes]] = []
             for pair in pairs:
@@ -161,5 +163,24 @@ def _pool(body: bytes) -> PoolTold:
                         welcome.append((name.encode("latin-1"), value.encode("latin-1")))
                     case _:
                         raise ValueError("a parameter is not a pair")
-            return PoolTold(number, PoolFacts(database=database, user=user, target=target, welcome=tuple(welcome)))
+            facts = PoolFacts(
+                database=database, user=user, target=target, welcome=tuple(welcome), hosts=tuple(map(_host, hosts))
+            )
+            return PoolTold(number, facts)
     raise ValueError("a pool without its facts")
+
+
+def _host(said: object) -> HostTold:
+    match said:
+        case {
+            "host": str(host),
+            "up": (bool() | None) as up,
+            "since_us": int(since_us),
+            "tried_us": int(tried_us),
+            "error": str(error),
+            "opened": int(opened),
+            "failed": int(failed),
+            "addresses": list(addresses),
+        } if all(isinstance(address, str) for address in addresses):
+            return HostTold(host, up, since_us, tried_us, error, opened, failed, tuple(addresses))
+    raise ValueError("a host without its facts")

@@ -86,6 +86,7 @@ class _Service:
         self._start = start
         self._output = output
         self._background = Background(-1)
+        self._door = trio.CancelScope()
         self._conffile = os.path.abspath(start.file)
 
     def run(self) -> int:
@@ -181,6 +182,7 @@ class _Service:
                     self._pidfile.write(replace=True)
                 self._up()
                 nursery.start_soon(self._hand_over, pooler)
+                nursery.start_soon(self._hand_out, pooler)
                 await watch_signals(
                     received, reload=partial(_reload, pooler), stop=pooler.stop, orders=lambda: pooler.orders
                 )
@@ -205,6 +207,19 @@ class _Service:
         self._pidfile.write()
         return None
 
+    async def _hand_out(self, pooler: Pooler) -> None:
+        """Wait for a PgBouncer that takes over by SHOW FDS, then for the clients to leave that it could not take."""
+        pid = await pooler.handed_out()
+        self._door.cancel(reason="another process has the sockets")
+        await pooler.hand_over()
+        self._pidfile.leave()
+        pooler.let_go()
+        self._notifier.main_pid(pid)
+        self._notifier.close()
+        logs.LOGGER.info("%s", logs.line("", "handed over, serving the clients that are here", {"pid": pid}))
+        await pooler.wait_for_clients()
+        pooler.stop("handed over, and no client is left")
+
     async def _hand_over(self, pooler: Pooler) -> None:
         """Wait for a process that takes over, then for our clients to leave."""
         path = door_path(pooler.config, pooler.port)
@@ -216,9 +231,11 @@ class _Service:
             self._pidfile.leave()
 
         try:
-            pid, connection, moves = await Door(
-                path, lambda: Sockets(*pooler.listening_sockets(), texts=pooler.last_text), let_go
-            ).serve()
+            door = Door(path, lambda: Sockets(*pooler.listening_sockets(), texts=pooler.last_text), let_go)
+            with self._door:
+                pid, connection, moves = await door.serve()
+            if self._door.cancelled_caught:
+                return
         except OSError as error:
             text = f"cannot be taken over by -R: cannot listen on {path}: {error.strerror or error}"
             logs.LOGGER.warning("%s", logs.line("", text))

@@ -169,6 +169,20 @@ async def test_the_server_that_comes_has_its_statements(pooler: PoolerFactory) -
         assert values(await ask(client, use("mine", "7"))) == [[b"7"]]
 
 
+def test_the_states_of_hosts_come_along(pooler: PoolerFactory) -> None:
+    process = pooler()
+    with client_of(process) as client:
+        client.execute("select 1")
+        with Console(process) as console:
+            (before,) = (row for row in console.rows("SHOW HOSTS") if row["database"] == "app")
+        assert before["state"] == "up"
+        assert process.replace().wait() == 0
+        assert taken(process) == (1, 1)
+        with Console(process) as console:
+            (after,) = (row for row in console.rows("SHOW HOSTS") if row["database"] == "app")
+        assert after == before
+
+
 def test_in_mid_transaction_it_stays_and_moves_when_it_is_over(pooler: PoolerFactory) -> None:
     process = pooler(default_pool_size=2)
     with client_of(process) as busy, client_of(process) as idle:
@@ -258,17 +272,39 @@ def test_who_keeps_a_server_moves_with_it(pooler: PoolerFactory) -> None:
             until(lambda: console.pool("legacy")["sv_idle"] == 1)  # cleaned, and in its pool
 
 
+@pytest.mark.parametrize("others", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_who_listens_without_a_server_listens_on_and_hears_that_it_may_have_missed_something(
+    pooler: PoolerFactory, others: int
+) -> None:
+    """Whether the new process listens already or not; before the client says anything more, it does."""
+    process = pooler()
+    with client_of(process) as listener, client_of(process) as other, ExitStack() as more:
+        warned: list[str] = []
+        listener.add_notice_handler(lambda diagnostic: warned.append(diagnostic.message_primary or ""))
+        for channel in ("news", '"Other news"'):
+            listener.execute(f"listen {channel}")
+        for _ in range(others):
+            more.enter_context(client_of(process)).execute("listen news")
+        assert process.replace().wait(30) == 0
+        assert taken(process)[0] == 2 + others
+        assert listener.execute("select 1").fetchone() == (1,)
+        assert warned == ["notifications may have been missed: the pooler has been replaced"]
+        other.execute("notify news, 'one'")
+        other.execute("""notify "Other news", 'two'""")
+        heard = [(told.channel, told.payload) for told in listener.notifies(timeout=60, stop_after=2)]
+        assert sorted(heard) == [("Other news", "two"), ("news", "one")]
+        with Console(process) as console:
+            assert {row["channel"] for row in console.rows("SHOW CHANNELS")} == {"news", "Other news"}
+
+
 @pytest.mark.slow
-def test_who_listens_without_a_server_stays_and_is_sent_away_by_the_drain(pooler: PoolerFactory) -> None:
-    process = pooler(client_drain_timeout=60)
-    with client_of(process) as listener, client_of(process) as other:
+def test_who_cannot_listen_any_more_is_sent_away(pooler: PoolerFactory) -> None:
+    process = pooler()
+    with client_of(process) as listener:
         listener.execute("listen news")
-        other.execute("select 1")
-        old = process.replace()
-        assert old.wait(30) == 0
-        assert taken(process)[0] == 1
-        assert other.execute("select 1").fetchone() == (1,)
-        with pytest.raises(psycopg.OperationalError, match="pooler is shutting down"):
+        process.settings["max_db_connections"] = 1  # a listening connection would leave none for queries
+        assert process.replace().wait(30) == 0
+        with pytest.raises(psycopg.errors.AdminShutdown, match="cannot be listened to any more"):
             listener.execute("select 1")
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from pathlib import Path
+from signal import SIGTERM
 
 import psycopg
 import pytest
@@ -12,6 +15,8 @@ from tests.conftest import PoolerFactory
 from tests.console import Console
 from tests.integration.test_takeover_moves import client_of, pgbench, pid_of, taken
 from tests.watching import until
+
+ASLEEP = "select count(*) from pg_stat_activity where state = 'active' and query = 'select pg_sleep(60)'"
 
 
 def backends(process: PoolerProcess) -> int:
@@ -52,6 +57,48 @@ def test_in_mid_transaction_a_client_keeps_its_server_until_it_is_known_to_be_at
         assert pid_of(other) == server  # and nobody else's: there is only one
         with pytest.raises(psycopg.errors.UndefinedTable):
             other.execute("select 1 from left_behind")
+
+
+def test_a_query_under_way_is_answered_and_a_cancel_request_with_its_old_key_finds_it(pgbouncer: PoolerFactory) -> None:
+    process = pgbouncer(default_pool_size=2)
+    with client_of(process) as client:
+        said: list[str | None] = []
+
+        def sleep() -> None:
+            try:
+                client.execute("select pg_sleep(60)")
+            except psycopg.Error as error:
+                said.append(error.sqlstate)
+
+        sleeping = threading.Thread(target=sleep)
+        sleeping.start()
+        with client_of(process) as looking:
+            until(lambda: looking.execute(ASLEEP).fetchone() == (1,), patience_s=60)
+        assert process.succeed("pgpool_core").wait() == 0
+        assert taken(process)[0] == 1
+        client.cancel_safe()
+        sleeping.join(60)
+        assert said == ["57014"]
+        with Console(process) as console:
+            until(lambda: not console.rows("SHOW PINS"), patience_s=60)  # it has nothing to wait for
+        assert client.execute("select 1").fetchone() == (1,)
+
+
+def test_where_the_new_process_cannot_start_pgbouncer_goes_on(pgbouncer: PoolerFactory) -> None:
+    process = pgbouncer(default_pool_size=2)
+    with client_of(process) as client, socket.create_server(("127.0.0.1", 0)) as occupied:
+        client.execute("set timezone = 'Europe/Berlin'")
+        old = process.process
+        process.kind = "pgpool_core"
+        process.settings["metrics_listen"] = f"127.0.0.1:{occupied.getsockname()[1]}"
+        process.spawn("-R")
+        assert process.process.wait(60) == 1
+        assert "taking over from PgBouncer" in process.log
+        assert client.execute("show timezone").fetchone() == ("Europe/Berlin",)
+        with client_of(process) as fresh:
+            assert fresh.execute("select 1").fetchone() == (1,)
+        old.wait_for_log("admin disappeared when suspended, doing RESUME")
+        old.stop(SIGTERM)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

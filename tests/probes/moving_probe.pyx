@@ -48,6 +48,8 @@ def read(bytes data):
             said["server"] = {**p.server, "key": p.key.at[:p.key.len], "host": p.host.at[:p.host.len]}
         if p.unread.at != NULL:
             said["unread"] = p.unread.at[:p.unread.len]
+        if p.channels.at != NULL:
+            said["channels"] = p.channels.at[:p.channels.len]
         for i, name in enumerate(BLOCKS.values()):
             if p.blocks[i].at != NULL:
                 said[name] = p.blocks[i].at[:p.blocks[i].len], bool(p.verified[i])
@@ -87,6 +89,9 @@ def write(said):
         data = said["unread"]
         parcel_two(&w, PARCEL_UNREAD, <const uint8_t *><const char *>data, len(data) // 2,
                    <const uint8_t *><const char *>data + len(data) // 2, len(data) - len(data) // 2)
+    if "channels" in said:
+        data = said["channels"]
+        parcel_bytes(&w, PARCEL_CHANNELS, <const uint8_t *><const char *>data, len(data))
     for number, salt, flags, body in said.get("texts", ()):
         parcel_text(&w, number, salt, flags, <const uint8_t *><const char *>body, len(body))
     for number, fresh, body in said.get("names", ()):

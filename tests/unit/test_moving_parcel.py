@@ -42,7 +42,13 @@ SERVER = {
     "host": b"127.0.0.1",
 }
 BLOCK = b"DateStyle\0ISO\0TimeZone\0\0app.tenant\0x\0"
-ALONE: dict[str, Any] = {"client": CLIENT, "settings": (BLOCK, True), "start": (b"", False), "unread": b"Q\0\0\0"}
+ALONE: dict[str, Any] = {
+    "client": CLIENT,
+    "settings": (BLOCK, True),
+    "start": (b"", False),
+    "unread": b"Q\0\0\0",
+    "channels": b"\4news\1x",
+}
 IDLE: dict[str, Any] = {
     "server": SERVER,
     "stands": (BLOCK, True),
@@ -111,6 +117,11 @@ WHOLE = moving_probe.write(ALONE) or b""
         WHOLE + entry(11, b"\1a\0\0a\0\0"),
         WHOLE + entry(11, b"\1\0\0"),
         WHOLE + entry(9, b"a key without a server"),
+        WHOLE + entry(14, b"\1x"),
+        moving_probe.write({"client": CLIENT, "channels": b"\2x"}),
+        moving_probe.write({"client": CLIENT, "channels": b"\0"}),
+        moving_probe.write({"client": CLIENT, "channels": b"\2x\0"}),
+        moving_probe.write({"client": CLIENT, "channels": b"\x40" + b"x" * 64}),
     ],
 )
 def test_what_is_broken_is_refused(broken: bytes) -> None:

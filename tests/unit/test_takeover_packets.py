@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from pgpool_core.control.arrivals import Parcel, PoolFacts
+from pgpool_core.control.hosts import HostTold
 from pgpool_core.process.packets import (
     CHUNK,
     KeyTold,
@@ -26,6 +27,11 @@ FACTS = PoolFacts(
     user="älfred",
     target="abc",
     welcome=((b"server_version", b"15.1"), (b"x", bytes(range(1, 256)))),
+    hosts=(
+        HostTold("db.example", True, 1, 2, "", 3, 0, ("10.0.0.1", "10.0.0.2")),
+        HostTold("/run/postgresql", False, 4, 5, "no answer", 0, 6, ()),
+        HostTold("new", None, 0, 0, "", 0, 0, ()),
+    ),
 )
 
 
@@ -82,6 +88,8 @@ HEAD = struct.Struct("!IIBI")
         (b"P[]", []),
         (b"P" + json.dumps({"number": "1"}).encode(), []),
         (b"P\xff", []),
+        (pool_packet(7, FACTS).replace(b'"up": false', b'"up": 7'), []),
+        (pool_packet(7, FACTS).replace(b'"hosts"', b'"guests"'), []),
         (
             b"P" + json.dumps({"number": 1, "database": "d", "user": "u", "target": "t", "welcome": [["a"]]}).encode(),
             [],

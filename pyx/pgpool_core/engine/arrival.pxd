@@ -23,6 +23,7 @@ cdef struct Arrival:              # owns all of it but `pool`; moves to the work
     Terms *terms
     char *user
     Buf unread
+    Buf channels                  # names that it listens to, each behind its length
 
 
 cdef tuple learn_texts(Plane *plane, dict known, bytes parcel)

@@ -4,11 +4,12 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from pgpool_core.engine.buf cimport buf_add, buf_free
+from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.conn cimport conn_doom, worker_wake
 from pgpool_core.engine.mailbox cimport MAIL_ARRIVE, MAIL_CANCEL_DONE, Mail, mailbox_post
 from pgpool_core.engine.notes cimport note
+from pgpool_core.engine.notify cimport notify_arrives
 from pgpool_core.engine.patience cimport patience_look
 from pgpool_core.engine.pins cimport pins_set
 from pgpool_core.engine.planned cimport fewest_servers, server_seat, server_unseat
@@ -199,6 +200,8 @@ cdef int fill_client(Plane *plane, dict known, Arrival *a, Parcel *p) except -1:
     interned(plane, p, 1, &a.start)
     if p.unread.len and not buf_add(&a.unread, p.unread.at, p.unread.len):
         raise MemoryError
+    if p.channels.len and not buf_add(&a.channels, p.channels.at, p.channels.len):
+        raise MemoryError
     fill_names(plane, known, a, p)
     if terms_stay(plane.terms, p.user, &a.terms) != TERMS_OK:
         raise MemoryError
@@ -266,6 +269,7 @@ cdef void arrival_free(Plane *plane, Arrival *a) noexcept nogil:
     block_unref(plane.settings, a.start)
     terms_leave(plane.terms, a.terms)
     buf_free(&a.unread)
+    buf_free(&a.channels)
     free(a.user)
     free(a)
 
@@ -274,6 +278,7 @@ cdef void client_arrives(Worker *w, Arrival *a) noexcept nogil:
     """A client that has logged in to another process is this worker's from now on."""
     cdef ClientConn *c = <ClientConn *>slot_new(&w.clients)
     cdef ServerConn *s = a.server
+    cdef Buf channels
     if c == NULL:
         if s != NULL:
             server_lost(w, s, "out of memory")
@@ -304,13 +309,18 @@ cdef void client_arrives(Worker *w, Arrival *a) noexcept nogil:
     pool_client_comes(a.pool.pool)
     if s != NULL:
         keeps(w, c, s, a)
+    channels = a.channels
     free(a)
     if not w.io.add(w, &c.conn):
         conn_doom(w, &c.conn, "cannot be watched")
+    elif channels.len:
+        notify_arrives(w, c, buf_bytes(&channels), channels.len)
+    buf_free(&channels)
+    if c.conn.doomed:
         return
     if c.state == CL_IDLE or c.state == CL_ACTIVE:
         patience_look(w, c)
-        if c.conn.held.len:
+        if c.conn.held.len and not c.holding:
             client_go_on(w, c)
 
 

@@ -6,6 +6,7 @@ the last one that goes has it stop. How what PostgreSQL sends reaches them is in
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from pgpool_core.engine.buf cimport Buf
 from pgpool_core.engine.records cimport Channel, ClientConn, Listens, Subscription, Worker
 from pgpool_core.wire.span cimport Span
 
@@ -28,6 +29,9 @@ cdef struct ChannelRow:           # plain bytes; goes to control by mail
 
 cdef Channel *channel_find(Worker *w, uint32_t pool, Span name) noexcept nogil
 cdef int channel_join(Worker *w, ClientConn *c, Span name) noexcept nogil
+cdef bint channels_rest(const ClientConn *c) noexcept nogil
+cdef bint channels_put(const ClientConn *c, Buf *out) noexcept nogil
+cdef bint channels_join(Worker *w, ClientConn *c, const uint8_t *names, uint32_t n) noexcept nogil
 cdef void channel_part(Worker *w, Listens *l, Subscription **at) noexcept nogil
 cdef void channel_leave(Worker *w, ClientConn *c, Span name) noexcept nogil
 cdef void channels_leave(Worker *w, ClientConn *c) noexcept nogil

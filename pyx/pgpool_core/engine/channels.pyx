@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
-from pgpool_core.engine.buf cimport buf_free
+from pgpool_core.engine.buf cimport Buf, buf_add, buf_free
 from pgpool_core.engine.conn cimport plane_post
 from pgpool_core.engine.mailbox cimport MAIL_CHANNELS, MAIL_LISTEN, Mail
 from pgpool_core.engine.records cimport *
@@ -143,6 +143,48 @@ cdef int channel_join(Worker *w, ClientConn *c, Span name) noexcept nogil:
     ch.first = sub
     ch.clients += 1
     return JOIN_WAITS if sub.waits else JOIN_LIVE
+
+
+cdef bint channels_rest(const ClientConn *c) noexcept nogil:
+    """Nothing about its channels is under way."""
+    cdef const Listens *l = c.listens
+    cdef const Subscription *sub
+    if l == NULL:
+        return True
+    if l.coming or l.queue.len or l.answer.len or l.ending.len or l.ending_all:
+        return False
+    sub = l.own
+    while sub != NULL:
+        if sub.waits:
+            return False
+        sub = sub.own
+    return True
+
+
+cdef bint channels_put(const ClientConn *c, Buf *out) noexcept nogil:
+    """Add the names of its channels, each behind its length, the first one first; False when memory is short."""
+    cdef const Subscription *sub = c.listens.own if c.listens != NULL else NULL
+    while sub != NULL:
+        if not buf_add(out, &sub.channel.len, 1) or not buf_add(out, sub.channel.name, sub.channel.len):
+            return False
+        sub = sub.own
+    return True
+
+
+cdef bint channels_join(Worker *w, ClientConn *c, const uint8_t *names, uint32_t n) noexcept nogil:
+    """`c` has come with these; `coming` says how many control is yet to listen to. False: it cannot go on."""
+    cdef Span name
+    cdef int joined
+    while n:
+        name.at = names + 1
+        name.len = names[0]
+        names += 1 + name.len
+        n -= 1 + name.len
+        joined = channel_join(w, c, name)
+        if joined < 0:
+            return False
+        c.listens.coming += joined == JOIN_WAITS
+    return True
 
 
 cdef void channel_part(Worker *w, Listens *l, Subscription **at) noexcept nogil:

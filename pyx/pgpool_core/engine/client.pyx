@@ -605,7 +605,7 @@ cdef void client_drain(Worker *w, ClientConn *c) noexcept nogil:
 
     While clients are given to another process, only one that cannot be is sent away.
     """
-    if pgpool_load8(&w.plane.giving) and c.listens == NULL and c.conn.tls == NULL:
+    if pgpool_load8(&w.plane.giving) and c.conn.tls == NULL:
         w.gives = 1
         return
     if c.state == CL_IDLE and not c.conn.doomed and not c.holding and not c.awaiting and c.conn.held.len == 0 \

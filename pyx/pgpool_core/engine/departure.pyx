@@ -5,7 +5,8 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from pgpool_core.auth.cancel_key cimport cancel_key_write
-from pgpool_core.engine.buf cimport buf_bytes
+from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free
+from pgpool_core.engine.channels cimport channels_put, channels_rest
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.client_end cimport client_gone
 from pgpool_core.engine.conn cimport SENT, conn_not_again, conn_settle, plane_post
@@ -100,6 +101,7 @@ cdef bint client_plain(ClientConn *c) noexcept nogil:
     """It is between transactions, with nothing that PgBouncer would not know of. Its application_name it loses."""
     cdef bint fits
     if c.state != CL_IDLE or c.pool == NULL or c.conn.held.len or c.conn.early.len or c.pins or c.loan != NULL \
+            or (c.listens != NULL and c.listens.count) \
             or (c.names != NULL and c.names.count):
         return False
     pthread_mutex_lock(&c.pool.lock)
@@ -127,7 +129,7 @@ cdef bint client_departs(Worker *w, ClientConn *c) noexcept nogil:
     cdef ServerConn *s = NULL
     cdef bint waited = c.state == CL_WAITING
     if c.conn.doomed or not (c.state == CL_IDLE or waited or c.state == CL_ACTIVE) or c.pool == NULL or c.replication \
-            or c.loan != NULL or c.listens != NULL or c.leaving or c.holding or c.awaiting or c.skip_to_sync or c.cur.remain \
+            or c.loan != NULL or not channels_rest(c) or c.leaving or c.holding or c.awaiting or c.skip_to_sync or c.cur.remain \
             or not settled(c.names):
         return False
     if waited and elapsed_us(w.now_us, c.request_us) < QUEUED_US:
@@ -175,6 +177,16 @@ cdef void put_block(ParcelWriter *p, uint8_t kind, Block *block) noexcept nogil:
         parcel_block(p, kind, block.data, block.len, pgpool_load8(&block.verified))
 
 
+cdef void put_channels(ParcelWriter *p, ClientConn *c) noexcept nogil:
+    cdef Buf names
+    memset(&names, 0, sizeof(Buf))
+    if channels_put(c, &names):
+        parcel_bytes(p, PARCEL_CHANNELS, buf_bytes(&names), names.len)
+    else:
+        p.failed = 1
+    buf_free(&names)
+
+
 cdef void put_client(Worker *w, ParcelWriter *p, ClientConn *c) noexcept nogil:
     cdef ClientFacts facts
     cdef uint32_t b
@@ -195,6 +207,8 @@ cdef void put_client(Worker *w, ParcelWriter *p, ClientConn *c) noexcept nogil:
     put_block(p, PARCEL_START, c.start)
     if c.conn.held.len or c.conn.early.len:
         put_unread(p, &c.conn)
+    if c.listens != NULL and c.listens.count:
+        put_channels(p, c)
     if c.names == NULL:
         return
     for b in range(c.names.n_buckets):

@@ -12,6 +12,7 @@ from pgpool_core.engine.pins cimport pins_set
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server_end cimport server_quit
 from pgpool_core.pool.pool cimport MODE_SESSION
+from pgpool_core.sync.atomic cimport pgpool_load32
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.build cimport build_query, build_ready
 from pgpool_core.wire.codes cimport (BE_NOTICE, BE_NOTIFICATION, BE_PARAMETER_STATUS, BE_ROW_DESCRIPTION, TX_IDLE)
@@ -35,7 +36,7 @@ cdef bint doubt_may_end(const ServerConn *s, const ClientConn *c) noexcept nogil
     """The server is idle, its client is between messages, and everything that has been seen to be asked is answered."""
     return s.in_doubt == DOUBT_MOVED and s.expect.owed == 0 and s.tx_status == TX_IDLE and not s.open_group and not s.expect.copying \
         and s.cur.remain == 0 and c.cur.remain == 0 and not c.holding and not c.leaving and s.chore == CHORE_NONE \
-        and c.state == CL_ACTIVE and c.pool.pool.settings.mode != MODE_SESSION
+        and c.state == CL_ACTIVE and pgpool_load32(&s.cancels) == 0 and c.pool.pool.settings.mode != MODE_SESSION
 
 
 cdef bint send_question(Worker *w, ServerConn *s) noexcept nogil:

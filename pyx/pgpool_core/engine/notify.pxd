@@ -4,6 +4,8 @@ What comes while a client is in a transaction waits for its end, as in PostgreSQ
 MAX_QUEUE bytes wait is ended by an error that says so; PostgreSQL would let its own queue grow instead.
 """
 
+from libc.stdint cimport uint8_t, uint32_t
+
 from pgpool_core.engine.mailbox cimport Mail
 from pgpool_core.engine.records cimport ClientConn, Worker
 
@@ -12,5 +14,6 @@ cdef enum:
     MAX_QUEUE = 1 << 20           # bytes of notifications that wait for one client
 
 
+cdef void notify_arrives(Worker *w, ClientConn *c, const uint8_t *names, uint32_t n) noexcept nogil
 cdef void notify_settle(Worker *w, ClientConn *c) noexcept nogil
 cdef void notify_mail(Worker *w, Mail *mail) noexcept nogil

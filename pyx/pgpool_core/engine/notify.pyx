@@ -5,8 +5,9 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_steal
-from pgpool_core.engine.channels cimport channel_find, channel_leave, channel_part, channels_leave
+from pgpool_core.engine.channels cimport channel_find, channel_leave, channel_part, channels_join, channels_leave
 from pgpool_core.engine.client cimport client_go_on
+from pgpool_core.engine.client_end cimport client_fatal
 from pgpool_core.engine.conn cimport conn_doom, conn_send, counters_of
 from pgpool_core.engine.counters cimport count_add
 from pgpool_core.engine.mailbox cimport MAIL_CHANNELS_LOST, MAIL_LISTEN_FAILED, MAIL_LISTENING, MAIL_NOTIFY, Mail
@@ -14,7 +15,7 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.timers cimport TIMER_QUERY_WAIT, timer_clear
 from pgpool_core.pool.server cimport Server
 from pgpool_core.wire.be cimport load_be32
-from pgpool_core.wire.build cimport build_error, build_ready
+from pgpool_core.wire.build cimport build_error, build_notice, build_ready
 from pgpool_core.wire.codes cimport TX_IDLE
 from pgpool_core.wire.scan cimport HEADER_LEN
 from pgpool_core.wire.span cimport Span
@@ -119,12 +120,31 @@ cdef void answer(Worker *w, ClientConn *c, const uint8_t *error, size_t n) noexc
     client_go_on(w, c)
 
 
+cdef void notify_arrives(Worker *w, ClientConn *c, const uint8_t *names, uint32_t n) noexcept nogil:
+    """`c` has come from another process, where it listened to these: it does so again before it goes on, and is told what it may have missed."""
+    cdef size_t length = build_notice(w.scratch, SCRATCH_SIZE, "WARNING", "01000",
+                                      "notifications may have been missed: the pooler has been replaced", NULL)
+    if not channels_join(w, c, names, n):
+        client_fatal(w, c, "57P01", "the pooler is too busy to listen")
+    elif c.listens.coming == 0:
+        conn_send(w, &c.conn, w.scratch, length)
+    elif not buf_add(&c.listens.answer, w.scratch, length):
+        conn_doom(w, &c.conn, "out of memory")
+    else:
+        c.listens.arriving = c.holding = c.conn.paused = 1
+
+
 cdef void waiting(Channel *ch, ClientConn **list) noexcept nogil:
     """Move those who wait for `ch` to `list`. They hold no server and are in no queue, so nobody else ends one of them."""
     cdef Subscription *sub = ch.first
     while sub != NULL:
         if sub.waits:
             sub.waits = 0
+            if sub.client.listens.coming:
+                sub.client.listens.coming -= 1
+                if sub.client.listens.coming:     # it goes on when all are there
+                    sub = sub.next
+                    continue
             sub.client.listens.answer_next = list[0]
             list[0] = sub.client
         sub = sub.next
@@ -136,6 +156,10 @@ cdef void answer_all(Worker *w, ClientConn *list, const uint8_t *error, size_t n
     while list != NULL:
         c = list
         list = c.listens.answer_next
+        if error != NULL and c.moved and c.listens.arriving:
+            client_fatal(w, c, "57P01", "what it listened to before the restart of the pooler cannot be listened to any more")
+            continue
+        c.listens.arriving = 0
         if error != NULL:                         # what it asked for last stands first
             channel_part(w, c.listens, &c.listens.own)
         if not c.conn.doomed:

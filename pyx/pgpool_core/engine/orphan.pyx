@@ -1,11 +1,12 @@
 """Servers whose client has left; see orphan.pxd."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.chore cimport server_settle
 from pgpool_core.engine.conn cimport conn_again, conn_send, plane_post, plane_wake
 from pgpool_core.engine.dedicated cimport dedicated_end
+from pgpool_core.engine.doubt cimport doubt_ask, doubt_may_end
 from pgpool_core.engine.leak cimport leak_released
 from pgpool_core.engine.loan cimport loan_seize
 from pgpool_core.engine.inquiry cimport inquiry_part
@@ -18,7 +19,7 @@ from pgpool_core.engine.server_end cimport server_quit
 from pgpool_core.engine.slots cimport handle_of
 from pgpool_core.engine.timers cimport TIMER_DRAIN, TIMER_NONE, timer_set
 from pgpool_core.pool.pool cimport pool_unlink
-from pgpool_core.pool.server cimport SV_BEING_CANCELED
+from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_swap32
 from pgpool_core.wire.build cimport build_copy_fail, build_empty
 from pgpool_core.wire.codes cimport FE_SYNC
@@ -130,7 +131,14 @@ cdef void server_cancel_done(Worker *w, ServerConn *s) noexcept nogil:
 
     It may have gone on by itself and live elsewhere by now. One that is in SV_BEING_CANCELED stays with its worker.
     """
-    if pgpool_load8(&s.seat.state) != SV_BEING_CANCELED:
+    cdef ClientConn *c
+    cdef uint8_t state = pgpool_load8(&s.seat.state)
+    if state == SV_ACTIVE and pgpool_load32(&s.seat.worker) == w.index and s.in_doubt and not s.conn.doomed:
+        c = client_of(s)
+        if c != NULL and doubt_may_end(s, c):
+            doubt_ask(w, s, c)
+        return
+    if state != SV_BEING_CANCELED:
         return
     if pgpool_load32(&s.seat.worker) != w.index:
         note(w.plane, s, SERVER_CANCEL_DONE)

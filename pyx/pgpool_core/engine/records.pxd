@@ -258,6 +258,8 @@ cdef struct Listens:              # the channels of a client that no server know
     ClientConn *answer_next       # of those who are told
     uint64_t noticed              # when it was last told that it may have missed something
     Buf ending                    # what UNLISTENs of its transaction name: a byte of length and the name
+    uint32_t coming               # channels that it had in another process, and that control is yet to listen to; it is held meanwhile
+    uint8_t arriving              # it is held for that
     uint8_t ending_all            # UNLISTEN *, DISCARD ALL
     uint8_t undone                # something in the transaction has failed or been rolled back since
 

@@ -75,7 +75,9 @@ cdef bint client_cancel(Worker *w, ClientConn *c, uint64_t canceller) noexcept n
         return False
     if c.state == CL_ACTIVE and c.seat.server != NULL:
         s = <ServerConn *>(<Server *>c.seat.server).owner
-        return (s.expect.len or s.expect.copying) and server_ask_cancel(w, s, canceller)
+        if s.chore == CHORE_DOUBT:
+            return False                          # nothing of the client's is known to be under way, and our question must not fail
+        return (s.expect.len or s.expect.copying or s.in_doubt) and server_ask_cancel(w, s, canceller)
     if c.state != CL_WAITING or not pool_leave_queue(c.pool.pool, &c.seat):
         return False
     timer_clear(&w.timers, &c.conn.timer)

@@ -29,7 +29,8 @@ cdef enum:
     PARCEL_STANDS = 11            # its settings, as PARCEL_SETTINGS
     PARCEL_BEGUN = 12             # what it reported at login
     PARCEL_PLANTED = 13           # number of a text that it has prepared, a byte: 1 where that is not outdated
-    PARCEL_KINDS = 14
+    PARCEL_CHANNELS = 14          # that it listens to without a server: a byte of length and the name of each; once
+    PARCEL_KINDS = 15
 
     PARCEL_OK = 0
     PARCEL_BROKEN = -1
@@ -84,6 +85,7 @@ cdef struct Parcel:               # borrows all of it from what was read
     ServerFacts server
     Span user
     Span unread
+    Span channels                 # lengths and names; `at` NULL = none
     Span key
     Span host
     Span blocks[4]                # settings, start, of the server: as it stands, as it began; `at` NULL = none

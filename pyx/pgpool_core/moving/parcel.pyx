@@ -17,6 +17,7 @@ cdef enum:
     CLIENT_LEN = CANCEL_KEY + 5 * 8 + 3 * 4 + 4 + ADDR_LEN + 2 + 2 * 4
     SERVER_LEN = 2 * 8 + 4 + 2 + 4
     MAX_USER = 127
+    MAX_CHANNEL = 63
     MAX_KEY = 256
     MAX_HOST = 1024
     FIRST_CAP = 512
@@ -231,6 +232,19 @@ cdef bint read_numbered(uint8_t kind, const uint8_t *at, uint32_t n, ParcelText 
     return plain(out.body, MAX_NAME_LEN)
 
 
+cdef bint channels_sound(const uint8_t *at, uint32_t n) noexcept nogil:
+    """Names of 1 to 63 bytes, each behind its length."""
+    cdef Span name
+    while n:
+        name.at = at + 1
+        name.len = at[0]
+        if name.len >= n or not plain(name, MAX_CHANNEL):
+            return False
+        at += 1 + name.len
+        n -= 1 + name.len
+    return True
+
+
 cdef bint read_entry(Parcel *p, uint8_t kind, const uint8_t *at, uint32_t n) noexcept nogil:
     cdef ParcelText text
     if kind == PARCEL_CLIENT:
@@ -245,6 +259,8 @@ cdef bint read_entry(Parcel *p, uint8_t kind, const uint8_t *at, uint32_t n) noe
         return read_span(&p.key, at, n) and n <= MAX_KEY
     if kind == PARCEL_HOST:
         return read_span(&p.host, at, n) and plain(p.host, MAX_HOST)
+    if kind == PARCEL_CHANNELS:
+        return read_span(&p.channels, at, n) and channels_sound(at, n)
     if kind == PARCEL_SETTINGS or kind == PARCEL_START:
         return read_block(p, kind - PARCEL_SETTINGS, at, n)
     if kind == PARCEL_STANDS or kind == PARCEL_BEGUN:
