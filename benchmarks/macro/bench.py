@@ -13,6 +13,7 @@ from benchmarks.macro.idle import run_idle
 from benchmarks.macro.listeners import run_listeners
 from benchmarks.macro.load import run_load
 from benchmarks.macro.report import CaseResult
+from benchmarks.macro.resumed import run_resumed
 from benchmarks.macro.targets import DIRECT, OURS, OURS_OFF, PGBOUNCER, Fleet, Target
 
 
@@ -60,24 +61,24 @@ class Bench:
 
     def _preflight(self, cases: Sequence[Case]) -> None:
         """Have every target answer in each way that `cases` need, before minutes are spent on the others."""
-        for scram, tls in sorted({(case.scram, case.tls) for case in cases}):
-            with self.fleet.running(self.names, scram=scram, tls=tls) as targets:
+        for auth, tls in sorted({(case.auth, case.tls) for case in cases}):
+            with self.fleet.running(self.names, auth=auth, tls=tls) as targets:
                 for case in cases:
                     for target in targets:
-                        if (case.scram, case.tls) == (scram, tls) and target.name in self._names_for(case):
+                        if (case.auth, case.tls) == (auth, tls) and target.name in self._names_for(case):
                             target.check(case, self.fleet.database.psql)
 
     def _measure_load(self, case: Case) -> dict[str, list[Sample]]:
         """All rounds of a pgbench case, on poolers started for it; the order rotates by one from round to round."""
         names = self._names_for(case)
         samples: dict[str, list[Sample]] = {name: [] for name in names}
-        with self.fleet.running(names, scram=case.scram, tls=case.tls, settings=case.settings) as targets:
+        with self.fleet.running(names, auth=case.auth, tls=case.tls, settings=case.settings) as targets:
             for target in targets:
                 target.check(case, self.fleet.database.psql)
             for turn in range(self.rounds):
                 first = turn % len(targets)
                 for target in targets[first:] + targets[:first]:
-                    run = run_in_company if case.company else run_load
+                    run = run_in_company if case.company else run_resumed if case.resumes else run_load
                     sample = run(case, target, pgbench=self.fleet.database.pgbench, seconds=self.seconds)
                     samples[target.name].append(sample)
                     cost = f", CPU {sample['cost']:.1f} {case.cost_unit}" if "cost" in sample else ""
@@ -90,7 +91,7 @@ class Bench:
         samples: dict[str, list[Sample]] = {name: [] for name in names}
         for turn in range(self.rounds):
             for name in names:
-                with self.fleet.running([name], scram=case.scram) as [target]:
+                with self.fleet.running([name], auth=case.auth) as [target]:
                     target.check(case, self.fleet.database.psql)
                     sample = self._run_fresh(case, target)
                 samples[name].append(sample)

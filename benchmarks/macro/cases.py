@@ -63,7 +63,7 @@ class Case:
     PostgreSQL by TCP always. `reconnect` (`-C`) wants a thread per client, because libpq's login blocks the thread. `megabytes` per transaction turns the rate into MB/s. `sampling` is the share of
     transactions whose latency is logged. `at_once`: idle clients log in together rather than in turn. `direct` is False where PostgreSQL alone has no such case.
     `pgbouncer_since` is the first release of PgBouncer that can do it, None where none can. `beside_off`: we run with
-    `session_state = off` as well. `tls` is about the client side. `listeners` clients of one channel hear every NOTIFY.
+    `session_state = off` as well. `tls` is about the client side; a case that `resumes` has a client of our own. `listeners` clients of one channel hear every NOTIFY.
     `settings` go into both poolers' [pgbouncer] section.
     """
 
@@ -77,7 +77,9 @@ class Case:
     unix: bool = False
     session: bool = False
     scram: bool = False
+    md5: bool = False
     tls: bool = False
+    resumes: bool = False
     idle_clients: int = 0
     at_once: bool = False
     megabytes: float | None = None
@@ -94,6 +96,11 @@ class Case:
     def spreads(self) -> bool:
         """Whether several processes of PgBouncer can share it: no Unix socket, no server kept, nothing counted per process."""
         return not (self.unix or self.session or self.idle_clients or self.listeners or self.company)
+
+    @property
+    def auth(self) -> str:
+        """auth_type of the poolers."""
+        return "scram-sha-256" if self.scram else "md5" if self.md5 else "trust"
 
     @property
     def unit(self) -> str:
@@ -266,6 +273,16 @@ CASES: Final[Sequence[Case]] = (
         threads=10,
     ),
     Case(
+        name="connect-md5",
+        title="connect per transaction (`-C`, `SELECT 1`), md5, 10 clients, TCP",
+        script=SELECT_ONE,
+        reconnect=True,
+        md5=True,
+        clients=10,
+        threads=10,
+        goals=(NO_MORE_CPU,),
+    ),
+    Case(
         name="lookup-tls-32",
         title="`pgbench -S`, simple protocol, 32 clients, TLS to the clients",
         tls=True,
@@ -280,6 +297,15 @@ CASES: Final[Sequence[Case]] = (
         tls=True,
         clients=10,
         threads=10,
+        direct=False,
+        goals=(NO_MORE_CPU,),
+    ),
+    Case(
+        name="connect-tls-resumed",
+        title="connect per transaction (`SELECT 1`), trust, 1 client of our own that resumes its TLS session",
+        tls=True,
+        resumes=True,
+        clients=1,
         direct=False,
         goals=(NO_MORE_CPU,),
     ),

@@ -19,6 +19,7 @@ from pgpool_core.testing.process import ProcessFailed
 USER: Final = "bench"
 SECOND_USER: Final = "bench_second"
 SCRAM_USER: Final = "bench_scram"
+MD5_USER: Final = "bench_md5"
 SCRAM_PASSWORD: Final = "correct horse"
 DATABASE: Final = "bench"
 MAX_CONNECTIONS: Final = 400
@@ -37,7 +38,7 @@ class BenchDatabase:
     """A running server with pgbench's tables.
 
     Attributes:
-        secrets: what a pooler's auth_file says of the users: no password, or a stored SCRAM secret.
+        secrets: what a pooler's auth_file says of the users: no password, or a stored SCRAM or md5 secret.
     """
 
     server: PostgresServer
@@ -72,6 +73,7 @@ def running_database() -> Iterator[BenchDatabase]:
         PostgresUser(name=USER, password="", method="trust"),
         PostgresUser(name=SECOND_USER, password="", method="trust"),
         PostgresUser(name=SCRAM_USER, password=SCRAM_PASSWORD, method="scram-sha-256"),
+        PostgresUser(name=MD5_USER, password=SCRAM_PASSWORD, method="md5"),
     ]
     server = PostgresServer(
         users=users, databases=[DATABASE], owner=USER, settings=dict(SETTINGS), max_connections=MAX_CONNECTIONS
@@ -83,9 +85,10 @@ def running_database() -> Iterator[BenchDatabase]:
             fill(pgbench, server)
             query = "select rolpassword from pg_authid where rolname = :'name'"
             secret = server.sql(query, variables={"name": SCRAM_USER})
+            md5_secret = server.sql(query, variables={"name": MD5_USER})
         except (PostgresMissing, ProcessFailed) as why:
             raise BenchError(f"PostgreSQL: {why}") from why
-        secrets = {USER: "", SECOND_USER: "", SCRAM_USER: secret}
+        secrets = {USER: "", SECOND_USER: "", SCRAM_USER: secret, MD5_USER: md5_secret}
         yield BenchDatabase(server=server, psql=psql, pgbench=pgbench, secrets=secrets)
     finally:
         server.close()

@@ -36,6 +36,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "cost": Figure(label="CPU {cost_unit}", decimals=1, compared=True),
     "cost_user": Figure(label="of which user", decimals=1),
     "cost_system": Figure(label="of which system", decimals=1),
+    "resumed": Figure(label="handshakes resumed", decimals=2),
     "rss_mb": Figure(label="RSS MB before", decimals=1),
     "memory_kb": Figure(label="kB per client", decimals=2, compared=True),
     "queried_kb": Figure(label="kB per client after a query each", decimals=2, compared=True),

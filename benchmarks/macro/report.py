@@ -84,6 +84,8 @@ def case_section(result: CaseResult) -> str:
         text += f"{case.idle_clients} raw connections, logged in {how}; a fresh pooler in each round.\n\n"
     elif case.listeners:
         text += f"{case.listeners} raw connections on one channel; a NOTIFY when the last has heard the one before. Times: until the last.\n\n"
+    elif case.resumes:
+        text += "One client of our own, one connection after another.\n\n"
     else:
         text += f"    {command_line(case, result.seconds)}\n\n"
     if case.company:
@@ -98,7 +100,7 @@ def command_line(case: Case, seconds: int) -> str:
     """The pgbench command of one run, with H, P and DB for what differs from target to target."""
     script = "script.sql" if case.script is not None else None
     options = case.options(seconds=WARM_UP_S + seconds, script_path=script, log_prefix="L")
-    user = "bench_scram" if case.scram else "bench"
+    user = "bench_scram" if case.scram else "bench_md5" if case.md5 else "bench"
     line = shlex.join(["pgbench", "-h", "H", "-p", "P", "-U", user, *options, "DB"])
     return line + (f"   # script.sql: {case.script.strip()}" if case.script is not None else "")
 

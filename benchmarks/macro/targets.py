@@ -17,7 +17,7 @@ import attrs
 
 from benchmarks.macro.cases import POOL_SIZE, SESSION_POOL_SIZE, Case
 from benchmarks.macro.certificate import tls_settings
-from benchmarks.macro.database import DATABASE, SCRAM_PASSWORD, SCRAM_USER, USER, BenchDatabase
+from benchmarks.macro.database import DATABASE, MD5_USER, SCRAM_PASSWORD, SCRAM_USER, USER, BenchDatabase
 from benchmarks.macro.errors import BenchError
 from benchmarks.macro.procfs import CpuReading, read_cpu
 from pgpool_core.testing.pooler import Kind, PoolerProcess
@@ -86,13 +86,13 @@ class Target:
             raise BenchError(f"{self.name} ended while it was measured\n{self.log_tail()}") from gone
 
     def user(self, case: Case) -> str:
-        return SCRAM_USER if case.scram else USER
+        return SCRAM_USER if case.scram else MD5_USER if case.md5 else USER
 
     def database(self, case: Case) -> str:
         """The database that puts `case` into its pool mode; PostgreSQL has only one."""
         if self.process is None:
             return DATABASE
-        return SESSION_DATABASE if case.session else LOGIN_DATABASE if case.scram else DATABASE
+        return SESSION_DATABASE if case.session else DATABASE if case.auth == "trust" else LOGIN_DATABASE
 
     def connection_options(self, case: Case, user: str | None = None) -> list[str]:
         """Where and as whom: options of pgbench and psql. `user` instead of the case's."""
@@ -146,31 +146,31 @@ class Fleet:
 
     @contextlib.contextmanager
     def running(
-        self, names: Sequence[str], *, scram: bool, tls: bool = False, settings: Mapping[str, object] = NOTHING_MORE
+        self, names: Sequence[str], *, auth: str, tls: bool = False, settings: Mapping[str, object] = NOTHING_MORE
     ) -> Iterator[list[Target]]:
         """Fresh targets of these names, in this order; poolers are stopped on the way out.
 
         Args:
-            scram: auth_type is scram-sha-256 rather than trust.
+            auth: auth_type.
             tls: clients may come with TLS.
             settings: further ones, for both poolers.
         Raises:
             BenchError: one did not start; the text names it and quotes its log.
         """
         with contextlib.ExitStack() as stack:
-            yield [self._enter(name, scram, tls, settings, stack) for name in names]
+            yield [self._enter(name, auth, tls, settings, stack) for name in names]
 
     def _enter(
-        self, name: str, scram: bool, tls: bool, settings: Mapping[str, object], stack: contextlib.ExitStack
+        self, name: str, auth: str, tls: bool, settings: Mapping[str, object], stack: contextlib.ExitStack
     ) -> Target:
         """One target; `stack` stops it."""
         if name == DIRECT:
             return Target(name=name, host=HOST, port=self.database.port, socket_dir=self.database.socket_dir)
         if name == PGBOUNCER:
-            poolers = [self._pooler(PGBOUNCER, scram, **self._share()) for _ in range(self.workers)]
+            poolers = [self._pooler(PGBOUNCER, auth, **self._share()) for _ in range(self.workers)]
         else:
             own = {"session_state": "off"} if name == OURS_OFF else {}
-            poolers = [self._pooler(OURS, scram, workers=self.workers, **own)]
+            poolers = [self._pooler(OURS, auth, workers=self.workers, **own)]
         for pooler in poolers:
             stack.callback(pooler.close)
             pooler.port = poolers[0].port
@@ -195,7 +195,7 @@ class Fleet:
         """What each of several processes of PgBouncer gets."""
         return {"so_reuseport": 1, "default_pool_size": POOL_SIZE // self.workers} if self.workers > 1 else {}
 
-    def _pooler(self, kind: Kind, scram: bool, **more: object) -> PoolerProcess:
+    def _pooler(self, kind: Kind, auth: str, **more: object) -> PoolerProcess:
         """A pooler in front of the database, not started; the same settings for both kinds but for OWN_SETTINGS and `more`."""
         place = f"host={HOST} port={self.database.port} dbname={DATABASE}"
         return PoolerProcess(
@@ -207,7 +207,7 @@ class Fleet:
             },
             passwords=self.database.secrets,
             settings={
-                "auth_type": "scram-sha-256" if scram else "trust",
+                "auth_type": auth,
                 **SHARED_SETTINGS,
                 **OWN_SETTINGS[kind],
                 **more,
