@@ -593,7 +593,8 @@ cdef struct Plane:
     uint32_t signalled            # atomic: control_fd has been written
     uint32_t want                 # atomic: some pool wants a server
     FunctionsMark *marks          # MAX_POOLS
-    uint32_t databases_news       # atomic: some statement about databases is over
+    uint32_t databases_open       # servers whose transaction has a statement about databases; atomic
+    uint32_t databases_news       # atomic: none has any more
     uint32_t functions_news       # atomic: some mark has changed
     uint32_t cancels_missed       # atomic: some server has `cancel_missed`
     uint32_t consoles_missed      # atomic: a MAIL_CONSOLE_GONE was lost
