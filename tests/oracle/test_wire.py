@@ -44,7 +44,7 @@ async def test_some_sequences(places: Places) -> None:
 
 
 async def test_some_copies_with_syncs_where_no_driver_sends_them(places: Places) -> None:
-    await hold_all_up(60, places, copy_script_of)
+    await hold_all_up(40, places, copy_script_of)
 
 
 @pytest.mark.parametrize("script", FOUND, ids=str)
