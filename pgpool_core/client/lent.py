@@ -98,7 +98,7 @@ class LentLink(Link):
         )
         self.server = lent.server
         self._on_sequences, self._on_databases = on_sequences, on_databases
-        self.about_databases = False  # a text of this loan was
+        self.about_databases = 0  # so many texts of this loan were
         self._forgotten = lent.forgotten
         self._knows = NO_MATTER
         self._does = 0  # of texts whose statements are kept
@@ -136,7 +136,7 @@ class LentLink(Link):
         self._rested = perf_counter_ns()
         self._queries, self._xacts = array("Q"), array("Q")
         self._reported = b""
-        self._busy = self.about_databases = False
+        self._busy, self.about_databases = False, 0
 
     def take_away(self, why: str, error: PostgresError | None = None) -> None:
         """The proxy has taken the server back: whoever waits for it gets `error`, or ConnectionLost, as does who uses it later."""
@@ -211,7 +211,7 @@ class LentLink(Link):
         if does & DOES_SEQUENCES:
             self._on_sequences()
         if does & DOES_DATABASES:
-            self.about_databases = True
+            self.about_databases += 1
             self._on_databases(raw)
         return bool(does & LEAVES)
 

@@ -259,7 +259,7 @@ class SharedLinks(Lender):
         if ticket is None or not isinstance(link, LentLink):
             return
         if link.about_databases:
-            self._loans.databases_done()
+            self._loans.databases_done(link.about_databases)
         returned = link.returned(self._knowledge(ticket.record).changes)
         if returned.broken:
             self._server_ended(link.server)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -108,6 +108,7 @@ class AuthQuery:
         self._places: dict[tuple[str, str], Place] = {}
         self._answers: OrderedDict[tuple[Lookup, bytes], Answer] = OrderedDict()  # the oldest first
         self._flights: dict[tuple[Lookup, bytes], _Flight] = {}
+        self.holds: Callable[[bytes], bool] = lambda database: False
 
     async def find(self, lookup: Lookup, user: bytes, *, again: bool = False) -> Answer:
         """The answer about `user`: remembered, or asked for now. One question about a user is under way at a time.
@@ -171,6 +172,12 @@ class AuthQuery:
             for each in stale:
                 self._end(place, each.server)
 
+    def let_go(self, databases: Set[bytes]) -> None:
+        """Close what is idle in these; what is in use is closed when it comes back, while `holds` says so."""
+        for place in self._places.values():
+            if place.target.dbname in databases:
+                self._drop_idle(place)
+
     def reloaded(self) -> None:
         """After a reload, which made the engine forget: begin anew."""
         self._answers.clear()
@@ -182,9 +189,12 @@ class AuthQuery:
         """Close what is idle; what is in use is closed when it comes back."""
         for place in self._places.values():
             place.closed = True
-            for each in place.idle:
-                self._end(place, each.server)
-            place.idle.clear()
+            self._drop_idle(place)
+
+    def _drop_idle(self, place: Place) -> None:
+        for each in place.idle:
+            self._end(place, each.server)
+        place.idle.clear()
 
     def _remember(self, key: tuple[Lookup, bytes], answer: Answer) -> None:
         if self._flights.get(key) is None:  # a reload came in between
@@ -333,6 +343,8 @@ class AuthQuery:
                 self._end(place, server)
 
     def _may_stay(self, place: Place, lookup: Lookup) -> bool:
-        """Whether an idle connection takes no room that queries may need, or is needed at once."""
+        """Whether an idle connection stands in nobody's way, and takes no room that queries may need, or is needed at once."""
+        if self.holds(place.target.dbname):
+            return False
         limited = self._pools.is_limited(lookup.database, lookup.user)
         return not limited or place.turns.statistics().tasks_waiting > 0

@@ -176,7 +176,7 @@ class PoolListener:
             self.target = self._record.target
             login = self._pools.login_target(self._record)
             server = await self._open_server(login, timeout_s=connect_timeout_s(self._pools.config))
-            if self._pools.holds.pauses(self._record.key.database):
+            if self._held_until > trio.current_time() or self._pools.holds.pauses(self._record.key.database):
                 server.close()
             else:
                 await self._serve(server)

@@ -63,7 +63,7 @@ class Functions:
     def __init__(self, engine: Engine, pools: PoolRegistry, *, open_server: OpenServer) -> None:
         """Begin with nothing known; `nursery` must be set before the first letter comes."""
         self.nursery: trio.Nursery | None = None
-        self.holds: Callable[[int], bool] = lambda pool: False
+        self.holds: Callable[[bytes], bool] = lambda database: False
         self._engine = engine
         self._pools = pools
         self._open_server = open_server
@@ -173,7 +173,7 @@ class Functions:
                 record = self._some_pool(known)
                 if record is None:
                     return
-                if self.holds(record.id):  # somebody wants the database for himself
+                if self.holds(record.target.dbname):  # somebody wants the database for himself
                     await trio.sleep(PAUSE_S)
                     continue
                 async with known.reading:

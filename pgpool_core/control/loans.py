@@ -190,12 +190,12 @@ class Loans:
     def databases_asked(self, text: bytes) -> None:
         """A text about databases goes to a server: let go of those that are in its way."""
         if self.databases is not None and not self._stopped:
-            self.databases.asked(text)
+            self.databases.asked(text, lent=True)
 
-    def databases_done(self) -> None:
-        """Its transaction is over."""
+    def databases_done(self, texts: int) -> None:
+        """The transactions of so many such texts are over."""
         if self.databases is not None and not self._stopped:
-            self.databases.done()
+            self.databases.done(lent=texts)
 
     def sequences_read(self, record: PoolRecord) -> None:
         """A text uses sequences."""

@@ -26,6 +26,7 @@ from pgpool_core.control.server_login import NO_CLIENT_KEYS
 from pgpool_core.errors import InternalError, PgPoolError, ServerLoginRefused, error_response
 
 if TYPE_CHECKING:
+    from pgpool_core.control.databases import Databases
     from pgpool_core.engine.plane import Engine
 
 FIRST_RETRY_S: Final = 0.25  # after a server could not be reached; doubles with every further failure
@@ -67,6 +68,7 @@ class Opener:
         self._nursery = nursery
         self._open_server = open_server
         self._now_us = now_us
+        self.databases: Databases | None = None
 
     def poke(self) -> None:
         """Open whatever is wanted now; cheap when nothing is."""
@@ -80,6 +82,9 @@ class Opener:
                 self._nursery.start_soon(self._open_dedicated, server, record, startup, name=name)
             elif now_us < record.retry_us:
                 self._engine.abandon_server(server)
+            elif self.databases is not None and self.databases.holds(record.target.dbname):
+                self._engine.abandon_server(server)
+                self.databases.keep_shut(record)  # a pool that has come since
             else:
                 self._nursery.start_soon(self._open, server, record, name=f"open server for {record.key}")
 

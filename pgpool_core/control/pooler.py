@@ -599,8 +599,11 @@ class Pooler:
             clients_leave=self.wait_for_clients,
         )
         console = Console(self, version=__version__)
-        databases = self._loans.databases = Databases(engine, self._pools, self._channels, now_us=self._now_us)
-        self._functions.holds = databases.holds
+        databases = self._loans.databases = Databases(
+            engine, self._pools, self._channels, self._auth_query, now_us=self._now_us
+        )
+        self._functions.holds = self._auth_query.holds = databases.holds
+        self._opener.databases = databases
         arrivals = Arrivals(engine, self._pools, self._functions, self._auth_query, nursery)
         self._mailroom = Mailroom(
             engine,

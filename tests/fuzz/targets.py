@@ -49,12 +49,12 @@ from pgpool_core_probes import (
 from tests.certificates import Authority
 from tests.unit.console_model import Pooler, Reply, session_of
 from tests.unit.expect_model import (
+    ASK,
     BIND,
     CHORE,
     DESCRIBE,
     EXECUTE,
     IN_READY,
-    LATE_SYNC,
     NAMED,
     NONE,
     QUERY,
@@ -118,7 +118,7 @@ def expect(data: bytes) -> Hashable:
     for byte in data:
         match byte % 16:
             case which if which < 8:
-                kind = (QUERY, SYNC, CHORE, LATE_SYNC, NAMED, BIND, DESCRIBE, EXECUTE)[which]
+                kind = (QUERY, SYNC, CHORE, ASK, NAMED, BIND, DESCRIBE, EXECUTE)[which]
                 assert queue.push(kind) == 0
                 model.push(kind)
             case 8 | 9:
@@ -133,8 +133,7 @@ def expect(data: bytes) -> Hashable:
                 assert queue.copy_ends() == 0
                 model.copy_ends()
             case 12:
-                queue.error()
-                model.error()
+                assert queue.error() == model.error()
             case 13 | 14:
                 last = b"123TnCsI"[byte // 16 % 8]
                 queue.answer(last)

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from pgpool_core.testing import PostgresServer, frontend
-from tests.conftest import Target
+from tests.conftest import PoolerFactory, Target
 from tests.peers import letters, logged_in, values
 
 pytestmark = pytest.mark.pooler(default_pool_size=1)  # who leaves a server in COPY is found out by the next client
@@ -189,3 +189,42 @@ def test_a_copy_that_psycopg_breaks_off(target: Target, table: str) -> None:
                 while copy.read():
                     pass
         assert connection.execute("select 1").fetchone() == (1,)
+
+
+async def test_a_copy_that_fails_with_a_sync_in_it_leaves_its_server_to_others(
+    pooler: PoolerFactory, postgres: PostgresServer, table: str
+) -> None:
+    """libpq sends a Sync behind Execute, which PostgreSQL reads as part of the COPY."""
+    place = pooler(default_pool_size=1)
+    copying = [frontend.parse(f"copy {table} from stdin", "into"), frontend.bind("into"), frontend.execute()]
+    async with logged_in(place) as peer, logged_in(place) as other:
+        pid = values(await other.query("select pg_backend_pid()"))
+        await peer.send(*copying, frontend.sync())
+        await peer.expect("12G")
+        await peer.send(frontend.copy_data(b"nonsense\ta\n"))
+        await peer.expect_error("22P02")
+        assert values(await other.query("select pg_backend_pid()")) == pid  # it waits for nobody
+        await peer.send(frontend.copy_data(b"2\tb\n"), frontend.copy_done())
+        await peer.send(frontend.parse("skipped", "x"), frontend.sync())
+        assert letters(await peer.until("Z")) == "Z"
+        await peer.send(*copying[:1], frontend.sync())
+        assert (await peer.expect_error("42P05")).fields["M"] == 'prepared statement "into" already exists'
+        await peer.expect("Z")
+        await peer.send(*copying[1:], frontend.copy_data(b"nonsense\ta\n"), frontend.sync(), frontend.sync())
+        assert letters(await peer.until("Z")) == "2GEZ"
+        await peer.expect("Z")
+        assert values(await other.query("select pg_backend_pid()")) == pid
+
+
+async def test_what_may_not_come_in_a_copy_ends_its_client_alone(
+    pooler: PoolerFactory, postgres: PostgresServer, table: str
+) -> None:
+    place = pooler(default_pool_size=1)
+    async with logged_in(place) as peer, logged_in(place) as other:
+        await peer.send(frontend.parse(f"copy {table} from stdin"), frontend.bind(), frontend.execute())
+        await peer.send(frontend.copy_data(b"1\ta\n"), frontend.sync(), frontend.query("select 1"))
+        await peer.expect("12G")
+        error = await peer.expect_error("08P01")
+        assert error.fields["S"] == "FATAL"
+        assert await peer.receive() is None
+        assert values(await other.query(f"select count(*) from {table}")) == [[b"0"]]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from pgpool_core.testing import PostgresServer, ScriptedPeer, frontend
-from tests.conftest import USERS, PoolerFactory
+from tests.conftest import PASSWORDS, USERS, PoolerFactory
 from tests.peers import letters, logged_in, values
+from tests.watching import until_async
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +94,53 @@ async def test_a_client_in_a_transaction_is_not_disturbed(pooler: PoolerFactory,
         assert await one_value(one, "select pg_backend_pid()") == pid
         assert letters(await one.query("commit")) == "CZ"
         assert await one_value(boss, "select 1") == b"1"
+
+
+async def test_servers_of_several_workers_and_a_listener_are_let_go(
+    pooler: PoolerFactory, empty: PostgresServer
+) -> None:
+    empty.sql("drop database if exists spare")
+    empty.sql("create database spare owner app")
+    place = pooler(server=empty, default_pool_size=4, min_pool_size=4, workers=3)
+    async with logged_in(place, "boss") as boss, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(logged_in(place, database="spare")) for _ in range(4)]
+        for client in clients:
+            await client.query("begin")
+        for client in clients:
+            await client.query("commit")
+        assert letters(await clients[0].query("listen news")) == "CZ"
+        assert letters(await boss.query("drop database spare")) == "CZ"
+        await clients[1].send(frontend.query("select 1"))
+        assert (await clients[1].expect_error("3D000")).fields["S"] == "FATAL"
+
+
+async def test_what_auth_query_has_kept_is_let_go(pooler: PoolerFactory, empty: PostgresServer) -> None:
+    empty.sql("drop database if exists spare")
+    empty.sql("create database spare owner app")
+    place = pooler(server=empty, passwords={"boss": PASSWORDS["boss"]}, auth_user="boss", auth_type="scram-sha-256")
+    async with logged_in(place, "boss") as boss:
+        async with logged_in(place, database="spare") as one:
+            await one.query("select 1")
+        mine = "select count(*) from pg_stat_activity where datname = 'spare' and usename = 'boss'"
+        assert await one_value(boss, mine) == b"1"
+        assert letters(await boss.query("drop database spare")) == "CZ"
+
+
+async def test_who_waits_for_a_database_that_is_dropped_hears_of_it(
+    pooler: PoolerFactory, empty: PostgresServer
+) -> None:
+    """The statement waits in PostgreSQL for a client that is in a transaction there; nobody else gets in meanwhile."""
+    empty.sql("drop database if exists spare")
+    empty.sql("create database spare owner app")
+    place = pooler(server=empty, default_pool_size=3)
+    dropping = "select count(*) from pg_stat_activity where state = 'active' and query = 'drop database spare'"
+    spare = partial(logged_in, place, database="spare")
+    async with logged_in(place, "boss") as boss, spare() as one, spare() as two:
+        await one.query("begin")
+        await two.query("select 1")
+        await boss.send(frontend.query("drop database spare"))
+        await until_async(lambda: empty.sql(dropping) == "1")
+        await two.send(frontend.query("select 2"))
+        assert letters(await one.query("commit")) == "CZ"
+        assert letters(await boss.until("Z")) == "CZ"
+        assert (await two.expect_error("3D000")).fields["S"] == "FATAL"

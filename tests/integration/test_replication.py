@@ -171,6 +171,21 @@ def test_a_driver_streams_and_breaks_off(source: PostgresServer, front: PoolerPr
         nobody_replicates(source)
 
 
+def test_who_replicates_is_no_idle_server_that_makes_room(
+    source: PostgresServer, pooler: PoolerFactory, slot: str
+) -> None:
+    """The statement names the database; PostgreSQL refuses it at once."""
+    place = start(pooler, source)
+    with contextlib.closing(streaming(place)) as connection, connection.cursor() as cursor:
+        cursor.start_replication(slot_name=slot, decode=True)
+        other = psycopg.connect(url(place, database="other"), autocommit=True)
+        with other, pytest.raises(psycopg.errors.DuplicateDatabase):
+            other.execute("create database app template template0")
+        source.sql("insert into copied values (1); delete from copied", database="app")
+        assert until(cursor.read_message).payload.startswith("BEGIN")
+    nobody_replicates(source)
+
+
 def test_a_subscription(source: PostgresServer, front: PoolerProcess) -> None:
     """Its walreceiver passes `options`, and copies each table over a connection of its own."""
     source.sql("insert into copied select generate_series(1, 100)", database="app")

@@ -22,6 +22,10 @@ _FURNITURE = """
     create table s1.spot as select 's1' as here;
     create table "S 2".spot as select 'S 2' as here;
     create table public.load (n int primary key, t text);
+    create table public.watched (n int, t text);
+    create function public.refuse() returns trigger language plpgsql as
+        $$begin raise exception 'not here'; end$$;
+    create trigger t before insert on public.watched for each statement execute function public.refuse();
     create table public.parent (n int primary key);
     create table public.child (n int references public.parent deferrable);
     create function public.act(what text) returns text language plpgsql as 'begin execute what; return what; end';

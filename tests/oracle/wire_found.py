@@ -10,6 +10,9 @@ __all__ = ["FOUND"]
 Q, P, B, E, D, S = frontend.query, frontend.parse, frontend.bind, frontend.execute, frontend.describe, frontend.sync()
 
 
+BAD = frontend.copy_data(b"bad\n")
+
+
 def _sequence(number: int, *bursts: bytes) -> WireScript:
     return WireScript(number, [Burst([Part(data, f"burst {at}")]) for at, data in enumerate(bursts)])
 
@@ -44,4 +47,23 @@ FOUND = (
         P("copy load from stdin", "s1") + B("s1", "p1") + E("p1") + S + frontend.copy_done() + P("copy load", "s1"),
         P("select 1", "s1") + S,
     ),
+    # Syncs behind the bad row are answered, also the second one, and what is behind them is not skipped.
+    _sequence(
+        9,
+        P("copy load from stdin", "s2")
+        + B("s2")
+        + E()
+        + BAD
+        + S
+        + S
+        + B("s2", values=("7",))
+        + P("select 1", "s2")
+        + S,
+        P("select 2", "s2") + S,
+    ),
+    # The server answers the Sync, whatever is sent of the COPY behind it.
+    _sequence(10, P("copy load from stdin", "s1") + B("s1") + E() + BAD + S + frontend.copy_fail("no more")),
+    # A Sync that was read in the COPY, and one behind its end; the end is told when something asks for it.
+    _sequence(11, P("copy load from stdin", "s1") + B("s1") + E() + S + frontend.copy_fail("no more") + Q("select 1")),
+    _sequence(12, P("copy load from stdin") + B() + E() + S + frontend.copy_done() + P("select 1", "s1") + B("s1") + S),
 )

@@ -15,7 +15,7 @@ import attrs
 
 from pgpool_core.testing import frontend
 
-__all__ = ["TAIL", "Burst", "Part", "WireScript", "wire_script_of"]
+__all__ = ["TAIL", "Burst", "Part", "WireScript", "copy_script_of", "wire_script_of"]
 
 TAIL = frontend.copy_fail("the end") + frontend.sync() + frontend.query("")
 
@@ -113,6 +113,43 @@ def wire_script_of(seed: int) -> WireScript:
     """The same sequence for the same seed."""
     rng = random.Random(seed)
     return WireScript(seed, [_burst(rng) for _ in range(rng.choice((1, 2, 3)))])
+
+
+def copy_script_of(seed: int) -> WireScript:
+    """The same for COPYs with Syncs where no driver sends them: in front of rows, between them, behind bad ones."""
+    rng = random.Random(seed)
+    parts: list[Part] = []
+    for _ in range(rng.choice((1, 2, 3))):
+        parts += rng.choice((_simple, _group, _any))(rng) if rng.random() < 0.3 else []
+        parts += _strange_copy(rng)
+        parts += rng.choice((_simple, _group, _any))(rng) if rng.random() < 0.5 else []
+    cuts = [rng.randrange(1 << 20) for _ in range(rng.choice((0, 0, 1, 3, 20)))]
+    return WireScript(seed, [Burst(_without_old_portals(parts), cuts), _burst(rng)])
+
+
+def _strange_copy(rng: random.Random) -> list[Part]:
+    if rng.random() < 0.3:
+        parts = [_query(rng.choice(("copy load from stdin", "begin; copy load from stdin", "copy watched from stdin")))]
+    else:
+        sql = rng.choice(("copy load from stdin", "copy load from stdin", "copy watched from stdin"))
+        name = _statement(rng)
+        parts = [Part(frontend.parse(sql, name), f"Parse {name!r} {sql!r}")]
+        parts += [Part(frontend.bind(name), f"Bind '' {name!r}"), Part(frontend.execute(), "Execute '' 0")]
+    for _ in range(rng.choice((1, 2, 4, 7))):
+        parts.append(rng.choice((_row, _row, _sync, _flush))(rng))
+    end = rng.choice(("done", "done", "fail", "", ""))
+    if end == "done":
+        parts.append(Part(frontend.copy_done(), "CopyDone"))
+    elif end == "fail":
+        parts.append(Part(frontend.copy_fail("no more"), "CopyFail"))
+    if rng.random() < 0.6:
+        parts.append(_sync(rng))
+    return parts
+
+
+def _row(rng: random.Random) -> Part:
+    rows = rng.choice((b"", b"101\tx\n", b"102\tx\n", b"bad\n", b"bad\n", b"103\t", b"y\n"))
+    return Part(frontend.copy_data(rows), f"CopyData {rows!r}")
 
 
 def _burst(rng: random.Random) -> Burst:

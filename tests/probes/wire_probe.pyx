@@ -121,7 +121,7 @@ cdef class Queue:
         expect_answer(&self.queue, be_type)
 
     def error(self):
-        expect_error(&self.queue)
+        return bool(expect_error(&self.queue))
 
     def copy_begins(self):
         expect_copy_begins(&self.queue)
@@ -154,7 +154,7 @@ cdef class Queue:
 
     @property
     def silent(self):
-        return self.queue.silent
+        return bool(self.queue.silent)
 
 
 def build(str kind, size_t cap, *args):

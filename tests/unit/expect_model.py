@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-NONE, QUERY, SYNC, LATE_SYNC, CHORE, COPY_END, STRUCK, NAMED, BIND, DESCRIBE, EXECUTE = range(11)
-SYNCS, IN_READY, EXTENDED = (SYNC, LATE_SYNC), (QUERY, SYNC, LATE_SYNC, CHORE), (NAMED, BIND, DESCRIBE, EXECUTE)
+NONE, QUERY, SYNC, CHORE, ASK, ASK_END, COPY_END, STRUCK, NAMED, BIND, DESCRIBE, EXECUTE = range(12)
+SYNCS, IN_READY = (SYNC, ASK, ASK_END), (QUERY, SYNC, CHORE, ASK, ASK_END)
+EXTENDED = (NAMED, BIND, DESCRIBE, EXECUTE)
 # The type bytes that are the last answer to an extended message.
 LAST = {NAMED: b"13", BIND: b"2", DESCRIBE: b"Tn", EXECUTE: b"CsI"}
 
@@ -17,19 +18,19 @@ class ExpectModel:
         self.entries: list[int] = []
         self.copying = False
         self.skipping = False
-        self.silent = 0
+        self.silent = False
 
     @property
     def owed(self) -> int:
         return sum(kind in IN_READY for kind in self.entries)
 
     def _over(self) -> None:
-        self.copying, self.silent = False, 0
+        self.copying, self.silent = False, False
 
     def push(self, kind: int) -> None:
         if kind in SYNCS:
             if self.copying:
-                self.silent |= 1 if kind == SYNC else 2
+                self.silent = True
                 return
             self.skipping = False
         elif self.skipping:
@@ -50,13 +51,19 @@ class ExpectModel:
             if kind == EXECUTE:
                 self._over()
 
-    def error(self) -> None:
-        kind = self.head()
+    def error(self) -> bool:
+        kind, doubt = self.head(), self.silent
         self._over()
+        if doubt:
+            first = kind not in EXTENDED  # a Query itself is answered
+            rest = itertools.dropwhile(lambda entry: entry != ASK, self.entries[first:])
+            self.entries = [*self.entries[:first], *rest]
+            return True
         if kind in EXTENDED:
             while self.entries and self.entries[0] not in SYNCS:
                 del self.entries[0]
             self.skipping = not self.entries
+        return False
 
     def ready(self) -> int:
         self._over()
@@ -69,18 +76,14 @@ class ExpectModel:
 
     def copy_begins(self) -> None:
         self.head()
+        self._over()
         rest = self.entries[1:]
-        syncs = list(itertools.takewhile(lambda kind: kind in SYNCS, rest))
+        syncs = list(itertools.takewhile(lambda kind: kind == SYNC, rest))
         del rest[: len(syncs)]
-        self.silent = (SYNC in syncs) + 2 * (LATE_SYNC in syncs)
-        kept: list[int] = []
-        if not rest:
-            self.copying = True
-        elif rest[0] == COPY_END:
-            del rest[0]
-        else:
-            kept = [kind for kind in syncs if kind == LATE_SYNC]
-        self.entries = self.entries[:1] + kept + rest
+        if rest and rest[0] != COPY_END:
+            return
+        self.silent, self.copying = bool(syncs), not rest
+        self.entries = self.entries[:1] + rest[1:]
 
     def copy_ends(self) -> None:
         if self.copying:

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from pgpool_core_probes import wire_probe
 from tests.unit.expect_model import (
+    ASK,
+    ASK_END,
     BIND,
     CHORE,
     DESCRIBE,
     EXECUTE,
-    LATE_SYNC,
     NAMED,
     NONE,
     QUERY,
@@ -21,13 +22,13 @@ from tests.unit.expect_model import (
 
 OK, FULL = 0, -1
 INLINE, MAX = 32, 1 << 22
-SILENT_SYNC, SILENT_LATE = 1, 2
 
 FRONTEND = {
     "Query": QUERY,
     "Sync": SYNC,
-    "late Sync": LATE_SYNC,
     "chore": CHORE,
+    "ask": ASK,
+    "asked": ASK_END,
     "Parse": NAMED,
     "Close": NAMED,
     "Bind": BIND,
@@ -65,8 +66,7 @@ def test_the_queue_follows_its_rules_in_any_order(steps: list[str]) -> None:
         elif step == "ReadyForQuery":
             assert queue.ready() == model.ready()
         elif step == "ErrorResponse":
-            queue.error()
-            model.error()
+            assert queue.error() == model.error()
         elif step == "CopyInResponse":
             queue.copy_begins()
             model.copy_begins()
@@ -86,9 +86,9 @@ def test_the_queue_follows_its_rules_in_any_order(steps: list[str]) -> None:
 def drive(*steps: str) -> list[int]:
     """Play a conversation; what each ReadyForQuery answered, then how many answers are still owed."""
     queue, answered = wire_probe.Queue(), []
-    for step in " ".join(steps).replace("late Sync", "late_Sync").split():
-        if (sent := step.replace("_", " ")) in FRONTEND:
-            assert queue.push(FRONTEND[sent]) == OK
+    for step in " ".join(steps).split():
+        if step in FRONTEND:
+            assert queue.push(FRONTEND[step]) == OK
         elif step in BACKEND:
             queue.answer(ord(BACKEND[step]))
         elif step == "ErrorResponse":
@@ -147,12 +147,12 @@ def test_a_query_that_copies_twice_is_answered_once() -> None:
 def test_the_sync_that_the_server_reads_as_part_of_a_copy_is_struck_out() -> None:
     """libpq: Parse, Bind, Execute, Sync; then it waits for CopyInResponse."""
     assert drive("Execute Sync CopyInResponse") == [0]
-    assert drive("Execute Sync CopyInResponse late Sync CopyDone Sync CommandComplete ReadyForQuery") == [SYNC, 0]
+    assert drive("Execute Sync CopyInResponse Sync CopyDone Sync CommandComplete ReadyForQuery") == [SYNC, 0]
 
 
 def test_what_cannot_be_in_a_copy_ends_the_striking_out() -> None:
-    assert drive("Execute Sync Parse Sync CopyInResponse ErrorResponse ReadyForQuery") == [SYNC, 0]
-    assert drive("Execute Sync late Sync Parse Sync CopyInResponse ErrorResponse ReadyForQuery") == [LATE_SYNC, 1]
+    """Such a copy has failed before it read anything."""
+    assert drive("Execute Sync Parse Sync CopyInResponse ErrorResponse ReadyForQuery") == [SYNC, 1]
     assert drive("Execute CopyDone Query CopyInResponse CommandComplete ErrorResponse") == [1]
 
 
@@ -184,15 +184,38 @@ def test_the_late_end_of_a_failed_copy_does_not_end_the_next_one() -> None:
     ]
 
 
-def test_a_copy_that_fails_tells_which_syncs_are_in_doubt() -> None:
-    for sync, doubt in (("Sync", SILENT_SYNC), ("late Sync", SILENT_LATE)):
-        queue = wire_probe.Queue()
-        for kind in (EXECUTE, FRONTEND[sync]):
-            queue.push(kind)
-        queue.copy_begins()
-        assert (queue.silent, queue.owed) == (doubt, 0)
-        queue.answer(ord("C"))
-        assert queue.silent == 0
+def test_a_copy_that_fails_with_a_sync_in_it_has_to_be_asked_about() -> None:
+    for first, left in ((EXECUTE, 0), (QUERY, 1)):
+        for sent_ahead in (True, False):
+            queue = wire_probe.Queue()
+            queue.push(first)
+            if sent_ahead:
+                queue.push(SYNC)
+            queue.copy_begins()
+            if not sent_ahead:
+                queue.push(SYNC)
+            assert (queue.silent, queue.owed) == (True, left)
+            queue.copy_ends()
+            queue.push(SYNC)
+            assert queue.error() is True
+            assert (queue.silent, queue.owed) == (False, left)
+            queue.push(ASK)
+            queue.push(ASK_END)
+            assert [queue.ready() for _ in range(left + 2)] == [QUERY, ASK, ASK_END][-left - 2 :]
+
+
+def test_a_copy_that_succeeds_leaves_no_doubt() -> None:
+    queue = wire_probe.Queue()
+    queue.push(EXECUTE)
+    queue.push(SYNC)
+    queue.copy_begins()
+    queue.answer(ord("C"))
+    assert (queue.silent, queue.error()) == (False, False)
+
+
+def test_a_question_ends_what_an_error_skips() -> None:
+    assert drive("Parse ask asked ErrorResponse ReadyForQuery ReadyForQuery") == [ASK, ASK_END, 0]
+    assert drive("Execute Sync CopyDone ask asked CopyInResponse ErrorResponse ReadyForQuery") == [ASK, 1]
 
 
 def test_the_queue_grows_up_to_its_limit_and_gives_memory_back() -> None:

@@ -22,11 +22,12 @@ cdef inline uint8_t answered(ServerConn *s) noexcept nogil:
     return expect_ready(&s.expect)
 
 
-cdef inline void error_comes(ServerConn *s) noexcept nogil:
-    """ErrorResponse has come from `s`: what it skips over it is not owed any more."""
+cdef inline bint error_comes(ServerConn *s) noexcept nogil:
+    """ErrorResponse has come from `s`: what it skips over it is not owed any more. True: nobody knows which Syncs are."""
     cdef uint32_t before = s.expect.owed
-    expect_error(&s.expect)
+    cdef bint doubt = expect_error(&s.expect)
     owed_struck(&s.owed, before - s.expect.owed)
+    return doubt
 
 
 cdef inline void copy_begins(ServerConn *s) noexcept nogil:

@@ -17,6 +17,7 @@ from pgpool_core.engine.client_end cimport client_end, client_fatal, protocol_er
 from pgpool_core.engine.conn cimport (conn_doom, conn_hold, conn_mix, conn_mixed, conn_resume, conn_send, conn_shut, counters_of,
                                       plane_want)
 from pgpool_core.engine.console cimport console
+from pgpool_core.engine.copies cimport COPY_ASKED, RUN_FLUSH, copies_ask, copies_flush, copies_waits
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.databases cimport databases_text
 from pgpool_core.engine.ledger cimport ledger_call, ledger_refusal, ledger_text, ledger_unseen, ledger_watches
@@ -44,8 +45,8 @@ from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32, store_be32
 from pgpool_core.wire.build cimport build_error, build_query, build_ready
 from pgpool_core.wire.codes cimport *
-from pgpool_core.wire.expect cimport (EXPECT_BIND, EXPECT_DESCRIBE, EXPECT_EXECUTE, EXPECT_LATE_SYNC, EXPECT_NAMED,
-                                      EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends)
+from pgpool_core.wire.expect cimport (EXPECT_BIND, EXPECT_DESCRIBE, EXPECT_EXECUTE, EXPECT_NAMED, EXPECT_OK,
+                                      EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends)
 from pgpool_core.wire.scan cimport (CLIENT_MARKS, HEADER_LEN, SCAN_END, SCAN_FOUND, Cursor, Frame, scan_past, scan_to,
                                     scan_whole)
 
@@ -274,7 +275,7 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     count_add(&k.wait_us, waited_us)
     hist_add(&k.wait, waited_us)
     pgpool_store64(&s.request_us, w.now_us)
-    s.was_reset = s.error_last = s.canceling = s.query_in_group = 0
+    s.was_reset = s.error_last = s.canceling = s.query_in_group = s.run = 0
     s.xact_start_us = 0
     s.asked_us = c.request_us
     s.foreign = s.last_client != c.id
@@ -366,10 +367,25 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     cdef int once                 # whether the group at hand does nothing but run its text
     cdef bint tracked = named_tracked(c)
     w.mixed = 0
+    if c.dropping:
+        sent = c.cur.remain if c.cur.remain < n else n
+        c.dropping = c.cur.remain > n
     while True:
         r = scan_to(&c.cur, CLIENT_MARKS, w.plane.max_packet_size, data, n, &pos, &f)
         if r != SCAN_FOUND:
             break
+        if copies_waits(c, s, f.type):
+            c.awaiting = 1
+            break
+        if c.skip_to_sync and f.type != FE_TERMINATE:
+            c.skip_to_sync = f.type != FE_SYNC
+            if c.skip_to_sync:
+                if pos > sent:
+                    conn_mix(w, &s.conn, data + sent, pos - sent)
+                scan_past(&c.cur, &f, n, &pos)
+                c.dropping = c.cur.remain != 0
+                sent = pos
+                continue
         if s.chore == CHORE_SETTINGS and settings_end(c, &f, data + pos + HEADER_LEN, n - pos - HEADER_LEN):
             c.awaiting = 1
             break
@@ -458,7 +474,7 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
                     break
                 drops = NULL
             query_begins(w, s, k)
-            pushed = ask(s, EXPECT_LATE_SYNC if c.cur.type == FE_COPY_DATA or c.cur.type == FE_FLUSH else EXPECT_SYNC)
+            pushed = ask(s, EXPECT_SYNC)
             s.open_group = 0
             if s.back != NULL and pushed == EXPECT_OK:
                 conn_mix(w, &s.conn, data + sent, pos + HEADER_LEN - sent)
@@ -513,6 +529,10 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         conn_send(w, &s.conn, data + sent, pos - sent)
     elif c.awaiting and s.conn.out.len and not s.conn.writing:
         conn_send(w, &s.conn, data, 0)            # the replay, which the first message waits for
+    if s.copy_doubt and not s.copy_doubt & COPY_ASKED and c.cur.remain == 0:
+        copies_ask(w, s)
+    elif s.run & RUN_FLUSH:
+        copies_flush(w, s)
     if s.conn.writing or c.awaiting:
         c.conn.paused = 1
     if r < 0:

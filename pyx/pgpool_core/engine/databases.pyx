@@ -7,7 +7,7 @@ from libc.string cimport memcpy
 from pgpool_core.engine.conn cimport plane_post, plane_wake
 from pgpool_core.engine.mailbox cimport MAIL_DATABASE, Mail
 from pgpool_core.engine.records cimport *
-from pgpool_core.sync.atomic cimport pgpool_store32
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_store32
 
 cdef extern from "<strings.h>" nogil:
     int strncasecmp(const char *, const char *, size_t)
@@ -77,14 +77,18 @@ cdef void databases_text(Worker *w, ServerConn *s, const uint8_t *text, size_t n
     if mail.data == NULL:
         return
     memcpy(mail.data, text, mail.len)
-    if plane_post(w, &mail):
+    if not s.database_ddl:
         s.database_ddl = 1
-    else:
-        free(mail.data)
+        pgpool_add32(&w.plane.databases_open, 1)
+    if plane_post(w, &mail):
+        return
+    free(mail.data)
+    databases_done(w.plane, s)
 
 
 cdef void databases_done(Plane *plane, ServerConn *s) noexcept nogil:
-    """The transaction with that text is over."""
+    """The transaction with that text is over; control hears of it when that was the last one."""
     s.database_ddl = 0
-    pgpool_store32(&plane.databases_news, 1)
-    plane_wake(plane)
+    if pgpool_add32(&plane.databases_open, -1) == 0:
+        pgpool_store32(&plane.databases_news, 1)
+        plane_wake(plane)

@@ -119,7 +119,7 @@ cdef bint server_rests(Worker *w, ServerConn *s) noexcept nogil:
     return s.expect.owed == 0 and not s.expect.copying and s.chore == CHORE_NONE and s.tx_status == TX_IDLE \
         and not s.open_group and s.cur.remain == 0 and s.conn.held.len == 0 and s.conn.early.len == 0 and s.suspect == 0 \
         and s.owed.len == 0 and s.retag == 0 and s.redo == REDO_NOT and s.back == NULL and not (
-            s.seat.dedicated or s.in_doubt or s.query_in_group or s.dirty or s.canceling or s.database_ddl or s.function_ddl) \
+            s.seat.dedicated or s.in_doubt or s.copy_doubt or s.query_in_group or s.dirty or s.canceling or s.database_ddl or s.function_ddl) \
         and pgpool_load32(&s.cancels) == 0 and pgpool_load32(&s.notes) == 0 and not pgpool_load8(&s.seat.close_needed) \
         and rests(w, &s.conn)
 

@@ -20,7 +20,7 @@ from pgpool_core.engine.sys cimport pgpool_peer, pgpool_print_peer, read
 from pgpool_core.session.probe cimport (FOUND_CURSOR, FOUND_LISTEN, FOUND_LOCK, FOUND_NAMED, FOUND_PREPARED, FOUND_PROTOCOL,
                                         FOUND_SETTING, FOUND_TEMPORARY)
 from pgpool_core.session.settings cimport setting_tracked
-from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_swap32
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_swap32
 from pgpool_core.wire.span cimport Span
 
 CLIENT_STATES = {CL_LOGIN: "login", CL_IDLE: "idle", CL_WAITING: "waiting", CL_ACTIVE: "active",
@@ -272,7 +272,7 @@ cdef list take_letters(Plane *plane):
         free(mail.data)
         if letter is not None:
             letters.append(letter)
-    if pgpool_swap32(&plane.databases_news, 0):
+    if pgpool_swap32(&plane.databases_news, 0) and pgpool_load32(&plane.databases_open) == 0:
         letters.append(("database_done",))        # behind the letters that it is about
     if pgpool_swap32(&plane.cancels_missed, 0):
         letters += missed_cancels(plane)

@@ -20,7 +20,7 @@ from pgpool_core.engine.slots cimport handle_of
 from pgpool_core.engine.timers cimport TIMER_DRAIN, TIMER_NONE, timer_set
 from pgpool_core.pool.pool cimport pool_unlink
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_swap32
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_store8, pgpool_swap32
 from pgpool_core.wire.build cimport build_copy_fail, build_empty
 from pgpool_core.wire.codes cimport FE_SYNC
 from pgpool_core.wire.expect cimport EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends, expect_head
@@ -49,9 +49,10 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
     if mid_message:
         server_quit(w, s, "client left in mid-message")
         return
-    if s.in_doubt:
+    if s.in_doubt or s.copy_doubt:
         server_quit(w, s, "client left, and it is not known what was still to be answered")
         return
+    server_unsure(s)
     if s.expect.copying or s.open_group:
         if not server_ends_copy(w, s):
             return
@@ -65,6 +66,13 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
         server_drains(w, s)
     conn_again(w, &s.conn)
     server_settle(w, s)
+
+
+cdef void server_unsure(ServerConn *s) noexcept nogil:
+    """A Sync of a client that has left is in the copy at hand: nobody asks whether it will be answered, and `s` ends instead."""
+    if s.expect.silent:
+        s.expect.silent = 0
+        pgpool_store8(&s.seat.close_needed, 1)
 
 
 cdef bint server_ends_copy(Worker *w, ServerConn *s) noexcept nogil:

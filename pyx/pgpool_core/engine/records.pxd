@@ -355,7 +355,8 @@ cdef struct ClientConn:
     uint8_t state                 # CL_*
     uint8_t leaving               # has sent Terminate: ends when its answers are there
     uint8_t holding               # its bytes wait: until its settings have been tried, or its LISTEN is answered
-    uint8_t skip_to_sync          # a queued group was cancelled: drop messages up to its Sync
+    uint8_t skip_to_sync          # a queued group was cancelled, or its server does not skip by itself: drop messages up to the Sync
+    uint8_t dropping              # the rest of the message at hand is dropped, too
     uint8_t is_admin
     uint8_t busy                  # console: a message is with control
     uint8_t console               # control keeps a session for it
@@ -424,6 +425,9 @@ cdef struct ServerConn:
     uint8_t query_in_group        # its client has sent a Query while there were
     uint8_t in_doubt              # DOUBT_*: nobody knows what it will answer: its client keeps it, and it is closed then
     uint64_t doubt_word           # of the question that may settle it
+    uint8_t run                   # RUN_*: its client's last messages, as far as they may belong to a COPY
+    uint8_t copy_doubt            # COPY_*: nobody knows which Syncs of its client it will answer; nothing is forwarded meanwhile
+    uint8_t ready_kept            # status of a ReadyForQuery that is its client's or ours: the next message tells; 0 = none
     uint8_t chore                 # CHORE_*
     uint8_t chore_failed
     uint8_t swallowing            # the rest of the current message is not the client's
@@ -591,7 +595,8 @@ cdef struct Plane:
     uint32_t signalled            # atomic: control_fd has been written
     uint32_t want                 # atomic: some pool wants a server
     FunctionsMark *marks          # MAX_POOLS
-    uint32_t databases_news       # atomic: some statement about databases is over
+    uint32_t databases_open       # servers whose transaction has a statement about databases; atomic
+    uint32_t databases_news       # atomic: none has any more
     uint32_t functions_news       # atomic: some mark has changed
     uint32_t cancels_missed       # atomic: some server has `cancel_missed`
     uint32_t consoles_missed      # atomic: a MAIL_CONSOLE_GONE was lost

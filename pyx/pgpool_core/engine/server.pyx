@@ -12,6 +12,8 @@ from pgpool_core.engine.client cimport client_go_on, client_granted, client_rele
 from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not_again, conn_resume, conn_send,
                                       conn_settle, counters_of, worker_wake)
+from pgpool_core.engine.copies cimport (COPY_ASKED, COPY_FAILED, COPY_SKIPS, copies_ask, copies_closed, copies_inside,
+                                        copies_over, copies_ready)
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.doubt cimport DOUBT_LASTS, doubt_ask, doubt_may_end
@@ -22,7 +24,7 @@ from pgpool_core.engine.pins cimport pins_add
 from pgpool_core.engine.named cimport named_error, named_retag, named_tag
 from pgpool_core.engine.notifier cimport notifier_own
 from pgpool_core.engine.notify cimport notify_settle
-from pgpool_core.engine.orphan cimport server_ends_copy
+from pgpool_core.engine.orphan cimport server_ends_copy, server_unsure
 from pgpool_core.engine.parameters cimport followed
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport (REDO_FAILED, REDO_LASTS, REDO_NOT, REDO_SEES, REDO_SEES_NOTHING, redo_peek,
@@ -39,7 +41,8 @@ from pgpool_core.sync.atomic cimport (pgpool_cas_ptr, pgpool_load32, pgpool_load
                                       pgpool_store_ptr)
 from pgpool_core.wire.build cimport build_error
 from pgpool_core.wire.codes cimport *
-from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_NAMED, EXPECT_NONE, SILENT_LATE, expect_answer, expect_head
+from pgpool_core.wire.expect cimport (EXPECT_ASK, EXPECT_ASK_END, EXPECT_CHORE, EXPECT_NAMED, EXPECT_NONE, expect_answer,
+                                      expect_head)
 from pgpool_core.wire.scan cimport (EVERY_SERVER_MARKS, GROUP_MARKS, HEADER_LEN, SCAN_FOUND, SERVER_MARKS, Frame,
                                     scan_past, scan_to, scan_whole)
 from pgpool_core.wire.span cimport Span
@@ -81,7 +84,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     while True:
         c = client_of(s)                          # may have left in the answer to a chore
         kind = expect_head(&s.expect)
-        swallow = c == NULL or kind == EXPECT_CHORE
+        swallow = c == NULL or EXPECT_CHORE <= kind <= EXPECT_ASK_END
         s.swallowing = swallow
         if swallow and pos > start:               # up to here it was the client's
             if c != NULL:
@@ -114,10 +117,21 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if s.tx_status != TX_IDLE and s.tx_status != TX_BLOCK and s.tx_status != TX_FAILED:
                 r = -1
                 break
+            if kind == EXPECT_ASK:
+                copies_ready(w, s, c, k)
+                scan_past(&s.cur, &f, n, &pos)
+                start = pos
+                continue
+            if s.copy_doubt & COPY_FAILED and not s.copy_doubt & COPY_ASKED and kind == EXPECT_NONE:
+                s.copy_doubt &= ~COPY_SKIPS       # the client's, so soon
+                scan_past(&s.cur, &f, n, &pos)
+                continue
             kind = answered(s)
+            if kind == EXPECT_ASK_END:
+                copies_over(s, c)
             if s.retag <= s.owed.answered:
                 s.retag = 0                       # that group is over
-            if kind == EXPECT_NONE and c == NULL:
+            if kind == EXPECT_NONE and (c == NULL or not (s.seat.dedicated or s.in_doubt)):
                 r = -1                            # nobody has asked for anything
                 break
             if c != NULL and c.warnings_due | c.pin_due and not swallow:
@@ -133,8 +147,9 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 if chore_done(w, s):
                     return 1                      # it has moved on: what follows, if anything, is looked at there
                 continue
-            if c == NULL:
+            if kind == EXPECT_ASK_END or c == NULL:
                 start = pos
+            if c == NULL:
                 continue
             if s.redo == REDO_FAILED:
                 start = pos
@@ -174,11 +189,19 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             else:
                 pgpool_store8(&s.seat.close_needed, 1)    # too long to be followed
         elif f.type == BE_ERROR:
-            if s.expect.silent:                   # has it read that Sync in the copy, or will it answer it? Nobody can know
-                pgpool_store8(&s.seat.close_needed, 1)
-                if s.expect.silent & SILENT_LATE:
-                    s.in_doubt = DOUBT_LASTS
-            error_comes(s)
+            if c != NULL and s.copy_doubt & COPY_ASKED and not s.copy_doubt & COPY_FAILED and scan_whole(&f, n, pos):
+                forwarded(w, s, c, k, data + start, pos - start)
+                start = pos
+                if copies_inside(w, c, data + pos + HEADER_LEN, f.body_len):
+                    return 1
+            if not error_comes(s) or s.seat.dedicated:
+                pass
+            elif s.in_doubt:
+                s.in_doubt = DOUBT_LASTS
+            else:
+                s.copy_doubt |= COPY_FAILED
+                if kind >= EXPECT_NAMED:
+                    s.copy_doubt |= COPY_SKIPS
             length = 0
             if not swallow and (s.owed.len or kind >= EXPECT_NAMED) and scan_whole(&f, n, pos):
                 length = named_error(w, s, c, data + pos + HEADER_LEN, f.body_len, &outdated)
@@ -204,6 +227,10 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         elif swallow and c == NULL and s.expect.owed == 0 and f.type != BE_NOTICE and f.type != BE_NOTIFICATION:
             r = -1                                # a server that nobody has asked anything has nothing else to say
             break
+        elif f.type == BE_CLOSE_COMPLETE and kind == EXPECT_ASK:
+            if not copies_closed(s):
+                r = -1
+                break
         elif f.type == BE_PARSE_COMPLETE or f.type == BE_CLOSE_COMPLETE:
             verdict = owed_answer(&s.owed, &s.prepared, f.type) if f.body_len == 0 else ANSWER_BROKEN
             if verdict == ANSWER_BROKEN and not s.in_doubt:
@@ -231,6 +258,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 forwarded(w, s, c, k, data + pos, HEADER_LEN + f.body_len)
         elif f.type == BE_COPY_IN or f.type == BE_COPY_BOTH:
             copy_begins(s)
+            if c == NULL:
+                server_unsure(s)
             if c == NULL and s.expect.copying and not server_ends_copy(w, s):
                 return 1
         elif kind >= EXPECT_NAMED:
@@ -253,6 +282,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     if s.in_doubt and c != NULL and not c.pins & PIN_UNKNOWN and c.pool.pool.settings.mode != MODE_SESSION:
         pins_add(w, c, PIN_UNKNOWN)             # may send it away
         c = client_of(s)
+    if s.copy_doubt and not s.copy_doubt & COPY_ASKED and c != NULL and c.cur.remain == 0:
+        copies_ask(w, s)
     if c == NULL:
         return s.seat.state == SV_BEING_CANCELED and server_settle(w, s)
     if c.awaiting:
@@ -265,7 +296,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         return s.conn.paused or s.conn.doomed
     if s.expect.owed == 0 and s.tx_status == TX_IDLE and not s.open_group and not s.expect.copying \
             and s.cur.remain == 0 and c.cur.remain == 0 and not c.holding and s.query_start_us == 0 and not s.in_doubt \
-            and c.seat.server == &s.seat and c.state == CL_ACTIVE:
+            and not s.copy_doubt and c.seat.server == &s.seat and c.state == CL_ACTIVE:
         if c.listens != NULL:
             notify_settle(w, c)
         if c.pool.pool.settings.mode == MODE_SESSION or s.seat.dedicated:

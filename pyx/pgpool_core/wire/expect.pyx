@@ -37,11 +37,11 @@ cdef inline void drop(Expect *q) noexcept nogil:
 
 
 cdef inline bint ends_in_ready(uint8_t kind) noexcept nogil:
-    return EXPECT_QUERY <= kind <= EXPECT_CHORE
+    return EXPECT_QUERY <= kind <= EXPECT_ASK_END
 
 
 cdef inline bint is_sync(uint8_t kind) noexcept nogil:
-    return kind == EXPECT_SYNC or kind == EXPECT_LATE_SYNC
+    return kind == EXPECT_SYNC or kind == EXPECT_ASK or kind == EXPECT_ASK_END
 
 
 cdef int grow(Expect *q) noexcept nogil:
@@ -74,7 +74,7 @@ cdef int expect_push(Expect *q, uint8_t kind) noexcept nogil:
     """The message `kind` has gone to the server; what will not be answered is not written down."""
     if is_sync(kind):
         if q.copying:
-            q.silent |= SILENT_SYNC if kind == EXPECT_SYNC else SILENT_LATE
+            q.silent = 1
             return EXPECT_OK
         q.skipping = 0
     elif q.skipping:
@@ -119,19 +119,33 @@ cdef void expect_answer(Expect *q, uint8_t be_type) noexcept nogil:
         q.copying = q.silent = 0
 
 
-cdef void expect_error(Expect *q) noexcept nogil:
-    """ErrorResponse has come: the end of a copy, and where an extended message has failed, of all up to the Sync."""
+cdef bint expect_error(Expect *q) noexcept nogil:
+    """ErrorResponse has come: the end of a copy, and where an extended message has failed, of all up to the Sync.
+
+    True when nobody knows which of the Syncs behind the copy will be answered: none of them is written down any more.
+    """
     cdef uint8_t kind = expect_head(q)
+    cdef bint doubt = q.silent
+    cdef uint32_t i
     q.copying = q.silent = 0
+    if doubt:
+        for i in range(kind < EXPECT_NAMED, q.len):       # a Query itself is answered
+            kind = kind_at(q, i)
+            if kind == EXPECT_ASK:
+                break
+            q.owed -= ends_in_ready(kind)
+            slots(q)[(q.head + i) & (q.cap - 1)] = EXPECT_STRUCK
+        return True
     if kind < EXPECT_NAMED:
-        return
+        return False
     while q.len:
         kind = slots(q)[q.head]
         if is_sync(kind):
-            return
+            return False
         q.owed -= ends_in_ready(kind)
         drop(q)
     q.skipping = 1
+    return False
 
 
 cdef uint8_t expect_ready(Expect *q) noexcept nogil:
@@ -155,30 +169,26 @@ cdef void expect_copy_begins(Expect *q) noexcept nogil:
     """CopyInResponse or CopyBothResponse has come: strike out the Syncs that the server will read as part of the copy.
 
     They are those behind the Query or Execute being answered, up to the client's CopyDone or CopyFail. If the client has
-    not ended the copy yet, those still to come are not written down (`copying`). Where anything else stands in between,
-    the server will not come to it in the copy: that fails before, on CopyData and most likely in front of the Syncs behind
-    that, or the connection ends over it.
+    not ended the copy yet, those still to come are not written down (`copying`). Where anything else stands behind them,
+    no CopyData does in between: either the copy fails before it reads anything, or the connection ends over it.
     """
-    cdef uint8_t *ring
-    cdef uint8_t kind = expect_head(q)
     cdef uint32_t i, at, n = 1
-    cdef bint fails
-    q.silent = 0
-    ring = slots(q)
-    while n < q.len and (is_sync(kind_at(q, n)) or kind_at(q, n) == EXPECT_STRUCK):
+    expect_head(q)
+    q.silent = q.copying = 0
+    while n < q.len and (kind_at(q, n) == EXPECT_SYNC or kind_at(q, n) == EXPECT_STRUCK):
         n += 1
-    fails = n < q.len and kind_at(q, n) != EXPECT_COPY_END
+    if n < q.len and kind_at(q, n) != EXPECT_COPY_END:
+        return
     for i in range(1, n):
         at = (q.head + i) & (q.cap - 1)
-        kind = ring[at]
-        if is_sync(kind):
-            q.silent |= SILENT_SYNC if kind == EXPECT_SYNC else SILENT_LATE
-            if kind == EXPECT_SYNC or not fails:
-                q.owed -= 1
-                ring[at] = EXPECT_STRUCK
-    if n < q.len and not fails:
-        ring[(q.head + n) & (q.cap - 1)] = EXPECT_STRUCK
-    q.copying = n >= q.len
+        if slots(q)[at] == EXPECT_SYNC:
+            q.silent = 1
+            q.owed -= 1
+            slots(q)[at] = EXPECT_STRUCK
+    if n < q.len:
+        slots(q)[(q.head + n) & (q.cap - 1)] = EXPECT_STRUCK
+    else:
+        q.copying = 1
 
 
 cdef int expect_copy_ends(Expect *q) noexcept nogil:
