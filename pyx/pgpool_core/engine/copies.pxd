@@ -13,7 +13,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.records cimport ClientConn, ServerConn, Worker
-from pgpool_core.wire.codes cimport FE_COPY_DATA, FE_COPY_DONE, FE_COPY_FAIL, FE_FLUSH, FE_SYNC, FE_TERMINATE
+from pgpool_core.wire.codes cimport FE_COPY_DATA, FE_COPY_DONE, FE_COPY_FAIL, FE_FLUSH, FE_SYNC
 
 
 cdef enum:

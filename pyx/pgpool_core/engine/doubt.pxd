@@ -5,8 +5,6 @@ asked, it is asked for a word that nobody can guess. If the next answer is that 
 came was the client's, and is passed on.
 """
 
-from libc.stdint cimport uint8_t
-
 from pgpool_core.engine.records cimport ClientConn, ServerConn, Worker
 
 

@@ -1,6 +1,6 @@
 """Finding out that a server has answered everything; see doubt.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcmp, strlen
 
