@@ -53,7 +53,7 @@ def of_postgres(
     return run(server.binaries.program(program), *arguments, stdin=stdin, env={**os.environ, "LC_ALL": "C"})
 
 
-def node(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def node(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """node with the package `pg`, which the Makefile puts beside the environment's Python; without either, the test is skipped."""
     if shutil.which("node") is None:
         pytest.skip("node is not installed here (apt-get install nodejs npm)")
@@ -61,4 +61,4 @@ def node(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "NODE_PATH": os.pathsep.join(filter(None, [installed, os.environ.get("NODE_PATH")]))}
     if run("node", "-e", "require('pg')", env=env, may_fail=True).returncode != 0:
         pytest.skip("node finds no package `pg` (npm install --prefix .venv pg, or one of yours by NODE_PATH)")
-    return run("node", *arguments, env=env)
+    return run("node", *arguments, stdin=stdin, env=env)

@@ -25,12 +25,16 @@ from pgpool_core.config.toml import read_toml_text
 from pgpool_core.control.auth_lookup import AuthLookup, LookupDone
 from pgpool_core.control.catalog import CatalogAnswer
 from pgpool_core.control.effects import effects_of
+from pgpool_core.control.server_login import KeysWanted, ServerLogin, ServerNotice
 from pgpool_core.control.standing import Ask
 from pgpool_core.control.talk import NEED_DATA
-from pgpool_core.errors import ServerProtocolError, TlsError
+from pgpool_core.errors import ConfigError, ServerProtocolError, TlsError
 from pgpool_core.policy.facts import NOTHING, Facts, FactWanted
 from pgpool_core.policy.hba import Visitor, parse_rules
 from pgpool_core.policy.ident import parse_maps
+from pgpool_core.policy.scram import derive_keys
+from pgpool_core.policy.secrets import Secret
+from pgpool_core.policy.userlist import parse_userlist
 from pgpool_core.process.packets import Reader
 from pgpool_core.process.rows import Reader as Handed
 from pgpool_core.rows.inbox import Inbox
@@ -63,6 +67,7 @@ from tests.unit.expect_model import (
 )
 
 Target = Callable[[bytes], Hashable]
+OUR_SECRETS = (None, Secret(plain=b"pencil"), Secret(md5=b"0123456789abcdef" * 2), Secret())
 
 MAX_BODY = 1024
 SCAN_END = 0
@@ -428,6 +433,55 @@ def auth_row(data: bytes) -> Hashable:
     return seen[0]
 
 
+def server_login(data: bytes) -> Hashable:
+    """What a server says to a login of ours, SCRAM included: whole and byte by byte it comes to the same.
+
+    The first byte says what we have to prove ourselves with.
+    """
+    secret = OUR_SECRETS[data[0] % len(OUR_SECRETS)] if data else None
+    seen = [_server_login(secret, data[1:], step) for step in (len(data) or 1, 1)]
+    assert seen[0] == seen[1]
+    return seen[0]
+
+
+def _server_login(secret: Secret | None, data: bytes, step: int) -> Hashable:
+    login = ServerLogin(user=b"ann", dbname=b"app", secret=secret, nonce=b"abcdefghijklmnopqr")
+    login.data_to_send()
+    sent = said = 0
+    pieces = [data[at : at + step] for at in range(0, len(data), step)]
+    for piece in (*pieces, b""):
+        login.receive_data(piece)
+        while True:
+            try:
+                event = login.next_event()
+            except ServerProtocolError as error:
+                return "broken", str(error)[:12], said
+            if event is NEED_DATA:
+                break
+            if isinstance(event, KeysWanted):
+                login.provide_keys(derive_keys(b"pencil", b"salt", 1))
+            elif not isinstance(event, ServerNotice):
+                sent += len(login.data_to_send())
+                return type(event).__name__, min(said, 5), sent > 0
+            said += 1
+        sent += len(login.data_to_send())
+        assert sent < 1_000_000, "a server has us talk without end"
+    return "cut", min(said, 5)
+
+
+def userlist(data: bytes) -> Hashable:
+    """auth_file: users with secrets, or problems, each with its line."""
+    try:
+        users = parse_userlist(data)
+    except ConfigError as error:
+        assert all(problem.file for problem in error.problems)
+        return frozenset(problem.text.partition(" ")[0] for problem in error.problems), 0
+    secrets = [users.get(name) for name in users]
+    assert all(secret is not None for secret in secrets)
+    assert "$" not in repr(secrets), "a secret shows"
+    return frozenset(secret.kind for secret in secrets if secret is not None), min(len(secrets), 3)
+
+
 def console(data: bytes) -> Hashable:
     """What a console client sends: whatever it is, each message has an answer, and Sync and Query make ready.
 
@@ -633,6 +687,8 @@ def standing(data: bytes) -> Hashable:
 
 
 TARGETS: dict[str, Target] = {
+    "server_login": server_login,
+    "userlist": userlist,
     "tls": tls,
     "parcel": parcel,
     "takeover": takeover,
