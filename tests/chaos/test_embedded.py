@@ -298,6 +298,8 @@ import os, signal, sys, threading
 import psycopg
 import pgpool_core
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born without
+
 def ask(url, begun):
     try:
         with psycopg.connect(url, autocommit=True) as connection:

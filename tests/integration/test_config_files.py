@@ -94,7 +94,7 @@ REFUSED: Mapping[str, tuple[str, Files]] = {
     "an empty value in an entry": ("[databases]\na = port=1 dbname=", {}),
     "an open quote": ("[databases]\na = host='h", {}),
     "a comment behind an entry": ("[databases]\na = host=h ; note", {}),
-    "a key that no entry has": ("[databases]\na = sslmode=require", {}),
+    "a key that no entry has": ("[databases]\na = target=primary", {}),
     "a quoted key in an entry": ("[databases]\na = 'port'=1", {}),
     "an unknown mode in an entry": ("[databases]\na = pool_mode=fast", {}),
     "a continued line": ("[databases]\na = host=h\\\n port=2", {}),
