@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from signal import SIGHUP, SIGINT, SIGUSR1, SIGUSR2
+from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2
 
 import psycopg
 import pytest
@@ -64,6 +64,11 @@ def test_why_an_idle_server_is_closed_is_told(any_pooler: PoolerFactory) -> None
             for order in orders:
                 console.execute(order)
             process.wait_for_log(rf"LOG {SERVER}closing because: {reason} \(age=\d+s\)")
+        console.execute("SET server_lifetime = 3600")
+        use(process)
+    process.process.signal(SIGTERM)
+    process.process.wait()
+    assert "database removed" not in process.log
 
 
 def test_who_is_sent_away_is_named_with_the_database_that_was_asked_for(

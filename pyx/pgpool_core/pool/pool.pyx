@@ -321,6 +321,8 @@ cdef bint too_old(Pool *pool, Server *server, uint64_t now_us) noexcept nogil:
 
 cdef const char *unwanted(Pool *pool, Server *server, uint64_t now_us) noexcept nogil:
     """Why `server`, with no client, is to be closed, in PgBouncer's words; NULL when it may stay."""
+    if pool.paused == PAUSE_END:
+        return "pooler is shutting down"
     if pool.closed:
         return "database removed"
     if pool.paused:
