@@ -274,6 +274,8 @@ import asyncio, os, signal, sys
 import asyncpg
 import pgpool_core
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born without
+
 async def ask(url, begun):
     connection = await asyncpg.connect(url)
     while True:
