@@ -274,8 +274,6 @@ import asyncio, os, signal, sys
 import asyncpg
 import pgpool_core
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born without
-
 async def ask(url, begun):
     connection = await asyncpg.connect(url)
     while True:
@@ -299,8 +297,6 @@ BUSY_THREADS = """
 import os, signal, sys, threading
 import psycopg
 import pgpool_core
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born without
 
 def ask(url, begun):
     try:
