@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 from pgpool_core.cli.from_env import INI, add_arguments, kind_of
 from pgpool_core.config.env import Generated, generate
+from pgpool_core.config.load import parse_config
 from pgpool_core.errors import ConfigError
 
 
 def main(argv: Sequence[str]) -> int:
-    """0 when it was printed, 1 when the environment asks for nothing that can be."""
+    """0 when it was printed, 1 when the environment asks for nothing that can be, or for what cannot be used."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.from_env is None:
@@ -29,6 +30,12 @@ def main(argv: Sequence[str]) -> int:
         made.shell(show_secrets=arguments.show_secrets) if arguments.exports else _files(made, arguments.show_secrets)
     )
     print(text, end="")
+    try:
+        parse_config(made.ini(show_secrets=True), file=f"{made.folder}/{INI}")
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"pgpool-core config: error: {problem}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -312,7 +312,7 @@ class Config:
     stats_period: float = _setting(
         60.0, Seconds(positive=True), "how often averages and the statistics line are computed"
     )
-    verbose: int = _setting(0, Integer(0, 3), "0 to 3: how much more to log")
+    verbose: int = _setting(0, Integer(), "0 to 3 and beyond: how much more to log")
 
     auth_type: AuthType = _setting(
         "md5",

@@ -65,14 +65,17 @@ KEY_ALIASES: Final[Mapping[str, str]] = MappingProxyType({"reserve_pool": "reser
 """Second names of keys of [databases]."""
 
 
+_UNSET: Final = frozenset({"auth_user", "auth_dbname", "auth_ident_file", "user"})
+"""For PgBouncer these have no value, rather than an empty one, where the file says nothing."""
+
+
 def describe(config: Config) -> list[SettingRow]:
     """Every supported setting of [pgbouncer], by name."""
+
+    def shown(name: str, value: object) -> str | None:
+        return None if value == "" and name in _UNSET else SETTINGS[name].show(value)
+
     return [
-        SettingRow(
-            name,
-            setting.show(getattr(config, name)),
-            setting.show(setting.default),
-            setting.reloadable,
-        )
+        SettingRow(name, shown(name, getattr(config, name)), shown(name, setting.default), setting.reloadable)
         for name, setting in sorted(SETTINGS.items())
     ]

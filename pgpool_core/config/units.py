@@ -66,7 +66,10 @@ class Kind(Protocol):
 
 @attrs.frozen
 class Flag:
-    """A boolean: 0 or 1, and the words that people try."""
+    """A boolean: 0 or 1, and the words that people try.
+
+    PgBouncer takes any number for 1, and its documentation has `tcp_defer_accept = 45`.
+    """
 
     accepts: str = "0 or 1 (also on, off, yes, no, true, false)"
     unit: str = "0/1"
@@ -75,12 +78,10 @@ class Flag:
         word = text.lower()
         if word in _TRUE or word in _FALSE:
             return word in _TRUE
-        raise ValueError(text)
+        return self.check(_parse_int(text))
 
     def check(self, value: object) -> bool:
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, int) and value in (0, 1):
+        if isinstance(value, int) and 0 <= value <= MAX_INT:
             return bool(value)
         raise ValueError(value)
 

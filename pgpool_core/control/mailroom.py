@@ -225,8 +225,8 @@ class Mailroom:
                 self._loans.deliver_ended(token, error)
             case ("clients", token, worker, rows):
                 self._report.clients_told(token, worker, rows)
-            case ("server_closed", server_id, pool, reason, age_us):
-                self._server_closed(server_id, pool, reason, age_us)
+            case ("server_closed", server_id, pool, reason, age_us, host, port):
+                self._server_closed(server_id, pool, reason, age_us, _text(host), port)
             case ("leak", *about):
                 self._report.leak_found(*about)
             case ("log", level, who, what, fields):
@@ -431,12 +431,13 @@ class Mailroom:
         finally:
             self._engine.cancel_over(canceller)
 
-    def _server_closed(self, server_id: int, pool: int, reason: str | bytes, age_us: int) -> None:
+    def _server_closed(self, server_id: int, pool: int, reason: str | bytes, age_us: int, host: str, port: int) -> None:
         self._loans.server_closed(server_id)
         record = self._pools.get(pool)
         if record is not None and self._pools.config.log_disconnections:
             text = f"closing because: {_text(reason)} (age={age_us // 1_000_000}s)"
-            logs.LOGGER.info("%s", logs.line(f"S-0x{server_id:x}: {record.key}", text))
+            tag = logs.server_tag(server_id, record.key.database, record.key.user, host, port)
+            logs.LOGGER.info("%s", logs.line(tag, text))
         self._orders.stirred()
         self._opener.poke()
 

@@ -680,6 +680,7 @@ class Pooler:
             for row in await self._report.clients():
                 engine.disconnect(row["id"], SHUTTING_DOWN)
             for record in self._pools:
+                engine.end_pool(record.id, SHUTTING_DOWN)
                 engine.close_pool(record.id, SHUTTING_DOWN)
             while any(  # noqa: ASYNC110 (the workers send no mail about this)
                 pool["cl_active"] + pool["cl_waiting"] + pool["servers_total"] for pool in engine.pools()

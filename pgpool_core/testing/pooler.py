@@ -146,7 +146,7 @@ class PoolerProcess:
         old.wait_for_file(self.unix_dir / f".s.PGSQL.{self.port}.takeover")
         self._before.append((old, self._end_signal))
         self.spawn("-R")
-        self.process.wait_for_log(r"LOG taken over pid=")
+        self.process.wait_for_log(r"LOG taken over pid=", timeout_s=60.0)
         return old
 
     def succeed(self, kind: Kind) -> GuardedProcess:

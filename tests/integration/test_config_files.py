@@ -41,6 +41,9 @@ ACCEPTED: Mapping[str, tuple[str, Files]] = {
     "a sign": ("max_client_conn = +10", {}),
     "the last of two": ("max_client_conn = 10\nmax_client_conn = 20", {}),
     "a boolean with zeros": ("log_stats = 0", {}),
+    "a boolean above one": ("log_connections = 2", {}),
+    "the value of a flag that the documentation has": ("tcp_defer_accept = 45", {}),
+    "more verbose than there is to tell": ("verbose = 9", {}),
     "a fraction": ("server_lifetime = 0.5", {}),
     "a fraction alone": ("server_lifetime = .5", {}),
     "an exponent": ("server_lifetime = 1e2", {}),
@@ -94,7 +97,7 @@ REFUSED: Mapping[str, tuple[str, Files]] = {
     "an empty value in an entry": ("[databases]\na = port=1 dbname=", {}),
     "an open quote": ("[databases]\na = host='h", {}),
     "a comment behind an entry": ("[databases]\na = host=h ; note", {}),
-    "a key that no entry has": ("[databases]\na = sslmode=require", {}),
+    "a key that no entry has": ("[databases]\na = target=primary", {}),
     "a quoted key in an entry": ("[databases]\na = 'port'=1", {}),
     "an unknown mode in an entry": ("[databases]\na = pool_mode=fast", {}),
     "a continued line": ("[databases]\na = host=h\\\n port=2", {}),
@@ -123,7 +126,7 @@ ONLY_OURS: Mapping[str, tuple[str, Files]] = {
 
 ONLY_PGBOUNCERS: Mapping[str, tuple[str, Files]] = {
     "a negative number": ("max_client_conn = -1", {}),
-    "a boolean above one": ("log_stats = 2", {}),
+    "a boolean below zero": ("log_stats = -1", {}),
     "an endless time": ("server_lifetime = inf", {}),
     "text behind a number in an entry": ("[databases]\na = port=5432x", {}),
     "no number in an entry": ("[databases]\na = pool_size=many", {}),

@@ -233,6 +233,13 @@ def test_reload_applies_what_changed(any_pooler: PoolerFactory) -> None:
         assert config["default_pool_size"] == "2"
 
 
+def test_what_is_not_set_has_no_value(any_pooler: PoolerFactory) -> None:
+    with Console(any_pooler()) as console:
+        config = {row["key"]: (row["value"], row["default"]) for row in console.rows("SHOW CONFIG")}
+    assert (config["auth_user"], config["user"]) == ((None, None), (None, None))
+    assert config["auth_hba_file"] == ("", "")
+
+
 def test_a_signal_reloads_too(any_pooler: PoolerFactory) -> None:
     process = any_pooler(default_pool_size=1)
     process.passwords = {**process.passwords, "admin": "changed"}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from signal import SIGHUP, SIGINT, SIGUSR1, SIGUSR2
+from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2
 
 import psycopg
+import pytest
 
+from pgpool_core.testing import PoolerProcess, PostgresServer
 from tests.conftest import PoolerFactory
 
 LINE = r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC \[\d+\] "
@@ -41,3 +43,52 @@ def test_lines_are_as_they_were(any_pooler: PoolerFactory) -> None:
     process.process.wait()
     missing = [pattern for pattern in WANTED if not re.search(LINE + pattern, process.log)]
     assert missing == [], process.log
+
+
+def use(process: PoolerProcess) -> None:
+    """Have a server opened, and leave it idle."""
+    with psycopg.connect(process.url("app", "app")) as client:
+        client.execute("select 1")
+
+
+def test_why_an_idle_server_is_closed_is_told(any_pooler: PoolerFactory) -> None:
+    process = any_pooler()
+    with psycopg.connect(process.url("admin", "pgbouncer"), autocommit=True) as console:
+        for orders, reason in (
+            (("PAUSE", "RESUME"), "pause mode"),
+            (("RECONNECT",), "database configuration changed"),
+            (("SET server_idle_timeout = '0.2'",), "server idle timeout"),
+            (("SET server_idle_timeout = 0", "SET server_lifetime = '0.2'"), "server lifetime over"),
+        ):
+            use(process)
+            for order in orders:
+                console.execute(order)
+            process.wait_for_log(rf"LOG {SERVER}closing because: {reason} \(age=\d+s\)")
+        console.execute("SET server_lifetime = 3600")
+        use(process)
+    process.process.signal(SIGTERM)
+    process.process.wait()
+    assert "database removed" not in process.log
+
+
+def test_who_is_sent_away_is_named_with_the_database_that_was_asked_for(
+    any_pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    process = any_pooler(databases={"app": f"host={postgres.host} port={postgres.port}"})
+    for user, database, password, said in (
+        ("app", "app", "wrong", r".*authentication failed\b.*"),
+        ("app", "nowhere", None, "no such database: nowhere"),
+        ("app", "pgbouncer", None, "not allowed"),
+    ):
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(process.url(user, database, password=password))
+        # PgBouncer knows no name for a database that it does not have
+        who = rf"C-0x[0-9a-f]+: ({database}|\(nodb\))/{user}@127\.0\.0\.1:\d+ "
+        process.wait_for_log(rf"WARNING {who}pooler error: {said}$")
+        process.wait_for_log(rf"LOG {who}closing because: {said} \(age=\d+s\)")
+    psycopg.connect(process.url("admin", "pgbouncer")).close()
+    process.wait_for_log(r"LOG C-0x[0-9a-f]+: pgbouncer/admin@127\.0\.0\.1:\d+ closing because: client close request")
+    psycopg.connect(process.url("app", "app", unix=True)).close()
+    process.wait_for_log(
+        rf"LOG C-0x[0-9a-f]+: app/app@unix\(\d+\):{process.port} closing because: client close request"
+    )

@@ -114,23 +114,23 @@ async def test_limits_count_both_as_postgresql_does(limits: dict[str, int], post
 
 
 async def test_who_comes_first_is_served_first_whoever_it_is(postgres: PostgresServer) -> None:
-    order: list[int] = []
+    now = "select extract(epoch from clock_timestamp())"
+    served: dict[int, Any] = {}  # when, as PostgreSQL has it: answers may be read in another order
     async with both(postgres, default_pool_size=1) as it:
-        for _ in range(8):  # connections to the proxy are there already, so that all ask at once
+        for _ in range(8):  # connections to the proxy are there already, and it is prepared, so that all ask at once
             async with trio.open_nursery() as nursery:
                 for _ in range(3):
-                    nursery.start_soon(it.clients.fetchval, "select 1")
+                    nursery.start_soon(it.clients.fetchval, now)
 
         async def ask(pool: Pool, number: int) -> None:
-            await pool.fetchval("select 1")
-            order.append(number)
+            served[number] = await pool.fetchval(now)
 
         async with trio.open_nursery() as nursery, it.pool.acquire() as connection:
             await connection.execute("select 1")
             for number in range(6):
                 nursery.start_soon(ask, it.pool if number % 2 else it.clients, number)
                 await it.until(lambda row, n=number: row.cl_waiting == n + 1)  # type: ignore[misc]
-        assert order == sorted(order)
+        assert sorted(served, key=served.__getitem__) == list(range(6))
 
 
 async def test_the_reserve_and_min_pool_size_hold(postgres: PostgresServer) -> None:

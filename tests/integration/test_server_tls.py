@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 import threading
@@ -331,14 +332,21 @@ def test_a_cancel_request_does_not_go_to_a_server_that_shows_another_certificate
 ) -> None:
     more = f"sslmode=verify-full sslrootcert={realm.authority.ca_file}"
     place = pooler(server=secure, databases=entry(secure, more))
+    running = "from pg_stat_activity where query = 'select pg_sleep(61)' and state = 'active'"
+
+    def ask() -> None:
+        with pytest.raises(psycopg.errors.QueryCanceled):  # by PostgreSQL, in the end
+            connection.execute("select pg_sleep(61)")
+
     with psycopg.connect(place.url("app", "app"), autocommit=True) as connection:
         other_certificate(realm.foreign)
-        thread = threading.Thread(target=connection.execute, args=["select pg_sleep(0.5)"])
+        thread = threading.Thread(target=ask)
         thread.start()
-        until(lambda: secure.sql("select count(*) from pg_stat_activity where query = 'select pg_sleep(0.5)'") == "1")
+        until(lambda: secure.sql(f"select count(*) {running}") == "1")
         connection.cancel()
+        place.wait_for_log("cannot send a cancel request to .*certificate")
+        assert secure.sql(f"select count(pg_cancel_backend(pid)) {running}") == "1"
         thread.join()
-    place.wait_for_log("cannot send a cancel request to .*certificate")
 
 
 def test_listen_and_auth_query_and_connect_query_go_over_tls(pooler: PoolerFactory, secure: PostgresServer) -> None:
@@ -467,7 +475,8 @@ async def test_a_server_with_tls_is_lent_and_comes_back(secure: PostgresServer, 
 
 def test_the_launcher_takes_the_tls_of_its_url(secure: PostgresServer, realm: Realm) -> None:
     url = f"postgresql://tls_only:secret@localhost:{secure.port}/app"
-    env = {"DATABASE_URL": f"{url}?sslmode=verify-full&sslrootcert={realm.authority.ca_file}", "PYTHONPATH": SOURCE}
+    verified = f"{url}?sslmode=verify-full&sslrootcert={realm.authority.ca_file}"
+    env = {**os.environ, "DATABASE_URL": verified, "PYTHONPATH": SOURCE}
     done = run(env, "-q", "--", sys.executable, "-c", ASK)
     assert (done.returncode, done.stdout.split()[2:4]) == (0, ["tls_only", "app"])
     done = run(env | {"DATABASE_URL": f"{url}?sslmode=disable"}, "-q", "--", sys.executable, "-c", ASK)

@@ -184,7 +184,7 @@ def test_the_states_of_hosts_come_along(pooler: PoolerFactory) -> None:
 
 
 def test_in_mid_transaction_it_stays_and_moves_when_it_is_over(pooler: PoolerFactory) -> None:
-    process = pooler(default_pool_size=2)
+    process = pooler(default_pool_size=2, workers=1)  # which takes its last used server
     with client_of(process) as busy, client_of(process) as idle:
         busy.execute("begin")
         server = pid_of(busy)

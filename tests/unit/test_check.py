@@ -71,7 +71,8 @@ def test_every_problem_of_the_file_and_of_what_it_names_is_told_in_one_run(
 ) -> None:
     userlist(folder, '"admin" "hunter2"\nbroken\n"x"\n')
     text = (
-        FINE + "verbose = 9\nnonsense = 1\nmin_pool_size = 30\n[databases]\nb = port=0\n[users]\nu = pool_mode=fast\n"
+        FINE
+        + "verbose = lots\nnonsense = 1\nmin_pool_size = 30\n[databases]\nb = port=0\n[users]\nu = pool_mode=fast\n"
     )
     assert main(["check", written(text)]) == 1
     said = capsys.readouterr().out.splitlines()
@@ -89,7 +90,7 @@ def test_warnings_alone_fail_only_a_strict_check(capsys: pytest.CaptureFixture[s
 
 
 def test_the_findings_may_be_had_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["check", "--json", written(FINE + "verbose = 9\nmin_pool_size = 30\n")])
+    main(["check", "--json", written(FINE + "verbose = lots\nmin_pool_size = 30\n")])
     said = json.loads(capsys.readouterr().out)
     assert (said["file"], said["errors"], said["warnings"]) == ("p.ini", 1, 1)
     first, second = said["problems"]

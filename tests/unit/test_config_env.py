@@ -378,6 +378,22 @@ def test_the_printed_files_hide_passwords_unless_asked(
     assert parse_config(said.out).databases["*"].timezone == "UTC"
 
 
+def test_what_cannot_be_used_is_printed_and_told(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MAX_CLIENT_CONN", "many")
+    monkeypatch.setenv("SERVER_LIFETIME", "-1")
+    assert main(["config", "--from-env"]) == 1
+    said = capsys.readouterr()
+    assert "max_client_conn = many\n" in said.out
+    told = [line.partition(" in configuration (")[0] for line in said.err.splitlines() if " error: " in line]
+    assert told == [
+        'pgpool-core config: error: invalid value "many" for parameter max_client_conn',
+        'pgpool-core config: error: invalid value "-1" for parameter server_lifetime',
+    ]
+    assert "hunter2" not in said.err
+
+
 def test_the_exports_hide_passwords_unless_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,7 +81,7 @@ connect = 1979-05-27
 server_check_query = """
 port = 1
 """
-verbose = 9
+verbose = -9
 
 [databases.app]
 port = 0
@@ -101,7 +101,7 @@ nope = 1
         f"setting resolv_conf {version} (pgpool-core.toml:4)",
         "invalid value for parameter pool_mode in configuration (pgpool-core.toml:5)",
         "invalid value for parameter connect in configuration (pgpool-core.toml:6)",
-        'invalid value "9" for parameter verbose in configuration (pgpool-core.toml:10)',
+        'invalid value "-9" for parameter verbose in configuration (pgpool-core.toml:10)',
         'invalid value "0" for parameter port of database "app" in configuration (pgpool-core.toml:13)',
         'database "bad" is neither a table nor a text (pgpool-core.toml:16)',
         'invalid value "-1" for parameter pool_size of database "quoted A" in configuration (pgpool-core.toml:17)',

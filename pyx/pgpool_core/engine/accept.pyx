@@ -1,6 +1,6 @@
 """Taking clients off listeners; see accept.pxd."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc
 
 from pgpool_core.engine.conn cimport conn_doom, worker_wake
@@ -97,6 +97,8 @@ cdef void new_client(Worker *w, int fd, const pgpool_peer *peer) noexcept nogil:
         c.login.phase = LG_FORWARDED
     if c.peer.family != 1:
         tcp_options(w.plane, fd)
+    else:
+        c.peer.port = unix_port(w.plane)
     c.id = pgpool_next64(&w.plane.last_id)
     c.connect_us = c.request_us = c.login.started_us = w.now_us
     pgpool_add32(&w.n_clients, 1)
@@ -106,6 +108,15 @@ cdef void new_client(Worker *w, int fd, const pgpool_peer *peer) noexcept nogil:
         conn_doom(w, &c.conn, "no random numbers")
     elif not w.io.add(w, &c.conn):
         conn_doom(w, &c.conn, "cannot be watched")
+
+
+cdef uint16_t unix_port(Plane *plane) noexcept nogil:
+    """A unix socket has no port but that in its name; 0 where there is none."""
+    cdef uint32_t i
+    for i in range(plane.n_listeners):
+        if plane.listeners[i].is_unix:
+            return plane.listeners[i].port
+    return 0
 
 
 cdef void listener_options(Plane *plane, Listener *listener) noexcept nogil:

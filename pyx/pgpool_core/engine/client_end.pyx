@@ -22,8 +22,10 @@ from pgpool_core.pool.pool cimport pool_client_goes, pool_leave_queue
 from pgpool_core.pool.server cimport Server
 from pgpool_core.session.settings cimport block_unref
 from pgpool_core.statements.names cimport names_free
+from pgpool_core.statements.rewrite cimport ErrorFields, error_fields
 from pgpool_core.sync.atomic cimport pgpool_add32
 from pgpool_core.wire.build cimport build_error
+from pgpool_core.wire.codes cimport BE_ERROR
 from pgpool_core.wire.scan cimport HEADER_LEN
 from pgpool_core.wire.span cimport Span
 
@@ -58,8 +60,10 @@ cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n,
         loan_refuse(w, c, message, n, reason)
         return
     sent = conn_send(w, &c.conn, message, n) if n else 0
-    if w.plane.log_pooler_errors and n:
-        client_log(w, c, 2, reason, False)
+    if n:
+        note_error(c, message, n)
+        if w.plane.log_pooler_errors:
+            client_log(w, c, 2, c.told if c.told != NULL else reason, False)
     detach(w, c)
     if c.conn.doomed:
         return
@@ -73,6 +77,17 @@ cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n,
     if sent == SENT:
         conn_shut(w, &c.conn)
     conn_again(w, &c.conn)
+
+
+cdef void note_error(ClientConn *c, const uint8_t *message, size_t n) noexcept nogil:
+    """Keep the text of an ErrorResponse for the log: the message alone, which has no SQL in it."""
+    cdef ErrorFields fields
+    if c.told != NULL or n <= HEADER_LEN or message[0] != BE_ERROR \
+            or not error_fields(message + HEADER_LEN, <uint32_t>(n - HEADER_LEN), &fields) or fields.message.len == 0:
+        return
+    c.told = <char *>calloc(1, fields.message.len + 1)
+    if c.told != NULL:
+        memcpy(c.told, fields.message.at, fields.message.len)
 
 
 cdef void client_refuse(Worker *w, ClientConn *c, const char *sqlstate, const char *text,
@@ -135,7 +150,9 @@ cdef void client_free(Worker *w, ClientConn *c) noexcept nogil:
     """Close its socket and give back what it owns; the slot is the caller's matter."""
     conn_close(w, &c.conn)
     free(c.user)
-    c.user = NULL
+    free(c.asked)
+    free(c.told)
+    c.user = c.asked = c.told = NULL
     block_unref(w.plane.settings, c.settings)
     block_unref(w.plane.settings, c.start)
     c.settings = c.start = NULL
@@ -152,7 +169,7 @@ cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
     if c.loan != NULL:
         loan_over(w, c)
     if w.plane.log_disconnections and c.conn.fd >= 0:
-        client_log(w, c, 1, reason, True)
+        client_log(w, c, 1, c.told if c.told != NULL else reason, True)
     client_gone(w, c)
 
 
@@ -193,6 +210,8 @@ cdef void client_log(Worker *w, ClientConn *c, uint8_t level, const char *text, 
     line.worker = w.index
     line.id = c.id
     line.pool = c.pool
+    if c.asked != NULL:
+        memcpy(line.database, c.asked, min(strlen(c.asked), sizeof(line.database) - 1))
     line.peer = c.peer
     if c.user != NULL:
         memcpy(line.user, c.user, strlen(c.user))

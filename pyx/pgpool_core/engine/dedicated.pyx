@@ -73,4 +73,4 @@ cdef void dedicated_end(Worker *w, ServerConn *s, bint mid_message, bint orderly
     if mid_message:
         server_drop(w, s, "client left in mid-message")
     else:
-        server_close(w, s, "replication client has left")
+        server_close(w, s, "replication client was closed")

@@ -135,6 +135,9 @@ cdef void enter(Worker *w, ClientConn *c, LoginRecord *l, uint8_t state) noexcep
     if l.input.len:
         held = conn_hold(w, &c.conn, buf_bytes(&l.input), l.input.len)
     login_end(w, c)
+    if c.pool != NULL:
+        free(c.asked)
+        c.asked = NULL
     timer_clear(&w.timers, &c.conn.timer)
     c.state = state
     c.idle_us = w.now_us

@@ -32,7 +32,7 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.ring cimport *
 from pgpool_core.engine.sends cimport SENDS_A_TURN, Send, sends_clear, sends_new
 from pgpool_core.engine.slots cimport handle_of, slot_at, slot_of, slots_room
-from pgpool_core.engine.suspend cimport suspend_rests
+from pgpool_core.engine.suspend cimport suspend_rests, worker_has
 from pgpool_core.engine.sys cimport (ENOBUFS, ENOMEM, SHUT_RDWR, pgpool_errno, pgpool_now_us, pgpool_send, shutdown,
                                      ssize_t)
 from pgpool_core.pool.server cimport SV_IDLE, SV_USED
@@ -353,6 +353,7 @@ cdef void received(Worker *w, Uring *u, pgpool_event *e) noexcept nogil:
 cdef void without_ring(Worker *w, Uring *u) noexcept nogil:
     """The ring is not entered again. Its streams go on in the poll set."""
     cdef Conn *c
+    cdef ServerConn *s
     cdef uint32_t slot
     pgpool_store32(&w.ring_broken, 1)
     u.n_streams = 0
@@ -365,23 +366,24 @@ cdef void without_ring(Worker *w, Uring *u) noexcept nogil:
     if w.plane.n_workers != 1:
         return
     for slot in range(slots_room(&w.plane.servers)):
-        c = <Conn *>slot_at(&w.plane.servers, slot)
-        if c.head.live and c.stream >= STREAM_ON:
-            stream_ended(w, c)
+        s = <ServerConn *>slot_at(&w.plane.servers, slot)
+        if worker_has(w, s) and s.conn.stream >= STREAM_ON:
+            stream_ended(w, &s.conn)
 
 
 cdef void lost(Worker *w, Uring *u) noexcept nogil:
     """The kernel has more to say than there was room for: whoever it may concern ends, and epoll does the rest."""
     cdef Conn *c
+    cdef ServerConn *s
     cdef uint32_t slot
     for slot in range(slots_room(&w.clients)):
         c = <Conn *>slot_at(&w.clients, slot)
         if c.head.live and c.fd >= 0 and (c.queued or c.stream >= STREAM_ON):
             w.up.closed(w, c, ENOBUFS)
     for slot in range(slots_room(&w.plane.servers)):
-        c = <Conn *>slot_at(&w.plane.servers, slot)
-        if c.head.live and c.fd >= 0 and w.plane.n_workers == 1 and c.stream >= STREAM_ON:
-            w.up.closed(w, c, ENOBUFS)
+        s = <ServerConn *>slot_at(&w.plane.servers, slot)
+        if w.plane.n_workers == 1 and worker_has(w, s) and s.conn.fd >= 0 and s.conn.stream >= STREAM_ON:
+            w.up.closed(w, &s.conn, ENOBUFS)
     without_ring(w, u)
 
 
@@ -400,6 +402,7 @@ cdef void weigh(Worker *w, Uring *u, int n) noexcept nogil:
 cdef void go_alone(Worker *w, Uring *u) noexcept nogil:
     """Take everything out of the ring. Its last completions are still to come; until then turns go on as before."""
     cdef Conn *c
+    cdef ServerConn *s
     cdef uint32_t slot
     u.prepared = 1
     if u.set_watched and not pgpool_ring_cancel(u.ring, <uint64_t>TAG_SET << 56):
@@ -412,9 +415,9 @@ cdef void go_alone(Worker *w, Uring *u) noexcept nogil:
         if c.head.live and c.stream == STREAM_ON:
             end_stream(w, c)
     for slot in range(slots_room(&w.plane.servers)):
-        c = <Conn *>slot_at(&w.plane.servers, slot)
-        if c.head.live and w.plane.n_workers == 1 and c.stream == STREAM_ON:
-            end_stream(w, c)
+        s = <ServerConn *>slot_at(&w.plane.servers, slot)
+        if w.plane.n_workers == 1 and worker_has(w, s) and s.conn.stream == STREAM_ON:
+            end_stream(w, &s.conn)
 
 
 cdef int completions(Worker *w, Uring *u) noexcept nogil:

@@ -236,7 +236,8 @@ cdef object letter_of(Plane *plane, Mail *mail):
     if mail.kind == MAIL_CANCEL:
         return cancel_letter(plane, mail.server, mail.canceller) or ("cancel_over", mail.canceller)
     if mail.kind == MAIL_SERVER_CLOSED:
-        return ("server_closed", mail.server, mail.a, (<bytes>(<const char *>mail.client)).decode(), mail.b)
+        return ("server_closed", mail.server, mail.a, (<bytes>(<const char *>mail.client)).decode(), mail.b,
+                (<char *>mail.data)[:mail.len], mail.canceller)
     if mail.kind == MAIL_LOG:
         return log_letter(<LogRecord *>mail.data)
     if mail.kind == MAIL_DATABASE:

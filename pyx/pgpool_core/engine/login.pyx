@@ -155,6 +155,9 @@ cdef bint startup(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
         conn_doom(w, &c.conn, "out of memory")
         return False
     memcpy(c.user, s.user.at, s.user.len)
+    c.asked = <char *>calloc(1, s.database.len + 1)
+    if c.asked != NULL:                           # only the log wants it
+        memcpy(c.asked, s.database.at, s.database.len)
     if same(s.database, text_span("pgbouncer")):
         if c.replication != REPLICATION_NONE:
             client_fatal(w, c, "0A000", "the console takes no replication connections")

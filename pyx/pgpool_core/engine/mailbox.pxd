@@ -14,7 +14,7 @@ cdef enum:
     MAIL_POLICY = 1               # client asks: where to, and with which secret; b = 1: with the one known the login has failed
     MAIL_CONSOLE = 2              # client, server = its id, a = 1 for an admin, b = FE_*, data = body of the message
     MAIL_CANCEL = 3               # server, a = backend pid, b = backend key
-    MAIL_SERVER_CLOSED = 4        # server = its id, a = pool, b = age_us, client = address of the reason (static)
+    MAIL_SERVER_CLOSED = 4        # server = its id, a = pool, b = age_us, client = address of the reason (static), data = its host, canceller = its port
     MAIL_LOG = 5                  # data = LogRecord
     MAIL_CLIENTS = 6              # a = token, data = array of ClientRow
     MAIL_LEAK = 7                 # data = LeakRecord

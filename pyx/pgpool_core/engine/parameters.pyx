@@ -56,7 +56,6 @@ cdef bint add_host(Worker *w, ClientConn *c) noexcept nogil:
     cdef char[256] host
     cdef Span name, value
     cdef Block *fresh
-    cdef uint32_t i
     cdef int n
     name = text_span("application_name")
     if not block_get(c.settings, name, &value) or value.len == 0:
@@ -68,11 +67,8 @@ cdef bint add_host(Worker *w, ClientConn *c) noexcept nogil:
         if gethostname(host, sizeof(host)) != 0:
             host[0] = 0
         host[sizeof(host) - 1] = 0
-        i = 0
-        while i < w.plane.n_listeners and not w.plane.listeners[i].is_unix:
-            i += 1
         n = snprintf(<char *>text + value.len, sizeof(text) - value.len, " - unix(%d@%s):%u", <int>c.peer.pid, host,
-                     <unsigned int>(w.plane.listeners[i].port if i < w.plane.n_listeners else 0))
+                     <unsigned int>c.peer.port)
     else:
         pgpool_print_peer(&c.peer, host, sizeof(host))
         if c.peer.family == 6:

@@ -325,6 +325,8 @@ cdef struct ClientConn:
     Block *settings               # held
     Block *start                  # held: what it began with, which RESET goes back to
     LoginRecord *login            # owned; NULL after login
+    char *told                    # owned: the error that ends it, for the log; else NULL, and `conn.reason` is why
+    char *asked                   # owned: the database that it asked for, while `pool` does not tell; else NULL
     Terms *terms                  # held: of its user; NULL until routed, and for the console
     Listens *listens              # owned; NULL until it listens without a server
     Loan *loan                    # it is no client but a borrower, and has no socket; else NULL

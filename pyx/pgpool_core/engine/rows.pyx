@@ -38,6 +38,8 @@ cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nog
     row.in_login = c.login != NULL and c.login.phase != LG_WELCOME and c.login.phase != LG_DEDICATED
     row.replication = c.replication
     pgpool_peer_of(c.conn.fd, &row.local, 1)
+    if row.local.family == 1:
+        row.local.port = c.peer.port
     if c.state == CL_WAITING and w.now_us > c.request_us:
         row.wait_us = w.now_us - c.request_us
     if c.state == CL_ACTIVE and c.seat.server != NULL:

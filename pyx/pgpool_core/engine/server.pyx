@@ -459,7 +459,7 @@ cdef void server_free(Worker *w, ServerConn *s) noexcept nogil:
             w.io.remove(w, &s.conn)
             push_grant(&w.plane.workers[seat.worker], seat)
     elif verdict == POOL_CLOSE:
-        server_close(w, s, "closed by the pool")
+        server_close(w, s, s.seat.leaving)
     elif unread:
         w.io.rearm(w, &s.conn)                    # stolen meanwhile: not in this set, and reported where it is now
 

@@ -1,6 +1,8 @@
 """Ends of servers; see server_end.pxd."""
 
 from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, strlen
 
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.chore cimport server_chore
@@ -104,9 +106,15 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     mail.server = s.id
     mail.a = pool.id
     mail.b = w.now_us - s.adopted_us
-    mail.data = NULL
-    mail.len = 0
-    plane_post(w, &mail)
+    mail.len = <uint32_t>strlen(s.host) if s.host != NULL else 0
+    mail.data = malloc(mail.len) if mail.len else NULL
+    if mail.data != NULL:
+        memcpy(mail.data, s.host, mail.len)
+    else:
+        mail.len = 0
+    mail.canceller = s.port
+    if not plane_post(w, &mail):
+        free(mail.data)
     pthread_mutex_lock(&pool.lock)                # who looks at it under the lock sees all of it, or nothing
     s.ending = 1
     pthread_mutex_unlock(&pool.lock)

@@ -113,7 +113,7 @@ cdef void read_notes(Worker *w) noexcept nogil:
         if notes & SERVER_ADOPT:
             adopt(w, s)
         if notes & SERVER_CLOSE and s.seat.state == SV_CLOSING and not s.conn.doomed:
-            server_close(w, s, "closed by the pooler: idle, too old or no longer wanted")
+            server_close(w, s, s.seat.leaving if s.seat.leaving != NULL else <const char *>"closed by the pooler")
         if notes & SERVER_RETIRE:
             if s.seat.dedicated and not s.conn.doomed:
                 dedicated_retire(w, s)

@@ -6,10 +6,10 @@ from pgpool_core.pool.limits cimport Group, gives_busy, gives_idle, group_full, 
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.dedicated cimport dedicated_bind, dedicated_wanted
 from pgpool_core.pool.pool cimport (Pool, PoolSet, PoolSettings, below_size, elapsed_us, pool_coming, pool_first_us,
-                                    pool_has, pool_wants, too_old)
+                                    pool_has, pool_wants, unwanted)
 from pgpool_core.pool.server cimport (MAX_WORKERS, SV_CLOSING, SV_FREE, SV_LOGIN, SV_USED, Server,
                                       ServerList, server_may, server_move, servers_insert, servers_remove)
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_store64
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_store32, pgpool_store64
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 
 
@@ -54,6 +54,7 @@ cdef Server *oldest_idle(PoolSet *set, Pool *own, Group *group, uint32_t asker_h
     if best != NULL:
         servers_remove(list, best)
         server_move(best, SV_CLOSING, now_us)
+        best.leaving = "evicted"
     pthread_mutex_unlock(&best_pool.lock)
     return best
 
@@ -158,6 +159,7 @@ cdef bint dedicated_turn(Pool *pool, uint64_t now_us, Server **evicted) noexcept
         idle = longest_idle(pool, &list)
         servers_remove(list, idle)
         server_move(idle, SV_CLOSING, now_us)
+        idle.leaving = "evicted"
         evicted[0] = idle
     pthread_mutex_unlock(&pool.lock)
     return turn
@@ -168,6 +170,7 @@ cdef void sit(Pool *pool, Server *slot, uint64_t created_us, uint64_t now_us) no
     slot.pool = pool
     slot.count = pool.count
     slot.client = NULL
+    slot.leaving = NULL
     slot.close_needed = slot.dedicated = 0
     slot.created_us = created_us
     slot.was_linked = 0
@@ -392,16 +395,20 @@ cdef uint32_t sweep_list(Pool *pool, ServerList *list, uint64_t now_us, Server *
     cdef PoolSettings *s = &pool.settings
     cdef Server *server = list.head
     cdef Server *next
+    cdef const char *leaving
     cdef uint64_t idle_us
     cdef uint32_t n = 0
     while server != NULL and n < room:
         next = server.next
         idle_us = elapsed_us(now_us, server.since_us)
-        if pgpool_load8(&server.close_needed) or pool.closed or pool.paused or too_old(pool, server, now_us) or (
-                s.server_idle_timeout_us and idle_us >= s.server_idle_timeout_us
-                and pool.total - pool.count[SV_CLOSING] > s.min_pool_size):
+        leaving = unwanted(pool, server, now_us)
+        if leaving == NULL and s.server_idle_timeout_us and idle_us >= s.server_idle_timeout_us \
+                and pool.total - pool.count[SV_CLOSING] > s.min_pool_size:
+            leaving = "server idle timeout"
+        if leaving != NULL:
             servers_remove(list, server)
             server_move(server, SV_CLOSING, now_us)
+            server.leaving = leaving
             closing[n] = server
             n += 1
         elif list != &pool.used and idle_us >= s.server_check_delay_us:

@@ -121,7 +121,7 @@ cdef bint pool_take_idle(Pool *pool, Server *server, uint32_t worker, uint8_t to
 cdef bint pool_wants(Pool *pool, uint64_t now_us) noexcept nogil
 cdef uint64_t pool_first_us(Pool *pool, uint64_t now_us) noexcept nogil
 cdef bint below_size(Pool *pool, uint64_t now_us) noexcept nogil
-cdef bint too_old(Pool *pool, Server *server, uint64_t now_us) noexcept nogil
+cdef const char *unwanted(Pool *pool, Server *server, uint64_t now_us) noexcept nogil
 cdef uint32_t pool_waiting(Pool *pool) noexcept nogil
 cdef Client *pool_pop_waiter(Pool *pool) noexcept nogil
 cdef Server *pool_unlist_one(Pool *pool, uint64_t now_us) noexcept nogil

@@ -190,6 +190,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
         out[0] = server
         if pgpool_load8(&server.close_needed):
             server_move(server, SV_CLOSING, now_us)
+            server.leaving = "obsolete connection"
             unlock(pool)
             return POOL_CLOSE
         link(server, client, worker, now_us)
@@ -201,6 +202,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
         owner_before[0] = server.worker
         if pgpool_load8(&server.close_needed):
             server_move(server, SV_CLOSING, now_us)
+            server.leaving = "obsolete connection"
             out[0] = server
             unlock(pool)
             return POOL_CLOSE
@@ -317,6 +319,21 @@ cdef bint too_old(Pool *pool, Server *server, uint64_t now_us) noexcept nogil:
     return True
 
 
+cdef const char *unwanted(Pool *pool, Server *server, uint64_t now_us) noexcept nogil:
+    """Why `server`, with no client, is to be closed, in PgBouncer's words; NULL when it may stay."""
+    if pool.paused == PAUSE_END:
+        return "pooler is shutting down"
+    if pool.closed:
+        return "database removed"
+    if pool.paused:
+        return "pause mode"
+    if pgpool_load8(&server.close_needed):
+        return "database configuration changed"
+    if too_old(pool, server, now_us):
+        return "server lifetime over"
+    return NULL
+
+
 cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_us, Client **out) noexcept nogil:
     """`server`, in the poll set of `worker`, is clean and free: give it to the first waiter, else keep it idle.
 
@@ -324,6 +341,7 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
     POOL_CLOSE: it is not to be used again; the caller closes it.
     """
     cdef Client *client
+    cdef const char *leaving
     pthread_mutex_lock(&pool.lock)
     if not server_may(server, SV_IDLE):
         unlock(pool)
@@ -333,13 +351,17 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
         server.client = NULL
     pgpool_store32(&server.worker, worker)
     client = pool.waiters.head
-    if pgpool_load8(&server.close_needed) or server.dedicated or pool.closed or pool.paused \
-            or too_old(pool, server, now_us) \
-            or dedicated_claims(pool, client.since_us if client != NULL else 0) \
+    leaving = unwanted(pool, server, now_us)
+    if leaving == NULL and server.dedicated:
+        leaving = "replication client was closed"
+    if leaving == NULL and (dedicated_claims(pool, client.since_us if client != NULL else 0) \
             or claimed(pool, pool.database, client.since_us if client != NULL else 0) \
-            or claimed(pool, pool.user, client.since_us if client != NULL else 0):
+            or claimed(pool, pool.user, client.since_us if client != NULL else 0)):
+        leaving = "evicted"
+    if leaving != NULL:
         pgpool_store8(&server.close_needed, 1)
         server_move(server, SV_CLOSING, now_us)
+        server.leaving = leaving
         unlock(pool)
         return POOL_CLOSE
     if client != NULL:

@@ -31,6 +31,7 @@ cdef struct Server:               # part of its owner's slot; list pointers are 
     Client *client                # the linked client; in SV_LOGIN the one that it is opened for; or NULL
     void *owner                   # the engine's record that this is part of
     const void *mark              # what it is like; set by who releases it
+    const char *leaving           # in SV_CLOSING: why the pool has no more use for it, for the log; static, or NULL
     uint64_t since_us             # when it came into `state`
     uint64_t created_us
     uint32_t worker               # in whose poll set its socket is; written under the pool's lock
