@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import attrs
@@ -215,7 +215,7 @@ class Lending:
 
 
 @pytest.fixture
-def lending() -> Iterator[Lending]:
+async def lending() -> AsyncIterator[Lending]:
     lending = Lending()
     yield lending
     if not lending.link.closed:

@@ -16,7 +16,7 @@ from pgpool_core.session.sqlwords cimport (SQL_CALLS, SQL_EXECUTES, SQL_NOTIFIES
 
 
 cdef enum:
-    LAG_US = 1000000              # a notification is known to control this long after its transaction, at the latest
+    LAG_US = 3000000              # a notification is known to control this long after its transaction, at the latest
 
 
 cdef inline bint notifier_may(uint32_t flags, uint8_t verb, bint known) noexcept nogil:
