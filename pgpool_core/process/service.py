@@ -212,7 +212,7 @@ class _Service:
         pid = await pooler.handed_out()
         self._door.cancel(reason="another process has the sockets")
         await pooler.hand_over()
-        self._pidfile.leave()
+        self._pidfile.remove()  # it waits for that
         pooler.let_go()
         self._notifier.main_pid(pid)
         self._notifier.close()

@@ -20,8 +20,10 @@ from tests.watching import until
 
 @pytest.fixture
 def process(postgres: PostgresServer) -> Iterator[PoolerProcess]:
-    """As the user that PgBouncer runs as."""
-    with in_front_of(postgres, "pgpool_core", account=service_account(), default_pool_size=6) as process:
+    """As the user that PgBouncer runs as. PgBouncer's -R waits for the old pid file to go away."""
+    process = in_front_of(postgres, "pgpool_core", account=service_account(), default_pool_size=6)
+    process.settings["pidfile"] = process.unix_dir / "pid"
+    with process:
         yield process
 
 
