@@ -90,6 +90,7 @@ def lockers(postgres: PostgresServer) -> Iterator[None]:
 
 @SAME
 @TWO_SERVERS
+@pytest.mark.slow  # depends on what ran before it on the same server, directly too
 @pytest.mark.parametrize("steps", ADVISORY.values(), ids=ADVISORY.keys())
 async def test_a_lock_stays_with_its_client_until_postgresql_says_that_it_is_gone(
     target: Target, lockers: None, steps: tuple[tuple[str, int], ...]
