@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
-from pgpool_core.testing import PostgresServer, ScriptedPeer, frontend
+from pgpool_core.testing import ScriptedPeer, frontend
 from tests.conftest import PoolerFactory, Target
 from tests.integration.test_session_state import ONE_SERVER, SAME, TWO_SERVERS, codes, one_value
 from tests.peers import letters, logged_in, values
@@ -67,30 +68,31 @@ ADVISORY = {
 }
 
 
-@pytest.fixture(scope="module")
-def lockers(postgres: PostgresServer) -> Iterator[None]:
-    """Functions and a trigger that take locks and give them back."""
-    postgres.sql(
-        """
-        create function keeps(k int) returns void language plpgsql as 'begin perform pg_advisory_lock(k); end';
-        create function lets_go(k int) returns void language plpgsql as 'begin perform pg_advisory_unlock(k); end';
-        create function at_insert() returns trigger language plpgsql as 'begin perform keeps(new.n); return new; end';
-        create table watched_over(n int);
-        create trigger t before insert on watched_over for each row execute function at_insert();
-        grant all on watched_over to public;
-        """,
-        database="app",
-    )
-    yield
-    postgres.sql(
-        "drop table watched_over; drop function at_insert(), keeps(int), lets_go(int)",
-        database="app",
-    )
+@pytest.fixture
+def lockers(target: Target) -> Iterator[None]:
+    """Functions and a trigger that take locks and give them back.
+
+    They are made through the target: a pooler that runs already hears of those that are made behind its back only at its next reading
+    of the catalogue (`function_check_period`).
+    """
+    with psycopg.connect(target.url("app", "app"), autocommit=True) as link:
+        link.execute(
+            "create function keeps(k int) returns void language plpgsql as 'begin perform pg_advisory_lock(k); end'"
+        )
+        link.execute(
+            "create function lets_go(k int) returns void language plpgsql as 'begin perform pg_advisory_unlock(k); end'"
+        )
+        link.execute(
+            "create function at_insert() returns trigger language plpgsql as 'begin perform keeps(new.n); return new; end'"
+        )
+        link.execute("create table watched_over(n int)")
+        link.execute("create trigger t before insert on watched_over for each row execute function at_insert()")
+        yield
+        link.execute("drop table watched_over; drop function at_insert(), keeps(int), lets_go(int)")
 
 
 @SAME
 @TWO_SERVERS
-@pytest.mark.slow  # depends on what ran before it on the same server, directly too
 @pytest.mark.parametrize("steps", ADVISORY.values(), ids=ADVISORY.keys())
 async def test_a_lock_stays_with_its_client_until_postgresql_says_that_it_is_gone(
     target: Target, lockers: None, steps: tuple[tuple[str, int], ...]
