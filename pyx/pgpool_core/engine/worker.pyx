@@ -407,6 +407,7 @@ cdef void worker_run(Worker *w) noexcept nogil:
     cdef Conn *next
     cdef Timer *timer
     cdef int wait_ms
+    pgpool_processor_number(0)
     w.io.begin(w)
     while not pgpool_load32(&w.stop):
         if w.again_head != NULL or w.gives or (w.due != NULL and not w.suspended and loans_wait(w)):
@@ -437,6 +438,7 @@ cdef void worker_run(Worker *w) noexcept nogil:
         if w.gives:
             depart(w)
     w.io.leave(w)
+    pgpool_processor_number(1)
 
 
 cdef void worker_close(Worker *w) noexcept nogil:
