@@ -21,6 +21,7 @@ cdef int conn_mix(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept no
 cdef int conn_mixed(Worker *w, Conn *c) noexcept nogil
 cdef int conn_flush(Worker *w, Conn *c) noexcept nogil
 cdef int conn_settle(Worker *w, Conn *c) noexcept nogil
+cdef void conn_settle_all(Worker *w) noexcept nogil
 cdef int conn_sent(Worker *w, Conn *c, const uint8_t *data, size_t n, ssize_t result) noexcept nogil
 cdef ssize_t conn_receive(Worker *w, Conn *c, uint8_t *into, size_t cap) noexcept nogil
 cdef void conn_resume(Worker *w, Conn *c) noexcept nogil

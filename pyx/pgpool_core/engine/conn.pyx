@@ -8,7 +8,7 @@ from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mail, mailbox_post
 from pgpool_core.engine.records cimport KIND_SERVER, SCRATCH_SIZE, STREAM_NONE, STREAM_ON, Conn, Plane, PoolRecord, Worker
 from pgpool_core.engine.secure cimport secure_bye, secure_last, secure_put, secure_receive, secure_send
-from pgpool_core.engine.sends cimport SEND_MAX, Send, sends_add
+from pgpool_core.engine.sends cimport SEND_MAX, Send, sends_add, sends_clear
 from pgpool_core.engine.sys cimport (EAGAIN, EINTR, SHUT_WR, close, pgpool_errno, pgpool_no_data, pgpool_recv, pgpool_send,
                                      pgpool_send2, shutdown, ssize_t, write)
 from pgpool_core.engine.timers cimport timer_clear
@@ -35,7 +35,7 @@ cdef int conn_write(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept 
     cdef size_t queued
     if c.doomed or c.fd < 0:
         return SEND_DEAD
-    if w.sends != NULL:
+    if w.puts_off:
         if put_off(w, c, data, n):
             return SENT
         if conn_settle(w, c) == SEND_DEAD:
@@ -94,6 +94,15 @@ cdef int conn_settle(Worker *w, Conn *c) noexcept nogil:
     while sent < 0 and pgpool_errno() == EINTR:
         sent = pgpool_send(c.fd, send.at, send.len)
     return conn_sent(w, c, send.at, send.len, sent if sent >= 0 else -pgpool_errno())
+
+
+cdef void conn_settle_all(Worker *w) noexcept nogil:
+    """Make the sends that were left to the turn's end, which is now, in the order in which they were left."""
+    cdef uint32_t i
+    for i in range(w.sends.n):
+        if w.sends.all[i].conn != NULL:
+            conn_settle(w, <Conn *>w.sends.all[i].conn)
+    sends_clear(w.sends)
 
 
 cdef int conn_sent(Worker *w, Conn *c, const uint8_t *data, size_t n, ssize_t result) noexcept nogil:

@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
-from pgpool_core.engine.conn cimport SENT, conn_again, conn_flush, conn_receive
+from pgpool_core.engine.conn cimport SENT, conn_again, conn_flush, conn_receive, conn_settle_all
 from pgpool_core.engine.records cimport (HEADROOM, KIND_CLIENT, KIND_LISTENER, KIND_SERVER, KIND_WAKE, RECV_SIZE,
                                          STREAM_ON, Conn, Io, ServerConn, Worker)
 from pgpool_core.engine.slots cimport handle_of, slot_of
@@ -29,8 +29,14 @@ cdef bint epoll_start(Worker *w) noexcept nogil:
     return epoll_ctl(w.poll_fd, EPOLL_CTL_ADD, w.wake_fd, &ev) == 0
 
 
-cdef void begin_or_leave(Worker *w) noexcept nogil:
+cdef void begin(Worker *w) noexcept nogil:
     """Nothing here belongs to a thread."""
+
+
+cdef void leave(Worker *w) noexcept nogil:
+    """There will be no other turn: what was left to its end is sent, and what comes now at once."""
+    conn_settle_all(w)
+    w.puts_off = 0
 
 
 cdef void epoll_stop(Worker *w) noexcept nogil:
@@ -190,13 +196,20 @@ cdef int epoll_turn(Worker *w, int timeout_ms) noexcept nogil:
 
 
 cdef void turn(Worker *w, int timeout_ms) noexcept nogil:
-    epoll_turn(w, timeout_ms)
+    """Make the sends of the last turn, and wait. They are made together, because whom a send wakes may take the processor from the
+    worker, which then has nothing left to do but to wait; where turns bring one event each, each send is made at once.
+    """
+    if w.sends.n:
+        conn_settle_all(w)
+        if w.again_head != NULL or w.doomed != NULL:
+            timeout_ms = 0
+    w.puts_off = epoll_turn(w, timeout_ms) > 1
 
 
 cdef Io epoll_io
 epoll_io.start = epoll_start
-epoll_io.begin = begin_or_leave
-epoll_io.leave = begin_or_leave
+epoll_io.begin = begin
+epoll_io.leave = leave
 epoll_io.stop = epoll_stop
 epoll_io.add = epoll_add
 epoll_io.remove = epoll_remove

@@ -30,7 +30,7 @@ from pgpool_core.engine.conn cimport conn_again, conn_doom, conn_sent
 from pgpool_core.engine.io_epoll cimport *
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.ring cimport *
-from pgpool_core.engine.sends cimport SENDS_A_TURN, Send, sends_clear, sends_new
+from pgpool_core.engine.sends cimport SENDS_A_TURN, Send, sends_clear
 from pgpool_core.engine.slots cimport handle_of, slot_at, slot_of, slots_room
 from pgpool_core.engine.suspend cimport suspend_rests, worker_has
 from pgpool_core.engine.sys cimport (ENOBUFS, ENOMEM, SHUT_RDWR, pgpool_errno, pgpool_now_us, pgpool_send, shutdown,
@@ -55,7 +55,6 @@ cdef enum:
 cdef struct Uring:
     pgpool_ring *ring             # owned
     pgpool_event *events          # owned: PGPOOL_RING_EVENTS
-    Sends *sends                  # owned; the worker's while it is not alone
     int32_t mean                  # of events a turn, over some 256 turns
     uint8_t alone
     uint32_t n_streams            # receives whose last completion has not come
@@ -80,9 +79,9 @@ cdef bint start(Worker *w) noexcept nogil:
     w.uring = u
     if u == NULL:
         return False
-    w.sends = u.sends = sends_new()
+    w.puts_off = 1
     u.mean = AT_FIRST
-    if w.sends == NULL or not epoll_start(w):
+    if not epoll_start(w):
         return False
     u.events = <pgpool_event *>malloc(PGPOOL_RING_EVENTS * sizeof(pgpool_event))
     if u.events == NULL or pgpool_ring_open(&u.ring, PGPOOL_RING_BUFFERS) != 0:
@@ -99,10 +98,8 @@ cdef void give_up(Worker *w) noexcept nogil:
     if u != NULL:
         pgpool_ring_close(u.ring)
         free(u.events)
-        free(u.sends)
         free(u)
     w.uring = NULL
-    w.sends = NULL
 
 
 cdef void begin(Worker *w) noexcept nogil:
@@ -111,14 +108,7 @@ cdef void begin(Worker *w) noexcept nogil:
 
 
 cdef void leave(Worker *w) noexcept nogil:
-    cdef Uring *u = <Uring *>w.uring
-    cdef uint32_t i
-    cdef Conn *c
-    for i in range(u.sends.n):
-        c = <Conn *>u.sends.all[i].conn
-        if c != NULL:
-            c.queued = 0
-            pgpool_send(c.fd, u.sends.all[i].at, u.sends.all[i].len)
+    IO_EPOLL.leave(w)                             # sends out of the ring's buffers
     give_up(w)
 
 
@@ -266,8 +256,8 @@ cdef int hand_over(Worker *w, Uring *u, int wait_ms) noexcept nogil:
     cdef Send *send
     cdef uint32_t i, n = 0, left
     cdef int error = 0
-    for i in range(u.sends.n):
-        send = &u.sends.all[i]
+    for i in range(w.sends.n):
+        send = &w.sends.all[i]
         if send.conn == NULL:
             continue
         if not w.ring_broken and pgpool_ring_send(u.ring, (<Conn *>send.conn).fd, send.at, send.len, <uint64_t>TAG_SEND << 56 | i):
@@ -280,7 +270,7 @@ cdef int hand_over(Worker *w, Uring *u, int wait_ms) noexcept nogil:
         return 0
     left = pgpool_ring_enter(u.ring, wait_ms, &error)
     for i in range(n - left, n):
-        send_plain(&u.sends.all[u.order[i]])
+        send_plain(&w.sends.all[u.order[i]])
     return error
 
 
@@ -288,12 +278,12 @@ cdef void sends_over(Worker *w, Uring *u) noexcept nogil:
     """Every send has its result: see to those that were not whole, give the buffers back."""
     cdef Send *send
     cdef uint32_t i
-    for i in range(u.sends.n):
-        send = &u.sends.all[i]
+    for i in range(w.sends.n):
+        send = &w.sends.all[i]
         if send.conn != NULL:
             (<Conn *>send.conn).queued = 0
-    for i in range(u.sends.n):
-        send = &u.sends.all[i]
+    for i in range(w.sends.n):
+        send = &w.sends.all[i]
         if send.conn != NULL and send.result != <int>send.len:
             conn_sent(w, <Conn *>send.conn, send.at, send.len, send.result)
     sends_clear(w.sends)
@@ -342,10 +332,10 @@ cdef void received(Worker *w, Uring *u, pgpool_event *e) noexcept nogil:
     else:
         u.kept[u.n_kept] = e.buffer
         u.n_kept += 1
-        u.sends.kept = at
-        u.sends.kept_end = at + n
+        w.sends.kept = at
+        w.sends.kept_end = at + n
         w.up.bytes(w, c, at, n)
-        u.sends.kept = u.sends.kept_end = NULL
+        w.sends.kept = w.sends.kept_end = NULL
     if n == <size_t>PGPOOL_RING_BUFFER and not c.doomed:
         end_stream(w, c)                          # there is a lot of it: fewer, larger receives
 
@@ -394,7 +384,7 @@ cdef void weigh(Worker *w, Uring *u, int n) noexcept nogil:
     u.mean += (n * ONE - u.mean) // 256 if n * ONE > u.mean else -((u.mean - n * ONE) // 256 + 1)
     if u.alone and u.mean > MANY:
         u.alone = 0
-        w.sends = u.sends
+        w.puts_off = 1
     elif not u.alone and u.mean < FEW and u.n_streams <= ALONE_STREAMS:
         go_alone(w, u)
 
@@ -432,7 +422,7 @@ cdef int completions(Worker *w, Uring *u) noexcept nogil:
         lost(w, u)
     for i in range(n):
         if u.events[i].tag >> 56 == TAG_SEND:
-            u.sends.all[<uint32_t>u.events[i].tag].result = u.events[i].result
+            w.sends.all[<uint32_t>u.events[i].tag].result = u.events[i].result
     sends_over(w, u)
     for i in range(n):
         e = &u.events[i]
@@ -463,13 +453,13 @@ cdef void turn(Worker *w, int timeout_ms) noexcept nogil:
     if w.doomed != NULL:
         timeout_ms = 0
     if u.n_streams == 0 and not (u.alone and u.set_watched):     # nothing that only the ring would tell
-        if u.sends.n or u.prepared:
+        if w.sends.n or u.prepared:
             hand_over(w, u, 0)
             completions(w, u)
             if w.again_head != NULL or w.doomed != NULL:
                 timeout_ms = 0
         if u.alone or w.ring_broken:
-            w.sends = NULL
+            w.puts_off = 0
         n = epoll_turn(w, timeout_ms)
         u.set_more = n == EVENTS_A_TURN
         weigh(w, u, n)

@@ -518,7 +518,8 @@ cdef struct Worker:
     Plane *plane
     const Io *io
     const Upcalls *up
-    Sends *sends                  # owned; NULL: what is sent is sent at once
+    Sends *sends                  # owned; those of this turn that wait for its end
+    uint8_t puts_off              # sends do; else what is sent is sent at once
     void *uring                   # owned, what io_uring.pyx keeps; NULL with epoll
     uint32_t index
     int poll_fd

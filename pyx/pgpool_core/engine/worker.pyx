@@ -28,6 +28,7 @@ from pgpool_core.engine.rows cimport ClientRow, SocketRow, fill_client_row, fill
 from pgpool_core.engine.server cimport client_of, server_bytes, server_free, server_stirs, servers_go_back
 from pgpool_core.engine.server_end cimport server_close, server_gone, server_lost, server_outdated
 from pgpool_core.engine.secure cimport secure_tell
+from pgpool_core.engine.sends cimport sends_new
 from pgpool_core.engine.slots cimport slot_at, slot_of, slots_free, slots_init, slots_room
 from pgpool_core.engine.suspend cimport suspend_mail
 from pgpool_core.engine.sys cimport *
@@ -391,13 +392,14 @@ cdef bint worker_init(Worker *w, Plane *plane, unsigned int index, const Io *io)
     w.scratch = <uint8_t *>malloc(SCRATCH_SIZE)
     w.mix = <uint8_t *>malloc(SCRATCH_SIZE)
     w.cipher = <uint8_t *>malloc(CIPHER_SIZE)
+    w.sends = sends_new()
     w.outcomes = <Outcome *>calloc(OUTCOMES, sizeof(Outcome))
     w.counters = <Counters **>calloc(MAX_POOLS, sizeof(Counters *))
     w.effects = <Effects **>calloc(MAX_POOLS, sizeof(Effects *))
     w.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     w.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC)
-    return (w.buf != NULL and w.scratch != NULL and w.mix != NULL and w.cipher != NULL and w.outcomes != NULL and w.counters != NULL
-            and w.effects != NULL and w.wake_fd >= 0
+    return (w.buf != NULL and w.scratch != NULL and w.mix != NULL and w.cipher != NULL and w.sends != NULL
+            and w.outcomes != NULL and w.counters != NULL and w.effects != NULL and w.wake_fd >= 0
             and slots_init(&w.clients, sizeof(ClientConn)) and mailbox_init(&w.inbox) and w.io.start(w))
 
 
@@ -485,6 +487,7 @@ cdef void worker_free(Worker *w) noexcept nogil:
     free(w.scratch)
     free(w.mix)
     free(w.cipher)
+    free(w.sends)
     free(w.outcomes)
 
 
