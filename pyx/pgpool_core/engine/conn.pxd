@@ -36,4 +36,10 @@ cdef void plane_wake(Plane *plane) noexcept nogil
 cdef void plane_want(Plane *plane) noexcept nogil
 cdef bint plane_post(Worker *w, Mail *mail) noexcept nogil
 cdef void worker_wake(Worker *w) noexcept nogil
-cdef Counters *counters_of(Worker *w, PoolRecord *pool) noexcept nogil
+cdef Counters *counters_new(Worker *w, PoolRecord *pool) noexcept nogil
+
+
+cdef inline Counters *counters_of(Worker *w, PoolRecord *pool) noexcept nogil:
+    """This worker's counters for `pool`; a place where nobody looks when memory is short."""
+    cdef Counters *counters = w.counters[pool.pool.id]
+    return counters if counters != NULL else counters_new(w, pool)

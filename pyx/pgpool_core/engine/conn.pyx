@@ -318,13 +318,10 @@ cdef void worker_wake(Worker *w) noexcept nogil:
         write(w.wake_fd, &one, 8)
 
 
-cdef Counters *counters_of(Worker *w, PoolRecord *pool) noexcept nogil:
-    """This worker's counters for `pool`; a place where nobody looks when memory is short."""
-    cdef Counters *counters
+cdef Counters *counters_new(Worker *w, PoolRecord *pool) noexcept nogil:
+    """Its first ones."""
     cdef size_t size = (sizeof(Counters) + 127) // 128 * 128
-    if w.counters[pool.pool.id] != NULL:
-        return w.counters[pool.pool.id]
-    counters = <Counters *>aligned_alloc(128, size)
+    cdef Counters *counters = <Counters *>aligned_alloc(128, size)
     if counters == NULL:
         return <Counters *>w.scratch
     memset(counters, 0, size)

@@ -17,6 +17,9 @@ Source: PostgreSQL docs, "Message Flow", Extended Query and COPY Operations.
 
 from libc.stdint cimport uint8_t, uint32_t
 
+from pgpool_core.wire.codes cimport (BE_BIND_COMPLETE, BE_CLOSE_COMPLETE, BE_COMMAND_COMPLETE, BE_EMPTY_QUERY, BE_NO_DATA,
+                                     BE_PARSE_COMPLETE, BE_PORTAL_SUSPENDED, BE_ROW_DESCRIPTION)
+
 
 cdef enum:
     EXPECT_NONE = 0
@@ -53,10 +56,100 @@ cdef struct Expect:               # owns `ring` when it is not `inside`
 
 cdef void expect_init(Expect *q) noexcept nogil
 cdef void expect_free(Expect *q) noexcept nogil
-cdef int expect_push(Expect *q, uint8_t kind) noexcept nogil
-cdef uint8_t expect_head(Expect *q) noexcept nogil
-cdef void expect_answer(Expect *q, uint8_t be_type) noexcept nogil
+cdef int expect_grow(Expect *q) noexcept nogil
 cdef bint expect_error(Expect *q) noexcept nogil
-cdef uint8_t expect_ready(Expect *q) noexcept nogil
 cdef void expect_copy_begins(Expect *q) noexcept nogil
 cdef int expect_copy_ends(Expect *q) noexcept nogil
+
+
+cdef inline uint8_t *expect_slots(Expect *q) noexcept nogil:
+    if q.ring == NULL:
+        return q.inside
+    return q.ring
+
+
+cdef inline void expect_drop(Expect *q) noexcept nogil:
+    q.head = (q.head + 1) & (q.cap - 1)
+    q.len -= 1
+
+
+cdef inline bint ends_in_ready(uint8_t kind) noexcept nogil:
+    return EXPECT_QUERY <= kind <= EXPECT_ASK_END
+
+
+cdef inline bint is_sync(uint8_t kind) noexcept nogil:
+    return kind == EXPECT_SYNC or kind == EXPECT_ASK or kind == EXPECT_ASK_END
+
+
+cdef inline int expect_put(Expect *q, uint8_t kind) noexcept nogil:
+    if q.len == q.cap and expect_grow(q) != EXPECT_OK:
+        return EXPECT_FULL
+    expect_slots(q)[(q.head + q.len) & (q.cap - 1)] = kind
+    q.len += 1
+    return EXPECT_OK
+
+
+cdef inline int expect_push(Expect *q, uint8_t kind) noexcept nogil:
+    """The message `kind` has gone to the server; what will not be answered is not written down."""
+    if is_sync(kind):
+        if q.copying:
+            q.silent = 1
+            return EXPECT_OK
+        q.skipping = 0
+    elif q.skipping:
+        return EXPECT_OK
+    else:
+        q.copying = 0                             # it has failed, and the error is under way; or the server ends over this
+    if expect_put(q, kind) != EXPECT_OK:
+        return EXPECT_FULL
+    q.owed += ends_in_ready(kind)
+    return EXPECT_OK
+
+
+cdef inline uint8_t expect_head(Expect *q) noexcept nogil:
+    """The message whose answer is arriving now; EXPECT_NONE when the server owes nothing."""
+    cdef uint8_t kind
+    while q.len:
+        kind = expect_slots(q)[q.head]
+        if kind != EXPECT_STRUCK and kind != EXPECT_COPY_END:
+            return kind
+        expect_drop(q)
+    return EXPECT_NONE
+
+
+cdef inline bint is_last_answer(uint8_t kind, uint8_t be_type) noexcept nogil:
+    """Whether a message of the extended protocol, `kind`, is answered when a message of `be_type` has come."""
+    if kind == EXPECT_NAMED:
+        return be_type == BE_PARSE_COMPLETE or be_type == BE_CLOSE_COMPLETE
+    if kind == EXPECT_BIND:
+        return be_type == BE_BIND_COMPLETE
+    if kind == EXPECT_DESCRIBE:
+        return be_type == BE_ROW_DESCRIPTION or be_type == BE_NO_DATA
+    return be_type == BE_COMMAND_COMPLETE or be_type == BE_PORTAL_SUSPENDED or be_type == BE_EMPTY_QUERY
+
+
+cdef inline void expect_answer(Expect *q, uint8_t be_type) noexcept nogil:
+    """A message has come that may be the last answer to an extended one: ParseComplete, CommandComplete and so on."""
+    cdef uint8_t kind = expect_head(q)
+    if kind < EXPECT_NAMED or not is_last_answer(kind, be_type):
+        return
+    expect_drop(q)
+    if kind == EXPECT_EXECUTE:
+        q.copying = q.silent = 0
+
+
+cdef inline uint8_t expect_ready(Expect *q) noexcept nogil:
+    """ReadyForQuery has come: take off the request that it answers and tell which it was.
+
+    EXPECT_NONE for a ReadyForQuery that nobody asked for. Whatever copy was going on is over, and whatever was skipped.
+    """
+    cdef uint8_t kind = EXPECT_NONE
+    q.copying = q.silent = q.skipping = 0
+    if q.owed:
+        while not ends_in_ready(kind):
+            kind = expect_slots(q)[q.head]
+            expect_drop(q)
+        q.owed -= 1
+    if q.len == 0 and q.ring != NULL:
+        expect_free(q)
+    return kind

@@ -7,6 +7,8 @@ front of the bytes that follow.
 
 from libc.stdint cimport uint8_t, uint32_t
 
+from pgpool_core.wire.be cimport load_be32
+
 
 cdef enum:
     HEADER_LEN = 5                # Byte1 type and Int32 length
@@ -36,8 +38,50 @@ cdef const uint8_t *SERVER_MARKS   # 256 marks: what a server may send after log
 cdef const uint8_t *GROUP_MARKS    # the same, stopping at every last answer to a message of the extended protocol
 cdef const uint8_t *EVERY_SERVER_MARKS   # the same, stopping at every message
 
-cdef int scan_to(Cursor *cur, const uint8_t *marks, uint32_t max_body, const uint8_t *buf, size_t end,
-                 size_t *pos, Frame *out) noexcept nogil
+
+cdef inline int scan_to(Cursor *cur, const uint8_t *marks, uint32_t max_body, const uint8_t *buf, size_t end,
+                        size_t *pos, Frame *out) noexcept nogil:
+    """Advance `*pos` to the next marked message before `end`; write `out` only on SCAN_FOUND.
+
+    On SCAN_END fewer than HEADER_LEN bytes are left between `*pos` and `end`: the start of a header. The length word
+    is read as unsigned, so a negative length meets the same test as a huge one.
+    """
+    cdef size_t at = pos[0]
+    cdef size_t have
+    cdef uint32_t length
+    cdef uint8_t kind
+    if cur.remain:
+        have = end - at
+        if cur.remain > have:
+            cur.remain -= <uint32_t>have
+            pos[0] = end
+            return SCAN_END
+        at += cur.remain
+        cur.remain = 0
+    while end - at >= HEADER_LEN:
+        kind = buf[at]
+        length = load_be32(buf + at + 1)
+        if marks[kind] == MARK_REFUSE:
+            pos[0] = at
+            return SCAN_BAD_TYPE
+        if length < 4 or length - 4 > max_body:
+            pos[0] = at
+            return SCAN_BAD_LENGTH
+        length -= 4
+        if marks[kind] == MARK_STOP:
+            out.type = kind
+            out.body_len = length
+            pos[0] = at
+            return SCAN_FOUND
+        cur.type = kind
+        have = end - at - HEADER_LEN
+        if length > have:
+            cur.remain = <uint32_t>(length - have)
+            at = end
+            break
+        at += HEADER_LEN + <size_t>length
+    pos[0] = at
+    return SCAN_END
 
 
 cdef inline void scan_past(Cursor *cur, const Frame *frame, size_t end, size_t *pos) noexcept nogil:
