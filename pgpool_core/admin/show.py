@@ -273,6 +273,11 @@ def _hosts(snapshot: Snapshot) -> Iterable[Cells]:
         yield [row.database, row.host, row.port, row.state, since, row.error, *told]
 
 
+def _logins(snapshot: Snapshot) -> Iterable[Cells]:
+    for row in snapshot.login_steps:
+        yield [row.step, row.active, row.waiting, row.max_active, row.total, row.queued, row.failed]
+
+
 def _peer_pools(snapshot: Snapshot) -> Iterable[Cells]:
     for row in snapshot.peers:
         waits = (row.cl_active_cancel_req, row.cl_waiting_cancel_req)
@@ -432,6 +437,14 @@ TABLES: Mapping[str, Table] = {
             *columns(TEXT, "addrs"),
         ),
         _hosts,
+    ),
+    "LOGINS": Table(
+        (
+            *columns(TEXT, "step"),
+            *columns(INT4, "active waiting max_active"),
+            *columns(NUMERIC, "total queued failed"),
+        ),
+        _logins,
     ),
     "MEM": Table((*columns(TEXT, "name"), *columns(INT4, "size used free memtotal")), _memory),
     "DNS_HOSTS": Table(

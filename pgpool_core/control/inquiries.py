@@ -18,6 +18,7 @@ from pgpool_core import logs
 from pgpool_core.config.model import CONSOLE_DATABASE
 from pgpool_core.control import routing
 from pgpool_core.control.auth_query import CONFIG_ERROR, AuthQuery, LookupFailed
+from pgpool_core.control.login_steps import LoginStep
 from pgpool_core.control.remembered import Remembered
 from pgpool_core.control.routing import Lookup
 from pgpool_core.policy.facts import HOST, ROLES, Facts
@@ -59,6 +60,7 @@ class Inquiries:
         self._auth_query = auth_query
         self._name_of = name_of
         self._threads = trio.CapacityLimiter(NAMES_AT_ONCE)
+        self.steps = {ROLES: LoginStep("roles"), HOST: LoginStep("host_names", self._threads)}
         self._roles = Remembered(self._ask_roles, lambda _: pools.config.auth_query_ttl)
         self._names = Remembered(
             self._ask_name, lambda name: pools.config.dns_max_ttl if name else pools.config.dns_nxdomain_ttl
@@ -70,10 +72,11 @@ class Inquiries:
         Raises:
             LookupFailed: it cannot be had.
         """
-        if kind == ROLES:
-            return attrs.evolve(facts, roles=await self._roles_of(visitor))
-        assert kind == HOST and visitor.address is not None
-        return attrs.evolve(facts, host=await self._names.get(visitor.address))
+        with self.steps[kind].taken():
+            if kind == ROLES:
+                return attrs.evolve(facts, roles=await self._roles_of(visitor))
+            assert kind == HOST and visitor.address is not None
+            return attrs.evolve(facts, host=await self._names.get(visitor.address))
 
     def reloaded(self) -> None:
         """After a reload: begin anew."""

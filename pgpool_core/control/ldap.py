@@ -16,6 +16,7 @@ from typing import Any, Final
 import trio
 
 from pgpool_core import logs
+from pgpool_core.control.login_steps import LoginStep
 from pgpool_core.errors import PoolError
 from pgpool_core.policy.ldap import LdapOptions
 
@@ -46,6 +47,7 @@ class Ldap:
     def __init__(self, at_once: int) -> None:
         """`configure` changes it."""
         self._turns = trio.CapacityLimiter(at_once)
+        self.step = LoginStep("ldap", self._turns)
 
     def configure(self, at_once: int) -> None:
         """max_ldap_logins, from now on."""
@@ -57,9 +59,10 @@ class Ldap:
         Raises:
             LdapUnavailable: none has answered, or it cannot be asked.
         """
-        return await trio.to_thread.run_sync(
-            _ask, options, user, password, timeout_s, limiter=self._turns, abandon_on_cancel=True
-        )
+        with self.step.taken():
+            return await trio.to_thread.run_sync(
+                _ask, options, user, password, timeout_s, limiter=self._turns, abandon_on_cancel=True
+            )
 
 
 def _ask(options: LdapOptions, user: bytes, password: bytes, timeout_s: float) -> bool:

@@ -30,6 +30,7 @@ from pgpool_core.control.handing import Handing
 from pgpool_core.control.inquiries import Inquiries
 from pgpool_core.control.ldap import Ldap, LdapUnavailable
 from pgpool_core.control.loans import Lent, Loans
+from pgpool_core.control.login_steps import LoginStep
 from pgpool_core.control.opener import Opener
 from pgpool_core.control.orders import Orders
 from pgpool_core.control.peers import Peers
@@ -144,8 +145,10 @@ class Mailroom:
         self._cancels = trio.CapacityLimiter(CANCELS_AT_ONCE)
         self._orders = orders
         self._auth_query = auth_query
+        self._looked_up = LoginStep("auth_query")
         self._inquiries = inquiries
         self._ldap = ldap
+        report.login_steps = (self._looked_up, ldap.step, *inquiries.steps.values())
         self._access = access
         self._loans = loans
         self._consoles: dict[int, ConsoleClient] = {}  # by the client's id
@@ -295,7 +298,8 @@ class Mailroom:
         if method == "ldap":
             lookup = None  # nothing is compared with what PostgreSQL has
         if secret is None and lookup is not None and not self._is_own_console(login):
-            answer = await self._auth_query.find(lookup, login.user, again=login.again)
+            with self._looked_up.taken():
+                answer = await self._auth_query.find(lookup, login.user, again=login.again)
             if pools.config is not config:  # a reload came in between
                 return await self._decide(login, method)
             secret = answer.secret

@@ -26,6 +26,7 @@ from pgpool_core.metrics.snapshot import (
     HostRow,
     LeakRow,
     ListenerRow,
+    LoginStepRow,
     MemoryRow,
     NameRow,
     PeerRow,
@@ -38,6 +39,7 @@ from pgpool_core.policy.userlist import Userlist
 if TYPE_CHECKING:
     from pgpool_core.control.channels import ListenerStatus
     from pgpool_core.control.listeners import Listener
+    from pgpool_core.control.login_steps import LoginStep
     from pgpool_core.control.peers import Peers
     from pgpool_core.engine.plane import Engine
 
@@ -79,6 +81,7 @@ class Report:
         self._told_sockets: dict[int, dict[str, int]] = {}
         self.listeners: Sequence[Listener] = ()
         self.peers: Peers | None = None
+        self.login_steps: Sequence[LoginStep] = ()
 
     def clients_told(self, token: int, worker: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """A worker has told its clients; too late an answer is dropped."""
@@ -183,7 +186,7 @@ class Report:
         holds = self._pools.holds
         users = list(_users(config, userlist))
         databases = list(self._databases(config))
-        servers = engine.servers()
+        servers, counters = engine.servers(), engine.counters()
         return Snapshot.build(
             now_us=self._now_us(),
             unix_us=time.time_ns() // 1000,
@@ -191,7 +194,7 @@ class Report:
             pools=engine.pools(),
             clients=clients,
             servers=[{**row, **QUIET, **sockets.get(row["id"], {})} for row in servers],
-            counters=engine.counters(),
+            counters=counters,
             periods=self.periods,
             channels=self._channel_rows(),
             databases=databases,
@@ -203,6 +206,7 @@ class Report:
             names_asked=self._pools.names.under_way,
             peers=self._peer_rows(config),
             hosts=self._host_rows(servers),
+            login_steps=[_proving(engine.logins(), counters, config), *(step.row() for step in self.login_steps)],
             state=PoolerState(paused=holds.paused_all, suspended=holds.suspended),
         )
 
@@ -311,6 +315,23 @@ def _memory(engine: Engine, users: int, databases: int) -> Iterable[MemoryRow]:
     for name in MEMORY_NAMES:
         size, used, free = known.get(name, (0, 0, 0))
         yield MemoryRow(name, size, used, free, size * (used + free))
+
+
+def _proving(
+    logins: tuple[int, int, int, int], counters: Mapping[int, Mapping[str, Any]], config: Config
+) -> LoginStepRow:
+    """The whole of a login, which takes place in the workers."""
+    active, waiting, queued, failed = logins
+    done = sum(row["client_logins"] for row in counters.values())
+    return LoginStepRow(
+        step="login",
+        active=active,
+        waiting=waiting,
+        max_active=config.max_logins,
+        total=done + failed,
+        queued=queued,
+        failed=failed,
+    )
 
 
 def _users(config: Config, userlist: Userlist) -> Iterable[UserRow]:

@@ -140,6 +140,7 @@ def families(snapshot: Snapshot, facts: Facts) -> Iterator[Metric]:
     yield from _pools(snapshot)
     yield from _ours(snapshot)
     yield from _logins(facts)
+    yield from _login_steps(snapshot)
     yield from _hosts(snapshot)
     yield from _histograms(snapshot.stats)
 
@@ -150,6 +151,24 @@ def _logins(facts: Facts) -> Iterator[Metric]:
     yield GaugeMetricFamily("pgpool_core_logins_waiting", "clients that wait for their turn (max_logins)", waiting)
     yield CounterMetricFamily("pgpool_core_logins_queued_total", "logins that have waited for their turn", queued)
     yield CounterMetricFamily("pgpool_core_logins_failed_total", "clients that could not prove who they are", failed)
+
+
+def _login_steps(snapshot: Snapshot) -> Iterator[Metric]:
+    """What a login may have to wait for; the whole of it is told by `_logins`."""
+    labels, prefix = ("step",), "pgpool_core_login_step"
+    active = GaugeMetricFamily(f"{prefix}_active", "logins that wait for this answer now", labels=labels)
+    waiting = GaugeMetricFamily(f"{prefix}_waiting", "logins that wait for their turn to ask", labels=labels)
+    total = CounterMetricFamily(f"{prefix}_total", "logins that have needed this answer", labels=labels)
+    queued = CounterMetricFamily(f"{prefix}_queued_total", "logins that have waited for their turn", labels=labels)
+    failed = CounterMetricFamily(f"{prefix}_failed_total", "logins that have got no answer", labels=labels)
+    for row in snapshot.login_steps:
+        if row.step == "login":
+            continue
+        for family, value in ((active, row.active), (waiting, row.waiting), (total, row.total)):
+            family.add_metric(_labels(row.step), value)
+        queued.add_metric(_labels(row.step), row.queued)
+        failed.add_metric(_labels(row.step), row.failed)
+    yield from (active, waiting, total, queued, failed)
 
 
 def _clients(snapshot: Snapshot) -> Metric:

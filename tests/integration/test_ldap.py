@@ -19,8 +19,10 @@ from pgpool_core.testing import PoolerProcess, PostgresServer
 from pgpool_core.testing.ports import free_port
 from tests.certificates import Authority
 from tests.conftest import PASSWORDS, PoolerFactory, in_front_of
+from tests.console import Console
 from tests.integration.test_auth_query import refused, who
 from tests.ldap_server import BASE, READER, READER_PASSWORD, LdapServer, find_slapd
+from tests.watching import until
 
 pytestmark = [
     pytest.mark.skipif(not is_installed(), reason="the extra is not installed (pip install 'pgpool-core[ldap]')"),
@@ -215,6 +217,11 @@ def test_a_certificate_of_nobody_known_is_not_believed(
         assert who(place.url("ann", "bind", password="ann's secret")) == "app"
 
 
+def steps(console: Console) -> dict[str, tuple[int, ...]]:
+    """SHOW LOGINS: active, waiting, max_active, total, queued, failed of each step."""
+    return {row["step"]: tuple(int(row[name]) for name in list(row)[1:]) for row in console.rows("SHOW LOGINS")}
+
+
 def test_an_ldap_server_that_hangs_holds_up_nobody_else(
     pooler: PoolerFactory, postgres: PostgresServer, ldap: LdapServer
 ) -> None:
@@ -222,23 +229,28 @@ def test_an_ldap_server_that_hangs_holds_up_nobody_else(
     place = pooler(
         start=False,
         databases={"app": f"host={postgres.host} port={postgres.port} user=app password={PASSWORDS['app']}"},
-        passwords={"legacy": PASSWORDS["legacy"]},
+        passwords={name: PASSWORDS[name] for name in ("legacy", "admin")},
         auth_type="hba",
         max_ldap_logins=1,
     )
     rules = place.folder / "rules"
-    rules.write_text(f"host all ann all ldap {ways(ldap)['bind']}\nhost all legacy all md5\n")
+    rules.write_text(f"host all ann all ldap {ways(ldap)['bind']}\nhost all legacy,admin all md5\n")
     place.settings["auth_hba_file"] = rules
     place.start()
     assert who(place.url("ann", "app", password="ann's secret")) == "app"
     ldap.pause()
     try:
-        with ThreadPoolExecutor(3) as threads:
+        with Console(place) as console, ThreadPoolExecutor(3) as threads:
             waiting = [threads.submit(who, place.url("ann", "app", password="ann's secret")) for _ in range(3)]
             for _ in range(3):
                 assert who(place.url("legacy", "app")) == "app"
             assert not any(each.done() for each in waiting)
+            until(lambda: steps(console)["ldap"] == (1, 2, 1, 4, 2, 0))
             ldap.resume()
             assert [each.result(30) for each in waiting] == ["app"] * 3
+            assert steps(console)["ldap"] == (0, 0, 1, 4, 2, 0)
+            assert steps(console)["login"][:4] == (0, 0, 512, 7), (
+                "four of ann, three of legacy; the console's needs no turn"
+            )
     finally:
         ldap.resume()

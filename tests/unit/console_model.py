@@ -17,6 +17,7 @@ from pgpool_core.metrics.snapshot import (
     HostRow,
     LeakRow,
     ListenerRow,
+    LoginStepRow,
     MemoryRow,
     NameRow,
     PeerRow,
@@ -148,6 +149,9 @@ def sample() -> Snapshot:
                 servers=1,
                 addresses=("10.0.0.5",),
             )
+        ],
+        login_steps=[
+            LoginStepRow(step="ldap", active=16, waiting=3, max_active=16, total=4_000_000_000, queued=7, failed=2)
         ],
         leaks=[leak(at_us=NOW_US - 3 * SECOND), leak(kind="listen", name="", fingerprint=0, at_us=NOW_US - SECOND)],
     )

@@ -64,6 +64,7 @@ COLUMNS = {
     "PEERS": "peer_id i, host t, port i, pool_size i",
     "PEER_POOLS": "peer_id i, cl_active_cancel_req i, cl_waiting_cancel_req i, sv_active_cancel i, sv_login i",
     "HOSTS": """database t, host t, port i, state t, since t, error t, servers i, opened N, failed N, addrs t""",
+    "LOGINS": "step t, active i, waiting i, max_active i, total N, queued N, failed N",
     "MEM": "name t, size i, used i, free i, memtotal i",
     "DNS_HOSTS": "hostname t, ttl q, addrs t",
     "DNS_ZONES": "zonename t, serial q, count i",
@@ -100,6 +101,10 @@ def test_pins_and_warnings_are_counted_by_reason() -> None:
     rows = {(row["database"], row["reason"]): (row["pins"], row["warnings"]) for row in ask("SHOW PIN_TOTALS").table()}
     assert rows["zoo", "PREPARE"] == ("2", "0")
     assert rows["zoo", "setting"] == ("0", "3")
+
+
+def test_logins_says_where_they_are() -> None:
+    assert ask("SHOW LOGINS").rows == [["ldap", "16", "3", "16", "4000000000", "7", "2"]]
 
 
 def test_stats_has_a_row_for_each_database_with_a_pool_sorted_by_name() -> None:

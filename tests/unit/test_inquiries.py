@@ -84,6 +84,9 @@ async def test_a_resolver_that_does_not_answer_holds_up_those_alone_who_wait_for
         nursery.start_soon(learn, HERE)
         await learn(THERE)
         assert told == [str(THERE)]
+        row = inquiries.steps[HOST].row()
+        assert (row.step, row.active, row.waiting, row.max_active) == ("host_names", 2, 0, 16)
+        assert (row.total, row.queued, row.failed) == (3, 0, 0)
         answer.set()
     assert told == [str(THERE), str(HERE), str(HERE)]
     await learn(HERE)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pgpool_core.metrics.counters import bucket_bounds_us, bucket_of
 from pgpool_core.metrics.prometheus import BOUNDS_US, Facts, cumulative, page
-from pgpool_core.metrics.snapshot import ChannelRow, DatabaseRow, Snapshot, StatsPeriods
+from pgpool_core.metrics.snapshot import ChannelRow, DatabaseRow, LoginStepRow, Snapshot, StatsPeriods
 from tests.unit.console_model import counted, link, pool
 
 FACTS = Facts(version="PgBouncer 1.25.2 (pgpool_core x)", max_client_conn=100, max_user_connections=7)
@@ -125,6 +126,14 @@ def test_times_are_seconds() -> None:
     assert found["pgbouncer_stats_totals_queries_pooled_total"][at] == 4
     assert found["pgbouncer_stats_totals_queries_total"][at] == 4
     assert found["pgbouncer_pools_client_maxwait_seconds"][(("database", "app"), ("user", "ann"))] == 1.25
+
+
+def test_each_step_that_logins_wait_at_is_told() -> None:
+    step = LoginStepRow(step="ldap", active=16, waiting=3, max_active=16, total=40, queued=7, failed=2)
+    found = read(attrs.evolve(sample(), login_steps=(attrs.evolve(step, step="login"), step)))
+    told = {name: values for name, values in found.items() if name.startswith("pgpool_core_login_step_")}
+    expected = {"active": 16, "waiting": 3, "total": 40, "queued_total": 7, "failed_total": 2}
+    assert told == {f"pgpool_core_login_step_{name}": {(("step", "ldap"),): value} for name, value in expected.items()}
 
 
 def test_labels_say_where_a_database_lives() -> None:
