@@ -290,6 +290,19 @@ def test_a_row_in_a_cycle_is_collected() -> None:
     assert gone() is None
 
 
+@pytest.mark.parametrize("length", [0, 1, 2, 7, 8, 9, 255, 256, 257])
+@pytest.mark.parametrize("last", ["", "z", "é", "€", "🦉"])
+def test_a_text_is_read_as_python_decodes_it(length: int, last: str) -> None:
+    text = "abcdefgh"[: length % 8] + "x" * (length - length % 8) + last
+    assert BY_NAME["text"].loads(text.encode()) == text
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"abc\xe2\x82", b"12345678\x80", b"\xc0\x80abcdefgh"])
+def test_what_is_no_utf_8_is_refused(data: bytes) -> None:
+    with pytest.raises(UnicodeDecodeError):
+        BY_NAME["text"].loads(data)
+
+
 def test_the_base_of_codecs_says_that_it_is_none() -> None:
     with pytest.raises(TypeError, match="only the base of codecs: it reads no values"):
         Codec(1, "base").loads(b"")

@@ -5,9 +5,33 @@ Source: PostgreSQL docs, "Formats and Format Codes".
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
 
 from pgpool_core.rows.out cimport Out
+
+cdef extern from "Python.h":
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
+    uint8_t *PyUnicode_1BYTE_DATA(object text)
+
+
+cdef object text_of(const uint8_t *at, Py_ssize_t length):
+    """The str of UTF-8, without the decoder's detours where it is ASCII, as most is. Python keeps one str for each single letter."""
+    cdef uint64_t part, letters = 0
+    cdef Py_ssize_t i = 0
+    if 1 < length <= 256:
+        while i + 8 <= length:
+            memcpy(&part, at + i, 8)
+            letters |= part
+            i += 8
+        while i < length:
+            letters |= at[i]
+            i += 1
+        if not letters & <uint64_t>0x8080808080808080:
+            text = PyUnicode_New(length, 127)
+            memcpy(PyUnicode_1BYTE_DATA(text), at, length)
+            return text
+    return PyUnicode_DecodeUTF8(<const char *>at, length, NULL)
 
 
 cdef class Codec:
@@ -45,7 +69,7 @@ cdef class Text(Codec):
         self.atomic = True
 
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
-        return PyUnicode_DecodeUTF8(<const char *>at, length, NULL)
+        return text_of(at, length)
 
     cdef int encode(self, object value, Out out) except -1:
         cdef Py_ssize_t length

@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memmove
 
 from pgpool_core.rows.codec cimport Codec
 
-from pgpool_core.rows.record cimport Shape, record_of
+from pgpool_core.rows.record cimport Shape
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.codes cimport (
     BE_BIND_COMPLETE, BE_CLOSE_COMPLETE, BE_COMMAND_COMPLETE, BE_COPY_DATA,
@@ -20,7 +20,7 @@ from pgpool_core.wire.codes cimport (
     BE_PARAMETER_DESCRIPTION, BE_PARAMETER_STATUS, BE_PARSE_COMPLETE, BE_PORTAL_SUSPENDED, BE_READY, BE_ROW_DESCRIPTION,
 )
 
-from pgpool_core.errors import DecodeError, ServerProtocolError
+from pgpool_core.errors import ServerProtocolError
 from pgpool_core.rows.codec import Raw
 
 cdef enum:
@@ -161,6 +161,20 @@ cdef class Inbox:
 
     def next(self):
         """The code of the next message that somebody has to look at, or NEED_MORE."""
+        cdef Py_ssize_t place = -1
+        while True:
+            try:
+                return self.look(&place)
+            except ServerProtocolError:
+                raise
+            except Exception as error:
+                if place < 0:                     # it was no value
+                    raise
+                self.failure = self.shape.misread(place, error)
+                self.failure.__cause__ = error
+
+    cdef int look(self, Py_ssize_t *place) except -1:
+        """As `next`; what a codec raises goes out, and `place` is its column. The row has been taken then."""
         cdef uint32_t length
         cdef uint8_t code, mark
         while self.left >= 5:
@@ -177,25 +191,16 @@ cdef class Inbox:
             self.at += <Py_ssize_t>length + 1
             self.left -= <Py_ssize_t>length + 1
             if code == BE_DATA_ROW:
-                self.row()
+                if self.shape is None or self.failure is not None:
+                    continue
+                row = self.shape.read(self.body_at, self.body_length, AS_BYTES if self.raw else None, self.bare, place)
+                place[0] = -1
+                if self.rows is not None:
+                    self.rows.append(row)
             elif mark == TOLD:
                 return code
         self.keep()
         return NEED_MORE
-
-    cdef int row(self) except -1:
-        cdef tuple values
-        if self.shape is None or self.failure is not None:
-            return 0
-        try:
-            values = self.shape.values_of(self.body_at, self.body_length, AS_BYTES if self.raw else None)
-        except DecodeError as error:
-            self.failure = error
-            return 0
-        if self.rows is None:
-            return 0
-        self.rows.append(values if self.bare else record_of(self.shape, values))
-        return 0
 
     def body(self):
         """The body of the message that `next` has just named."""

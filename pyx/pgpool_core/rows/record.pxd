@@ -13,7 +13,8 @@ cdef class Shape:
     cdef PyObject **fast          # owns; the codecs, borrowed from `codecs`
     cdef Py_ssize_t count
     cdef bint atomic              # no value can be part of a cycle: rows need not be known to the garbage collector
-    cdef tuple values_of(self, const uint8_t *at, Py_ssize_t length, Codec instead)
+    cdef object read(self, const uint8_t *at, Py_ssize_t length, Codec instead, bint bare, Py_ssize_t *place)
+    cdef object misread(self, Py_ssize_t place, error)
 
 
 cdef class Record:

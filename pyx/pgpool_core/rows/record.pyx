@@ -66,47 +66,49 @@ cdef class Shape:
         made.row = row
         return made
 
-    cdef tuple values_of(self, const uint8_t *at, Py_ssize_t length, Codec instead):
-        """The values in the body of a DataRow; with `instead`, all read by that codec.
+    cdef object read(self, const uint8_t *at, Py_ssize_t length, Codec instead, bint bare, Py_ssize_t *place):
+        """The record in the body of a DataRow, or with `bare` a tuple of its values; with `instead`, all are read by that codec.
 
-        ServerProtocolError where the row is no row of these columns, DecodeError where a value is none of its type.
+        ServerProtocolError where the row is no row of these columns. What a codec raises goes out as it is: `place` says
+        which column was being read (`misread`). Called for every row: nothing in here catches anything.
         """
         cdef const uint8_t *end = at + length
         cdef Py_ssize_t i
         cdef int32_t size
         cdef object value
         cdef tuple row
+        cdef PyObject *codec = <PyObject *>instead
+        cdef bint own = instead is None
         if length < 2 or load_be16(at) != self.count:
             raise ServerProtocolError("a DataRow has not the columns of its RowDescription")
         at += 2
         row = PyTuple_New(self.count)
-        i = 0
-        try:
-            for i in range(self.count):
-                if end - at < 4:
-                    raise ServerProtocolError("a DataRow ends early")
-                size = <int32_t>load_be32(at)
-                at += 4
-                if size == -1:
-                    value = None
-                elif size < 0 or size > end - at:
-                    raise ServerProtocolError("a DataRow ends early")
-                else:
-                    value = (<Codec>self.fast[i] if instead is None else instead).decode(at, size)
-                    at += size
-                Py_INCREF(value)
-                PyTuple_SET_ITEM(row, i, value)
-        except ServerProtocolError:
-            raise
-        except Exception as error:
-            raise DecodeError(
-                f'column "{self.names[i]}" of type {self.codecs[i].name} cannot be read: {error}'
-            ) from error
+        for i in range(self.count):
+            if end - at < 4:
+                raise ServerProtocolError("a DataRow ends early")
+            size = <int32_t>load_be32(at)
+            at += 4
+            if size == -1:
+                value = None
+            elif size < 0 or size > end - at:
+                raise ServerProtocolError("a DataRow ends early")
+            else:
+                place[0] = i
+                if own:
+                    codec = self.fast[i]
+                value = (<Codec>codec).decode(at, size)
+                at += size
+            Py_INCREF(value)
+            PyTuple_SET_ITEM(row, i, value)
         if at != end:
             raise ServerProtocolError("a DataRow goes on behind its last column")
         if self.atomic:
             PyObject_GC_UnTrack(<PyObject *>row)
-        return row
+        return row if bare else record_of(self, row)
+
+    cdef object misread(self, Py_ssize_t place, error):
+        """The DecodeError of `error`, which came out of `read`."""
+        return DecodeError(f'column "{self.names[place]}" of type {self.codecs[place].name} cannot be read: {error}')
 
 
 @cython.freelist(2048)  # a few answers' worth: 80 KiB
