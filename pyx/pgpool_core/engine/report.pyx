@@ -6,7 +6,7 @@ from pgpool_core.engine.counters cimport Counters, pgpool_counted64
 from pgpool_core.engine.letters cimport address, bytes_of, count, replication_word
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport PoolRow, ServerRow, fill_pool_row, fill_server_row
-from pgpool_core.engine.slots cimport slot_at, slots_room
+from pgpool_core.engine.slots cimport slot_at, slot_live, slots_room
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.pool.pool cimport Pool
 from pgpool_core.pool.server cimport *
@@ -160,7 +160,7 @@ cdef list find_wrong(Plane *plane):
         pthread_mutex_lock(&p.lock)
         for slot in range(slots_room(&plane.servers)):
             s = <ServerConn *>slot_at(&plane.servers, slot)
-            if s.conn.head.live and s.seat.pool == p:
+            if slot_live(&s.conn.head) and s.seat.pool == p:
                 states[s.seat.state] = states.get(s.seat.state, 0) + 1
                 if s.lent and (s.seat.state != SV_ACTIVE or s.seat.client == NULL):
                     wrong.append(f"pool {i}: a server is lent and {SERVER_STATES[s.seat.state]}")
