@@ -288,6 +288,12 @@ def _memory(snapshot: Snapshot) -> Iterable[Cells]:
     return ([row.name, row.size, row.used, row.free, row.total] for row in snapshot.memory)
 
 
+def _workers(snapshot: Snapshot) -> Iterable[Cells]:
+    for row in snapshot.workers:
+        counts = (row.xacts, row.steals, row.handoffs, row.wakeups, row.locks, row.lock_waits)
+        yield [row.worker, row.thread, row.clients, *counts, row.lock_wait_ns // 1000, row.held_ns]
+
+
 def _state(snapshot: Snapshot) -> Iterable[Cells]:
     state = snapshot.state
     words = {"active": not (state.paused or state.suspended), "paused": state.paused, "suspended": state.suspended}
@@ -447,6 +453,13 @@ TABLES: Mapping[str, Table] = {
         _logins,
     ),
     "MEM": Table((*columns(TEXT, "name"), *columns(INT4, "size used free memtotal")), _memory),
+    "WORKERS": Table(
+        (
+            *columns(INT4, "worker thread clients"),
+            *columns(NUMERIC, "xact_count steals handoffs wakeups locks lock_waits lock_wait_us lock_held_ns"),
+        ),
+        _workers,
+    ),
     "DNS_HOSTS": Table(
         (*columns(TEXT, "hostname"), *columns(INT8, "ttl"), *columns(TEXT, "addrs")),
         lambda snapshot: ([row.name, row.ttl_s, ",".join(row.addresses)] for row in snapshot.names),

@@ -202,6 +202,7 @@ class Report:
             leaks=self._leaks,
             listeners=[ListenerRow(listener.fd, listener.host, listener.port) for listener in self.listeners],
             memory=_memory(engine, len(users), len(databases)),
+            workers=engine.worker_rows(),
             names=self._name_rows(),
             names_asked=self._pools.names.under_way,
             peers=self._peer_rows(config),

@@ -86,6 +86,18 @@ _TIMES: Final = {
     "login": ("client_login_seconds", "how long a login of a client took, from its connection to its greeting"),
 }
 
+_WORKERS: Final = {
+    "xacts": ("transactions", 1.0, "transactions of its clients"),
+    "steals": ("steals", 1.0, "idle servers that it has taken over from another"),
+    "handoffs": ("handoffs", 1.0, "servers that it has given to a client of another"),
+    "wakeups": ("handoff_wakeups", 1.0, "times that it had to wake another for that"),
+    "locks": ("pool_locks", 1.0, "locks of pools taken: to ask for a server, and to give one back"),
+    "lock_waits": ("pool_lock_waits", 1.0, "those that were not free at once"),
+    "lock_wait_ns": ("pool_lock_wait_seconds", 1e-9, "seconds waited for them"),
+    "locks_timed": ("pool_locks_timed", 1.0, "those of which it was measured how long they were held"),
+    "lock_held_ns": ("pool_lock_held_seconds", 1e-9, "seconds that these were held"),
+}
+
 _FIRST_BOUND_US: Final = 1 << 6
 _LAST_BOUND_US: Final = 1 << 27  # 134 s: more than query_wait_timeout
 BOUNDS_US: Final = tuple(1 << bit for bit in range(_FIRST_BOUND_US.bit_length() - 1, _LAST_BOUND_US.bit_length()))
@@ -142,6 +154,7 @@ def families(snapshot: Snapshot, facts: Facts) -> Iterator[Metric]:
     yield from _logins(facts)
     yield from _login_steps(snapshot)
     yield from _hosts(snapshot)
+    yield from _workers(snapshot)
     yield from _histograms(snapshot.stats)
 
 
@@ -285,6 +298,18 @@ def _hosts(snapshot: Snapshot) -> Iterator[Metric]:
         opened.add_metric(names, row.opened)
         failed.add_metric(names, row.failed)
     yield from (up, servers, opened, failed)
+
+
+def _workers(snapshot: Snapshot) -> Iterator[Metric]:
+    clients = GaugeMetricFamily("pgpool_core_worker_clients", "clients of a worker", labels=("worker",))
+    for row in snapshot.workers:
+        clients.add_metric([str(row.worker)], row.clients)
+    yield clients
+    for name, (called, factor, about) in _WORKERS.items():
+        family = CounterMetricFamily(f"pgpool_core_worker_{called}_total", about, labels=("worker",))
+        for row in snapshot.workers:
+            family.add_metric([str(row.worker)], getattr(row, name) * factor)
+        yield family
 
 
 def _histograms(stats: Sequence[DatabaseStats]) -> Iterator[Metric]:

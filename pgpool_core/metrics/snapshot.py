@@ -49,6 +49,7 @@ __all__ = [
     "Snapshot",
     "StatsPeriods",
     "UserRow",
+    "WorkerRow",
 ]
 
 CONSOLE_USER = "pgbouncer"
@@ -248,6 +249,33 @@ class PoolRow:
     most_servers: int
 
 
+@attrs.frozen
+class WorkerRow:
+    """One worker since the start: what it has done, and how much of it had to do with other workers.
+
+    `thread` is the number that the system knows it by (0 before it runs). A lock is taken when a client asks for a server, and when one is
+    given back. Waits for it are timed all, how long it is held only now and then: `locks_timed` times, `lock_held_ns` in sum.
+    """
+
+    worker: int
+    thread: int
+    clients: int
+    xacts: int
+    steals: int
+    handoffs: int
+    wakeups: int
+    locks: int
+    lock_waits: int
+    lock_wait_ns: int
+    locks_timed: int
+    lock_held_ns: int
+
+    @property
+    def held_ns(self) -> int:
+        """How long it holds the lock of a pool, on average; 0 before it was timed."""
+        return self.lock_held_ns // self.locks_timed if self.locks_timed else 0
+
+
 @attrs.frozen(kw_only=True)
 class LeakRow:
     """Session state that was found on a server after a client had given it back (leak_check).
@@ -284,6 +312,7 @@ class ChannelRow:
 
 
 _read_client, _read_server, _read_pool = reader(ClientRow), reader(ServerRow), reader(PoolRow)
+_read_worker = reader(WorkerRow)
 
 
 @attrs.frozen(kw_only=True)
@@ -352,6 +381,7 @@ class Snapshot:
     """The last ones, oldest first."""
     listeners: tuple[ListenerRow, ...] = ()
     memory: tuple[MemoryRow, ...] = ()
+    workers: tuple[WorkerRow, ...] = ()
     names: tuple[NameRow, ...] = ()
     names_asked: int = 0
     """Look-ups that are under way."""
@@ -378,6 +408,7 @@ class Snapshot:
         channels: Iterable[ChannelRow] = (),
         listeners: Iterable[ListenerRow] = (),
         memory: Iterable[MemoryRow] = (),
+        workers: Iterable[Mapping[str, Any]] = (),
         names: Iterable[NameRow] = (),
         names_asked: int = 0,
         peers: Iterable[PeerRow] = (),
@@ -428,6 +459,7 @@ class Snapshot:
             leaks=tuple(leaks),
             listeners=tuple(listeners),
             memory=tuple(memory),
+            workers=tuple(_read_worker(row) for row in workers),
             names=tuple(sorted(names, key=lambda row: row.name)),
             names_asked=names_asked,
             peers=tuple(sorted(peers, key=lambda row: row.id)),

@@ -17,7 +17,12 @@ from pgpool_core.pool.pool cimport (
 )
 from pgpool_core.pool.server cimport MAX_WORKERS, SV_FREE, SV_STATES, Server, server_move
 
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.sync.watched cimport HELD_EVERY, LockWatch, watch_seen
+
 from pgpool_core.pool.server import SV_NAMES
+
+HELD_EACH = HELD_EVERY
 
 cdef enum:
     SWEEP_ROOM = 64
@@ -123,7 +128,11 @@ cdef class Set:
         """(verdict, server, in whose poll set it still is)."""
         cdef Server *server = NULL
         cdef uint32_t before = 0
-        cdef int verdict = pool_request(self.pool(pool), self.client(number), worker, now_us, &server, &before)
+        cdef Pool *asked = self.pool(pool)
+        cdef Client *client = self.client(number)
+        cdef int verdict
+        with nogil:
+            verdict = pool_request(asked, client, worker, now_us, &server, &before)
         if verdict == POOL_GOT or verdict == POOL_CHECK or verdict == POOL_CLOSE:
             return verdict, self.number_of(server), before
         return verdict, None, None
@@ -134,6 +143,21 @@ cdef class Set:
         cdef Server *server = self.server(number)
         cdef int verdict = pool_release(<Pool *>server.pool, server, worker, now_us, &client)
         return verdict, self.client_number(client) if verdict == POOL_GRANTED else None
+
+    def watch(self, uint32_t worker):
+        """What the locks of pools have cost a worker."""
+        cdef LockWatch *watch = &self.set.watches[worker]
+        return {
+            "taken": watch_seen(&watch.taken), "waits": watch_seen(&watch.waits), "waited_ns": watch_seen(&watch.waited_ns),
+            "timed": watch_seen(&watch.timed), "held_ns": watch_seen(&watch.held_ns),
+        }
+
+    def lock(self, uint32_t pool):
+        """Hold its lock; the same thread is to unlock it."""
+        pthread_mutex_lock(&self.pool(pool).lock)
+
+    def unlock(self, uint32_t pool):
+        pthread_mutex_unlock(&self.pool(pool).lock)
 
     def leave_queue(self, uint32_t pool, number):
         return bool(pool_leave_queue(self.pool(pool), self.client(number)))

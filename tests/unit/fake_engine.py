@@ -351,6 +351,9 @@ class FakeEngine:
     def memory(self) -> list[tuple[str, int, int, int]]:
         return [("client_cache", 500, 2, 62)]
 
+    def worker_rows(self) -> list[dict[str, int]]:
+        return []
+
     def pools(self) -> list[dict[str, Any]]:
         names = (
             *("cl_active", "cl_waiting", "cl_active_cancel_req", "cl_waiting_cancel_req", "sv_active"),

@@ -66,6 +66,8 @@ COLUMNS = {
     "HOSTS": """database t, host t, port i, state t, since t, error t, servers i, opened N, failed N, addrs t""",
     "LOGINS": "step t, active i, waiting i, max_active i, total N, queued N, failed N",
     "MEM": "name t, size i, used i, free i, memtotal i",
+    "WORKERS": """worker i, thread i, clients i, xact_count N, steals N, handoffs N, wakeups N, locks N, lock_waits N,
+        lock_wait_us N, lock_held_ns N""",
     "DNS_HOSTS": "hostname t, ttl q, addrs t",
     "DNS_ZONES": "zonename t, serial q, count i",
     "FDS": """fd i, task t, user t, database t, addr t, port i, cancel q, link i, client_encoding t, std_strings t,
@@ -105,6 +107,14 @@ def test_pins_and_warnings_are_counted_by_reason() -> None:
 
 def test_logins_says_where_they_are() -> None:
     assert ask("SHOW LOGINS").rows == [["ldap", "16", "3", "16", "4000000000", "7", "2"]]
+
+
+def test_a_worker_tells_what_locks_cost_it() -> None:
+    first, second = ask("SHOW WORKERS", is_admin=False).table()
+    assert (first["worker"], first["thread"], first["clients"], first["xact_count"]) == ("0", "4711", "3", "30")
+    assert (first["steals"], first["handoffs"], first["wakeups"]) == ("5", "6", "4")
+    assert (first["locks"], first["lock_waits"], first["lock_wait_us"], first["lock_held_ns"]) == ("60", "2", "9", "90")
+    assert (second["worker"], second["locks"], second["lock_held_ns"]) == ("1", "0", "0")
 
 
 def test_stats_has_a_row_for_each_database_with_a_pool_sorted_by_name() -> None:

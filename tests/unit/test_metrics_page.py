@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pgpool_core.metrics.counters import bucket_bounds_us, bucket_of
 from pgpool_core.metrics.prometheus import BOUNDS_US, Facts, cumulative, page
 from pgpool_core.metrics.snapshot import ChannelRow, DatabaseRow, LoginStepRow, Snapshot, StatsPeriods
-from tests.unit.console_model import counted, link, pool
+from tests.unit.console_model import WORKER, counted, link, pool
 
 FACTS = Facts(version="PgBouncer 1.25.2 (pgpool_core x)", max_client_conn=100, max_user_connections=7)
 SECOND = 1_000_000
@@ -89,6 +89,7 @@ def sample(**first: Any) -> Snapshot:
         periods=StatsPeriods(0),
         databases=[row],
         users=[],
+        workers=[WORKER],
         channels=[
             ChannelRow("app", "ann", b"one", 1, "listening", 1, 0, 0),  # type: ignore[arg-type]
             ChannelRow("app", "ann", b"two", 1, "listening", 1, 0, 0),  # type: ignore[arg-type]
@@ -157,6 +158,18 @@ def test_pins_channels_and_leaks_are_told() -> None:
     assert found["pgpool_core_leaks_total"][(("database", "app"),)] == 2
     assert found["pgpool_core_pinned_clients"][(("database", "app"), ("user", "ann"))] == 1
     assert found["pgpool_core_channels"][(("database", "app"), ("state", "listening"), ("user", "ann"))] == 2
+
+
+def test_each_worker_tells_what_it_has_to_do_with_the_others() -> None:
+    found = read(sample())
+    at = (("worker", "0"),)
+    counts = {name: found[f"pgpool_core_worker_{name}_total"][at] for name in ("steals", "handoffs", "handoff_wakeups")}
+    assert counts == {"steals": 5, "handoffs": 6, "handoff_wakeups": 4}
+    assert found["pgpool_core_worker_clients"][at] == 3
+    assert found["pgpool_core_worker_pool_locks_total"][at] == 60
+    assert found["pgpool_core_worker_pool_lock_waits_total"][at] == 2
+    assert found["pgpool_core_worker_pool_lock_wait_seconds_total"][at] == pytest.approx(9.999e-6)
+    assert found["pgpool_core_worker_pool_lock_held_seconds_total"][at] == pytest.approx(1.81e-7)
 
 
 @pytest.mark.parametrize("name", ["wait", "query", "xact", "login"])

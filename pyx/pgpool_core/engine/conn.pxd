@@ -35,7 +35,7 @@ cdef bint conn_hold(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept 
 cdef void plane_wake(Plane *plane) noexcept nogil
 cdef void plane_want(Plane *plane) noexcept nogil
 cdef bint plane_post(Worker *w, Mail *mail) noexcept nogil
-cdef void worker_wake(Worker *w) noexcept nogil
+cdef bint worker_wake(Worker *w) noexcept nogil
 cdef Counters *counters_new(Worker *w, PoolRecord *pool) noexcept nogil
 
 

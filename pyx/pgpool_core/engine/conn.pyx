@@ -311,11 +311,13 @@ cdef bint plane_post(Worker *w, Mail *mail) noexcept nogil:
     return True
 
 
-cdef void worker_wake(Worker *w) noexcept nogil:
-    """Let a worker look at its mail, its notes and its grants."""
+cdef bint worker_wake(Worker *w) noexcept nogil:
+    """Let a worker look at its mail, its notes and its grants. False: it has been told already and has not looked yet."""
     cdef uint64_t one = 1
-    if pgpool_swap32(&w.signalled, 1) == 0:
-        write(w.wake_fd, &one, 8)
+    if pgpool_swap32(&w.signalled, 1) != 0:
+        return False
+    write(w.wake_fd, &one, 8)
+    return True
 
 
 cdef Counters *counters_new(Worker *w, PoolRecord *pool) noexcept nogil:

@@ -32,6 +32,7 @@ cdef struct Counters:             # allocated on its own, so that no cache line 
     uint64_t login_us             # from accept to greeting
     uint64_t steals               # idle servers taken over from another worker
     uint64_t handoffs             # servers given to a waiter of another worker
+    uint64_t wakeups              # of those, times that the other worker had to be woken
     uint64_t probes               # questions about session state
     uint64_t pins                 # times that a client began to keep its server
     uint64_t state_refusals       # statements refused by session_state = refuse

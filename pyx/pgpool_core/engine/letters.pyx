@@ -59,6 +59,7 @@ cdef dict count(Counters *counted):
         "sent": k.sent, "xact_us": k.xact_us, "query_us": k.query_us, "wait_us": k.wait_us,
         "client_parses": k.client_parses, "server_parses": k.server_parses, "binds": k.binds,
         "client_logins": k.client_logins, "login_us": k.login_us, "steals": k.steals, "handoffs": k.handoffs,
+        "wakeups": k.wakeups,
         "probes": k.probes, "pins": k.pins, "state_refusals": k.state_refusals,
         "leak_checks": k.leak_checks, "leaks": k.leaks, "settings_kept": k.settings_kept,
         "named_parses": k.named_parses, "pinned_for": [k.pinned_for[i] for i in range(PIN_KINDS)],

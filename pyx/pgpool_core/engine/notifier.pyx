@@ -5,7 +5,7 @@ from libc.string cimport memchr, memcmp
 
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.slots cimport handle_of, slot_at, slot_of, slots_room
+from pgpool_core.engine.slots cimport handle_of, slot_at, slot_live, slot_of, slots_room
 from pgpool_core.session.sqlscan cimport PROVED_NOTIFY, VALUE_NONE, VALUE_STRING, SqlScan
 from pgpool_core.session.sqltoken cimport name_fold
 from pgpool_core.session.sqlwords cimport SQL_NOTIFIES
@@ -124,12 +124,12 @@ cdef bint lives(Plane *plane, uint64_t client) noexcept nogil:
 
 
 cdef ServerConn *server_of(Plane *plane, PoolRecord *pool, uint32_t pid) noexcept nogil:
-    """The server that backend `pid` of this database is; NULL: it is not ours."""
+    """The server that backend `pid` of this database is; NULL: it is not ours. For control's thread, which gives slots out."""
     cdef uint32_t slot
     cdef ServerConn *s
     for slot in range(slots_room(&plane.servers)):
         s = <ServerConn *>slot_at(&plane.servers, slot)
-        if s.conn.head.live and s.backend_pid == pid and s.pool != NULL and s.pool.database.len == pool.database.len \
+        if slot_live(&s.conn.head) and s.backend_pid == pid and s.pool != NULL and s.pool.database.len == pool.database.len \
                 and memcmp(buf_bytes(&s.pool.database), buf_bytes(&pool.database), pool.database.len) == 0:
             return s
     return NULL

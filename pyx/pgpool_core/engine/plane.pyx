@@ -33,7 +33,7 @@ from pgpool_core.engine.pools cimport (limit_clients, limit_group, new_group, ne
                                        sweep_all)
 from pgpool_core.engine.post cimport tell, tell_all
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.report cimport count_all, empty_pools, find_wrong, memory_rows, pool_rows, server_rows
+from pgpool_core.engine.report cimport count_all, empty_pools, find_wrong, memory_rows, pool_rows, server_rows, worker_rows
 from pgpool_core.engine.routes cimport routes_clear, routes_drop, routes_put
 from pgpool_core.engine.sys cimport close, pgpool_now_us
 from pgpool_core.engine.terms cimport AS_ALL, PATIENCES, terms_begin, terms_end, terms_set
@@ -834,6 +834,13 @@ cdef class Engine:
     def pools(self):
         """A row for each pool that is not closed and empty."""
         return pool_rows(self.plane)
+
+    def worker_rows(self):
+        """What each worker has counted of itself and of the others in its way; `thread` is the system's number of its thread."""
+        rows = worker_rows(self.plane)
+        for row, thread in zip(rows, self.threads):
+            row["thread"] = thread.native_id or 0
+        return rows
 
     def counters(self):
         """What has been counted for each pool since the start, all workers together."""

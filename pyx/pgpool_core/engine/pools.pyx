@@ -10,7 +10,7 @@ from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.post cimport tell_all
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport push_grant
-from pgpool_core.engine.slots cimport slot_at, slots_room
+from pgpool_core.engine.slots cimport slot_at, slot_live, slots_room
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.engine.texts cimport add_settings, set_pairs, set_text
 from pgpool_core.pool.client cimport Client
@@ -150,15 +150,19 @@ cdef int pool_pause(Plane *plane, uint32_t pool, uint8_t how) except -1:
 
 
 cdef bint has_servers(Plane *plane, Pool *pool) noexcept nogil:
-    """Whether `pool` has a server that its clients may share."""
+    """Whether `pool` has a server that its clients may share. For control's thread, which alone gives slots out."""
     cdef uint32_t slot
     cdef ServerConn *s
+    cdef bint found = False
+    pthread_mutex_lock(&pool.lock)                # under which states change
     for slot in range(slots_room(&plane.servers)):
         s = <ServerConn *>slot_at(&plane.servers, slot)
-        if s.conn.head.live and s.seat.pool == pool and not s.seat.dedicated and s.seat.state != SV_FREE \
+        if slot_live(&s.conn.head) and s.seat.pool == pool and not s.seat.dedicated and s.seat.state != SV_FREE \
                 and s.seat.state != SV_LOGIN and s.seat.state != SV_CLOSING:
-            return True
-    return False
+            found = True
+            break
+    pthread_mutex_unlock(&pool.lock)
+    return found
 
 
 cdef int pool_close(Plane *plane, uint32_t pool, bytes error) except -1:

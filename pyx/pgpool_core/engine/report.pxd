@@ -5,6 +5,7 @@ from pgpool_core.engine.records cimport Plane
 
 cdef list server_rows(Plane *plane)
 cdef list memory_rows(Plane *plane)
+cdef list worker_rows(Plane *plane)
 cdef list pool_rows(Plane *plane)
 cdef list empty_pools(Plane *plane)
 cdef dict count_all(Plane *plane)

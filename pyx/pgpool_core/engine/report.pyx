@@ -2,16 +2,17 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from pgpool_core.engine.counters cimport Counters
+from pgpool_core.engine.counters cimport Counters, pgpool_counted64
 from pgpool_core.engine.letters cimport address, bytes_of, count, replication_word
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport PoolRow, ServerRow, fill_pool_row, fill_server_row
-from pgpool_core.engine.slots cimport slot_at, slots_room
+from pgpool_core.engine.slots cimport slot_at, slot_live, slots_room
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.pool.pool cimport Pool
 from pgpool_core.pool.server cimport *
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load8, pgpool_load_ptr
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.sync.watched cimport LockWatch, watch_seen
 
 SERVER_STATES = {SV_FREE: "new", SV_LOGIN: "new", SV_IDLE: "idle", SV_USED: "used", SV_TESTED: "tested",
                  SV_ACTIVE: "active", SV_BEING_CANCELED: "being_canceled", SV_CLOSING: "closing"}
@@ -85,6 +86,32 @@ cdef list memory_rows(Plane *plane):
     ]
 
 
+cdef list worker_rows(Plane *plane):
+    """What each worker has to do, and how much of it with the others."""
+    cdef uint32_t i, j
+    cdef uint64_t xacts, steals, handoffs, wakeups
+    cdef Counters *k
+    cdef LockWatch *watch
+    cdef list rows = []
+    for i in range(plane.n_workers):
+        xacts = steals = handoffs = wakeups = 0
+        for j in range(plane.set.n_pools):
+            k = <Counters *>pgpool_load_ptr(<void *>&plane.workers[i].counters[j])
+            if k != NULL:
+                xacts += pgpool_counted64(&k.xacts)
+                steals += pgpool_counted64(&k.steals)
+                handoffs += pgpool_counted64(&k.handoffs)
+                wakeups += pgpool_counted64(&k.wakeups)
+        watch = &plane.set.watches[i]
+        rows.append({
+            "worker": i, "thread": 0, "clients": pgpool_load32(&plane.workers[i].n_clients), "xacts": xacts,
+            "steals": steals, "handoffs": handoffs, "wakeups": wakeups, "locks": watch_seen(&watch.taken),
+            "lock_waits": watch_seen(&watch.waits), "lock_wait_ns": watch_seen(&watch.waited_ns),
+            "locks_timed": watch_seen(&watch.timed), "lock_held_ns": watch_seen(&watch.held_ns),
+        })
+    return rows
+
+
 cdef list empty_pools(Plane *plane):
     """Ids of pools that nobody uses: no clients, nobody who logs in, no servers."""
     cdef uint32_t i
@@ -133,7 +160,7 @@ cdef list find_wrong(Plane *plane):
         pthread_mutex_lock(&p.lock)
         for slot in range(slots_room(&plane.servers)):
             s = <ServerConn *>slot_at(&plane.servers, slot)
-            if s.conn.head.live and s.seat.pool == p:
+            if slot_live(&s.conn.head) and s.seat.pool == p:
                 states[s.seat.state] = states.get(s.seat.state, 0) + 1
                 if s.lent and (s.seat.state != SV_ACTIVE or s.seat.client == NULL):
                     wrong.append(f"pool {i}: a server is lent and {SERVER_STATES[s.seat.state]}")

@@ -427,20 +427,21 @@ cdef void failed(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, u
     client_end(w, c, w.scratch, length, "invalid server parameter")
 
 
-cdef void push_grant(Worker *to, Client *seat) noexcept nogil:
-    """Let another worker know that one of its waiters has a server, or never will."""
+cdef bint push_grant(Worker *to, Client *seat) noexcept nogil:
+    """Let another worker know that one of its waiters has a server, or never will. True: it had to be woken."""
     cdef void *head
     while True:
         head = pgpool_load_ptr(&to.granted)
         seat.granted_next = <Client *>head
         if pgpool_cas_ptr(<void **>&to.granted, head, seat):
             break
-    worker_wake(to)
+    return worker_wake(to)
 
 
 cdef void server_free(Worker *w, ServerConn *s) noexcept nogil:
     """A clean server goes to the first waiter, wherever that lives, or waits itself."""
     cdef Client *seat = NULL
+    cdef Counters *k
     cdef bint unread = s.conn.missed or s.conn.full_read or s.conn.again or s.conn.early.len
     cdef int verdict
     conn_settle(w, &s.conn)                       # another worker may have it before this turn ends
@@ -455,9 +456,10 @@ cdef void server_free(Worker *w, ServerConn *s) noexcept nogil:
             if unread and s.seat.worker == w.index and s.seat.state == SV_ACTIVE:
                 w.io.rearm(w, &s.conn)
         else:
-            count_add(&counters_of(w, s.pool).handoffs, 1)
             w.io.remove(w, &s.conn)
-            push_grant(&w.plane.workers[seat.worker], seat)
+            k = counters_of(w, s.pool)
+            count_add(&k.handoffs, 1)
+            count_add(&k.wakeups, push_grant(&w.plane.workers[seat.worker], seat))
     elif verdict == POOL_CLOSE:
         server_close(w, s, s.seat.leaving)
     elif unread:

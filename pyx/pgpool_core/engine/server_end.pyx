@@ -7,7 +7,8 @@ from libc.string cimport memcpy, strlen
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.client_end cimport client_end, client_fatal
-from pgpool_core.engine.conn cimport conn_again, conn_close, conn_doom, conn_send, conn_settle, plane_post, plane_want
+from pgpool_core.engine.conn cimport conn_again, conn_close, conn_doom, conn_send, conn_settle, counters_of, plane_post, plane_want
+from pgpool_core.engine.counters cimport count_add
 from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.inquiry cimport inquiry_free
@@ -147,4 +148,5 @@ cdef void check_another(Worker *w, Pool *pool) noexcept nogil:
     if before != w.index:
         w.io.remove(&w.plane.workers[before], &s.conn)
         w.io.add(w, &s.conn)
+        count_add(&counters_of(w, s.pool).steals, 1)
     server_chore(w, s, CHORE_CHECK)

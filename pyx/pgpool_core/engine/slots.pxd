@@ -56,8 +56,8 @@ cdef inline uint64_t handle_of(const SlotHead *record, uint8_t tag) noexcept nog
 
 
 cdef inline SlotHead *slot_of(Slots *slots, uint64_t handle) noexcept nogil:
-    """The live record that `handle` was made from; NULL when it has gone."""
+    """The live record that `handle` was made from; NULL when it has gone. Any thread may ask; the record may go meanwhile."""
     cdef SlotHead *record = slot_at(slots, <uint32_t>handle)
-    if record == NULL or not record.live or (record.gen & 0xFFFFFF) != (<uint32_t>(handle >> 32) & 0xFFFFFF):
+    if record == NULL or not slot_live(record) or (pgpool_load32(&record.gen) & 0xFFFFFF) != (<uint32_t>(handle >> 32) & 0xFFFFFF):
         return NULL
     return record

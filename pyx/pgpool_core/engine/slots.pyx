@@ -62,10 +62,9 @@ cdef SlotHead *slot_new(Slots *slots) noexcept nogil:
 
 cdef void slot_release(Slots *slots, SlotHead *record) noexcept nogil:
     """Give the slot back; every handle to it is void from now on."""
+    cdef uint32_t gen = record.gen + 1
     pgpool_store8(&record.live, 0)
-    record.gen += 1
-    if (record.gen & 0xFFFFFF) == 0:
-        record.gen += 1
+    pgpool_store32(&record.gen, gen if gen & 0xFFFFFF else gen + 1)     # others may be asking whose it is
     record.next_free = slots.free_head
     slots.free_head = record.slot + 1
     slots.live -= 1

@@ -10,6 +10,7 @@ from pgpool_core.pool.client cimport Client, ClientList
 from pgpool_core.pool.limits cimport Group
 from pgpool_core.pool.server cimport MAX_WORKERS, SV_CLOSING, SV_LOGIN, SV_STATES, SV_TESTED, Server, ServerList
 from pgpool_core.sync.mutex cimport pthread_mutex_t
+from pgpool_core.sync.watched cimport LockWatch
 
 
 cdef enum:
@@ -83,6 +84,7 @@ cdef struct PoolSet:
     Group **groups
     uint32_t n_pools
     uint32_t n_groups
+    LockWatch *watches            # MAX_WORKERS: what pools' locks cost each worker that asks for a server or gives one back
     uint32_t starving             # some pool wanted a server and could not have one: plan again when one has gone
 
 

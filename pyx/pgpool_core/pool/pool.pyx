@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from pgpool_core.pool.client cimport (WAIT_GRANTED, WAIT_NONE, WAIT_QUEUED, Client, clients_push, clients_remove)
 from pgpool_core.pool.dedicated cimport dedicated_claims
@@ -12,6 +13,7 @@ from pgpool_core.pool.server cimport (MAX_WORKERS, SV_ACTIVE, SV_CLOSING, SV_IDL
 from pgpool_core.sync.atomic cimport (pgpool_load32, pgpool_load64, pgpool_load8, pgpool_store32, pgpool_store64, pgpool_store8,
                                       pgpool_store_ptr)
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.sync.watched cimport LockWatch, watched_lock, watched_unlock
 
 
 cdef extern from * nogil:
@@ -25,6 +27,9 @@ cdef extern from * nogil:
     """
     int PGPOOL_CORE_DEBUG
     void pgpool_broken(unsigned int, const char *)
+
+cdef extern from "<stdlib.h>" nogil:
+    void *aligned_alloc(size_t, size_t)
 
 
 cdef void check(Pool *pool) noexcept nogil:
@@ -52,6 +57,12 @@ cdef inline void unlock(Pool *pool) noexcept nogil:
     pthread_mutex_unlock(&pool.lock)
 
 
+cdef inline void unlock_watched(Pool *pool, LockWatch *watch, uint64_t since_ns) noexcept nogil:
+    if PGPOOL_CORE_DEBUG:
+        check(pool)
+    watched_unlock(&pool.lock, watch, since_ns)
+
+
 cdef PoolSet *poolset_new() noexcept nogil:
     """An empty set, owned by the caller; NULL when memory is short."""
     cdef PoolSet *set = <PoolSet *>calloc(1, sizeof(PoolSet))
@@ -59,11 +70,14 @@ cdef PoolSet *poolset_new() noexcept nogil:
         return NULL
     set.pools = <Pool **>calloc(MAX_POOLS, sizeof(Pool *))
     set.groups = <Group **>calloc(MAX_GROUPS, sizeof(Group *))
-    if set.pools == NULL or set.groups == NULL:
+    set.watches = <LockWatch *>aligned_alloc(sizeof(LockWatch), MAX_WORKERS * sizeof(LockWatch))
+    if set.pools == NULL or set.groups == NULL or set.watches == NULL:
         free(set.pools)
         free(set.groups)
+        free(set.watches)
         free(set)
         return NULL
+    memset(set.watches, 0, MAX_WORKERS * sizeof(LockWatch))
     pthread_mutex_init(&set.lock, NULL)
     return set
 
@@ -81,6 +95,7 @@ cdef void poolset_free(PoolSet *set) noexcept nogil:
     pthread_mutex_destroy(&set.lock)
     free(set.pools)
     free(set.groups)
+    free(set.watches)
     free(set)
 
 
@@ -175,12 +190,13 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     """
     cdef Server *server = NULL
     cdef int verdict = POOL_QUEUED
-    pthread_mutex_lock(&pool.lock)
+    cdef LockWatch *watch = &pool.set.watches[worker]
+    cdef uint64_t since_ns = watched_lock(&pool.lock, watch)
     if pool.closed:
-        unlock(pool)
+        unlock_watched(pool, watch, since_ns)
         return POOL_CLOSED
     if pool.paused == PAUSE_END:
-        unlock(pool)
+        unlock_watched(pool, watch, since_ns)
         return POOL_ENDING
     if not pool.paused:
         server = first_idle(pool) if pool.settings.round_robin else last_idle(pool, worker, client.mark)
@@ -191,10 +207,10 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
         if pgpool_load8(&server.close_needed):
             server_move(server, SV_CLOSING, now_us)
             server.leaving = "obsolete connection"
-            unlock(pool)
+            unlock_watched(pool, watch, since_ns)
             return POOL_CLOSE
         link(server, client, worker, now_us)
-        unlock(pool)
+        unlock_watched(pool, watch, since_ns)
         return POOL_GOT
     server = NULL if pool.paused else pool.used.tail
     if server != NULL:
@@ -204,7 +220,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
             server_move(server, SV_CLOSING, now_us)
             server.leaving = "obsolete connection"
             out[0] = server
-            unlock(pool)
+            unlock_watched(pool, watch, since_ns)
             return POOL_CLOSE
         pgpool_store32(&server.worker, worker)
         server_move(server, SV_TESTED, now_us)
@@ -217,7 +233,7 @@ cdef int pool_request(Pool *pool, Client *client, uint32_t worker, uint64_t now_
     pool.most_waiting = max(pool.most_waiting, pool.waiters.len)
     client.unserved = verdict == POOL_QUEUED and not pool.paused and pool.waiters.len > pool_coming(pool) and (
         pool.settings.pool_size == 0 or pool.total < pool.settings.pool_size + pool.settings.reserve_pool_size)
-    unlock(pool)
+    unlock_watched(pool, watch, since_ns)
     return verdict
 
 
@@ -342,9 +358,10 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
     """
     cdef Client *client
     cdef const char *leaving
-    pthread_mutex_lock(&pool.lock)
+    cdef LockWatch *watch = &pool.set.watches[worker]
+    cdef uint64_t since_ns = watched_lock(&pool.lock, watch)
     if not server_may(server, SV_IDLE):
-        unlock(pool)
+        unlock_watched(pool, watch, since_ns)
         return POOL_BAD_MOVE
     if server.client != NULL:
         server.client.server = NULL
@@ -362,14 +379,14 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
         pgpool_store8(&server.close_needed, 1)
         server_move(server, SV_CLOSING, now_us)
         server.leaving = leaving
-        unlock(pool)
+        unlock_watched(pool, watch, since_ns)
         return POOL_CLOSE
     if client != NULL:
         clients_remove(&pool.waiters, client)
         client.waiting = WAIT_GRANTED
         link(server, client, client.worker, now_us)
         out[0] = client
-        unlock(pool)
+        unlock_watched(pool, watch, since_ns)
         return POOL_GRANTED
     if pool.settings.server_check_delay_us == 0:
         server_move(server, SV_USED, now_us)
@@ -377,7 +394,7 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
     else:
         server_move(server, SV_IDLE, now_us)
         servers_push(&pool.idle[worker], server)
-    unlock(pool)
+    unlock_watched(pool, watch, since_ns)
     return POOL_IDLE
 
 
