@@ -12,7 +12,8 @@ import attrs
 
 from pgpool_core.config.dsn import parse_dsn
 from pgpool_core.config.load import load_config
-from pgpool_core.config.model import FALLBACK_DATABASE, Config, DatabaseConfig
+from pgpool_core.config.model import Config, DatabaseConfig
+from pgpool_core.config.names import FALLBACK_DATABASE
 from pgpool_core.control.pooler import load_users
 from pgpool_core.control.routing import as_name
 from pgpool_core.errors import ConfigError, ConfigProblem
