@@ -21,13 +21,12 @@ from pgpool_core.config.load import Loaded, read_config
 from pgpool_core.config.model import Config
 from pgpool_core.config.problems import Place
 from pgpool_core.control.access import address_of, load_access
-from pgpool_core.control.pooler import load_users
 from pgpool_core.control.routing import as_name, check_entries
 from pgpool_core.control.tls import client_tls
 from pgpool_core.errors import ConfigError, ConfigProblem
 from pgpool_core.policy.facts import Facts
 from pgpool_core.policy.hba import Visitor
-from pgpool_core.policy.userlist import Userlist
+from pgpool_core.policy.userlist import Userlist, load_users
 from pgpool_core.process.descriptors import SPARE_DESCRIPTORS, servers_at_most
 
 _LISTED: Final = ("trust", "plain", "md5", "scram-sha-256", "cert")
@@ -110,7 +109,7 @@ def check(file: str) -> Findings:
         errors += _errors(loaded)
         warnings += doubts(loaded)
         try:
-            users = load_users(loaded.config)
+            users = load_users(loaded.config.auth_file)
         except ConfigError as error:
             errors += [_placed(loaded, problem) for problem in error.problems]
         else:

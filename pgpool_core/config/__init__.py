@@ -3,17 +3,10 @@
 from pgpool_core.config.diff import Reloaded, reload_config
 from pgpool_core.config.dsn import parse_dsn
 from pgpool_core.config.load import load_config, parse_config
-from pgpool_core.config.model import (
-    AUTH_TYPES,
-    POOL_MODES,
-    SESSION_STATES,
-    Config,
-    DatabaseConfig,
-    PeerConfig,
-    UserConfig,
-)
+from pgpool_core.config.model import Config, DatabaseConfig, PeerConfig, UserConfig
 from pgpool_core.config.passwords import PasswordFile, PasswordWanted
 from pgpool_core.config.settings import SETTINGS, Setting, SettingRow, describe
+from pgpool_core.config.words import AUTH_TYPES, POOL_MODES, SESSION_STATES
 from pgpool_core.errors import ConfigError, ConfigProblem
 
 __all__ = [

@@ -15,14 +15,8 @@ import attrs
 
 from pgpool_core.config.dsn import is_url, read_entry_url
 from pgpool_core.config.expand import FILE, expand, expand_url, is_file, is_one_variable, read_secret
-from pgpool_core.config.model import (
-    DatabaseConfig,
-    PeerConfig,
-    UserConfig,
-    database_name_problem,
-    peer_name_problem,
-    user_name_problem,
-)
+from pgpool_core.config.model import DatabaseConfig, PeerConfig, UserConfig
+from pgpool_core.config.names import database_name_problem, peer_name_problem, user_name_problem
 from pgpool_core.config.not_built import NOT_BUILT_DATABASE, NotBuiltSetting
 from pgpool_core.config.passwords import PasswordFile, PasswordText
 from pgpool_core.config.problems import (

@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
-from pgpool_core.config.model import Config, DatabaseConfig, PeerConfig, UserConfig, kind_of
+from pgpool_core.config.declare import kind_of
+from pgpool_core.config.model import Config, DatabaseConfig, PeerConfig, UserConfig
 from pgpool_core.config.units import Kind
 
 

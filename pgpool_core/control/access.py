@@ -13,7 +13,8 @@ from typing import Final
 import attrs
 
 from pgpool_core import logs
-from pgpool_core.config.model import AUTH_TYPES, Config
+from pgpool_core.config.model import Config
+from pgpool_core.config.words import AUTH_TYPES
 from pgpool_core.control.interfaces import own_interfaces
 from pgpool_core.control.ldap import INSTALL, is_installed
 from pgpool_core.control.routing import CERT_FAILED, Refusal

@@ -20,8 +20,8 @@ from pgpool_core.control.messages import (
     BE_PARAMETER_STATUS,
     BE_READY_FOR_QUERY,
     BE_ROW_DESCRIPTION,
-    HEADER_LEN,
     ErrorFields,
+    data_row,
     message,
     ready_status,
 )
@@ -85,19 +85,13 @@ class AuthLookup(Question[LookupDone]):
 
     def _step(self) -> bool:
         """Take one message; False when it is not whole yet."""
-        if len(self._in) < HEADER_LEN:
+        taken = self._take(MAX_MESSAGE_LEN, "in answer to auth_query")
+        if taken is None:
             return False
-        code, length = struct.unpack_from("!BI", self._in)
-        if length < 4 or length - 4 > MAX_MESSAGE_LEN:
-            raise ServerProtocolError(f"message {code:#04x} with length {length} in answer to auth_query")
-        if len(self._in) < length + 1:
-            return False
-        body = bytes(self._in[HEADER_LEN : length + 1])
-        del self._in[: length + 1]
         self._messages += 1
         if self._messages > MAX_MESSAGES:
             raise ServerProtocolError("the server talks without end in answer to auth_query")
-        self._handle(code, body)
+        self._handle(*taken)
         return True
 
     def _handle(self, code: int, body: bytes) -> None:
@@ -108,7 +102,7 @@ class AuthLookup(Question[LookupDone]):
         elif code == _NO_DATA:
             self._count_columns(0)
         elif code == BE_DATA_ROW:
-            columns = _columns(body)
+            columns = data_row(body)
             if len(columns) == COLUMNS:
                 self._rows.append((columns[0], columns[1]))
         elif code == BE_ERROR_RESPONSE:
@@ -123,27 +117,3 @@ class AuthLookup(Question[LookupDone]):
     def _count_columns(self, count: int) -> None:
         if count != COLUMNS:
             self._problem = f"expected {COLUMNS} columns from auth_query, not {count}"
-
-
-def _columns(body: bytes) -> list[bytes | None]:
-    """The values of a DataRow.
-
-    Raises:
-        ServerProtocolError: a value reaches past the end, or bytes are left over.
-    """
-    if len(body) < 2:
-        raise ServerProtocolError("malformed DataRow")
-    values: list[bytes | None] = []
-    at = 2
-    for _ in range(int.from_bytes(body[:2], "big")):
-        if len(body) - at < 4:
-            raise ServerProtocolError("malformed DataRow")
-        (length,) = struct.unpack_from("!i", body, at)
-        at += 4
-        if length < -1 or length > len(body) - at:
-            raise ServerProtocolError("malformed DataRow")
-        values.append(None if length < 0 else body[at : at + length])
-        at += max(length, 0)
-    if at != len(body):
-        raise ServerProtocolError("malformed DataRow")
-    return values

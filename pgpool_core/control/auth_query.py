@@ -9,7 +9,6 @@ Source: PgBouncer docs, auth_query, auth_user, auth_dbname; its texts.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +22,7 @@ from pgpool_core.control.connect import LoggedInServer, ServerTarget
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.opener import OpenServer
 from pgpool_core.control.pipes import SocketPipe
+from pgpool_core.control.remembered import Abandoned, Remembered
 from pgpool_core.control.routing import Lookup, PoolKey, connect_timeout_s
 from pgpool_core.control.talk import NEED_DATA
 from pgpool_core.errors import PgPoolError, PoolError, ServerLoginRefused, ServerProtocolError, TlsError
@@ -55,7 +55,6 @@ class Answer:
     """What a database has said about one user; `secret` None: there is no such user."""
 
     secret: Secret | None
-    at: float
     told: set[bytes] = attrs.field(factory=set)  # databases for whose logins the engine has it
 
 
@@ -81,15 +80,6 @@ class Place:
     closed: bool = False  # a reload has put another in its place
 
 
-@attrs.define(eq=False)
-class _Flight:
-    """A question under way; others who ask the same wait for it."""
-
-    done: trio.Event = attrs.field(factory=trio.Event)
-    answer: Answer | None = None
-    error: LookupFailed | None = None
-
-
 class AuthQuery:
     """Looks users up. All of it belongs to the control loop."""
 
@@ -106,8 +96,9 @@ class AuthQuery:
         self._open_server = open_server
         self._now = now
         self._places: dict[tuple[str, str], Place] = {}
-        self._answers: OrderedDict[tuple[Lookup, bytes], Answer] = OrderedDict()  # the oldest first
-        self._flights: dict[tuple[Lookup, bytes], _Flight] = {}
+        self._answers: Remembered[tuple[Lookup, bytes], Answer] = Remembered(
+            self._answer, lambda answer: pools.config.auth_query_ttl, most=REMEMBERED, changed=self._changed, now=now
+        )
         self.holds: Callable[[bytes], bool] = lambda database: False
 
     async def find(self, lookup: Lookup, user: bytes, *, again: bool = False) -> Answer:
@@ -119,29 +110,19 @@ class AuthQuery:
         Raises:
             LookupFailed: it cannot be had.
         """
-        key = (lookup, user)
-        known = self._answers.get(key)
-        longest_s = min(self._pools.config.auth_query_ttl, FRESH_S if again else math.inf)
-        if known is not None and self._now() - known.at < longest_s:
-            return known
-        if (flight := self._flights.get(key)) is None:
-            flight = self._flights[key] = _Flight()
-            try:
-                flight.answer = Answer(await self._ask(lookup, user), self._now())
-                self._remember(key, flight.answer)
-            except LookupFailed as error:
-                flight.error = error
-            except Exception:
-                logs.LOGGER.exception("internal error while looking a user up")
-                flight.error = LookupFailed("internal error", sqlstate="XX000")
-            finally:
-                if self._flights.get(key) is flight:
-                    del self._flights[key]
-                flight.done.set()
-        await flight.done.wait()
-        if flight.answer is None:
-            raise flight.error or LookupFailed(UNAVAILABLE, sqlstate="57P03")
-        return flight.answer
+        try:
+            return await self._answers.get((lookup, user), longest_s=FRESH_S if again else math.inf)
+        except Abandoned:
+            raise LookupFailed(UNAVAILABLE, sqlstate="57P03") from None
+
+    async def _answer(self, key: tuple[Lookup, bytes]) -> Answer:
+        try:
+            return Answer(await self._ask(*key))
+        except LookupFailed:
+            raise
+        except Exception as error:
+            logs.LOGGER.exception("internal error while looking a user up")
+            raise LookupFailed("internal error", sqlstate="XX000") from error
 
     async def tell(self, lookup: Lookup, answer: Answer, database: bytes, user: bytes, *, scram: bool) -> None:
         """Give the engine what logins of `user` to `database` are checked against."""
@@ -150,7 +131,7 @@ class AuthQuery:
         credential = await answer.secret.client_credential(
             user, scram=scram, iterations=self._pools.config.scram_iterations
         )
-        now = self._answers.get((lookup, user))
+        now = self._answers.known((lookup, user))
         if now is None or now.secret != answer.secret:
             return  # it has changed meanwhile: the login fails, and is looked up again
         asks_key = self._pools.keys.missing(answer.secret)
@@ -159,13 +140,8 @@ class AuthQuery:
 
     def expire(self) -> None:
         """Forget what is too old, and close connections that are idle for too long; the janitor's round."""
-        now, ttl = self._now(), self._pools.config.auth_query_ttl
-        while self._answers:
-            key, answer = next(iter(self._answers.items()))
-            if now - answer.at < ttl + FRESH_S and len(self._answers) <= REMEMBERED:
-                break
-            del self._answers[key]
-            self._untell(key, answer)
+        self._answers.expire(FRESH_S)
+        now = self._now()
         for place in self._places.values():
             stale = [each for each in place.idle if now - each.since > IDLE_S]
             place.idle = [each for each in place.idle if now - each.since <= IDLE_S]
@@ -180,8 +156,7 @@ class AuthQuery:
 
     def reloaded(self) -> None:
         """After a reload, which made the engine forget: begin anew."""
-        self._answers.clear()
-        self._flights.clear()
+        self._answers.forget()
         self.close()
         self._places.clear()
 
@@ -196,20 +171,14 @@ class AuthQuery:
             self._end(place, each.server)
         place.idle.clear()
 
-    def _remember(self, key: tuple[Lookup, bytes], answer: Answer) -> None:
-        if self._flights.get(key) is None:  # a reload came in between
+    def _changed(self, key: tuple[Lookup, bytes], before: Answer, after: Answer | None) -> None:
+        """The database says something else, or it is too long ago that it said so."""
+        if after is not None and before.secret == after.secret:
+            after.told = before.told
             return
-        before = self._answers.pop(key, None)
-        self._answers[key] = answer
-        if before is not None:
-            if before.secret == answer.secret:
-                answer.told = before.told
-            else:
-                self._pools.keys.forget(before.secret)
-                self._untell(key, before)
-
-    def _untell(self, key: tuple[Lookup, bytes], answer: Answer) -> None:
-        for database in answer.told:
+        if after is not None:
+            self._pools.keys.forget(before.secret)
+        for database in before.told:
             self._engine.forget_credential(key[1], database)
 
     async def rows(self, lookup: Lookup, user: bytes, *, most: int) -> tuple[tuple[bytes | None, bytes | None], ...]:

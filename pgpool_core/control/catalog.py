@@ -22,6 +22,7 @@ from pgpool_core.control.messages import (
     FE_QUERY,
     HEADER_LEN,
     ErrorFields,
+    data_row,
     message,
     ready_status,
 )
@@ -139,18 +140,8 @@ class CatalogAnswer:
             raise ServerProtocolError(f"message {code:#04x} in answer to a question about functions")
 
     def _row(self, body: bytes) -> None:
-        fields: list[bytes] = []
-        if len(body) < 2 or body[:2] != b"\0\4":
-            raise ServerProtocolError("malformed DataRow")
-        at = 2
-        while at + 4 <= len(body):
-            (length,) = struct.unpack_from("!i", body, at)
-            at += 4
-            if length > len(body) - at:
-                raise ServerProtocolError("malformed DataRow")
-            fields.append(body[at : at + length] if length > 0 else b"")
-            at += max(length, 0)
-        if at != len(body) or len(fields) != 4 or fields[0] not in _KINDS:
-            raise ServerProtocolError("malformed DataRow")
+        fields = [value or b"" for value in data_row(body)]
+        if len(fields) != 4 or fields[0] not in _KINDS:
+            raise ServerProtocolError("a row with other columns than were asked for")
         kind, name, language, text = fields
         self.things.append(Thing(_KINDS[kind], name, language, text))

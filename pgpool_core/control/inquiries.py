@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from pgpool_core import logs
-from pgpool_core.config.model import CONSOLE_DATABASE
+from pgpool_core.config.names import CONSOLE_DATABASE
 from pgpool_core.control import routing
 from pgpool_core.control.auth_query import CONFIG_ERROR, AuthQuery, LookupFailed
 from pgpool_core.control.login_steps import LoginStep

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import attrs
 import trio
 
-from pgpool_core.config.model import POOL_MODES
+from pgpool_core.config.words import POOL_MODES
 from pgpool_core.control import routing
 from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions

@@ -128,6 +128,30 @@ def parameter_status(body: bytes) -> tuple[bytes, bytes]:
     return parts[0], parts[1]
 
 
+def data_row(body: bytes) -> list[bytes | None]:
+    """The values in a DataRow body; None is NULL.
+
+    Raises:
+        ServerProtocolError: a value reaches past the end, or bytes are left over.
+    """
+    if len(body) < 2:
+        raise ServerProtocolError("malformed DataRow")
+    values: list[bytes | None] = []
+    at = 2
+    for _ in range(int.from_bytes(body[:2], "big")):
+        if len(body) - at < 4:
+            raise ServerProtocolError("malformed DataRow")
+        (length,) = struct.unpack_from("!i", body, at)
+        at += 4
+        if length < -1 or length > len(body) - at:
+            raise ServerProtocolError("malformed DataRow")
+        values.append(None if length < 0 else body[at : at + length])
+        at += max(length, 0)
+    if at != len(body):
+        raise ServerProtocolError("malformed DataRow")
+    return values
+
+
 def ready_status(body: bytes) -> int:
     """Transaction status of a ReadyForQuery body: 'I', 'T' or 'E' as a byte value.
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from pgpool_core import logs
-from pgpool_core.config.model import CONSOLE_DATABASE, Config
+from pgpool_core.config.model import Config
+from pgpool_core.config.names import CONSOLE_DATABASE
 from pgpool_core.control.channels import Channels, until_taken
 from pgpool_core.control.holds import ShutdownWait
 from pgpool_core.control.pools import DATABASE_REMOVED, PoolRecord, PoolRegistry

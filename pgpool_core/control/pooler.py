@@ -1,14 +1,13 @@
 """The pooler: owns the engine and does, on one trio loop, everything that is not a query's bytes.
 
-What the workers ask by mail is answered in `mailroom`, connections are opened in `opener`; here are start and end, reload, the janitor
-and the clock of the statistics.
+What the workers ask by mail is answered in `mailroom`, connections are opened in `opener`; here are start, reload and end.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -20,15 +19,16 @@ from pgpool_core.config.change import with_setting
 from pgpool_core.config.doubts import without_effect
 from pgpool_core.config.model import Config
 from pgpool_core.config.settings import describe
-from pgpool_core.config.units import network_parts
 from pgpool_core.control import routing
 from pgpool_core.control.access import Access, load_access
-from pgpool_core.control.arrivals import Arrivals, Parcel, PoolFacts
+from pgpool_core.control.arrivals import Arrivals
 from pgpool_core.control.auth_query import AuthQuery
 from pgpool_core.control.channels import Channels
 from pgpool_core.control.connect import open_server
 from pgpool_core.control.databases import Databases
+from pgpool_core.control.engine_settings import configure_engine, make_engine
 from pgpool_core.control.functions import Functions
+from pgpool_core.control.goodbye import SHUTTING_DOWN, say_goodbye
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.handing import Handing
 from pgpool_core.control.inquiries import Inquiries
@@ -43,63 +43,20 @@ from pgpool_core.control.orders import Orders
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.reload import plan_pools
 from pgpool_core.control.report import Report
-from pgpool_core.control.routing import microseconds
+from pgpool_core.control.rounds import janitor, namekeeper, statistician
 from pgpool_core.control.server_tls import make_contexts, wishes_of
-from pgpool_core.control.strangers import Strangers
+from pgpool_core.control.succession import NOT_RUNNING, Here, Succession
 from pgpool_core.control.tls import client_tls
-from pgpool_core.errors import ConfigError, ConfigProblem, PgPoolError, PoolClosed, error_response
+from pgpool_core.errors import PgPoolError, PoolClosed
 from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import ConfigRow, Snapshot
-from pgpool_core.policy.userlist import Userlist, load_userlist
+from pgpool_core.policy.userlist import Userlist, load_users
 
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
     from pgpool_core.metrics.prometheus import Facts
 
-JANITOR_S: Final = 1 / 3  # precision of all timeouts that the janitor checks, as PgBouncer's
-NAMES_S: Final = 1.0  # how often it is looked which names are due to be looked up again
-HOSTS_TOLD: Final = 16  # of a database, to another process
 LET_GO_LOOK_S: Final = 0.005  # how often it is looked whether the workers have let go of the listening sockets
-GOODBYE_S: Final = 1.0  # at most, for the last error to reach clients and Terminate to reach servers
-GOODBYE_LOOK_S: Final = 0.01  # how often it is looked whether they have gone
-
-LAST_SERVERS_S: Final = 0.5  # at most, for servers without clients to go to the process that has taken over
-
-NOT_RUNNING: Final = "the pooler is not running"
-SHUTTING_DOWN: Final = error_response(PoolClosed("pooler is shutting down", sqlstate="57P01"))
-
-
-def make_engine(workers: int, io_backend: str) -> Engine:
-    """The compiled data plane; imported here so that everything else works without it.
-
-    Raises:
-        ConfigError: io_uring is asked for and cannot be had.
-    """
-    from pgpool_core.engine.plane import Engine
-
-    try:
-        return Engine(workers=workers, io_backend=io_backend)
-    except OSError as refused:
-        if io_backend != "io_uring":
-            raise
-        text = f"io_uring cannot be had: {refused.strerror} (io_backend)"
-        raise ConfigError([ConfigProblem(text, section="pgbouncer", key="io_backend")]) from None
-
-
-def load_users(config: Config) -> Userlist:
-    """The users of auth_file; none where it is not set.
-
-    Raises:
-        ConfigError: it cannot be read, or a line is broken.
-    """
-    return load_userlist(config.auth_file) if config.auth_file else Userlist({})
-
-
-def looks_up(config: Config) -> int:
-    """The engine's number: secrets come from auth_file alone, from auth_query too, or from there anew for every login."""
-    if not (config.auth_user or any(entry.auth_user for entry in config.databases.values())):
-        return 0
-    return 1 if config.auth_query_ttl else 2
 
 
 class Pooler:
@@ -134,7 +91,7 @@ class Pooler:
         self.config = config
         self.listeners: list[Listener] = []
         self._given_userlist = userlist
-        self._userlist = userlist if userlist is not None else load_users(config)
+        self._userlist = userlist if userlist is not None else load_users(config.auth_file)
         self._access = load_access(config, strict=False)
         self._client_tls = client_tls(config)
         self._server_tls = make_contexts(wishes_of(config))
@@ -161,6 +118,8 @@ class Pooler:
         self._engine: Engine | None = None
         self._mailroom: Mailroom | None = None
         self._observed = Observed(self.snapshot, self._facts, self.unready)
+        self.succession = Succession()
+        """Clients, servers and cancel requests of another process."""
 
     @property
     def engine(self) -> Engine:
@@ -218,7 +177,7 @@ class Pooler:
                     await self._say_goodbye(engine)
                     nursery.cancel_scope.cancel(reason="the pooler stops")
             finally:
-                self._engine = None
+                self._engine = self.succession.here = None
                 self._close(engine)
         finally:
             self._observed.close()
@@ -324,7 +283,8 @@ class Pooler:
     def _read_again(self) -> tuple[Config, Userlist]:
         if self._reread is not None:
             return self._reread()
-        return self.config, self._given_userlist if self._given_userlist is not None else load_users(self.config)
+        given = self._given_userlist
+        return self.config, given if given is not None else load_users(self.config.auth_file)
 
     async def hand_over(self) -> None:
         """Accept nobody any more, in favour of a process that has our listening sockets too; returns when no worker watches them."""
@@ -336,118 +296,16 @@ class Pooler:
         self._observed.close()
         await self._orders.release_all()  # the console is the other process's from now on
 
-    def pass_cancels_to(self, elsewhere: Callable[[bytes], Awaitable[None]] | None) -> None:
-        """Cancel keys of nobody here go there from now on, while it runs; None: nowhere."""
-        if self._engine is not None and self._mailroom is not None:
-            self._mailroom.elsewhere = elsewhere
-            self._engine.know_elsewhere(elsewhere is not None or len(self._mailroom.arrivals) > 0)
-
-    async def cancel(self, key: bytes) -> None:
-        """Cancel the query of the client with this key, wherever it is."""
-        if self.engine.find_cancel(key) or self._mailroom is None or self._mailroom.arrivals.cancel(key, 0):
-            return
-        if self._mailroom.elsewhere is not None:
-            await self._mailroom.elsewhere(key)
-
     async def wait_for_clients(self) -> None:
         """Wait until no client is left; with client_drain_timeout, send them away, each when it holds no server."""
         await leave(
             self.engine,
             self._report,
             lambda: self.config.client_drain_timeout,
-            lambda: self._mailroom is not None and self._mailroom.departures is not None,
+            lambda: self.succession.gives,
         )
         if self._mailroom is not None:
             self._mailroom.read()
-
-    def give_to(self, take: Callable[[Parcel], None] | None) -> None:
-        """Clients and servers that are at rest go there from now on; None: they stay."""
-        if self._engine is None or self._mailroom is None:
-            return
-        self._mailroom.departures = take
-        if take is not None:
-            self._engine.give()
-        else:
-            self._engine.keep()
-
-    async def give_servers(self) -> None:
-        """No client is left: let the idle servers go to the other process too; those that are not at rest soon are closed."""
-        with trio.move_on_after(LAST_SERVERS_S):
-            while any(pool["servers_total"] for pool in self.engine.pools()):
-                self.engine.give()
-                await trio.sleep(GOODBYE_LOOK_S)
-
-    def take_back(self, parcel: Parcel) -> None:
-        """What was to be given away has not been taken: it goes on here."""
-        facts = self.pool_facts(parcel.pool)
-        if self._engine is None or self._mailroom is None or facts is None:
-            parcel.close(SHUTTING_DOWN)
-        else:
-            self._mailroom.arrivals.take(facts, parcel)
-
-    async def handed_out(self) -> int:
-        """Wait until a process has our sockets by SHOW FDS, and wants us to end: its number, or 0. `hand_over` is to follow."""
-        assert self._mailroom is not None
-        self._mailroom.handing.enabled = True
-        await self._mailroom.handing.taken.wait()
-        return self._mailroom.handing.pid
-
-    def let_go(self) -> None:
-        """That process may begin."""
-        if self._mailroom is not None:
-            self._mailroom.handing.let_go()
-
-    def take(self, facts: PoolFacts, parcel: Parcel) -> None:
-        """A client or a server of another process is ours from now on."""
-        if self._engine is None or self._mailroom is None:
-            parcel.close(SHUTTING_DOWN)
-            return
-        self._engine.know_elsewhere(True)  # for the cancel keys that clients bring along
-        self._mailroom.arrivals.take(facts, parcel)
-
-    async def take_strangers(
-        self, fds: Sequence[tuple[Mapping[str, str], int]], about: Sequence[Mapping[str, str]]
-    ) -> None:
-        """Clients and servers of a PgBouncer that has ended are ours from now on: rows of its SHOW FDS with descriptors, of SHOW CLIENTS."""
-        assert self._mailroom is not None
-        self.engine.know_elsewhere(True)  # for the cancel keys that clients bring along
-        await Strangers(self.engine, self._pools, self._opener, self._mailroom.arrivals).take(fds, about)
-        await self.took_all()
-
-    async def took_all(self) -> None:
-        """No more of them come."""
-        if self._engine is not None and self._mailroom is not None:
-            await self._mailroom.arrivals.end()
-
-    def pool_facts(self, pool: int) -> PoolFacts | None:
-        """What another process has to know of a pool."""
-        record = self._pools.get(pool) if self._engine is not None else None
-        if record is None:
-            return None
-        target = routing.target_digest(record.target)
-        return PoolFacts(
-            database=record.key.database,
-            user=record.key.user,
-            target=target,
-            welcome=tuple(record.welcome),
-            hosts=tuple(state.told(host) for host, state in [*record.target.host_order.states.items()][:HOSTS_TOLD]),
-        )
-
-    def client_keys(self) -> frozenset[bytes]:
-        """Keys for servers that clients have revealed by their logins."""
-        return self._pools.keys.known() if self._engine is not None else frozenset()
-
-    def learn_key(self, key: bytes) -> None:
-        """Such a key, from another process."""
-        if self._engine is not None:
-            self._pools.keys.learn(key)
-
-    @property
-    def moved(self) -> tuple[int, int]:
-        """Clients and servers that have come from another process."""
-        if self._engine is None or self._mailroom is None:
-            return 0, 0
-        return self._mailroom.arrivals.clients, self._mailroom.arrivals.servers
 
     @property
     def last_text(self) -> int:
@@ -534,44 +392,12 @@ class Pooler:
             self._engine.after_fork_in_child()
 
     def _configure(self) -> None:
-        c = self.config
-        for text in (*without_effect(c), *self._access.warnings()):
+        for text in (*without_effect(self.config), *self._access.warnings()):
             logs.LOGGER.warning("%s", logs.line("", text))
         for listener in self.listeners:
-            listener.defer_accept(c.tcp_defer_accept)
-        self.engine.set_client_tls(self._client_tls.context, routing.tls_is_required(c))
-        self.engine.configure(
-            max_client_conn=c.max_client_conn,
-            client_login_timeout_us=microseconds(c.client_login_timeout),
-            auth_type=routing.auth_type_number(c),
-            max_packet_size=c.max_packet_size,
-            log_connections=c.log_connections,
-            log_disconnections=c.log_disconnections,
-            log_pooler_errors=c.log_pooler_errors,
-            disable_pqexec=c.disable_pqexec,
-            server_fast_close=c.server_fast_close,
-            application_name_add_host=c.application_name_add_host,
-            login_notify_message=c.login_notify_message.encode(),
-            looks_up=looks_up(c),
-            scram_iterations=c.scram_iterations,
-            tcp_user_timeout=c.tcp_user_timeout,
-            tcp_socket_buffer=c.tcp_socket_buffer,
-            reads_a_turn=c.sbuf_loopcnt,
-            max_opening=c.server_connect_parallel,
-            track_extra_parameters=[name.encode() for name in c.track_extra_parameters],
-            ignore_startup_parameters=[name.encode() for name in c.ignore_startup_parameters],
-            tcp_keepalive=c.tcp_keepalive,
-            tcp_keepidle=c.tcp_keepidle,
-            tcp_keepintvl=c.tcp_keepintvl,
-            tcp_keepcnt=c.tcp_keepcnt,
-            message_stall_timeout_us=microseconds(c.message_stall_timeout),
-            drain_timeout_us=microseconds(c.server_drain_timeout),
-            query_wait_notify_us=microseconds(c.query_wait_notify),
-            peer_id=c.peer_id,
-            max_logins=c.max_logins,
-            auth_failure_delay_us=microseconds(c.auth_failure_delay),
-            proxy_networks=[network_parts(network) for network in c.proxy_protocol_networks],
-        )
+            listener.defer_accept(self.config.tcp_defer_accept)
+        self.engine.set_client_tls(self._client_tls.context, routing.tls_is_required(self.config))
+        configure_engine(self.engine, self.config)
 
     def _start(self, nursery: trio.Nursery) -> None:
         from pgpool_core import __version__
@@ -624,6 +450,7 @@ class Pooler:
             arrivals,
             Handing(engine, self._pools, self._report, arrivals, lambda: self.listeners, self._orders.round_trip),
         )
+        self.succession.here = Here(engine, self._pools, self._opener, self._mailroom)
         self._orders.went_on = self._mailroom.handing.end
         self._pools.hear = self._mailroom.read
         self._report.listeners, self._report.peers = self.listeners, self._mailroom.peers
@@ -635,57 +462,22 @@ class Pooler:
             engine.add_listener(listener.fd, is_unix=listener.is_unix, port=listener.port, late=listener.late)
             logs.LOGGER.info("listening on %s", listener.place)
         nursery.start_soon(self._mailroom.pump)
-        nursery.start_soon(self._janitor)
-        nursery.start_soon(self._namekeeper)
-        nursery.start_soon(self._statistician)
+        nursery.start_soon(
+            janitor, engine, self._pools, self._opener, self._loans, self._auth_query, self._now_us, name="janitor"
+        )
+        nursery.start_soon(namekeeper, self._pools)
+        nursery.start_soon(statistician, self._report, lambda: self.config, lambda line: self.on_stats(line))
         nursery.start_soon(self._functions.watch)
         fields = {"workers": engine.workers, "io_backend": engine.io_backend}
         logs.LOGGER.info("%s", logs.line("", f"process up: {version_text(__version__)}", fields))
         if engine.io_refusal:
             logs.LOGGER.info("no io_uring: %s (io_backend)", engine.io_refusal)
 
-    async def _janitor(self) -> None:
-        backend = self.engine.io_backend
-        while True:
-            await trio.sleep(JANITOR_S)
-            if backend != self.engine.io_backend:
-                backend = self.engine.io_backend
-                logs.LOGGER.warning("the system refuses io_uring by now: %s goes on (io_backend)", backend)
-            self.engine.sweep(self._now_us())
-            self._loans.look()
-            self._pools.forget_empty(self._now_us())
-            self._auth_query.expire()
-            self._opener.poke()
-
-    async def _namekeeper(self) -> None:
-        while True:
-            await trio.sleep(NAMES_S)
-            self._pools.moved(await self._pools.names.refresh())
-
-    async def _statistician(self) -> None:
-        while True:
-            await trio.sleep(self.config.stats_period)
-            averages = self._report.end_period()
-            line = logs.stats_line(averages)
-            self.on_stats(line)
-            if self.config.log_stats:
-                logs.LOGGER.info("%s", line)
-
     async def _say_goodbye(self, engine: Engine) -> None:
-        """Take nobody in any more, tell all clients why, let the servers go; wait until they have gone, but not for long."""
-        engine.drop_listeners()
+        engine.drop_listeners()  # nobody is taken in any more
         self._close_listeners()
         self._auth_query.close()
-        with trio.move_on_after(GOODBYE_S, shield=True):
-            for row in await self._report.clients():
-                engine.disconnect(row["id"], SHUTTING_DOWN)
-            for record in self._pools:
-                engine.end_pool(record.id, SHUTTING_DOWN)
-                engine.close_pool(record.id, SHUTTING_DOWN)
-            while any(  # noqa: ASYNC110 (the workers send no mail about this)
-                pool["cl_active"] + pool["cl_waiting"] + pool["servers_total"] for pool in engine.pools()
-            ):
-                await trio.sleep(GOODBYE_LOOK_S)
+        await say_goodbye(engine, self._pools, self._report)
 
     def _close(self, engine: Engine) -> None:
         """The end without a wait, also after a good-bye: what is still open is closed, the workers are joined."""

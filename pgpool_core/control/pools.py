@@ -12,7 +12,8 @@ import attrs
 import trio
 
 from pgpool_core import logs
-from pgpool_core.config.model import FALLBACK_DATABASE, Config
+from pgpool_core.config.model import Config
+from pgpool_core.config.names import FALLBACK_DATABASE
 from pgpool_core.control import routing
 from pgpool_core.control.connect import ServerTarget
 from pgpool_core.control.holds import Holds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
@@ -24,6 +25,10 @@ class _Flight(Generic[V]):
     error: Exception | None = None
 
 
+class Abandoned(RuntimeError):
+    """There is no answer: whoever asked has been cancelled."""
+
+
 class Remembered(Generic[K, V]):
     """What `ask` has answered. All of it belongs to the control loop; no answer is None."""
 
@@ -32,22 +37,39 @@ class Remembered(Generic[K, V]):
         ask: Callable[[K], Awaitable[V]],
         ttl_s: Callable[[V], float],
         *,
+        most: int = REMEMBERED,
+        changed: Callable[[K, V, V | None], None] = lambda key, before, after: None,
         now: Callable[[], float] = trio.current_time,
     ) -> None:
-        """`ttl_s` says how long an answer holds, each time anew."""
+        """Nothing is remembered yet.
+
+        Args:
+            ttl_s: how long an answer holds, asked each time anew.
+            most: answers; the oldest go first.
+            changed: told of each answer that another takes the place of, or (None) that goes without one, but not by `forget`.
+        """
         self._ask = ask
         self._ttl_s = ttl_s
+        self._most = most
+        self._changed = changed
         self._now = now
         self._answers: OrderedDict[K, tuple[float, V]] = OrderedDict()  # the oldest first
         self._flights: dict[K, _Flight[V]] = {}
 
-    async def get(self, key: K) -> V:
-        """The answer about `key`: remembered, or asked for now.
+    def known(self, key: K) -> V | None:
+        """What is remembered about `key`, however old."""
+        known = self._answers.get(key)
+        return None if known is None else known[1]
+
+    async def get(self, key: K, *, longest_s: float = math.inf) -> V:
+        """The answer about `key`: remembered, and for less than `longest_s`, or asked for now.
 
         Raises:
+            Abandoned: another task has asked, and has been cancelled.
             Exception: what `ask` raises, to everybody who waits for it; it is not remembered.
         """
-        if (known := self._answers.get(key)) is not None and self._now() - known[0] < self._ttl_s(known[1]):
+        known = self._answers.get(key)
+        if known is not None and self._now() - known[0] < min(self._ttl_s(known[1]), longest_s):
             return known[1]
         flight = self._flights.get(key)
         if flight is None:
@@ -63,8 +85,16 @@ class Remembered(Generic[K, V]):
                 flight.done.set()
         await flight.done.wait()
         if flight.answer is None:
-            raise flight.error or RuntimeError("whoever asked has been cancelled")
+            raise flight.error or Abandoned("whoever asked has been cancelled")
         return flight.answer
+
+    def expire(self, grace_s: float) -> None:
+        """Forget answers that have held no more for so long."""
+        while self._answers:
+            at, answer = next(iter(self._answers.values()))
+            if self._now() - at < self._ttl_s(answer) + grace_s:
+                break
+            self._drop_oldest()
 
     def forget(self) -> None:
         """Forget all; what is under way answers those who wait for it, and nobody else."""
@@ -74,7 +104,13 @@ class Remembered(Generic[K, V]):
     def _remember(self, key: K, flight: _Flight[V], answer: V) -> None:
         if self._flights.get(key) is not flight:
             return
-        self._answers.pop(key, None)
+        before = self._answers.pop(key, None)
         self._answers[key] = (self._now(), answer)
-        if len(self._answers) > REMEMBERED:
-            self._answers.popitem(last=False)
+        if before is not None:
+            self._changed(key, before[1], answer)
+        if len(self._answers) > self._most:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        key, (_, answer) = self._answers.popitem(last=False)
+        self._changed(key, answer, None)

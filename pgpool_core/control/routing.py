@@ -15,19 +15,11 @@ from typing import Final, NamedTuple, TypeVar
 import attrs
 
 from pgpool_core.config.doubts import open_addresses
-from pgpool_core.config.model import (
-    AUTH_QUERY,
-    AUTH_TYPES,
-    CONSOLE_DATABASE,
-    FALLBACK_DATABASE,
-    MAX_DATABASE_LEN,
-    POOL_MODES,
-    SESSION_STATES,
-    Config,
-    DatabaseConfig,
-    UserConfig,
-)
+from pgpool_core.config.model import Config, DatabaseConfig, UserConfig
+from pgpool_core.config.names import CONSOLE_DATABASE, FALLBACK_DATABASE, MAX_DATABASE_LEN
 from pgpool_core.config.passwords import PasswordCommand, PasswordSource
+from pgpool_core.config.subjects.logins import AUTH_QUERY
+from pgpool_core.config.words import AUTH_TYPES, POOL_MODES, SESSION_STATES
 from pgpool_core.control.connect import ServerTarget
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.names import Names

@@ -5,7 +5,6 @@ Source: PostgreSQL docs, "Message Flow", Simple Query; "Asynchronous Operations"
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
 import attrs
@@ -20,8 +19,8 @@ from pgpool_core.control.messages import (
     BE_READY_FOR_QUERY,
     BE_ROW_DESCRIPTION,
     FE_QUERY,
-    HEADER_LEN,
     ErrorFields,
+    data_row,
     message,
     ready_status,
 )
@@ -74,23 +73,21 @@ class Ask(Question[Standing]):
 
     def _step(self) -> bool:
         """Take one message; False when it is not whole yet."""
-        if len(self._in) < HEADER_LEN:
+        taken = self._take(MAX_BODY_LEN, "from a server that was handed over")
+        if taken is None:
             return False
-        code, length = struct.unpack_from("!BI", self._in)
-        if length < 4 or length - 4 > MAX_BODY_LEN or self._messages == MAX_MESSAGES:
-            raise ServerProtocolError(f"message {code:#04x} with length {length} from a server that was handed over")
-        if len(self._in) < length + 1:
-            return False
-        body = bytes(self._in[HEADER_LEN : length + 1])
-        del self._in[: length + 1]
         self._messages += 1
-        self._handle(code, body)
+        if self._messages > MAX_MESSAGES:
+            raise ServerProtocolError("a server that was handed over talks without end")
+        self._handle(*taken)
         return True
 
     def _handle(self, code: int, body: bytes) -> None:
         if code == BE_DATA_ROW and self._ready == 1:
-            name, value = _pair(body)
-            if value is not None:
+            row = data_row(body)
+            if len(row) != 2 or (name := row[0]) is None:
+                raise ServerProtocolError("a row with other columns than were asked for")
+            if (value := row[1]) is not None:
                 self._said[name] = value
         elif code == BE_ERROR_RESPONSE:
             self._failure = self._failure or ErrorFields.parse(code, body)
@@ -109,26 +106,3 @@ class Ask(Question[Standing]):
         pairs = tuple((name, value) for name, value in self._said.items() if name in names)
         number = int(pid) if pid.isdigit() else 0
         return Standing(pairs, database, number, self._failure, bytes(self._in))
-
-
-def _pair(body: bytes) -> tuple[bytes, bytes | None]:
-    """A DataRow of two columns."""
-    values: list[bytes | None] = []
-    at = 2
-    if body[:2] != b"\0\2":
-        raise ServerProtocolError("a row with other columns than were asked for")
-    for _ in range(2):
-        if len(body) - at < 4:
-            raise ServerProtocolError("malformed DataRow")
-        (length,) = struct.unpack_from("!i", body, at)
-        at += 4
-        if length == -1:
-            values.append(None)
-            continue
-        if length < 0 or len(body) - at < length:
-            raise ServerProtocolError("malformed DataRow")
-        values.append(body[at : at + length])
-        at += length
-    if at != len(body) or values[0] is None:
-        raise ServerProtocolError("malformed DataRow")
-    return values[0], values[1]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 import enum
+import struct
 from typing import Final, Generic, TypeVar
 
 import attrs
 
-from pgpool_core.control.messages import ErrorFields
+from pgpool_core.control.messages import HEADER_LEN, ErrorFields
 from pgpool_core.errors import ServerProtocolError
 
 __all__ = ["NEED_DATA", "AnswerCut", "NeedData", "Question", "Talk"]
@@ -54,6 +55,23 @@ class Talk:
         if not data:
             self._eof = True
         self._in += data
+
+    def _take(self, most: int, where: str) -> tuple[int, bytes] | None:
+        """The next message, type and body; None until it is whole.
+
+        Raises:
+            ServerProtocolError: its body has more than `most` bytes, or a length that no message has; says `where`.
+        """
+        if len(self._in) < HEADER_LEN:
+            return None
+        code, length = struct.unpack_from("!BI", self._in)
+        if length < 4 or length - 4 > most:
+            raise ServerProtocolError(f"message {code:#04x} with length {length} {where}")
+        if len(self._in) < length + 1:
+            return None
+        body = bytes(self._in[HEADER_LEN : length + 1])
+        del self._in[: length + 1]
+        return code, body
 
 
 class Question(Talk, abc.ABC, Generic[Done]):

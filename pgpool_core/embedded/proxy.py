@@ -18,7 +18,7 @@ import trio
 from pgpool_core.config.model import Config
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.orders import Orders
-from pgpool_core.control.pooler import Pooler, load_users
+from pgpool_core.control.pooler import Pooler
 from pgpool_core.control.routing import tls_is_required
 from pgpool_core.embedded.address import ProxyAddress, Reachable
 from pgpool_core.embedded.block import async_block
@@ -27,7 +27,7 @@ from pgpool_core.embedded.source import Prepared, Source, is_connection_string, 
 from pgpool_core.errors import ConfigError, PoolClosed
 from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import Snapshot
-from pgpool_core.policy.userlist import Userlist
+from pgpool_core.policy.userlist import Userlist, load_users
 
 if TYPE_CHECKING:
     from pgpool_core.client.pool import Pool
@@ -105,7 +105,7 @@ class Proxy(Reachable):
             await pooler.reload()
             return
         use_given = self._given is not None and config.auth_file is None
-        userlist = self._given if use_given and self._given is not None else load_users(config)
+        userlist = self._given if use_given and self._given is not None else load_users(config.auth_file)
         await trio.lowlevel.checkpoint()
         await pooler.apply(config, userlist)
 
@@ -295,7 +295,7 @@ def _reader(
 
     def read() -> tuple[Config, Userlist]:
         config = prepare(source, listen, settings).config
-        return config, load_users(config)
+        return config, load_users(config.auth_file)
 
     return read
 

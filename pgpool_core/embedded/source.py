@@ -12,12 +12,12 @@ import attrs
 
 from pgpool_core.config.dsn import parse_dsn
 from pgpool_core.config.load import load_config
-from pgpool_core.config.model import FALLBACK_DATABASE, Config, DatabaseConfig
-from pgpool_core.control.pooler import load_users
+from pgpool_core.config.model import Config, DatabaseConfig
+from pgpool_core.config.names import FALLBACK_DATABASE
 from pgpool_core.control.routing import as_name
 from pgpool_core.errors import ConfigError, ConfigProblem
 from pgpool_core.policy.secrets import Secret
-from pgpool_core.policy.userlist import Userlist
+from pgpool_core.policy.userlist import Userlist, load_users
 
 Source = Config | str | os.PathLike[str]
 
@@ -96,7 +96,7 @@ def server_socket_dir() -> str:
 
 def _default_login(config: Config) -> tuple[str, str]:
     """User and database of `proxy.url` for a whole configuration: its first ones."""
-    users = [as_name(name) for name in load_users(config)]
+    users = [as_name(name) for name in load_users(config.auth_file)]
     for name, entry in config.databases.items():
         if name != FALLBACK_DATABASE:
             return (users[0] if users else entry.user or getpass.getuser()), name

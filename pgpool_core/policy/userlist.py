@@ -68,6 +68,15 @@ def load_userlist(path: str | Path) -> Userlist:
     return parse_userlist(text, path)
 
 
+def load_users(auth_file: str | None) -> Userlist:
+    """The users of auth_file; none where it is not set.
+
+    Raises:
+        ConfigError: as load_userlist.
+    """
+    return load_userlist(auth_file) if auth_file else Userlist({})
+
+
 def parse_userlist(text: bytes, path: str | Path = "<auth_file>") -> Userlist:
     """Read the text of an auth_file; `path` is for errors. A name that comes twice keeps its last secret.
 

@@ -18,7 +18,7 @@ import trio
 
 from pgpool_core import logs
 from pgpool_core.control.arrivals import Parcel, PoolFacts
-from pgpool_core.control.pooler import Pooler
+from pgpool_core.control.succession import Succession
 from pgpool_core.process.packets import (
     MAX_PACKET,
     KeyTold,
@@ -39,10 +39,10 @@ CROWDED_S: Final = 0.01  # before another try, where the system has too many des
 class Giver:
     """The old process's end."""
 
-    def __init__(self, connection: trio.socket.SocketType, pooler: Pooler) -> None:
+    def __init__(self, connection: trio.socket.SocketType, succession: Succession) -> None:
         """Begin to give when `run` runs; the connection stays the caller's."""
         self._connection = connection
-        self._pooler = pooler
+        self._succession = succession
         self._told: dict[int, PoolFacts] = {}
         self._keys: set[bytes] = set()
         self._unanswered: OrderedDict[int, Parcel] = OrderedDict()
@@ -57,7 +57,7 @@ class Giver:
 
     def begin(self) -> None:
         """From now on whatever comes to rest is to go; `run` sees to it."""
-        self._pooler.give_to(self._offer)
+        self._succession.give_to(self._offer)
 
     async def run(self) -> None:
         """Give what has come to rest, until cancelled or the other process has ended; then what it has not taken is ours again."""
@@ -73,7 +73,7 @@ class Giver:
                     await self._room.wait()
                 await self._give(parcel)
         finally:
-            self._pooler.give_to(None)
+            self._succession.give_to(None)
             self._take_back()
 
     async def wait_given(self) -> None:
@@ -102,7 +102,7 @@ class Giver:
         try:
             self._send.send_nowait(parcel)
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-            self._pooler.take_back(parcel)
+            self._succession.take_back(parcel)
 
     def _look(self) -> None:
         if not self._unanswered and not self._waiting.statistics().current_buffer_used:
@@ -111,11 +111,11 @@ class Giver:
     async def _give(self, parcel: Parcel) -> None:
         self._last = number = self._last + 1
         self._unanswered[number] = parcel
-        facts = self._pooler.pool_facts(parcel.pool)
+        facts = self._succession.pool_facts(parcel.pool)
         if facts is not None and self._told.get(parcel.pool) != facts:
             self._told[parcel.pool] = facts
             await self._connection.send(pool_packet(parcel.pool, facts))
-        for key in self._pooler.client_keys() - self._keys:
+        for key in self._succession.client_keys() - self._keys:
             self._keys.add(key)
             await self._connection.send(key_packet(key))
         fds = [fd for fd in (parcel.client_fd, parcel.server_fd) if fd >= 0]
@@ -143,11 +143,11 @@ class Giver:
         self._waiting.close()
         self.came_back = bool(left)
         for parcel in left:
-            self._pooler.take_back(parcel)
+            self._succession.take_back(parcel)
         self._idle.set()
 
 
-async def take_all(connection: trio.socket.SocketType, pooler: Pooler) -> None:
+async def take_all(connection: trio.socket.SocketType, succession: Succession) -> None:
     """The new process's end, until the old one has ended.
 
     Raises:
@@ -170,11 +170,11 @@ async def take_all(connection: trio.socket.SocketType, pooler: Pooler) -> None:
                 case PoolTold(number, facts):
                     pools[number] = facts
                 case KeyTold(key):
-                    pooler.learn_key(key)
+                    succession.learn_key(key)
                 case ParcelTold(number, parcel):
                     await connection.send(answer(number))
                     if parcel.pool in pools:
-                        pooler.take(pools[parcel.pool], parcel)
+                        succession.take(pools[parcel.pool], parcel)
                     else:
                         parcel.close()
     finally:

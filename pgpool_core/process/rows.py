@@ -23,6 +23,7 @@ from pgpool_core.control.messages import (
     BE_ROW_DESCRIPTION,
     HEADER_LEN,
     ErrorFields,
+    data_row,
 )
 from pgpool_core.errors import ServerProtocolError
 
@@ -122,22 +123,14 @@ class Reader:
             raise ServerProtocolError(f"message {code:#04x}")
 
     def _row(self, body: bytes) -> Row:
-        if body[:2] != struct.pack("!H", len(self._columns)):
+        values = data_row(body)
+        if len(values) != len(self._columns):
             raise ServerProtocolError("a row with another number of columns")
-        row: dict[str, str] = {}
-        at = 2
-        for column in self._columns:
-            if len(body) - at < 4:
-                raise ServerProtocolError("malformed DataRow")
-            (length,) = struct.unpack_from("!i", body, at)
-            at += 4
-            if length == -1:
-                continue
-            if length < 0 or len(body) - at < length:
-                raise ServerProtocolError("malformed DataRow")
-            row[column] = body[at : at + length].decode("utf-8", "surrogateescape")
-            at += length
-        return row
+        return {
+            column: value.decode("utf-8", "surrogateescape")
+            for column, value in zip(self._columns, values, strict=True)
+            if value is not None
+        }
 
 
 def _columns(body: bytes) -> list[str]:

@@ -18,10 +18,10 @@ from pgpool_core.config.load import load_config
 from pgpool_core.config.model import Config
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.listeners import Listener, listener_of, open_listeners
-from pgpool_core.control.pooler import Pooler, load_users
+from pgpool_core.control.pooler import Pooler
 from pgpool_core.control.signals import signals_received, watch_signals
 from pgpool_core.errors import ConfigError, ConfigProblem, PgPoolError
-from pgpool_core.policy.userlist import Userlist
+from pgpool_core.policy.userlist import Userlist, load_users
 from pgpool_core.process import background
 from pgpool_core.process.account import become, is_root
 from pgpool_core.process.background import Background
@@ -154,7 +154,7 @@ class _Service:
 
         def reread() -> tuple[Config, Userlist]:
             fresh = self._read(pooler.config.conffile)
-            return fresh, load_users(fresh)
+            return fresh, load_users(fresh.auth_file)
 
         pooler = Pooler(config, reread=reread, listen=listen)
         if successor:
@@ -174,7 +174,7 @@ class _Service:
                         await successor.come_up()
                         nursery.start_soon(_take_strangers, successor, pooler)
                     else:
-                        pooler.pass_cancels_to(successor.pass_on)
+                        pooler.succession.pass_cancels_to(successor.pass_on)
                         await successor.come_up()
                         nursery.start_soon(_until_ended, successor, pooler)
                     for listener in pooler.listeners:
@@ -209,11 +209,11 @@ class _Service:
 
     async def _hand_out(self, pooler: Pooler) -> None:
         """Wait for a PgBouncer that takes over by SHOW FDS, then for the clients to leave that it could not take."""
-        pid = await pooler.handed_out()
+        pid = await pooler.succession.handed_out()
         self._door.cancel(reason="another process has the sockets")
         await pooler.hand_over()
         self._pidfile.remove()  # it waits for that
-        pooler.let_go()
+        pooler.succession.let_go()
         self._notifier.main_pid(pid)
         self._notifier.close()
         logs.LOGGER.info("%s", logs.line("", "handed over, serving the clients that are here", {"pid": pid}))
@@ -244,17 +244,17 @@ class _Service:
         self._notifier.close()
         logs.LOGGER.info("%s", logs.line("", "handed over, serving the clients that are here", {"pid": pid}))
         async with trio.open_nursery() as nursery:
-            giver = Giver(connection, pooler)
+            giver = Giver(connection, pooler.succession)
             nursery.start_soon(_listen_to, connection, pooler, giver)
             if moves:
                 giver.begin()
                 nursery.start_soon(giver.run)
             await pooler.wait_for_clients()
             if moves:
-                await pooler.give_servers()
+                await pooler.succession.give_servers()
             await giver.wait_given()
             if giver.came_back:
-                await pooler.took_all()
+                await pooler.succession.took_all()
                 await pooler.wait_for_clients()
             nursery.cancel_scope.cancel(reason="no client is left that anybody could cancel")
         pooler.stop("handed over, and no client is left")
@@ -267,20 +267,20 @@ class _Service:
 
 
 async def _until_ended(successor: Successor, pooler: Pooler) -> None:
-    await successor.wait_ended(lambda connection: take_all(connection, pooler))
-    await pooler.took_all()
+    await successor.wait_ended(lambda connection: take_all(connection, pooler.succession))
+    await pooler.succession.took_all()
     _tell_moved(pooler)
-    pooler.pass_cancels_to(None)
+    pooler.succession.pass_cancels_to(None)
 
 
 async def _take_strangers(predecessor: Predecessor, pooler: Pooler) -> None:
     fds, predecessor.fds = predecessor.fds, []
-    await pooler.take_strangers(fds, predecessor.clients)
+    await pooler.succession.take_strangers(fds, predecessor.clients)
     _tell_moved(pooler)
 
 
 def _tell_moved(pooler: Pooler) -> None:
-    clients, servers = pooler.moved
+    clients, servers = pooler.succession.moved
     if clients or servers:
         logs.LOGGER.info("%s", logs.line("", "connections taken over", {"clients": clients, "servers": servers}))
 
@@ -289,7 +289,7 @@ async def _listen_to(connection: trio.socket.SocketType, pooler: Pooler, giver: 
     """What the new process says: that it has taken something, or the key of a cancel request."""
     async for packet in packets_from(connection):
         if not giver.received(packet):
-            await pooler.cancel(packet)
+            await pooler.succession.cancel(packet)
     giver.ended()
 
 

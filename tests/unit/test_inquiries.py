@@ -11,11 +11,9 @@ import attrs
 import pytest
 import trio
 import trio.lowlevel
-from trio.testing import MockClock, wait_all_tasks_blocked
 
 from pgpool_core.config import Config
 from pgpool_core.control.inquiries import Inquiries, confirmed_name
-from pgpool_core.control.remembered import REMEMBERED, Remembered
 from pgpool_core.policy.facts import HOST, NOTHING
 from pgpool_core.policy.hba import Address, Visitor
 
@@ -94,56 +92,3 @@ async def test_a_resolver_that_does_not_answer_holds_up_those_alone_who_wait_for
     inquiries.reloaded()
     await learn(HERE)
     assert asked.count(HERE) == 2
-
-
-async def test_answers_hold_for_their_time_and_failures_are_not_remembered(mock_clock: MockClock) -> None:
-    asked: list[str] = []
-
-    async def ask(key: str) -> str:
-        asked.append(key)
-        await trio.lowlevel.checkpoint()
-        if key == "bad":
-            raise OSError("no")
-        return key.upper()
-
-    remembered = Remembered(ask, lambda answer: 10.0)
-    assert [await remembered.get("a"), await remembered.get("a")] == ["A", "A"]
-    mock_clock.jump(10)
-    assert await remembered.get("a") == "A"
-    assert asked == ["a", "a"]
-    for _ in range(2):
-        with pytest.raises(OSError, match="no"):
-            await remembered.get("bad")
-    assert asked == ["a", "a", "bad", "bad"]
-
-
-async def test_what_was_asked_before_a_reload_is_not_remembered_after_it() -> None:
-    go_on = trio.Event()
-
-    async def ask(key: str) -> int:
-        await go_on.wait()
-        return 1
-
-    remembered = Remembered(ask, lambda answer: 1000.0)
-    told: list[int] = []
-
-    async def wait() -> None:
-        told.append(await remembered.get("a"))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
-        await wait_all_tasks_blocked()
-        remembered.forget()
-        go_on.set()
-    assert told == [1]
-    assert not remembered._answers and not remembered._flights
-
-
-async def test_no_more_than_so_many_answers_are_remembered() -> None:
-    async def ask(key: int) -> int:
-        return key
-
-    remembered = Remembered(ask, lambda answer: 1000.0)
-    for key in range(REMEMBERED + 5):
-        await remembered.get(key)
-    assert len(remembered._answers) == REMEMBERED and 4 not in remembered._answers and 5 in remembered._answers

@@ -15,7 +15,8 @@ from typing import Final
 from pgpool_core.config.dsn import is_url, read_entry_url
 from pgpool_core.config.env.generated import Entry, Environ, Generated, database_problem, one_line, problem, twice
 from pgpool_core.config.expand import is_file, read_secret
-from pgpool_core.config.model import FALLBACK_DATABASE, DatabaseConfig
+from pgpool_core.config.model import DatabaseConfig
+from pgpool_core.config.names import FALLBACK_DATABASE
 from pgpool_core.config.settings import DATABASE_KEYS
 from pgpool_core.errors import ConfigError, ConfigProblem
 

@@ -1,0 +1,1 @@
+"""The settings of [pgbouncer], a file for each thing that they are about; `model.Config` is all of them."""

@@ -1,0 +1,61 @@
+"""What is done again and again while the pooler runs: the janitor's look, the names of hosts, the statistics of a period."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from pgpool_core import logs
+from pgpool_core.config.model import Config
+
+if TYPE_CHECKING:
+    from pgpool_core.control.auth_query import AuthQuery
+    from pgpool_core.control.loans import Loans
+    from pgpool_core.control.opener import Opener
+    from pgpool_core.control.pools import PoolRegistry
+    from pgpool_core.control.report import Report
+    from pgpool_core.engine.plane import Engine
+
+JANITOR_S: Final = 1 / 3  # precision of all timeouts that the janitor checks, as PgBouncer's
+NAMES_S: Final = 1.0  # how often it is looked which names are due to be looked up again
+
+
+async def janitor(
+    engine: Engine,
+    pools: PoolRegistry,
+    opener: Opener,
+    loans: Loans,
+    auth_query: AuthQuery,
+    now_us: Callable[[], int],
+) -> None:
+    """Close what is due, forget what nobody uses, look after what has been lent; for ever."""
+    backend = engine.io_backend
+    while True:
+        await trio.sleep(JANITOR_S)
+        if backend != engine.io_backend:
+            backend = engine.io_backend
+            logs.LOGGER.warning("the system refuses io_uring by now: %s goes on (io_backend)", backend)
+        engine.sweep(now_us())
+        loans.look()
+        pools.forget_empty(now_us())
+        auth_query.expire()
+        opener.poke()
+
+
+async def namekeeper(pools: PoolRegistry) -> None:
+    """Look names of hosts up again when they are due; for ever."""
+    while True:
+        await trio.sleep(NAMES_S)
+        pools.moved(await pools.names.refresh())
+
+
+async def statistician(report: Report, config: Callable[[], Config], tell: Callable[[str], None]) -> None:
+    """End a period every stats_period and `tell` the line about it, which the log has too; for ever."""
+    while True:
+        await trio.sleep(config().stats_period)
+        line = logs.stats_line(report.end_period())
+        tell(line)
+        if config().log_stats:
+            logs.LOGGER.info("%s", line)
