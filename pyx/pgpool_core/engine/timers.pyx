@@ -3,6 +3,9 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+cdef extern from * nogil:
+    int __builtin_ctzll(unsigned long long)
+
 
 cdef void timers_init(Timers *wheel, uint64_t now_us) noexcept nogil:
     """An empty wheel that starts at `now_us`."""
@@ -72,16 +75,16 @@ cdef Timer *timers_due(Timers *wheel, uint64_t now_us) noexcept nogil:
 cdef int timers_wait_ms(Timers *wheel, uint64_t now_us) noexcept nogil:
     """How long a loop may sleep before a timer could be due: milliseconds, -1 for ever."""
     cdef uint64_t tick, word
-    cdef uint32_t slot, i
+    cdef uint32_t first, slot, i
     if wheel.count == 0:
         return -1
-    for i in range(1, WHEEL_SLOTS + 1):
-        tick = wheel.done_tick + i
-        slot = <uint32_t>(tick % WHEEL_SLOTS)
-        word = wheel.occupied[slot >> 6]
-        if word == 0 and (slot & 63) == 0 and i + 64 <= WHEEL_SLOTS:
-            continue
-        if (word >> (slot & 63)) & 1:
+    first = slot = <uint32_t>((wheel.done_tick + 1) % WHEEL_SLOTS)
+    word = wheel.occupied[slot >> 6] >> (slot & 63) << (slot & 63)      # without the slots in front of it
+    for i in range(WHEEL_WORDS):
+        if word:
             break
-    tick = (wheel.done_tick + i) << WHEEL_SHIFT
+        slot = (slot + 64) % WHEEL_SLOTS
+        word = wheel.occupied[slot >> 6]
+    slot = (slot & ~<uint32_t>63) + __builtin_ctzll(word)
+    tick = (wheel.done_tick + 1 + (slot - first) % WHEEL_SLOTS) << WHEEL_SHIFT
     return <int>((tick - now_us) // 1000 + 1) if tick > now_us else 0
