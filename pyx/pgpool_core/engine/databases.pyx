@@ -62,8 +62,8 @@ cdef bint is_about(const uint8_t *text, size_t n) noexcept nogil:
         0x30 <= text[next + 8] <= 0x39 or 0x61 <= text[next + 8] | 0x20 <= 0x7A or text[next + 8] == 0x5F)
 
 
-cdef void databases_text(Worker *w, ServerConn *s, const uint8_t *text, size_t n) noexcept nogil:
-    """A text goes to `s`; where it is about databases, control hears of it."""
+cdef void databases_look(Worker *w, ServerConn *s, const uint8_t *text, size_t n) noexcept nogil:
+    """Look behind blanks and comments."""
     cdef Mail mail
     cdef size_t gap = past_gap(text, n, 0)
     text += gap

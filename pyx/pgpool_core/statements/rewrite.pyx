@@ -25,6 +25,9 @@ cdef int string_end(const uint8_t *body, uint32_t at, uint32_t have, uint32_t bo
     """Where the string that begins at `at` has its zero."""
     cdef uint32_t most = MAX_NAME_LEN + 1
     cdef const uint8_t *zero = NULL
+    if at < have and body[at] == 0:               # no name, as most have none
+        end[0] = at
+        return NAME_FOUND
     if have - at < most:
         most = have - at
     if most:
