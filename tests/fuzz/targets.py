@@ -243,6 +243,9 @@ def quoted(value: bytes) -> bytes:
     return b"E'" + doubled.replace(b"\\", b"\\\\") + b"'" if b"\\" in value else b"'" + doubled + b"'"
 
 
+KNOWN_TEXTS = sqlscan_probe.Known()
+
+
 def sqlscan(data: bytes) -> Hashable:
     """A text of SQL; the first byte chooses how to read it. What is flagged stays so when more statements follow."""
     if not data:
@@ -268,6 +271,8 @@ def sqlscan(data: bytes) -> Hashable:
         other = sqlscan_probe.scan(text, sqlscan_probe.BACKSLASHES)["flags"]
         both = sqlscan_probe.scan(text, sqlscan_probe.UNKNOWN)["flags"]
         assert (one | other) - {"local_set", "calls"} == both - {"local_set", "calls"}
+    unsure = sqlscan_probe.scan(text, sqlscan_probe.UNKNOWN | sqlscan_probe.TRAILING)
+    assert all(KNOWN_TEXTS.scan(text) == unsure for _ in range(3)), "a known text is the same as when it was new"
     for kind, token, closed in sqlscan_probe.tokens(text, reading):
         assert 1 <= kind <= 9
         assert token and (closed or text.endswith(token) or reading & sqlscan_probe.TRAILING)

@@ -1,12 +1,13 @@
 """Doors to `session.sqlscan` for tests, fuzz targets and measurements; texts stand in memory that ends with them."""
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from pgpool_core.session cimport sqlscan as c
 from pgpool_core.session.effects cimport Effects, effects_valid
+from pgpool_core.session.known cimport KNOWN_TEXTS, KnownTexts, known_forget, known_scan
 from pgpool_core.session.sqltoken cimport (
     NAME_LEN, NAME_UNPROVEN, READ_BACKSLASHES, READ_STANDARD, READ_TRAILING, READ_UNKNOWN, TOKEN_END, Lexer, Token,
     name_fold, token_next,
@@ -92,6 +93,10 @@ def scan(bytes text not None, int reading=READ_STANDARD, bytes effects=None):
             raise ValueError("no such table")
     with nogil:
         scan_sql(at, size, reading, known, &found)
+    return told(copy, found)
+
+
+cdef dict told(Text copy, SqlScan found):
     return {
         "hidden": frozenset(name for name, bit in FLAGS.items() if found.hidden & <uint32_t>bit),
         "flags": frozenset(name for name, bit in FLAGS.items() if found.flags & <uint32_t>bit),
@@ -100,6 +105,43 @@ def scan(bytes text not None, int reading=READ_STANDARD, bytes effects=None):
         "value": taken(copy, found.value), "value_kind": VALUES[found.value_kind],
         "calls": [found.calls[i] for i in range(found.call_count)], "calls_overflow": bool(found.calls_overflow),
     }
+
+
+cdef class Known:
+    """Texts that are known, with what is known of names. `effects` is what effects_pack has made."""
+    cdef KnownTexts *known
+    cdef Text effects
+
+    def __cinit__(self, bytes effects=None):
+        self.known = <KnownTexts *>calloc(1, sizeof(KnownTexts))
+        if self.known is NULL:
+            raise MemoryError
+        self.learn(effects)
+
+    def __dealloc__(self):
+        free(self.known)
+
+    def learn(self, bytes effects):
+        """Other effects are known from now on."""
+        known_forget(self.known)
+        self.effects = Text(effects) if effects is not None else None
+        if effects is not None and not effects_valid(<const Effects *>self.effects.at, self.effects.len):
+            raise ValueError("no such table")
+
+    def scan(self, bytes text not None):
+        """What `known_scan` says, as `scan` would tell it."""
+        cdef Text copy = Text(text)
+        cdef SqlScan found
+        cdef const Effects *effects = <const Effects *>self.effects.at if self.effects is not None else NULL
+        known_scan(self.known, copy.at, copy.len, effects, &found)
+        return told(copy, found)
+
+    @property
+    def kept(self):
+        """The texts that would be known again."""
+        return [
+            (<const char *>self.known.all[i].text)[:self.known.all[i].len] for i in range(KNOWN_TEXTS) if self.known.all[i].len
+        ]
 
 
 def call_hash(bytes name not None):

@@ -11,7 +11,7 @@ from libc.string cimport memchr, memcpy, strlen
 from pgpool_core.engine.align cimport settings_align, settings_differ, settings_end
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.back cimport back_may, back_send, back_take
-from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_steal
+from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_give_back, buf_steal
 from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.client_end cimport client_end, client_fatal, protocol_error
 from pgpool_core.engine.conn cimport (conn_doom, conn_hold, conn_mix, conn_mixed, conn_resume, conn_send, conn_shut, counters_of,
@@ -53,6 +53,12 @@ from pgpool_core.wire.scan cimport (CLIENT_MARKS, HEADER_LEN, SCAN_END, SCAN_FOU
 cdef extern from "<string.h>" nogil:
     size_t strnlen(const char *, size_t)
 
+cdef enum:
+    IDLE_KEEPS = 0                # more is to come before anybody needs to see it
+    IDLE_STOPS = 1                # nothing more is to be read now
+    IDLE_ASKS = 2                 # a server is to answer
+    IDLE_STREAMS = 3              # it is more than is kept: a server is to have what there is
+
 
 cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
     """Take all `n` bytes; nonzero when nothing more is to be read from this client now. NULL: its `out` has been sent."""
@@ -82,7 +88,7 @@ cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcep
         return 1
     mine = buf_steal(&c.conn.held)                # `use` may hold the rest again
     stop = use(w, c, buf_bytes(&mine), mine.len)
-    buf_free(&mine)
+    buf_give_back(&mine, &w.spares)
     return stop
 
 
@@ -102,7 +108,7 @@ cdef int use(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
     return stop
 
 
-cdef int client_next(Worker *w, ClientConn *c, Cursor *cur, uint32_t max_body, const uint8_t *data, size_t n,
+cdef inline int client_next(Worker *w, ClientConn *c, Cursor *cur, uint32_t max_body, const uint8_t *data, size_t n,
                      size_t *pos, Frame *f) noexcept nogil:
     """The next message of a client without a server: 1 = `f` is whole, 0 = it is still to come, -1 = `c` ends."""
     cdef int r = scan_to(cur, CLIENT_MARKS, max_body, data, n, pos, f)
@@ -117,10 +123,60 @@ cdef int client_next(Worker *w, ClientConn *c, Cursor *cur, uint32_t max_body, c
     return scan_whole(f, n, pos[0])
 
 
+cdef inline bint asks(uint8_t kind) noexcept nogil:
+    """A message whose answer is waited for."""
+    return kind == FE_QUERY or kind == FE_SYNC or kind == FE_FUNCTION_CALL or kind == FE_FLUSH
+
+
+cdef inline bint plainly_asks(const uint8_t *data, size_t n, uint32_t max_body) noexcept nogil:
+    """Whether whole messages, none of them out of the ordinary, lead to one that asks: what nearly always comes."""
+    cdef uint8_t kind
+    cdef uint32_t length
+    while n >= HEADER_LEN:
+        kind = data[0]
+        length = load_be32(data + 1)
+        if length < 4 or length - 4 > max_body or length > n - 1:
+            return False
+        if asks(kind):
+            return True
+        if not (kind == FE_PARSE or kind == FE_BIND or kind == FE_DESCRIBE or kind == FE_EXECUTE or kind == FE_CLOSE):
+            return False
+        data += 1 + <size_t>length
+        n -= 1 + <size_t>length
+    return False
+
+
 cdef int idle(Worker *w, ClientConn *c, uint8_t *data, size_t n, size_t *used) noexcept nogil:
     """A client without a server has sent something: ask for a server once that is worth one.
 
     `used` is written where some of it has been answered here and the rest is to be looked at again.
+    """
+    cdef size_t start = 0, part
+    cdef int r = IDLE_ASKS
+    c.idle_us = w.now_us
+    if c.cur.remain or c.skip_to_sync or w.plane.disable_pqexec or not plainly_asks(data, n, w.plane.max_packet_size):
+        r = gather(w, c, data, n, &start)
+        if r <= IDLE_STOPS:
+            return r
+    c.scanned = 0
+    c.cur.type = 0
+    if r == IDLE_ASKS and listen_may(c, data + start, n - start):
+        r = listen_take(w, c, data + start, n - start, &part)
+        start += part
+        if r == TAKE_DONE:
+            used[0] = start
+            return 0
+        if r != TAKE_NOT:
+            conn_hold(w, &c.conn, data + start, n - start)
+            c.conn.paused = 1
+            return 1
+    return request(w, c, data + start, n - start)
+
+
+cdef int gather(Worker *w, ClientConn *c, uint8_t *data, size_t n, size_t *begin) noexcept nogil:
+    """Look at what has come message by message, and keep it until it asks for something; IDLE_*.
+
+    `begin` is where it begins that a server is to see.
     """
     cdef size_t start = 0, pos, part
     cdef Cursor cur
@@ -129,7 +185,6 @@ cdef int idle(Worker *w, ClientConn *c, uint8_t *data, size_t n, size_t *used) n
     cdef uint32_t length
     cdef bint wants = False
     cdef int r
-    c.idle_us = w.now_us
     while True:                                   # what nobody needs to see: a late end of a failed COPY, a cancelled group
         if c.cur.remain:
             part = n - start
@@ -138,14 +193,14 @@ cdef int idle(Worker *w, ClientConn *c, uint8_t *data, size_t n, size_t *used) n
             start += part
             c.cur.remain -= <uint32_t>part
             if c.cur.remain:
-                return 0
+                return IDLE_KEEPS
         if n - start < HEADER_LEN:
             break
         kind = data[start]
         length = load_be32(data + start + 1)
         if length < 4 or length - 4 > w.plane.max_packet_size or CLIENT_MARKS[kind] == 2:
             protocol_error(w, c, data + start)
-            return 1
+            return IDLE_STOPS
         if c.skip_to_sync and kind == FE_SYNC:
             c.skip_to_sync = 0
             conn_send(w, &c.conn, w.scratch, build_ready(w.scratch, SCRATCH_SIZE, TX_IDLE))
@@ -160,33 +215,22 @@ cdef int idle(Worker *w, ClientConn *c, uint8_t *data, size_t n, size_t *used) n
     while not wants:
         r = client_next(w, c, &cur, w.plane.max_packet_size, data, n, &pos, &f)
         if r < 0:
-            return 1
+            return IDLE_STOPS
         if r == 0:
             break
         if f.type == FE_QUERY and w.plane.disable_pqexec:
             client_fatal(w, c, "0A000", "PQexec disallowed")
-            return 1
-        wants = f.type == FE_QUERY or f.type == FE_SYNC or f.type == FE_FUNCTION_CALL or f.type == FE_FLUSH
+            return IDLE_STOPS
+        wants = asks(f.type)
         scan_past(&cur, &f, n, &pos)
     if not wants and n - start < STASH_MAX:
         c.scanned = <uint32_t>(pos - start)
         if cur.remain:
             c.scanned = 0                         # inside a CopyData, whose end this call alone knows
         conn_hold(w, &c.conn, data + start, n - start)
-        return 0
-    c.scanned = 0
-    c.cur.type = 0
-    if wants and listen_may(c, data + start, n - start):
-        r = listen_take(w, c, data + start, n - start, &part)
-        start += part
-        if r == TAKE_DONE:
-            used[0] = start
-            return 0
-        if r != TAKE_NOT:
-            conn_hold(w, &c.conn, data + start, n - start)
-            c.conn.paused = 1
-            return 1
-    return request(w, c, data + start, n - start)
+        return IDLE_KEEPS
+    begin[0] = start
+    return IDLE_ASKS if wants else IDLE_STREAMS
 
 
 cdef bint refused(Worker *w, ClientConn *c) noexcept nogil:
@@ -566,7 +610,7 @@ cdef void client_go_on(Worker *w, ClientConn *c) noexcept nogil:
     c.conn.paused = 0
     if mine.len:
         use(w, c, buf_bytes(&mine), mine.len)
-        buf_free(&mine)
+        buf_give_back(&mine, &w.spares)
     if not c.conn.paused and not c.conn.doomed:
         conn_resume(w, &c.conn)
 

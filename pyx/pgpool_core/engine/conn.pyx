@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_take
+from pgpool_core.engine.buf cimport BUF_NEXT, Buf, buf_add, buf_bytes, buf_free, buf_spare, buf_take
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mail, mailbox_post
 from pgpool_core.engine.records cimport KIND_SERVER, SCRATCH_SIZE, STREAM_NONE, STREAM_ON, Conn, Plane, PoolRecord, Worker
@@ -281,6 +281,8 @@ cdef bint conn_hold(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept 
     """Keep bytes that cannot be used yet, in front of those to come; False when memory is short, and `c` ends."""
     if n == 0:
         return True
+    if n <= BUF_NEXT:
+        buf_spare(&c.held, &w.spares)
     if not buf_add(&c.held, data, n):
         conn_doom(w, c, "out of memory")
         return False

@@ -9,6 +9,7 @@ from pgpool_core.engine.mailbox cimport Mail
 from pgpool_core.engine.records cimport *
 from pgpool_core.pool.pool cimport MAX_POOLS
 from pgpool_core.session.effects cimport effects_valid
+from pgpool_core.session.known cimport known_forget
 from pgpool_core.session.sqlscan cimport *
 from pgpool_core.session.sqltoken cimport READ_TRAILING, READ_UNKNOWN
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load64, pgpool_store32, pgpool_store64
@@ -37,8 +38,8 @@ cdef bint stale(Worker *w, const PoolRecord *pool) noexcept nogil:
 
 cdef bint runs(uint8_t verb) noexcept nogil:
     """A statement with this verb may call functions."""
-    return not (verb == VERB_NONE or verb == VERB_SET or verb == VERB_RESET or VERB_SHOW <= verb <= VERB_RELEASE
-                or VERB_DEALLOCATE <= verb <= VERB_NOTIFY or verb == VERB_CLOSE or verb == VERB_LOAD)
+    return verb > VERB_NONE and not (VERB_SET <= verb <= VERB_RELEASE or VERB_DEALLOCATE <= verb <= VERB_NOTIFY
+                                     or verb == VERB_CLOSE or verb == VERB_LOAD)
 
 
 cdef bint mentions(const uint8_t *text, size_t n, const char *word) noexcept nogil:
@@ -108,6 +109,7 @@ cdef void functions_mail(Worker *w, Mail *mail) noexcept nogil:
     """Control knows better."""
     if mail.a >= MAX_POOLS or not effects_valid(<const Effects *>mail.data, mail.len):
         return
+    known_forget(w.known)
     free(w.effects[mail.a])
     w.effects[mail.a] = <Effects *>mail.data
     mail.data = NULL

@@ -8,7 +8,7 @@ peer reads. Source: epoll(7), "Level-triggered and edge-triggered".
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from pgpool_core.engine.buf cimport buf_bytes, buf_free
+from pgpool_core.engine.buf cimport buf_bytes, buf_give_back
 from pgpool_core.engine.conn cimport SENT, conn_again, conn_flush, conn_receive, conn_settle_all
 from pgpool_core.engine.records cimport (HEADROOM, KIND_CLIENT, KIND_LISTENER, KIND_SERVER, KIND_WAKE, RECV_SIZE,
                                          STREAM_ON, Conn, Io, ServerConn, Worker)
@@ -125,7 +125,7 @@ cdef void epoll_pump(Worker *w, Conn *c) noexcept nogil:
             if held and held <= HEADROOM:            # show what was held back in front of what has come
                 at -= held
                 memcpy(at, buf_bytes(&c.held), held)
-                buf_free(&c.held)
+                buf_give_back(&c.held, &w.spares)
                 n += <ssize_t>held
             if w.up.bytes(w, c, at, <size_t>n):
                 if c.kind == KIND_CLIENT and c.paused and hung_up(c) and not c.doomed:

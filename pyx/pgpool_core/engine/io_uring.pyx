@@ -25,7 +25,7 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free
+from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_give_back
 from pgpool_core.engine.conn cimport conn_again, conn_doom, conn_sent
 from pgpool_core.engine.io_epoll cimport *
 from pgpool_core.engine.records cimport *
@@ -327,7 +327,7 @@ cdef void received(Worker *w, Uring *u, pgpool_event *e) noexcept nogil:
         pgpool_ring_give(u.ring, e.buffer)
         at = w.buf + HEADROOM - held
         memcpy(at, buf_bytes(&c.held), held)
-        buf_free(&c.held)
+        buf_give_back(&c.held, &w.spares)
         w.up.bytes(w, c, at, n + held)
     else:
         u.kept[u.n_kept] = e.buffer

@@ -15,6 +15,7 @@ from pgpool_core.engine.notifier cimport notifier_may, notifier_text
 from pgpool_core.engine.pins cimport pins_set
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.setting_names cimport NAMING, SQL_UNSEEN, WENT_BACK_ONE, names_in, names_in_part, names_lost, names_quoted
+from pgpool_core.session.known cimport known_scan
 from pgpool_core.session.outcome cimport outcome_sure
 from pgpool_core.session.settings cimport setting_tracked
 from pgpool_core.session.sqlscan cimport *
@@ -85,7 +86,7 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     cdef const SqlScan *scan = &w.scan
     cdef uint32_t flags, said, hidden
     c.parse_flags = c.parse_hidden = 0
-    scan_sql(text, n, READ_UNKNOWN | READ_TRAILING, functions_of(w, c.pool), &w.scan)
+    known_scan(w.known, text, n, functions_of(w, c.pool), &w.scan)
     flags = scan.flags
     if c.listens != NULL:
         listen_text(c, flags, text, n)

@@ -6,7 +6,7 @@ from pgpool_core.auth.cancel_key cimport CancelKeys
 from pgpool_core.auth.client_login cimport ClientLogin
 from pgpool_core.auth.credentials cimport Credentials
 from pgpool_core.auth.strikes cimport Strikes
-from pgpool_core.engine.buf cimport Buf
+from pgpool_core.engine.buf cimport Buf, Spares
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mailbox
 from pgpool_core.engine.routes cimport Routes
@@ -20,6 +20,7 @@ from pgpool_core.pool.pool cimport Pool, PoolSet
 from pgpool_core.pool.server cimport Server
 from pgpool_core.session.effects cimport Effects
 from pgpool_core.session.outcome cimport OUTCOME_TEXT_MAX, Outcome
+from pgpool_core.session.known cimport KnownTexts
 from pgpool_core.session.probe cimport SettingNames
 from pgpool_core.session.settings cimport Block, Settings
 from pgpool_core.session.sqlscan cimport SqlScan
@@ -533,9 +534,11 @@ cdef struct Worker:
     uint32_t stop                 # atomic
     uint64_t now_us
     uint8_t *buf                  # HEADROOM + RECV_SIZE
+    Spares spares                 # for `held`
     Effects **effects             # by mark of the plane, owned; NULL = nothing is known
     Outcome *outcomes             # what short texts have done to settings
     SqlScan scan                  # of the text looked at last
+    KnownTexts *known             # owned; texts that come again and again
     Outgoing outgoing             # for the message being renamed
     uint8_t *mix                  # SCRATCH_SIZE: what goes to a server in one send, made of several pieces
     uint32_t mixed                # bytes of it in use; none outside `forward`

@@ -7,6 +7,7 @@ from libc.string cimport memset
 from pgpool_core.engine.arrival cimport Arrival, arrival_free, cancel_moved, client_arrives
 from pgpool_core.engine.accept cimport new_client, up_accept
 from pgpool_core.engine.chore cimport server_chore
+from pgpool_core.engine.buf cimport spares_free
 from pgpool_core.engine.channels cimport channels_forget, channels_free, channels_tell
 from pgpool_core.engine.client cimport client_bytes, client_drain, client_go_on, client_granted
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_free, client_leave
@@ -38,6 +39,7 @@ from pgpool_core.engine.waiter cimport cancel_elsewhere, client_cancel, client_h
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport MAX_POOLS, pool_move
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_TESTED, SV_USED, Server
+from pgpool_core.session.known cimport KnownTexts
 from pgpool_core.session.outcome cimport OUTCOMES, Outcome
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_swap_ptr
 
@@ -394,12 +396,13 @@ cdef bint worker_init(Worker *w, Plane *plane, unsigned int index, const Io *io)
     w.cipher = <uint8_t *>malloc(CIPHER_SIZE)
     w.sends = sends_new()
     w.outcomes = <Outcome *>calloc(OUTCOMES, sizeof(Outcome))
+    w.known = <KnownTexts *>calloc(1, sizeof(KnownTexts))
     w.counters = <Counters **>calloc(MAX_POOLS, sizeof(Counters *))
     w.effects = <Effects **>calloc(MAX_POOLS, sizeof(Effects *))
     w.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     w.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC)
     return (w.buf != NULL and w.scratch != NULL and w.mix != NULL and w.cipher != NULL and w.sends != NULL
-            and w.outcomes != NULL and w.counters != NULL and w.effects != NULL and w.wake_fd >= 0
+            and w.outcomes != NULL and w.known != NULL and w.counters != NULL and w.effects != NULL and w.wake_fd >= 0
             and slots_init(&w.clients, sizeof(ClientConn)) and mailbox_init(&w.inbox) and w.io.start(w))
 
 
@@ -489,6 +492,8 @@ cdef void worker_free(Worker *w) noexcept nogil:
     free(w.cipher)
     free(w.sends)
     free(w.outcomes)
+    free(w.known)
+    spares_free(&w.spares)
 
 
 cdef Upcalls upcalls
