@@ -372,6 +372,10 @@ cdef int refuse(Worker *w, ClientConn *c, ServerConn *s, Counters *k, const Fram
     return status
 
 
+cdef inline bint describes_portal(const Frame *f, const uint8_t *body, size_t have) noexcept nogil:
+    return f.type == FE_DESCRIBE and f.body_len and have and body[0] == 0x50     # 'P'
+
+
 cdef int expect_named(ServerConn *s, uint32_t n) noexcept nogil:
     """So many Parses and Closes of ours go in front of the client's message."""
     cdef uint32_t i
@@ -479,8 +483,10 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             if length < f.body_len:
                 databases_text(w, s, data + pos + HEADER_LEN + length,
                                strnlen(<const char *>data + pos + HEADER_LEN + length, f.body_len - length))
-        if tracked and sent <= pos and (f.type == FE_PARSE or f.type == FE_BIND or f.type == FE_DESCRIBE
-                                        or f.type == FE_CLOSE):
+        if tracked and describes_portal(&f, data + pos + HEADER_LEN, n - pos - HEADER_LEN):
+            w.outgoing.statement = NULL           # it uses none, so there is nothing to rename
+        elif tracked and sent <= pos and (f.type == FE_PARSE or f.type == FE_BIND or f.type == FE_DESCRIBE
+                                          or f.type == FE_CLOSE):
             pushed = named_message(w, c, s, k, &f, data, n, pos, &sent)
             if c.state != CL_ACTIVE:
                 return 1

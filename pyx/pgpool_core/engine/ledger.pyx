@@ -15,6 +15,7 @@ from pgpool_core.engine.notifier cimport notifier_may, notifier_text
 from pgpool_core.engine.pins cimport pins_set
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.setting_names cimport NAMING, SQL_UNSEEN, WENT_BACK_ONE, names_in, names_in_part, names_lost, names_quoted
+from pgpool_core.session.effects cimport Effects
 from pgpool_core.session.known cimport known_scan
 from pgpool_core.session.outcome cimport outcome_sure
 from pgpool_core.session.settings cimport setting_tracked
@@ -84,9 +85,10 @@ cdef inline bint follows(const ClientConn *c) noexcept nogil:
 cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *text, size_t n, bint is_parse) noexcept nogil:
     """Look at a text on its way to `s`; False when it is to be refused."""
     cdef const SqlScan *scan = &w.scan
+    cdef const Effects *effects = functions_of(w, c.pool)
     cdef uint32_t flags, said, hidden
     c.parse_flags = c.parse_hidden = 0
-    known_scan(w.known, text, n, functions_of(w, c.pool), &w.scan)
+    known_scan(w.known, text, n, effects, &w.scan)
     flags = scan.flags
     if c.listens != NULL:
         listen_text(c, flags, text, n)
@@ -98,7 +100,7 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     said = flags
     hidden = functions_text(w, c, s, scan, text, n)
     flags |= hidden
-    if notifier_may(flags, scan.verb, functions_of(w, c.pool) != NULL):
+    if notifier_may(flags, scan.verb, effects != NULL):
         notifier_text(w, c, s, flags, scan)
     if is_parse:
         c.parse_flags = flags & SQL_FUNCTION_DDL | said & SQL_NOTIFIES
