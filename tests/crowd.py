@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +10,9 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import psycopg
+import pytest
 
-__all__ = ["Turns", "crowd", "turns"]
+__all__ = ["Turns", "crowd", "room_for", "turns"]
 
 T = TypeVar("T")
 
@@ -29,6 +31,17 @@ def crowd(size: int, use: Callable[[int], T]) -> list[T]:
     if failures:
         raise BaseExceptionGroup("in a crowd", failures)
     return [future.result() for future in futures]
+
+
+@contextmanager
+def room_for(clients: int) -> Iterator[None]:
+    """Descriptors for every client's socket in this process, and in poolers, which inherit the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < clients + 500:
+        pytest.skip(f"RLIMIT_NOFILE is {hard}; {clients} clients need {clients + 500}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, clients + 500), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class Turns:

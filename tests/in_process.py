@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pgpool_core
 from pgpool_core.testing import PostgresServer
 from tests.conftest import PASSWORDS
 
-__all__ = ["Place", "config"]
+__all__ = ["Place", "config", "own_or_lent"]
 
 
 class Place:
@@ -35,3 +37,19 @@ def config(server: PostgresServer, *, users: Sequence[str] = ("app",), **setting
         pool_mode="transaction",
         **{"default_pool_size": 1, **settings},
     )
+
+
+@asynccontextmanager
+async def own_or_lent(kind: str, dsn: str, size: int) -> AsyncIterator[pgpool_core.Pool]:
+    """A pool of `size` connections: "own" ones, or "lent" ones, which are a proxy's."""
+    if kind == "own":
+        async with pgpool_core.open_pool(dsn, max_size=size, acquire_timeout=20) as pool:
+            yield pool
+        return
+    backend = os.environ.get("PGPOOL_TEST_IO_BACKEND", "auto")
+    async with (
+        pgpool_core.open_proxy(dsn, default_pool_size=size, io_backend=backend) as proxy,
+        proxy.open_pool(acquire_timeout=20) as pool,
+    ):
+        yield pool
+        assert proxy._pooler.engine.invariants() == []

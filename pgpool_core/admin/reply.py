@@ -20,7 +20,6 @@ _NULL = b"\xff\xff\xff\xff"
 PROTOCOL_VIOLATION = "08P01"
 """PgBouncer's SQLSTATE for whatever the console refuses; tools expect it."""
 CONFIG_FILE_ERROR = "F0000"
-FEATURE_NOT_SUPPORTED = "0A000"
 
 PGBOUNCER_VERSION = "1.25.2"
 """The release whose console this one is compatible with, for tools that decide by version."""

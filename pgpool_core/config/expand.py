@@ -14,8 +14,6 @@ from urllib.parse import quote
 
 from pgpool_core.config.units import is_clean
 
-Expand = Callable[[str], str]
-
 FILE: Final = "file:"
 MAX_SECRET_LEN: Final = 1024 * 1024  # bytes of a file: more than any secret, less than a device that never ends
 

@@ -17,8 +17,6 @@ FORWARDED: Final = tuple(
     getattr(signal, name)
     for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGCONT")
 )
-NOT_FOUND: Final = 127
-NOT_EXECUTABLE: Final = 126
 
 # Runs in the child in place of the command, for a moment: between fork and exec nothing of Python is safe in a process with threads.
 _SHIM: Final = """\

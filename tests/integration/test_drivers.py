@@ -19,7 +19,6 @@ from tests.conftest import Target
 from tests.programs import of_postgres
 from tests.watching import until
 
-Url = Callable[..., str]
 SESSION = pytest.mark.pooler(pool_mode="session")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import socket
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ import pytest
 from pgpool_core.testing import Message, Messages, PostgresServer, frontend
 from tests.conftest import PASSWORDS, PoolerFactory
 from tests.console import Console
+from tests.crowd import room_for
 from tests.watching import rss_bytes, until
 
 CLIENTS = 5_000
@@ -19,13 +19,8 @@ SERVERS = 20
 
 @pytest.fixture
 def descriptors() -> Iterator[None]:
-    """Room for every client's socket in this process, and in the pooler, which inherits it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < CLIENTS + 500:
-        pytest.skip(f"RLIMIT_NOFILE is {hard}; {CLIENTS} clients need {CLIENTS + 500}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, CLIENTS + 500), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with room_for(CLIENTS):
+        yield
 
 
 def until_ready(client: socket.socket) -> list[Message]:

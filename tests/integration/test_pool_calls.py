@@ -20,6 +20,7 @@ from pgpool_core.client.transaction import TransactionFailed
 from pgpool_core.errors import ServerLoginRefused, ServerUnavailable
 from pgpool_core.testing import PostgresServer
 from pgpool_core.testing.ports import free_port
+from tests.in_process import own_or_lent
 
 
 @pytest.fixture
@@ -38,17 +39,8 @@ async def own_pool(dsn: str) -> AsyncIterator[Pool]:
 @pytest.fixture(params=["own", "lent"])
 async def pool(request: pytest.FixtureRequest, dsn: str) -> AsyncIterator[Pool]:
     """A pool with connections of its own, then one that borrows those of a proxy."""
-    if request.param == "own":
-        async with pgpool_core.open_pool(dsn, max_size=3, acquire_timeout=20) as pool:
-            yield pool
-        return
-    backend = os.environ.get("PGPOOL_TEST_IO_BACKEND", "auto")
-    async with (
-        pgpool_core.open_proxy(dsn, default_pool_size=3, io_backend=backend) as proxy,
-        proxy.open_pool(acquire_timeout=20) as pool,
-    ):
+    async with own_or_lent(request.param, dsn, 3) as pool:
         yield pool
-        assert proxy._pooler.engine.invariants() == []
 
 
 # -- queries -------------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pgpool_core
 from pgpool_core import ConfigError, ConnectionLost, EncodeError, Pool, PoolClosed, PoolError
 from pgpool_core.client import sqlstate
 from pgpool_core.testing import PostgresServer
+from tests.in_process import own_or_lent
 
 Mistake = Callable[[Any], Awaitable[Any]]
 
@@ -26,15 +27,7 @@ def dsn(postgres: PostgresServer) -> str:
 @pytest.fixture(params=["own", "lent"])
 async def pool(request: pytest.FixtureRequest, dsn: str) -> AsyncIterator[Pool]:
     """A pool with a connection of its own, then one that borrows that of a proxy."""
-    if request.param == "own":
-        async with pgpool_core.open_pool(dsn, max_size=1, acquire_timeout=20) as pool:
-            yield pool
-        return
-    backend = os.environ.get("PGPOOL_TEST_IO_BACKEND", "auto")
-    async with (
-        pgpool_core.open_proxy(dsn, default_pool_size=1, io_backend=backend) as proxy,
-        proxy.open_pool(acquire_timeout=20) as pool,
-    ):
+    async with own_or_lent(request.param, dsn, 1) as pool:
         yield pool
 
 

@@ -3,7 +3,6 @@ so, closing may be repeated and closes even where it is cancelled, two tasks at 
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -11,24 +10,15 @@ import pytest
 import trio
 import trio.testing
 
-import pgpool_core
 from pgpool_core import Connection, Notification, Pool
 from pgpool_core.testing import PostgresServer
+from tests.in_process import own_or_lent
 
 
 @pytest.fixture(params=["own", "lent"])
 async def pool(request: pytest.FixtureRequest, postgres: PostgresServer) -> AsyncIterator[Pool]:
     """A pool with connections of its own, then one that borrows those of a proxy."""
-    dsn = postgres.dsn("app", "app")
-    if request.param == "own":
-        async with pgpool_core.open_pool(dsn, max_size=2, acquire_timeout=20) as pool:
-            yield pool
-        return
-    backend = os.environ.get("PGPOOL_TEST_IO_BACKEND", "auto")
-    async with (
-        pgpool_core.open_proxy(dsn, default_pool_size=2, io_backend=backend) as proxy,
-        proxy.open_pool(acquire_timeout=20) as pool,
-    ):
+    async with own_or_lent(request.param, postgres.dsn("app", "app"), 2) as pool:
         yield pool
 
 

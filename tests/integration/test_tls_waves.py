@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import ssl
 import threading
 from collections import Counter
@@ -18,6 +17,7 @@ from pgpool_core.testing import Message, PoolerProcess, PostgresServer, frontend
 from pgpool_core.testing.messages import Messages
 from tests.certificates import Authority, Certificate
 from tests.conftest import PASSWORDS, PoolerFactory
+from tests.crowd import room_for
 
 WAVE = 5000
 TIMES = 8
@@ -90,13 +90,8 @@ def test_a_certificate_changes_under_load(pooler: PoolerFactory, files: Files) -
 
 @pytest.fixture
 def descriptors() -> Iterator[None]:
-    """Room for every client's socket in this process, and in the pooler, which inherits it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < WAVE + 500:
-        pytest.skip(f"RLIMIT_NOFILE is {hard}; {WAVE} clients need {WAVE + 500}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, WAVE + 500), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with room_for(WAVE):
+        yield
 
 
 class Client:

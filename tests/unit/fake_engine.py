@@ -35,7 +35,6 @@ class FakePool:
     until_us: int = 0
     welcome: Sequence[tuple[bytes, bytes]] = ()
     closed_with: bytes | None = None
-    kicked_with: bytes | None = None
     ended_with: bytes | None = None
     paused: bool = False
     to_close: int = 0
@@ -250,7 +249,6 @@ class FakeEngine:
         return True
 
     def kick_pool(self, pool: int, error: bytes) -> bool:
-        self.pool_list[pool].kicked_with = error
         return True
 
     def pause_pool(self, pool: int, on: bool) -> None:

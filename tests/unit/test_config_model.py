@@ -29,7 +29,7 @@ def texts(caught) -> list[str]:
     return [each.text for each in caught.value.problems]
 
 
-@pytest.mark.parametrize("table", [SETTINGS, DATABASE_KEYS, USER_KEYS])
+@pytest.mark.parametrize("table", [SETTINGS, DATABASE_KEYS, USER_KEYS, PEER_KEYS])
 def test_every_default_is_a_value_that_its_own_kind_accepts_and_reads_back(table):
     for setting in table.values():
         if setting.default is not None:

@@ -152,6 +152,7 @@ def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
 
 def test_the_procfile_runs_its_commands_beside_poolers() -> None:
     lines = (DEPLOY / "Procfile").read_text().splitlines()
+    assert lines
     for line in lines:
         name, _, command = line.partition(": ")
         assert re.fullmatch(r"[A-Za-z0-9_-]+", name)

@@ -7,7 +7,7 @@ What goes to PgBouncer is told in fewer words: clients that hold no server, have
 which there are none; of their settings only four may be other than at the start.
 """
 
-from pgpool_core.engine.records cimport ClientConn, Worker
+from pgpool_core.engine.records cimport Worker
 
 
 cdef enum:
@@ -17,4 +17,3 @@ cdef enum:
 
 
 cdef void depart(Worker *w) noexcept nogil
-cdef bint client_departs(Worker *w, ClientConn *c) noexcept nogil

@@ -4,11 +4,12 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from pgpool_core.engine.conn cimport plane_want, worker_wake
-from pgpool_core.engine.mailbox cimport MAIL_NOTIFY, Mail, mailbox_post
+from pgpool_core.engine.conn cimport plane_want
+from pgpool_core.engine.mailbox cimport MAIL_NOTIFY, Mail
 from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.notifier cimport notifier_name
 from pgpool_core.engine.pools cimport record_of
+from pgpool_core.engine.post cimport post
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.pool.plan cimport plan_listener, plan_listener_gone
@@ -43,8 +44,7 @@ cdef int tell_notified(Plane *plane, uint32_t worker, uint32_t pool, bytes messa
         raise MemoryError
     memcpy(mail.data, <const char *>messages, n)
     notifier_name(plane, record_of(plane, pool), <uint8_t *>mail.data, n, pgpool_now_us())
-    if not mailbox_post(&plane.workers[worker].inbox, &mail):
+    if not post(plane, worker, &mail):
         free(mail.data)
         return False
-    worker_wake(&plane.workers[worker])
     return True

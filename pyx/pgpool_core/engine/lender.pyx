@@ -49,6 +49,16 @@ cdef void loan_order(Plane *plane, Loan *loan, uint32_t what, bint wake) noexcep
         worker_wake(w)
 
 
+cdef void loan_back(Plane *plane, Loan *loan, uint32_t returned, bytes queries, bytes xacts, bytes parameters):
+    """It comes back as `returned` says (RETURNED_*); its numbers have been written already."""
+    loan.returned = returned
+    buf_add(&loan.queries, <const uint8_t *><const char *>queries, len(queries))
+    buf_add(&loan.xacts, <const uint8_t *><const char *>xacts, len(xacts))
+    if not buf_add(&loan.parameters, <const uint8_t *><const char *>parameters, len(parameters)):
+        loan.returned |= RETURNED_SPENT
+    loan_order(plane, loan, LOAN_RETURN, True)
+
+
 cdef tuple lent_letter(Loan *loan):
     cdef int fd = loan.fd
     loan.fd = -1                                  # moves to whoever gets the letter

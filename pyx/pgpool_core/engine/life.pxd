@@ -11,7 +11,10 @@ cdef enum:
     BACKEND_URING = 2
 
 
+cdef str why_not(int refusal)
 cdef int plane_open(Plane *plane, uint32_t workers, int backend, int *refusal) except -1
+cdef void plane_end(Plane *plane) noexcept nogil
+cdef void plane_shut(Plane *plane) noexcept nogil
 cdef void plane_free(Plane *plane) noexcept nogil
-cdef void plane_close_servers(Plane *plane) noexcept nogil
+cdef void plane_close_all(Plane *plane) noexcept nogil
 cdef void plane_close_files(Plane *plane) noexcept nogil

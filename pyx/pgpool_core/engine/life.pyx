@@ -1,5 +1,8 @@
 """Setting a plane up, taking it down; see life.pxd."""
 
+import os
+
+from libc.errno cimport EINVAL, ENOSYS, EOPNOTSUPP
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 
@@ -12,22 +15,39 @@ from pgpool_core.engine.io_uring cimport IO_URING, uring_works
 from pgpool_core.engine.inquiry cimport inquiry_free
 from pgpool_core.engine.loan cimport loan_free
 from pgpool_core.engine.mailbox cimport mailbox_free, mailbox_init
+from pgpool_core.engine.conn cimport worker_wake
 from pgpool_core.engine.named cimport named_free
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_free, routes_new
 from pgpool_core.engine.slots cimport slot_at, slots_free, slots_init, slots_room
 from pgpool_core.engine.sys cimport EFD_CLOEXEC, EFD_NONBLOCK, ENOMEM, close, eventfd, pgpool_send
 from pgpool_core.engine.terms cimport terms_free, terms_new
-from pgpool_core.engine.worker cimport worker_free, worker_init
+from pgpool_core.engine.worker cimport worker_close, worker_free, worker_init
 from pgpool_core.pool.pool cimport MAX_POOLS, poolset_free, poolset_new
 from pgpool_core.session.settings cimport settings_free, settings_new
 from pgpool_core.statements.text cimport texts_free, texts_new
+from pgpool_core.sync.atomic cimport pgpool_store32
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init
 from pgpool_core.tls.context cimport context_unref
 from pgpool_core.tls.session cimport tls_free
 from pgpool_core.wire.build cimport build_empty
 from pgpool_core.wire.codes cimport FE_TERMINATE
 from pgpool_core.wire.expect cimport expect_free
+
+
+cdef extern from *:
+    int PGPOOL_CORE_URING         # of setup.py
+
+
+cdef str why_not(int refusal):
+    """Why there is no io_uring, in words for the operator."""
+    if refusal == 0:
+        return ""
+    if not PGPOOL_CORE_URING:
+        return "built without liburing"
+    if refusal == ENOSYS or refusal == EOPNOTSUPP or refusal == EINVAL:
+        return f"this kernel has not all of it that is needed ({os.strerror(refusal)})"
+    return f"the system refuses it ({os.strerror(refusal)})"
 
 
 cdef int plane_open(Plane *plane, uint32_t workers, int backend, int *refusal) except -1:
@@ -84,6 +104,14 @@ cdef bint open_workers(Plane *plane, uint32_t workers, const Io *io) noexcept no
     return True
 
 
+cdef void plane_end(Plane *plane) noexcept nogil:
+    """Have the workers' threads end; they have ended when they are joined."""
+    cdef uint32_t i
+    for i in range(plane.n_workers):
+        pgpool_store32(&plane.workers[i].stop, 1)
+        worker_wake(&plane.workers[i])
+
+
 cdef void plane_free(Plane *plane) noexcept nogil:
     """The workers have ended: free everything."""
     cdef uint32_t i
@@ -114,8 +142,36 @@ cdef void plane_free(Plane *plane) noexcept nogil:
     free(plane)
 
 
-cdef void plane_close_servers(Plane *plane) noexcept nogil:
-    """The workers have ended: tell every server good-bye and close."""
+cdef void plane_shut(Plane *plane) noexcept nogil:
+    """The workers have ended, their mail has been read: close every descriptor that is left."""
+    cdef uint32_t i
+    cdef Worker *w
+    for i in range(plane.n_workers):
+        w = &plane.workers[i]
+        if w.io != NULL:
+            w.io.stop(w)
+            w.io = NULL
+        shut(&w.wake_fd)
+        shut(&w.spare_fd)
+    shut(&plane.control_fd)
+
+
+cdef inline void shut(int *fd) noexcept nogil:
+    """Close a descriptor for good."""
+    if fd[0] >= 0:
+        close(fd[0])
+        fd[0] = -1
+
+
+cdef void plane_close_all(Plane *plane) noexcept nogil:
+    """The workers' threads have ended: close every client, tell every server good-bye and close it."""
+    cdef uint32_t i
+    for i in range(plane.n_workers):
+        worker_close(&plane.workers[i])
+    close_servers(plane)
+
+
+cdef void close_servers(Plane *plane) noexcept nogil:
     cdef uint32_t slot
     cdef ServerConn *s
     cdef uint8_t[8] terminate

@@ -3,51 +3,47 @@
 import os
 import threading
 
-from libc.errno cimport EINVAL, ENOSYS, EOPNOTSUPP
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport calloc
 
-from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, CANCEL_OURS, CancelWho, cancel_key_read
-from pgpool_core.auth.credentials cimport (CRED_ASKS_KEY, CREDENTIALS_OK, Credential, credential_md5, credential_plain,
-                                           credential_scram, credential_wipe, credentials_clear, credentials_forget, credentials_put)
-from pgpool_core.engine.accept cimport listener_options
+from pgpool_core.auth.credentials cimport credentials_clear
 from pgpool_core.engine.arrival cimport forget_texts, learn_texts, place_server, take_client, take_server
-from pgpool_core.engine.buf cimport buf_add, buf_free
-from pgpool_core.engine.conn cimport plane_wake, plane_want, worker_wake
+from pgpool_core.engine.aside cimport aside_give, aside_take
+from pgpool_core.engine.cancels cimport cancel_find, cancel_moved
+from pgpool_core.engine.conn cimport plane_wake, plane_want
 from pgpool_core.engine.departure cimport GIVE_ALL, GIVE_NOTHING, GIVE_PLAIN
 from pgpool_core.engine.forwarding cimport set_networks
-from pgpool_core.engine.aside cimport aside_give, aside_take
 from pgpool_core.engine.hearing cimport listener_give, listener_take, tell_notified
-from pgpool_core.engine.lender cimport loan_letters, loan_new, loan_order
+from pgpool_core.engine.lender cimport loan_back, loan_letters, loan_new, loan_order
 from pgpool_core.engine.letters cimport take_letters
-from pgpool_core.engine.life cimport (BACKEND_AUTO, BACKEND_EPOLL, BACKEND_URING, plane_close_files, plane_close_servers,
-                                      plane_free, plane_open)
-from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CANCEL_DONE, MAIL_CANCEL_MOVED, MAIL_CHANNELS_BACK, MAIL_CHANNELS_LOST, MAIL_DRAIN,
-                                         MAIL_EFFECTS, MAIL_FIND_CANCEL, MAIL_GIVE, MAIL_KICK, MAIL_KICK_POOL, MAIL_LISTEN_FAILED, MAIL_LISTENERS, MAIL_LISTENING,
-                                         MAIL_PATIENCE, MAIL_REPLY, MAIL_SUSPEND, MAIL_VERDICT, Mail, mailbox_post)
+from pgpool_core.engine.life cimport (BACKEND_AUTO, BACKEND_EPOLL, BACKEND_URING, plane_close_all, plane_close_files,
+                                      plane_end, plane_free, plane_open, plane_shut, why_not)
+from pgpool_core.engine.listeners cimport listeners_add, listeners_drop, listeners_let_go, listeners_tune
+from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CANCEL_DONE, MAIL_CHANNELS_BACK, MAIL_CHANNELS_LOST, MAIL_DRAIN, MAIL_EFFECTS,
+                                         MAIL_GIVE, MAIL_KICK, MAIL_KICK_POOL, MAIL_LISTEN_FAILED, MAIL_LISTENING, MAIL_PATIENCE, MAIL_REPLY,
+                                         MAIL_SUSPEND, MAIL_VERDICT)
 from pgpool_core.engine.planned cimport (closing_servers, plan_servers, server_abandon, server_adopt, server_cancelled, servers_hurry,
                                          servers_retire)
-from pgpool_core.engine.pools cimport (limit_clients, limit_group, new_group, new_pool, pool_close, pool_fail, pool_pause,
-                                       pool_turn_away, pool_welcome, record_of,
-                                       sweep_all)
+from pgpool_core.engine.pools cimport (limit_clients, limit_group, new_group, new_pool, pool_close, pool_fail, pool_hold, pool_pause,
+                                       pool_turn_away, pool_welcome, pools_open, record_of, sweep_all)
 from pgpool_core.engine.post cimport tell, tell_all
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.report cimport count_all, empty_pools, find_wrong, memory_rows, pool_rows, server_rows, worker_rows
+from pgpool_core.engine.report cimport (count_all, empty_pools, find_wrong, login_counts, memory_rows, pool_rows, server_rows,
+                                        worker_rows)
 from pgpool_core.engine.routes cimport routes_clear, routes_drop, routes_put
-from pgpool_core.engine.sys cimport close, pgpool_now_us
+from pgpool_core.engine.rules cimport rules_ignore, rules_notice, rules_tls, rules_track
+from pgpool_core.engine.secrets cimport secret_forget, secret_set
+from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.engine.terms cimport AS_ALL, PATIENCES, terms_begin, terms_end, terms_set
-from pgpool_core.engine.texts cimport set_text, span
-from pgpool_core.engine.worker cimport worker_close, worker_run
+from pgpool_core.engine.texts cimport set_text, set_times, span
+from pgpool_core.engine.worker cimport worker_run
 from pgpool_core.pool.plan cimport LISTENER_LATER as LATER, LISTENER_NEVER as NEVER, LISTENER_TAKEN as TAKEN
 from pgpool_core.pool.pool cimport MAX_POOLS, PAUSE_ALL, PAUSE_END, Pool, PoolSettings
 from pgpool_core.pool.server cimport MAX_WORKERS
 from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_load32, pgpool_load64, pgpool_store32, pgpool_store64,
                                       pgpool_store8)
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
-from pgpool_core.tls.context cimport TlsContext, context_ref, context_unref
 from pgpool_core.tls.face cimport Context, Session
-from pgpool_core.wire.build cimport build_notice
 
 VERDICT_RETRY = POLICY_RETRY
 VERDICT_CONSOLE_ADMIN = POLICY_CONSOLE_ADMIN
@@ -60,67 +56,8 @@ LISTENER_TAKEN = TAKEN
 LISTENER_LATER = LATER
 LISTENER_NEVER = NEVER
 
-cdef extern from *:
-    int PGPOOL_CORE_URING         # of setup.py
-
 cdef enum:
     MAX_BODY = 0x7FFFFFFB         # what an Int32 length can say
-
-
-cdef str why_not(int refusal):
-    """Why there is no io_uring, in words for the operator."""
-    if refusal == 0:
-        return ""
-    if not PGPOOL_CORE_URING:
-        return "built without liburing"
-    if refusal == ENOSYS or refusal == EOPNOTSUPP or refusal == EINVAL:
-        return f"this kernel has not all of it that is needed ({os.strerror(refusal)})"
-    return f"the system refuses it ({os.strerror(refusal)})"
-
-
-cdef int read_patience(patience, uint64_t *out) except -1:
-    """Times in the order of PATIENCE_*; None = as the pool says."""
-    cdef uint32_t i
-    if len(patience) != PATIENCES:
-        raise ValueError(f"{PATIENCES} times are needed")
-    for i in range(PATIENCES):
-        out[i] = <uint64_t>-1 if patience[i] is None else patience[i]
-    return 0
-
-
-cdef uint8_t *name_list(names) except NULL:
-    """Each name with a zero behind it, and another one at the end; owned by the caller."""
-    cdef bytes joined = b"".join(bytes(name) + b"\0" for name in names) + b"\0"
-    cdef uint8_t *out = <uint8_t *>malloc(len(joined))
-    if out == NULL:
-        raise MemoryError
-    memcpy(out, <const char *>joined, len(joined))
-    return out
-
-
-cdef int set_notice(Plane *plane, bytes text) except -1:
-    """login_notify_message: b"" = none."""
-    cdef uint8_t *message = NULL
-    cdef size_t n = 0, cap = len(text) + 64
-    if text:
-        message = <uint8_t *>malloc(cap)
-        if message == NULL:
-            raise MemoryError
-        n = build_notice(message, cap, "NOTICE", "00000", text, NULL)
-    pthread_mutex_lock(&plane.ignored_lock)
-    buf_free(&plane.login_notice)
-    if n and not buf_add(&plane.login_notice, message, n):
-        n = 0
-    pthread_mutex_unlock(&plane.ignored_lock)
-    free(message)
-    return 0
-
-
-cdef inline void shut(int *fd) noexcept nogil:
-    """Close a descriptor for good."""
-    if fd[0] >= 0:
-        close(fd[0])
-        fd[0] = -1
 
 
 cdef class Engine:
@@ -191,19 +128,14 @@ cdef class Engine:
             worker_run(w)
 
     cdef void halt(self):
-        cdef uint32_t i
         if self.stopped:
             return
         self.stopped = True
-        for i in range(self.plane.n_workers):
-            pgpool_store32(&self.plane.workers[i].stop, 1)
-            worker_wake(&self.plane.workers[i])
+        plane_end(self.plane)
         for thread in self.threads:
             thread.join()
         self.threads = []
-        for i in range(self.plane.n_workers):
-            worker_close(&self.plane.workers[i])
-        plane_close_servers(self.plane)
+        plane_close_all(self.plane)
 
     def stop(self):
         """Stop the threads and close every socket; once is enough, twice does no harm."""
@@ -211,17 +143,8 @@ cdef class Engine:
 
     def close(self):
         """Stop, and close all other descriptors too: the memory goes when nobody knows of the engine any more. No mail after this."""
-        cdef uint32_t i
-        cdef Worker *w
         self.halt()
-        for i in range(self.plane.n_workers):
-            w = &self.plane.workers[i]
-            if w.io != NULL:
-                w.io.stop(w)
-                w.io = NULL
-            shut(&w.wake_fd)
-            shut(&w.spare_fd)
-        shut(&self.plane.control_fd)
+        plane_shut(self.plane)
 
     def after_fork_in_child(self):
         """In a forked child: close every descriptor by number; the threads are not there, their state is not touched."""
@@ -240,14 +163,9 @@ cdef class Engine:
                   uint32_t max_logins=0, uint64_t auth_failure_delay_us=0):
         """Set what holds for every client; new values count from the next event on."""
         cdef Plane *p = self.plane
-        cdef uint32_t i
-        cdef uint8_t *ignored = name_list(ignore_startup_parameters)
-        if p.extra == NULL:
-            p.extra = name_list(track_extra_parameters)     # workers read it without a lock
-        pthread_mutex_lock(&p.ignored_lock)
-        free(p.ignored)
-        p.ignored = ignored
-        pthread_mutex_unlock(&p.ignored_lock)
+        rules_ignore(p, ignore_startup_parameters)
+        rules_track(p, track_extra_parameters)
+        rules_notice(p, login_notify_message)
         p.cancel_keys.peer_id = peer_id
         p.max_client_conn = max_client_conn
         p.client_login_timeout_us = client_login_timeout_us
@@ -256,7 +174,6 @@ cdef class Engine:
         p.auth_type = auth_type
         p.looks_up = looks_up
         p.max_packet_size = min(max_packet_size, MAX_BODY)
-        set_notice(p, login_notify_message)
         set_networks(p, proxy_networks)
         pgpool_store32(&p.credentials.mock_iterations, scram_iterations)
         p.disable_pqexec = disable_pqexec
@@ -278,64 +195,31 @@ cdef class Engine:
         p.message_stall_timeout_us = message_stall_timeout_us
         p.drain_timeout_us = drain_timeout_us
         p.query_wait_notify_us = query_wait_notify_us
-        for i in range(p.n_listeners):
-            if p.listeners[i].live:
-                listener_options(p, &p.listeners[i])
+        listeners_tune(p)
         self.max_opening = max_opening
-        for i in range(p.set.n_pools):
-            pthread_mutex_lock(&p.set.pools[i].lock)
-            p.set.pools[i].settings.max_opening = max_opening
-            pthread_mutex_unlock(&p.set.pools[i].lock)
+        pools_open(p, max_opening)
 
     def set_client_tls(self, Context context, bint required):
         """TLS for clients whose handshake begins from now on; None: there is none. `required`: who comes without is sent away."""
-        cdef TlsContext *before
-        pthread_mutex_lock(&self.plane.ignored_lock)
-        before = self.plane.client_tls
-        self.plane.client_tls = NULL if context is None else context_ref(context.context)
-        pgpool_store8(&self.plane.tls_required, required)
-        pthread_mutex_unlock(&self.plane.ignored_lock)
-        context_unref(before)
+        rules_tls(self.plane, context, required)
 
     def add_listener(self, int fd, *, bint is_unix, uint16_t port, bint late=False):
         """Let every worker accept from `fd`, which stays the caller's.
 
         `late`: it has been open for a while without TCP_NODELAY and SO_KEEPALIVE, which clients get from it.
         """
-        cdef Listener *listener
-        if self.plane.n_listeners == MAX_LISTENERS:
-            raise ValueError(f"at most {MAX_LISTENERS} addresses can be listened on (listen_addr)")
-        listener = &self.plane.listeners[self.plane.n_listeners]
-        listener.fd = fd
-        listener.port = port
-        listener.is_unix = is_unix
-        listener.live = 1
-        listener.late = late
-        listener.watchers = self.plane.n_workers
-        listener_options(self.plane, listener)
-        pgpool_store32(&self.plane.n_listeners, self.plane.n_listeners + 1)     # workers see what stands above
-        tell_all(self.plane, MAIL_LISTENERS, 0, b"")
+        listeners_add(self.plane, fd, is_unix, port, late)
 
     def drop_listeners(self):
         """Accept from nobody any more; the caller closes the sockets."""
-        cdef uint32_t i
-        for i in range(self.plane.n_listeners):
-            pgpool_store8(&self.plane.listeners[i].live, 0)
+        listeners_drop(self.plane)
 
     def let_go_of_listeners(self, *, bint tcp_only=False):
         """drop_listeners, where another process has the sockets too. True once no worker watches them: then they may be closed.
 
         `tcp_only`: those on the unix socket stay.
         """
-        cdef uint32_t i, watched = 0
-        for i in range(self.plane.n_listeners):
-            if tcp_only and self.plane.listeners[i].is_unix:
-                continue
-            pgpool_store8(&self.plane.listeners[i].live, 0)
-            watched += pgpool_load32(&self.plane.listeners[i].watchers)
-        if watched:
-            tell_all(self.plane, MAIL_LISTENERS, 0, b"")
-        return not watched
+        return listeners_let_go(self.plane, tcp_only)
 
     def know_elsewhere(self, bint known):
         """Whether cancel keys of nobody here come as letters "cancel_elsewhere"."""
@@ -343,21 +227,7 @@ cdef class Engine:
 
     def find_cancel(self, bytes key):
         """A cancel request, by its eight bytes, that came to another process."""
-        cdef CancelWho who
-        cdef Mail mail
-        if len(key) != CANCEL_KEY_LEN or cancel_key_read(&self.plane.cancel_keys, <const uint8_t *><const char *>key, &who) \
-                != CANCEL_OURS or who.worker >= self.plane.n_workers:
-            return False
-        memset(&mail, 0, sizeof(Mail))
-        mail.kind = MAIL_FIND_CANCEL
-        mail.client = who.slot
-        mail.server = int.from_bytes(key, "big")
-        mail.a = who.secret
-        mail.b = who.secret_mask
-        if not mailbox_post(&self.plane.workers[who.worker].inbox, &mail):
-            return False
-        worker_wake(&self.plane.workers[who.worker])
-        return True
+        return cancel_find(self.plane, key)
 
     def client_count(self):
         """How many clients there are, those logging in among them, the console's not."""
@@ -365,16 +235,7 @@ cdef class Engine:
 
     def logins(self):
         """Logins in progress, those that wait for their turn; and since the start: how many have had to, how many have failed."""
-        cdef uint32_t i
-        cdef Worker *w
-        in_progress = waiting = queued = failed = 0
-        for i in range(self.plane.n_workers):
-            w = &self.plane.workers[i]
-            in_progress += pgpool_load32(&w.logins)
-            waiting += pgpool_load32(&w.logins_waiting)
-            queued += pgpool_load64(&w.logins_queued)
-            failed += pgpool_load64(&w.logins_failed)
-        return in_progress, waiting, queued, failed
+        return login_counts(self.plane)
 
     def drain(self):
         """From now on clients that hold no server are sent away, FATAL 57P01, the others as soon as they give theirs back.
@@ -416,7 +277,7 @@ cdef class Engine:
         cdef PoolSettings *s = &record.pool.settings
         cdef uint64_t[PATIENCES] times
         cdef uint32_t i
-        read_patience(patience, times)
+        set_times(times, patience)
         pthread_mutex_lock(&record.pool.lock)
         s.mode = mode
         s.pool_size = pool_size
@@ -453,7 +314,7 @@ cdef class Engine:
         cdef uint64_t[PATIENCES] times
         terms_begin(self.plane.terms, max_clients)
         for name, own_clients, patience in users:
-            read_patience(patience, times)
+            set_times(times, patience)
             if not terms_set(self.plane.terms, span(name), AS_ALL if own_clients is None else own_clients, times):
                 raise MemoryError
         terms_end(self.plane.terms)
@@ -486,30 +347,11 @@ cdef class Engine:
         `database`: it holds for logins to that one, where there is none that holds for all.
         `asks_key`: the next SCRAM login that succeeds comes with a "client_key" letter.
         """
-        cdef Credential c
-        cdef bytes salt, stored, server
-        cdef bytes name = user if database is None else database + b"\0" + user
-        memset(&c, 0, sizeof(Credential))
-        try:
-            if plain is not None and credential_plain(&c, span(user), span(plain)) != CREDENTIALS_OK:
-                raise ValueError("unusable password")
-            if md5 is not None and credential_md5(&c, span(md5)) != CREDENTIALS_OK:
-                raise ValueError("unusable md5 secret")
-            if scram is not None:
-                iterations, salt, stored, server = scram
-                if credential_scram(&c, iterations, span(salt), span(stored), span(server)) != CREDENTIALS_OK:
-                    raise ValueError("unusable SCRAM secret")
-            if asks_key:
-                c.kinds |= CRED_ASKS_KEY
-            if credentials_put(self.plane.credentials, span(name), &c) != CREDENTIALS_OK:
-                raise MemoryError
-        finally:
-            credential_wipe(&c)
+        secret_set(self.plane, user, database, plain, md5, scram, asks_key)
 
     def forget_credential(self, bytes user, bytes database):
         """Forget what holds for logins of `user` to one database: the next one asks."""
-        cdef bytes name = database + b"\0" + user
-        credentials_forget(self.plane.credentials, span(name))
+        secret_forget(self.plane, user, database)
 
     def clear_credentials(self):
         """Forget every secret."""
@@ -618,11 +460,7 @@ cdef class Engine:
 
     def hold_pool(self, uint32_t pool, uint64_t until_us):
         """Open nothing for `pool` before then; those who need a server wait."""
-        cdef PoolRecord *record = record_of(self.plane, pool)
-        pthread_mutex_lock(&record.pool.lock)
-        record.pool.retry_us = until_us
-        pthread_mutex_unlock(&record.pool.lock)
-        plane_want(self.plane)
+        pool_hold(self.plane, pool, until_us)
 
     # -- servers for the program around us -------------------------------------------------------------------------
 
@@ -662,17 +500,12 @@ cdef class Engine:
         cdef Loan *loan = <Loan *>at
         if not at or self.stopped:
             return
-        loan.returned = (broken * RETURNED_BROKEN | busy * RETURNED_BUSY | dirty * RETURNED_DIRTY
-                         | functions * RETURNED_FUNCTIONS | spent * RETURNED_SPENT)
         loan.tx_status = tx_status
         loan.received, loan.sent = received, sent
         if tls is not None:
             loan.tls = tls.give()
-        buf_add(&loan.queries, <const uint8_t *><const char *>queries, len(queries))
-        buf_add(&loan.xacts, <const uint8_t *><const char *>xacts, len(xacts))
-        if not buf_add(&loan.parameters, <const uint8_t *><const char *>parameters, len(parameters)):
-            loan.returned |= RETURNED_SPENT
-        loan_order(self.plane, loan, LOAN_RETURN, True)
+        loan_back(self.plane, loan, broken * RETURNED_BROKEN | busy * RETURNED_BUSY | dirty * RETURNED_DIRTY
+                  | functions * RETURNED_FUNCTIONS | spent * RETURNED_SPENT, queries, xacts, parameters)
 
     def functions_changed(self, uint32_t mark):
         """A transaction of the program's own may have changed the functions of a database."""
@@ -744,15 +577,7 @@ cdef class Engine:
 
     def cancel_moved(self, uint64_t client_id, uint32_t worker, uint64_t canceller):
         """A cancel request with the key that this client has of the process it came from. False: the worker's ring is full."""
-        cdef Mail mail
-        memset(&mail, 0, sizeof(Mail))
-        mail.kind = MAIL_CANCEL_MOVED
-        mail.a = client_id
-        mail.canceller = canceller
-        if not mailbox_post(&self.plane.workers[worker].inbox, &mail):
-            return False
-        worker_wake(&self.plane.workers[worker])
-        return True
+        return cancel_moved(self.plane, client_id, worker, canceller)
 
     # -- functions -------------------------------------------------------------------------------------------------
 

@@ -149,6 +149,25 @@ cdef int pool_pause(Plane *plane, uint32_t pool, uint8_t how) except -1:
     return 0
 
 
+cdef int pool_hold(Plane *plane, uint32_t pool, uint64_t until_us) except -1:
+    """Open nothing before then."""
+    cdef PoolRecord *record = record_of(plane, pool)
+    pthread_mutex_lock(&record.pool.lock)
+    record.pool.retry_us = until_us
+    pthread_mutex_unlock(&record.pool.lock)
+    plane_want(plane)
+    return 0
+
+
+cdef void pools_open(Plane *plane, uint32_t at_once) noexcept nogil:
+    """How many servers each pool may be opening at one time."""
+    cdef uint32_t i
+    for i in range(plane.set.n_pools):
+        pthread_mutex_lock(&plane.set.pools[i].lock)
+        plane.set.pools[i].settings.max_opening = at_once
+        pthread_mutex_unlock(&plane.set.pools[i].lock)
+
+
 cdef bint has_servers(Plane *plane, Pool *pool) noexcept nogil:
     """Whether `pool` has a server that its clients may share. For control's thread, which alone gives slots out."""
     cdef uint32_t slot

@@ -9,6 +9,14 @@ from pgpool_core.engine.mailbox cimport Mail, mailbox_post
 from pgpool_core.engine.records cimport *
 
 
+cdef bint post(Plane *plane, uint32_t worker, const Mail *mail) noexcept nogil:
+    """Put `mail` into the ring of a worker and wake it; what cannot be put there stays the caller's."""
+    if not mailbox_post(&plane.workers[worker].inbox, mail):
+        return False
+    worker_wake(&plane.workers[worker])
+    return True
+
+
 cdef bint tell(Plane *plane, uint32_t worker, uint32_t kind, uint64_t client, uint64_t a, bytes data):
     """Post mail to a worker; False when its ring is full."""
     cdef Mail mail
@@ -22,10 +30,9 @@ cdef bint tell(Plane *plane, uint32_t worker, uint32_t kind, uint64_t client, ui
             return False
         memcpy(mail.data, <const char *>data, len(data))
         mail.len = <uint32_t>len(data)
-    if not mailbox_post(&plane.workers[worker].inbox, &mail):
+    if not post(plane, worker, &mail):
         free(mail.data)
         return False
-    worker_wake(&plane.workers[worker])
     return True
 
 

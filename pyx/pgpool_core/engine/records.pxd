@@ -650,7 +650,6 @@ cdef struct Plane:
 
 cdef struct LogRecord:            # data of MAIL_LOG; owned by the mail
     uint8_t level                 # 0 debug, 1 info, 2 warning, 3 error
-    uint8_t is_server
     uint8_t method                # of a login: AUTH_* + 1, 0 = none
     uint8_t replication           # of a login: REPLICATION_*
     uint32_t worker

@@ -10,7 +10,7 @@ from pgpool_core.engine.slots cimport slot_at, slot_live, slots_room
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.pool.pool cimport Pool
 from pgpool_core.pool.server cimport *
-from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load8, pgpool_load_ptr
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_load8, pgpool_load_ptr
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.sync.watched cimport LockWatch, watch_seen
 
@@ -122,6 +122,20 @@ cdef list empty_pools(Plane *plane):
         if not p.closed and not p.total and not p.clients and not p.logins_waiting:
             found.append(i)
     return found
+
+
+cdef tuple login_counts(Plane *plane):
+    """In progress, waiting for their turn; and since the start: how many have had to wait, how many have failed."""
+    cdef uint32_t i
+    cdef Worker *w
+    in_progress = waiting = queued = failed = 0
+    for i in range(plane.n_workers):
+        w = &plane.workers[i]
+        in_progress += pgpool_load32(&w.logins)
+        waiting += pgpool_load32(&w.logins_waiting)
+        queued += pgpool_load64(&w.logins_queued)
+        failed += pgpool_load64(&w.logins_failed)
+    return in_progress, waiting, queued, failed
 
 
 cdef dict count_all(Plane *plane):

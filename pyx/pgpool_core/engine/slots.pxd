@@ -8,7 +8,6 @@ from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load8
 cdef enum:
     CHUNK_SLOTS = 256
     MAX_CHUNKS = 65536
-    MAX_SLOTS = 1 << 24           # CHUNK_SLOTS * MAX_CHUNKS
 
 
 cdef struct SlotHead:             # the first member of every record kept in slots

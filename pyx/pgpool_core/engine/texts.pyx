@@ -1,8 +1,9 @@
 """What control says, as the plane keeps it; see texts.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_free
+from pgpool_core.engine.terms cimport PATIENCES
 from pgpool_core.session.settings cimport SETTINGS_OK, Block, Settings, block_unref, block_with, setting_tracked
 from pgpool_core.wire.span cimport Span
 
@@ -18,6 +19,16 @@ cdef int set_text(Buf *b, bytes text) except -1:
     buf_free(b)
     if text and not buf_add(b, <const uint8_t *><const char *>text, len(text)):
         raise MemoryError
+    return 0
+
+
+cdef int set_times(uint64_t *times, patience) except -1:
+    """None = as the pool says."""
+    cdef uint32_t i
+    if len(patience) != PATIENCES:
+        raise ValueError(f"{PATIENCES} times are needed")
+    for i in range(PATIENCES):
+        times[i] = <uint64_t>-1 if patience[i] is None else patience[i]
     return 0
 
 

@@ -30,7 +30,6 @@ cdef enum:
     PARCEL_BEGUN = 12             # what it reported at login
     PARCEL_PLANTED = 13           # number of a text that it has prepared, a byte: 1 where that is not outdated
     PARCEL_CHANNELS = 14          # that it listens to without a server: a byte of length and the name of each; once
-    PARCEL_KINDS = 15
 
     PARCEL_OK = 0
     PARCEL_BROKEN = -1

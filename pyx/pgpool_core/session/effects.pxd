@@ -29,7 +29,6 @@ cdef struct Effects:              # in front of its places and its settings
 
 
 cdef bint effects_valid(const Effects *table, size_t n) noexcept nogil
-cdef uint64_t name_sum(const uint8_t *at, size_t len) noexcept nogil
 cdef const Effect *effects_find(const Effects *table, const uint8_t *at, size_t len) noexcept nogil
 cdef const uint8_t *effects_settings(const Effects *table) noexcept nogil
 

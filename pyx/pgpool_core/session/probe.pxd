@@ -36,7 +36,6 @@ cdef enum:
     PROBE_BROKEN = -1             # not the answer to such a query
 
     MAX_PROBED_NAMES = 64
-    MAX_PROBE_LEN = 32768         # a query is never longer
 
 
 cdef struct Found:                # borrowed from the answer

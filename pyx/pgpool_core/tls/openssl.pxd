@@ -12,8 +12,6 @@ cdef extern from "openssl/ssl.h" nogil:
         pass
     ctypedef struct SSL:
         pass
-    ctypedef struct SSL_CIPHER:
-        pass
 
     const SSL_METHOD *TLS_server_method()
     const SSL_METHOD *TLS_client_method()
@@ -34,7 +32,6 @@ cdef extern from "openssl/ssl.h" nogil:
     int SSL_CTX_add_client_CA(SSL_CTX *ctx, X509 *certificate)
     X509_STORE *SSL_CTX_get_cert_store(const SSL_CTX *ctx)
     int SSL_CTX_set_default_verify_paths(SSL_CTX *ctx)
-    int SSL_CTX_load_verify_locations(SSL_CTX *ctx, const char *file, const char *folder)
     void SSL_CTX_set_verify(SSL_CTX *ctx, int mode, int (*check)(int, X509_STORE_CTX *) noexcept nogil)
     int SSL_CTX_set_session_id_context(SSL_CTX *ctx, const unsigned char *text, unsigned int length)
     long SSL_CTX_set_session_cache_mode(SSL_CTX *ctx, long mode)
@@ -64,7 +61,6 @@ cdef extern from "openssl/ssl.h" nogil:
     long SSL_get_negotiated_group(SSL *ssl)
     void SSL_get0_alpn_selected(const SSL *ssl, const unsigned char **at, unsigned int *length)
     X509 *SSL_get1_peer_certificate(const SSL *ssl)
-    X509 *SSL_CTX_get0_certificate(const SSL_CTX *ctx)
     X509_VERIFY_PARAM *SSL_get0_param(SSL *ssl)
     int SSL_set1_host(SSL *ssl, const char *name)
     void SSL_set_hostflags(SSL *ssl, unsigned int flags)
@@ -161,7 +157,6 @@ cdef extern from "openssl/evp.h" nogil:
         pass
     const EVP_MD *EVP_get_digestbynid(int nid)
     const char *OBJ_nid2sn(int nid)
-    int EVP_MAX_MD_SIZE
 
 cdef extern from "openssl/err.h" nogil:
     void ERR_clear_error()
