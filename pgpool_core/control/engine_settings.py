@@ -62,6 +62,7 @@ def configure_engine(engine: Engine, c: Config) -> None:
         query_wait_notify_us=microseconds(c.query_wait_notify),
         peer_id=c.peer_id,
         max_logins=c.max_logins,
+        tcp_defer_accept=c.tcp_defer_accept,
         auth_failure_delay_us=microseconds(c.auth_failure_delay),
         proxy_networks=[network_parts(network) for network in c.proxy_protocol_networks],
     )

@@ -66,6 +66,7 @@ class Engine:
         query_wait_notify_us: int = 0,
         peer_id: int = 0,
         max_logins: int = 0,
+        tcp_defer_accept: bool = False,
         auth_failure_delay_us: int = 0,
         proxy_networks: Sequence[tuple[int, int, bytes]] = (),  # family (1 = the unix socket), bits, address
     ) -> None: ...

@@ -9,7 +9,8 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 from pgpool_core.auth.credentials cimport (
     CRED_ASKS_KEY, CRED_MD5, CRED_PLAIN, CRED_SCRAM, CREDENTIALS_OK, Credential, credential_wipe, credentials_mock, password_mac,
 )
-from pgpool_core.auth.crypto cimport CRYPTO_memcmp, OPENSSL_cleanse, RAND_bytes
+from pgpool_core.auth.chance cimport chance_take
+from pgpool_core.auth.crypto cimport CRYPTO_memcmp, OPENSSL_cleanse
 from pgpool_core.auth.digest cimport DIGEST_OK, SHA256_LEN, hmac_sha256, pbkdf2_sha256, sha256
 from pgpool_core.auth.md5 cimport MD5_ANSWER_LEN, MD5_SALT_LEN, md5_answer, md5_secret
 from pgpool_core.auth.scram cimport (
@@ -82,7 +83,7 @@ cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, 
         return ask(l, STEP_PLAIN, CODE_CLEARTEXT, NULL, 0, out, cap, out_len)
     if not l.credential.kinds & CRED_MD5:
         l.doomed = True                       # md5_hex is not a secret then: never check against it
-    if RAND_bytes(l.md5_salt, MD5_SALT_LEN) != 1:
+    if not chance_take(l.md5_salt, MD5_SALT_LEN):
         return finish(l, LOGIN_INTERNAL)
     return ask(l, STEP_MD5, CODE_MD5, l.md5_salt, MD5_SALT_LEN, out, cap, out_len)
 

@@ -12,7 +12,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 
-from pgpool_core.auth.crypto cimport CRYPTO_memcmp, EVP_EncodeBlock, OPENSSL_cleanse, RAND_bytes
+from pgpool_core.auth.chance cimport chance_take
+from pgpool_core.auth.crypto cimport CRYPTO_memcmp, EVP_EncodeBlock, OPENSSL_cleanse
 from pgpool_core.auth.digest cimport DIGEST_OK, SHA256_LEN, hmac_sha256, sha256
 from pgpool_core.wire.span cimport Span
 
@@ -65,7 +66,7 @@ cdef int scram_client_first(ScramServer *s, Span message) noexcept nogil:
     while rest.len > 0:
         if take_attribute(&rest, &name, &value) == 0 or name == c'm':
             return SCRAM_MALFORMED
-    if RAND_bytes(raw, RAW_NONCE_LEN) != 1:
+    if not chance_take(raw, RAW_NONCE_LEN):
         return SCRAM_FAILED
     EVP_EncodeBlock(text, raw, RAW_NONCE_LEN)
     memcpy(s.server_nonce, text, SERVER_NONCE_LEN)

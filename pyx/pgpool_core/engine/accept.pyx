@@ -7,6 +7,7 @@ from pgpool_core.engine.conn cimport conn_doom, worker_wake
 from pgpool_core.engine.forwarding cimport is_forwarded
 from pgpool_core.engine.mailbox cimport MAIL_ACCEPTED, Mail, mailbox_post
 from pgpool_core.engine.records cimport *
+from pgpool_core.engine.share cimport STREAK_MOST, share_accepts, share_lets
 from pgpool_core.engine.slots cimport slot_new, slot_release
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_set
@@ -15,19 +16,23 @@ from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, 
 cdef extern from "<openssl/rand.h>" nogil:
     int RAND_bytes(unsigned char *, int)
 
-cdef enum:
-    ACCEPTS_A_TURN = 64
-
-
 cdef void up_accept(Worker *w, uint32_t index) noexcept nogil:
-    """Take new clients off a listener; a worker with fewer clients gets some of them."""
+    """Take new clients off a listener; a worker with fewer clients gets some of them.
+
+    The one that the listener was reported for is there, so it is taken without asking for more: the kernel makes a socket before it says
+    that nobody is left. More are taken where there were some in the turns before; and where there are more than that, the listener is
+    reported again, in turn with everybody who is in already.
+    """
     cdef Listener *listener = &w.plane.listeners[index]
-    cdef int fd, error, i
-    cdef uint32_t j, best
+    cdef int fd, error
+    cdef uint32_t i, j, best
     cdef pgpool_peer peer
     cdef Mail mail
-    for i in range(ACCEPTS_A_TURN):
+    for i in range(share_accepts(w.accept_streak)):
         if not pgpool_load8(&listener.live):
+            return
+        if i and (w.logins_left or not share_lets(w.logins_taken, pgpool_now_us() - w.now_us)):
+            w.accepts_left = 1
             return
         fd = pgpool_accept(listener.fd, &peer)
         if fd < 0:
@@ -35,6 +40,7 @@ cdef void up_accept(Worker *w, uint32_t index) noexcept nogil:
             if error == EMFILE or error == ENFILE:
                 turn_away(w, listener)
             if error != EINTR and error != ECONNABORTED:
+                w.accept_streak = 0
                 return
             continue
         if listener.late:
@@ -53,6 +59,8 @@ cdef void up_accept(Worker *w, uint32_t index) noexcept nogil:
                 worker_wake(&w.plane.workers[best])
                 continue
         new_client(w, fd, &peer)
+    w.accepts_left = 1
+    w.accept_streak += w.accept_streak < STREAK_MOST
 
 
 cdef void turn_away(Worker *w, Listener *listener) noexcept nogil:
@@ -108,6 +116,9 @@ cdef void new_client(Worker *w, int fd, const pgpool_peer *peer) noexcept nogil:
         conn_doom(w, &c.conn, "no random numbers")
     elif not w.io.add(w, &c.conn):
         conn_doom(w, &c.conn, "cannot be watched")
+    elif w.plane.tcp_defer_accept and c.peer.family != 1:
+        w.logins_taken += 1
+        w.io.pump(w, &c.conn)                     # the kernel has waited for its first packet
 
 
 cdef uint16_t unix_port(Plane *plane) noexcept nogil:

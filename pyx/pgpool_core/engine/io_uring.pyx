@@ -460,8 +460,9 @@ cdef void turn(Worker *w, int timeout_ms) noexcept nogil:
                 timeout_ms = 0
         if u.alone or w.ring_broken:
             w.puts_off = 0
+        w.accepts_left = 0
         n = epoll_turn(w, timeout_ms)
-        u.set_more = n == EVENTS_A_TURN
+        u.set_more = n == EVENTS_A_TURN or w.accepts_left
         weigh(w, u, n)
         return
     if not u.set_watched and not u.alone and pgpool_ring_watch(u.ring, w.poll_fd, <uint64_t>TAG_SET << 56):
@@ -479,8 +480,9 @@ cdef void turn(Worker *w, int timeout_ms) noexcept nogil:
         return
     u.errors = 0
     if u.set_more or not u.set_watched:
+        w.accepts_left = 0
         more = epoll_turn(w, 0)
-        u.set_more = more == EVENTS_A_TURN
+        u.set_more = more == EVENTS_A_TURN or w.accepts_left     # the ring tells of a listener once, however many are left
         n += more
     weigh(w, u, n)
 

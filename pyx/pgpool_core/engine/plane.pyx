@@ -160,7 +160,7 @@ cdef class Engine:
                   uint32_t max_opening, ignore_startup_parameters, track_extra_parameters=(), bint tcp_keepalive, uint32_t tcp_keepidle,
                   uint32_t tcp_keepintvl, uint32_t tcp_keepcnt, uint64_t message_stall_timeout_us,
                   uint64_t drain_timeout_us, uint64_t query_wait_notify_us=0, uint16_t peer_id=0, proxy_networks=(),
-                  uint32_t max_logins=0, uint64_t auth_failure_delay_us=0):
+                  uint32_t max_logins=0, bint tcp_defer_accept=False, uint64_t auth_failure_delay_us=0):
         """Set what holds for every client; new values count from the next event on."""
         cdef Plane *p = self.plane
         rules_ignore(p, ignore_startup_parameters)
@@ -192,6 +192,7 @@ cdef class Engine:
         p.tcp_keepidle = tcp_keepidle
         p.tcp_keepintvl = tcp_keepintvl
         p.tcp_keepcnt = tcp_keepcnt
+        p.tcp_defer_accept = tcp_defer_accept
         p.message_stall_timeout_us = message_stall_timeout_us
         p.drain_timeout_us = drain_timeout_us
         p.query_wait_notify_us = query_wait_notify_us

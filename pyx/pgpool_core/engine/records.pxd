@@ -530,6 +530,10 @@ cdef struct Worker:
     int spare_fd                  # given up for a moment when descriptors run out
     uint32_t[SECRETS] secrets     # random, for the cancel keys of clients to come
     uint32_t secrets_left
+    uint32_t accept_streak        # how often in a row there were as many at a listener as were taken; STREAK_MOST at most
+    uint32_t logins_taken         # gone on with in this turn (share)
+    uint8_t accepts_left          # there may be more clients at a listener than were taken in this turn
+    uint8_t logins_left           # some are on the list of those that are read again, behind their share
     uint32_t signalled            # atomic: wake_fd has been written
     uint32_t stop                 # atomic
     uint64_t now_us
@@ -646,6 +650,7 @@ cdef struct Plane:
     uint32_t tcp_keepidle
     uint32_t tcp_keepintvl
     uint32_t tcp_keepcnt
+    uint8_t tcp_defer_accept      # who is accepted over TCP has sent something
 
 
 cdef struct LogRecord:            # data of MAIL_LOG; owned by the mail

@@ -11,11 +11,12 @@ from pgpool_core.engine.buf cimport spares_free
 from pgpool_core.engine.channels cimport channels_forget, channels_free, channels_tell
 from pgpool_core.engine.client cimport client_bytes, client_drain, client_go_on, client_granted
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_free, client_leave
-from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post, worker_wake
+from pgpool_core.engine.conn cimport conn_again, conn_doom, conn_send, plane_post, worker_wake
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.departure cimport depart
 from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
 from pgpool_core.engine.functions cimport functions_free, functions_mail
+from pgpool_core.engine.io_epoll cimport is_login, login_goes_on
 from pgpool_core.engine.leak cimport leak_begin
 from pgpool_core.engine.loan cimport loans_lend, loans_read, loans_wait
 from pgpool_core.engine.login cimport login_end, login_told, login_verdict, login_welcome
@@ -421,14 +422,20 @@ cdef void worker_run(Worker *w) noexcept nogil:
             wait_ms = -1                          # no timer runs
         else:
             wait_ms = turns_wait_ms(w, timers_wait_ms(&w.timers, pgpool_now_us()))
+        w.logins_taken = 0
         w.io.turn(w, wait_ms)
+        w.logins_left = 0
         next = w.again_head
         w.again_head = w.again_tail = NULL
         while next != NULL:
             c = next
             next = c.again_next
             c.again = 0
-            if not c.doomed:
+            if c.doomed:
+                continue
+            if is_login(c) and not login_goes_on(w, c):
+                conn_again(w, c)
+            else:
                 w.io.pump(w, c)
         servers_go_back(w)
         if w.due != NULL and not w.suspended:
