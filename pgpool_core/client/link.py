@@ -19,7 +19,7 @@ from trio.lowlevel import current_trio_token, wait_readable
 
 from pgpool_core import logs
 from pgpool_core.client import sqlstate
-from pgpool_core.client.catalogue import BUILT_IN, TYPES_QUERY, Catalogue
+from pgpool_core.client.catalogue import BUILT_IN, STRANGERS_QUERY, TYPES_QUERY, Catalogue
 from pgpool_core.client.secure import TlsSocket
 from pgpool_core.client.values import CommandTag, Notification
 from pgpool_core.control.cancel import send_cancel
@@ -219,7 +219,12 @@ class Link:
         else:
             missing = self.catalogue.missing(wanted)
             if missing:
-                await self._look_up(missing)
+                try:
+                    await self._look_up(missing)
+                except BaseException:
+                    if name:
+                        self.outbox.close(name)
+                    raise
                 if not name:  # the unnamed statement is another one now
                     self.outbox.parse(name, raw)
                     self.outbox.sync()
@@ -229,9 +234,16 @@ class Link:
         return shape, found[: len(oids)], name
 
     async def _look_up(self, oids: list[int]) -> None:
-        shape, parameters, name = await self._describe(TYPES_QUERY.encode(), built_in=True)
-        types = Statement(name=name, text=TYPES_QUERY, parameters=parameters, shape=shape, leaves=False)
-        self.catalogue.learn(oids, await self.rows_of(types, (oids,)))
+        if self.catalogue.unproved:
+            names = sorted(self.catalogue.unproved)
+            self.catalogue.prove(names, await self._built_in_rows(STRANGERS_QUERY, names))
+        self.catalogue.learn(oids, await self._built_in_rows(TYPES_QUERY, oids))
+
+    async def _built_in_rows(self, text: str, argument: list[Any]) -> list[Record]:
+        """The rows of a query whose types are all built in."""
+        shape, parameters, name = await self._describe(text.encode(), built_in=True)
+        statement = Statement(name=name, text=text, parameters=parameters, shape=shape, leaves=False)
+        return await self.rows_of(statement, (argument,))
 
     def forget_statements(self) -> None:
         """Prepare everything anew from now on."""
