@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from pgpool_core.client.values import Range
+from pgpool_core.errors import ConfigError
 from pgpool_core.rows import codec, nested, network, numeric, plain, times
 from pgpool_core.rows.codec import Codec
 from pgpool_core.rows.record import Shape
@@ -47,6 +48,25 @@ left join pg_catalog.pg_range r on r.rngtypid = t.oid
 left join pg_catalog.pg_range m on t.typtype = 'm' and to_jsonb(m) ->> 'rngmultitypid' = t.oid::text
 """
 """What has to be known of types and of those that they are made of. Its own types are all built in."""
+
+STRANGERS_QUERY: Final = """
+select each.name
+from unnest($1::text[]) as each(name)
+where not exists (
+    select from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+    where t.typname::text = each.name or n.nspname || '.' || t.typname = each.name
+)
+order by each.name
+"""
+"""Which of these names no type has."""
+
+_CATALOGUED_AS: Final = {
+    "bigint": "int8", "boolean": "bool", "char": "bpchar", "character": "bpchar", "character varying": "varchar", "decimal": "numeric",
+    "double precision": "float8", "int": "int4", "integer": "int4", "real": "float4", "smallint": "int2",
+    "time with time zone": "timetz", "time without time zone": "time", "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+}  # fmt: skip
+"""What a type that SQL calls so is called in pg_type."""
 
 
 def _built_in() -> dict[int, Codec]:
@@ -114,13 +134,35 @@ class Catalogue:
         self._known[2249] = nested.Anonymous(2249, "record", known=self._known)
         self._looked_up: set[int] = set()
         self._custom: dict[str, CustomCodec] = {}
+        self.unproved: set[str] = set()
+        """Names of custom codecs of which it is not known yet that a type has them."""
         self.version = 0
         """Changes with every codec that is set: statements prepared before know the old ones."""
 
     def set_custom(self, name: str, custom: CustomCodec) -> None:
         """From now on values of the type `name` (or `schema.name`) are read and written so."""
         self._custom[name] = custom
+        self.unproved.add(name)
         self.forget()
+
+    def prove(self, asked: Iterable[str], rows: Iterable[Any]) -> None:
+        """Take in what STRANGERS_QUERY has said of the names that were `asked` about.
+
+        Raises:
+            ConfigError: there is no type of such a name.
+        """
+        strangers = [row.name for row in rows]
+        self.unproved.difference_update(set(asked).difference(strangers))
+        if strangers:
+            name = strangers[0]
+            text = f"set_codec: the database has no type {name!r}"
+            if name.endswith("[]"):
+                text += f": an array is called {'_' + name[:-2]!r}"
+            elif (known := _CATALOGUED_AS.get(name.lower())) is not None:
+                text += f": it is called {known!r} there"
+            else:
+                text += " (name or schema.name as pg_type has them): create it before a query has values"
+            raise ConfigError(text)
 
     def forget(self) -> None:
         """Look up everything anew, because types have been changed."""

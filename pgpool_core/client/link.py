@@ -19,7 +19,8 @@ from trio.lowlevel import current_trio_token, wait_readable
 
 from pgpool_core import logs
 from pgpool_core.client import sqlstate
-from pgpool_core.client.catalogue import BUILT_IN, TYPES_QUERY, Catalogue
+from pgpool_core.client.catalogue import BUILT_IN, STRANGERS_QUERY, TYPES_QUERY, Catalogue
+from pgpool_core.client.described import columns_of, parameter_oids, rows_of_tag
 from pgpool_core.client.secure import TlsSocket
 from pgpool_core.client.values import CommandTag, Notification
 from pgpool_core.control.cancel import send_cancel
@@ -210,8 +211,8 @@ class Link:
         self.inbox.expect(None, None)
         self.described.clear()
         await self.talk()
-        oids = _parameter_oids(self.described.get(codes.PARAMETER_DESCRIPTION, b"\0\0"))
-        columns = _columns(self.described.get(codes.ROW_DESCRIPTION))
+        oids = parameter_oids(self.described.get(codes.PARAMETER_DESCRIPTION, b"\0\0"))
+        columns = columns_of(self.described.get(codes.ROW_DESCRIPTION))
         has_rows = codes.ROW_DESCRIPTION in self.described
         wanted = oids + [oid for _, oid in columns]
         if built_in:
@@ -219,7 +220,12 @@ class Link:
         else:
             missing = self.catalogue.missing(wanted)
             if missing:
-                await self._look_up(missing)
+                try:
+                    await self._look_up(missing)
+                except BaseException:
+                    if name:
+                        self.outbox.close(name)
+                    raise
                 if not name:  # the unnamed statement is another one now
                     self.outbox.parse(name, raw)
                     self.outbox.sync()
@@ -229,9 +235,16 @@ class Link:
         return shape, found[: len(oids)], name
 
     async def _look_up(self, oids: list[int]) -> None:
-        shape, parameters, name = await self._describe(TYPES_QUERY.encode(), built_in=True)
-        types = Statement(name=name, text=TYPES_QUERY, parameters=parameters, shape=shape, leaves=False)
-        self.catalogue.learn(oids, await self.rows_of(types, (oids,)))
+        if self.catalogue.unproved:
+            names = sorted(self.catalogue.unproved)
+            self.catalogue.prove(names, await self._built_in_rows(STRANGERS_QUERY, names))
+        self.catalogue.learn(oids, await self._built_in_rows(TYPES_QUERY, oids))
+
+    async def _built_in_rows(self, text: str, argument: list[Any]) -> list[Record]:
+        """The rows of a query whose types are all built in."""
+        shape, parameters, name = await self._describe(text.encode(), built_in=True)
+        statement = Statement(name=name, text=text, parameters=parameters, shape=shape, leaves=False)
+        return await self.rows_of(statement, (argument,))
 
     def forget_statements(self) -> None:
         """Prepare everything anew from now on."""
@@ -277,7 +290,7 @@ class Link:
 
         def count() -> None:
             nonlocal total
-            total += _rows_of(self.tag)
+            total += rows_of_tag(self.tag)
 
         await self._talk_counting(count)
         return total
@@ -628,33 +641,3 @@ def is_home(home: trio.lowlevel.TrioToken) -> bool:
         return current_trio_token() is home
     except RuntimeError:
         return False
-
-
-def _rows_of(tag: bytes) -> int:
-    last = tag[:-1].rpartition(b" ")[2]
-    return int(last) if last.isdigit() else 0
-
-
-def _parameter_oids(body: bytes) -> list[int]:
-    if len(body) < 2 or len(body) != 2 + 4 * struct.unpack_from("!H", body)[0]:
-        raise ServerProtocolError("malformed ParameterDescription")
-    return list(struct.unpack(f"!{(len(body) - 2) // 4}I", body[2:]))
-
-
-def _columns(body: bytes | None) -> list[tuple[str, int]]:
-    """Names and types of a RowDescription."""
-    if body is None:
-        return []
-    columns: list[tuple[str, int]] = []
-    try:
-        (count,) = struct.unpack_from("!H", body)
-        at = 2
-        for _ in range(count):
-            end = body.index(0, at)
-            columns.append((body[at:end].decode(errors="replace"), struct.unpack_from("!I", body, end + 7)[0]))
-            at = end + 19
-    except (struct.error, ValueError) as error:
-        raise ServerProtocolError("malformed RowDescription") from error
-    if at != len(body):
-        raise ServerProtocolError("malformed RowDescription")
-    return columns

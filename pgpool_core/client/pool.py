@@ -124,6 +124,8 @@ class Pool:
     ) -> None:
         """From now on values of a type (`name` or `schema.name`) are read by `decode` and made by `encode`.
 
+        The type may be created later. Until there is one, a query that has arguments or columns, and is not prepared yet, raises ConfigError.
+
         Args:
             format: "text": they take and give str. "binary": bytes, as the type's send and receive functions have them.
         """

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from psycopg.types.range import Range as PsycopgRange
 
 import pgpool_core
-from pgpool_core import DecodeError, Pool, Range
+from pgpool_core import ConfigError, DecodeError, Pool, Range
 from pgpool_core.client import sqlstate
 from pgpool_core.testing import PostgresServer
 from tests.unit.test_rows_codecs import BY_NAME, VALUES
@@ -232,6 +232,39 @@ async def test_a_codec_for_a_built_in_type(pool: Pool) -> None:
     assert await pool.fetchval("select $1::int4 + 1", "00000001") == "00000002"
     assert await pool.fetchval("select '{1}'::int4[]") == ["00000001"]
     assert await pool.fetchval("select 5::int8") == 5
+
+
+async def test_a_codec_for_a_type_that_there_is_not_yet(pool: Pool) -> None:
+    await pool.execute("drop type if exists pool_later")
+    before = await pool.fetchval("select count(*) from pg_prepared_statements")
+    pool.set_codec("pool_later", decode=str.upper)
+    pool.set_codec("public.pool_later", decode=str.upper)
+    for _ in range(3):
+        with pytest.raises(ConfigError, match="set_codec: the database has no type 'pool_later'"):
+            await pool.fetchval("select 1")
+    await pool.execute("create type pool_later as enum ('a')")
+    assert await pool.fetchval("select 'a'::pool_later") == "A"
+    await pool.execute("drop type pool_later")
+    assert await pool.fetchval("select 2") == 2, "what has been there once is not asked for again"
+    assert await pool.fetchval("select count(*) from pg_prepared_statements") <= before + 3, (
+        "nothing is left of what failed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("integer", "it is called 'int4' there"),
+        ("Double Precision", "it is called 'float8' there"),
+        ("int4[]", "an array is called '_int4'"),
+        ("nowhere.int4", "name or schema.name"),
+        ("", "name or schema.name"),
+    ],
+)
+async def test_a_codec_for_a_name_that_no_type_has(pool: Pool, name: str, cure: str) -> None:
+    pool.set_codec(name, decode=str)
+    with pytest.raises(ConfigError, match=cure):
+        await pool.fetchval("select $1::int4", 1)
 
 
 async def test_raw_values_are_the_bytes_of_their_text(pool: Pool) -> None:

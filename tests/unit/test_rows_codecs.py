@@ -275,6 +275,67 @@ def test_only_rows_that_can_be_in_a_cycle_are_known_to_the_garbage_collector() -
         assert gc.is_tracked(rows[0].values()) is tracked
 
 
+def read_rows(columns: int, value: int | None, *, bare: bool = False) -> list[Record]:
+    """One row of that value in all columns, as a server sends it."""
+    inbox, rows = Inbox(), list[Record]()
+    inbox.expect(Shape([f"c{i}" for i in range(columns)], [BY_NAME["int8"]] * columns), rows, bare=bare)
+    field = b"\xff" * 4 if value is None else struct.pack("!iq", 8, value)
+    body = struct.pack("!h", columns) + field * columns
+    inbox.feed(b"D" + struct.pack("!I", len(body) + 4) + body)
+    inbox.next()
+    return rows
+
+
+@pytest.mark.parametrize("columns", [0, 1, 2, 60, 61, 1600])
+def test_a_row_of_any_width_is_read_and_leaves_nothing(columns: int) -> None:
+    import gc
+    import sys
+
+    (row,) = read_rows(columns, 2**40)
+    assert row == (2**40,) * columns
+    assert len(row) == len(list(row)) == columns
+    assert sys.getsizeof(row) - sys.getsizeof(read_rows(0, 1)[0]) == columns * struct.calcsize("P")
+    assert read_rows(columns, 2**40, bare=True) == [row]
+
+    def left_by(times: int) -> int:
+        before = sys.getallocatedblocks()
+        for _ in range(times):
+            read_rows(columns, 2**40)
+        gc.collect()
+        return sys.getallocatedblocks() - before
+
+    left_by(10)  # free lists are filled
+    assert left_by(200) < 100
+
+
+def test_values_outlive_their_row() -> None:
+    row = read_rows(2, 2**40)[0]
+    values, first, both = row.values(), row[0], row[:]
+    del row
+    assert (values, first, both) == ((2**40, 2**40), 2**40, (2**40, 2**40))
+
+
+def test_places_in_a_row_are_those_of_a_tuple() -> None:
+    row = Shape(["a", "b"], [BY_NAME["int4"]] * 2).record([1, 2])
+    for record in (row, read_rows(2, 7)[0]):
+        assert (record[-2], record[-1], record[True]) == (record.values()[0], record.values()[1], record.values()[1])
+        for place in (2, -3, 2**70, -(2**70)):
+            with pytest.raises(IndexError):
+                _ = record[place]
+        with pytest.raises(TypeError):
+            _ = record[1.5]  # type: ignore[call-overload]
+
+
+def test_a_record_that_nobody_has_read_is_empty() -> None:
+    class Own(Record):
+        pass
+
+    for record in (Record.__new__(Record), Own.__new__(Own)):
+        assert (len(record), record.keys(), record.values(), repr(record)) == (0, (), (), "<Record >")
+        with pytest.raises(IndexError):
+            _ = record[0]
+
+
 def test_a_row_in_a_cycle_is_collected() -> None:
     import gc
     import weakref

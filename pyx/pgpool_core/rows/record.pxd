@@ -18,9 +18,14 @@ cdef class Shape:
 
 
 cdef class Record:
-    cdef Shape shape
+    """A row. Where its values can be in no cycle they stand right behind this in memory, and the garbage collector knows nothing of it."""
+    cdef PyObject *shape          # owns
+    cdef Py_ssize_t columns       # values behind it; -1: they are in the tuple of a Linked
+
+
+cdef class Linked(Record):
+    """A row whose values may hold other objects, and so perhaps the row itself."""
     cdef tuple row
-    cdef str missing(self, str name)
 
 
 cdef Record record_of(Shape shape, tuple row)

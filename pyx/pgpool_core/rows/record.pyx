@@ -3,18 +3,25 @@
 Source: PostgreSQL docs, "Message Formats", DataRow.
 """
 
-cimport cython
+from cpython.number cimport PyNumber_AsSsize_t
 from cpython.object cimport PyObject, PyObject_RichCompare
-from cpython.ref cimport Py_INCREF
-from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.tuple cimport PyTuple_New
 from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 from pgpool_core.rows.codec cimport Codec
 from pgpool_core.wire.be cimport load_be16, load_be32
 
 cdef extern from "Python.h":
+    ctypedef struct PyTypeObject:
+        Py_ssize_t tp_basicsize
+    ctypedef struct PyTupleObject:
+        PyObject *ob_item[1]
     void PyObject_GC_UnTrack(PyObject *it)
+    void *PyObject_Malloc(size_t size)
+    object PyObject_Init(PyObject *memory, PyTypeObject *type)
 
 from pgpool_core.errors import DecodeError, ServerProtocolError
 
@@ -59,12 +66,9 @@ cdef class Shape:
     def record(self, values):
         """A row of these columns with other values."""
         cdef tuple row = tuple(values)
-        cdef Record made = Record.__new__(Record)
         if len(row) != self.count:
             raise ValueError(f"{self.count} values are expected")
-        made.shape = self
-        made.row = row
-        return made
+        return linked(self, row)
 
     cdef object read(self, const uint8_t *at, Py_ssize_t length, Codec instead, bint bare, Py_ssize_t *place):
         """The record in the body of a DataRow, or with `bare` a tuple of its values; with `instead`, all are read by that codec.
@@ -75,14 +79,19 @@ cdef class Shape:
         cdef const uint8_t *end = at + length
         cdef Py_ssize_t i
         cdef int32_t size
-        cdef object value
-        cdef tuple row
+        cdef object value, made
+        cdef PyObject **values
         cdef PyObject *codec = <PyObject *>instead
         cdef bint own = instead is None
         if length < 2 or load_be16(at) != self.count:
             raise ServerProtocolError("a DataRow has not the columns of its RowDescription")
         at += 2
-        row = PyTuple_New(self.count)
+        if bare or not self.atomic:
+            made = PyTuple_New(self.count)
+            values = (<PyTupleObject *>made).ob_item
+        else:
+            made = blank(self)
+            values = values_of(<Record>made)
         for i in range(self.count):
             if end - at < 4:
                 raise ServerProtocolError("a DataRow ends early")
@@ -99,19 +108,20 @@ cdef class Shape:
                 value = (<Codec>codec).decode(at, size)
                 at += size
             Py_INCREF(value)
-            PyTuple_SET_ITEM(row, i, value)
+            values[i] = <PyObject *>value
         if at != end:
             raise ServerProtocolError("a DataRow goes on behind its last column")
+        if not bare:
+            return made if self.atomic else linked(self, <tuple>made)
         if self.atomic:
-            PyObject_GC_UnTrack(<PyObject *>row)
-        return row if bare else record_of(self, row)
+            PyObject_GC_UnTrack(<PyObject *>made)
+        return made
 
     cdef object misread(self, Py_ssize_t place, error):
         """The DecodeError of `error`, which came out of `read`."""
         return DecodeError(f'column "{self.names[place]}" of type {self.codecs[place].name} cannot be read: {error}')
 
 
-@cython.freelist(2048)  # a few answers' worth: 80 KiB
 cdef class Record:
     """A row: a sequence of values, each also by its column's name, as item or attribute; `dict(record)` works.
 
@@ -119,89 +129,178 @@ cdef class Record:
     the column. Equal to a record or tuple of the same values.
     """
 
+    def __cinit__(self):
+        be_of(self, NO_COLUMNS)                   # not for `blank`, which makes most
+
     def __init__(self):
         raise TypeError("records come from a query, or from Shape.record")
 
+    def __dealloc__(self):
+        cdef PyObject **values = values_of(self)
+        cdef Py_ssize_t i
+        for i in range(self.columns):
+            Py_XDECREF(values[i])
+        Py_XDECREF(self.shape)
+
     def __getitem__(self, key):
+        cdef Py_ssize_t i
         if isinstance(key, str):
-            place = self.shape.places.get(key)
+            place = (<Shape>self.shape).places.get(key)
             if place is None:
-                raise KeyError(self.missing(key))
-            return self.row[place]
-        return self.row[key]
+                raise KeyError(missing(self, key))
+            return value_of(self, place)
+        if not isinstance(key, int):
+            return row_of(self)[key]
+        i = PyNumber_AsSsize_t(key, IndexError)
+        if i < 0:
+            i += len(self)
+        if not 0 <= i < len(self):
+            raise IndexError("this row has not so many columns")
+        return value_of(self, i)
 
     def __getattr__(self, name):
-        place = self.shape.places.get(name)
+        place = (<Shape>self.shape).places.get(name)
         if place is None:
-            raise AttributeError(self.missing(name))
-        return self.row[place]
+            raise AttributeError(missing(self, name))
+        return value_of(self, place)
 
     def __setattr__(self, name, value):
         raise AttributeError("a row cannot be changed: dict(row) can")
 
-    cdef str missing(self, str name):
-        return f"this row has no column {name!r}: it has {', '.join(self.shape.names)}"
-
     def __len__(self):
-        return len(self.row)
+        return len((<Linked>self).row) if self.columns < 0 else self.columns
 
     def __iter__(self):
-        return iter(self.row)
+        return iter(row_of(self))
 
     def __contains__(self, value):
-        return value in self.row
+        return value in row_of(self)
 
     def __hash__(self):
-        return hash(self.row)
+        return hash(row_of(self))
 
     def __richcmp__(self, other, int op):
-        cdef object left = (<Record>self).row if isinstance(self, Record) else self
-        cdef object right = (<Record>other).row if isinstance(other, Record) else other
+        cdef object left = row_of(<Record>self) if isinstance(self, Record) else self
+        cdef object right = row_of(<Record>other) if isinstance(other, Record) else other
         if not isinstance(left, tuple) or not isinstance(right, tuple):
             return NotImplemented
         return PyObject_RichCompare(left, right, op)
 
     def __repr__(self):
-        said = " ".join(f"{name}={value!r}" for name, value in zip(self.shape.names, self.row))
+        said = " ".join(f"{name}={value!r}" for name, value in self.items())
         return f"<Record {said}>"
 
     def __reduce__(self):
-        return remade, (self.shape.names, self.row)
+        return remade, (self.keys(), self.values())
+
+    def __sizeof__(self):
+        return object.__sizeof__(self) + (self.columns if self.columns > 0 else 0) * <Py_ssize_t>sizeof(PyObject *)
 
     def keys(self):
         """The names of the columns, in order."""
-        return self.shape.names
+        return (<Shape>self.shape).names
 
     def values(self):
         """The values, in order."""
-        return self.row
+        return row_of(self)
 
     def items(self):
         """Pairs of name and value, in order."""
-        return tuple(zip(self.shape.names, self.row))
+        return tuple(zip(self.keys(), row_of(self)))
 
     def get(self, str name not None, default=None):
         """The value of a column, or `default` where there is no such column."""
-        place = self.shape.places.get(name)
-        return default if place is None else self.row[place]
+        place = (<Shape>self.shape).places.get(name)
+        return default if place is None else value_of(self, place)
 
     def index(self, value):
         """The first column with that value."""
-        return self.row.index(value)
+        return row_of(self).index(value)
 
     def count(self, value):
         """How many columns have that value."""
-        return self.row.count(value)
+        return row_of(self).count(value)
+
+
+cdef class Linked(Record):
+    """As any Record."""
+
+
+cdef PyTypeObject *PLAIN = <PyTypeObject *>Record
+cdef Shape NO_COLUMNS = Shape((), ())
+
+
+cdef inline PyObject **values_of(Record record) noexcept:
+    """Those that stand behind it."""
+    return <PyObject **>(<char *><PyObject *>record + PLAIN.tp_basicsize)
+
+
+cdef inline int be_of(Record record, Shape shape) except -1:
+    """What is new gets its columns."""
+    Py_XDECREF(record.shape)
+    Py_INCREF(shape)
+    record.shape = <PyObject *>shape
+    return 0
+
+
+cdef Record blank(Shape shape):
+    """A record with room for its values, none of which is there yet."""
+    cdef size_t size = <size_t>PLAIN.tp_basicsize + <size_t>shape.count * sizeof(PyObject *)
+    cdef PyObject *memory = <PyObject *>PyObject_Malloc(size)
+    cdef Record made
+    if memory is NULL:
+        raise MemoryError
+    memset(memory, 0, size)
+    made = PyObject_Init(memory, PLAIN)
+    made.columns = shape.count
+    be_of(made, shape)
+    return made
+
+
+cdef Linked linked(Shape shape, tuple row):
+    cdef Linked made = Linked.__new__(Linked)
+    be_of(made, shape)
+    made.columns = -1
+    made.row = row
+    return made
 
 
 cdef Record record_of(Shape shape, tuple row):
     """A record of values that `shape` has read, or that could not be part of a cycle either where it is atomic."""
-    cdef Record record = Record.__new__(Record)
-    record.shape = shape
-    record.row = row
-    if shape.atomic:
-        PyObject_GC_UnTrack(<PyObject *>record)
-    return record
+    cdef Record made
+    cdef Py_ssize_t i
+    if not shape.atomic:
+        return linked(shape, row)
+    made = blank(shape)
+    for i in range(shape.count):
+        value = row[i]
+        Py_INCREF(value)
+        values_of(made)[i] = <PyObject *>value
+    return made
+
+
+cdef object value_of(Record record, Py_ssize_t i):
+    if record.columns < 0:
+        return (<Linked>record).row[i]
+    return <object>values_of(record)[i]
+
+
+cdef tuple row_of(Record record):
+    """Its values as a tuple."""
+    cdef tuple row
+    cdef Py_ssize_t i
+    if record.columns < 0:
+        return (<Linked>record).row
+    row = PyTuple_New(record.columns)
+    for i in range(record.columns):
+        Py_INCREF(<object>values_of(record)[i])
+        (<PyTupleObject *>row).ob_item[i] = values_of(record)[i]
+    PyObject_GC_UnTrack(<PyObject *>row)
+    return row
+
+
+cdef str missing(Record record, str name):
+    return f"this row has no column {name!r}: it has {', '.join((<Shape>record.shape).names)}"
 
 
 def remade(tuple names not None, tuple row not None):
