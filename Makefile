@@ -83,11 +83,12 @@ test-tsan: need-servers build/tsan/.built
 bench: .venv/.test need-servers
 	$(PY) -m benchmarks.macro $(ARGS)
 
-# What is committed in benchmarks/RESULTS.md, and with two workers against two processes of PgBouncer.
+# What is committed in benchmarks/RESULTS.md, and with two workers against two processes of PgBouncer; then what more workers would bring.
 .PHONY: bench-full
 bench-full: .venv/.test need-servers
 	$(PY) -m benchmarks.macro --out benchmarks/RESULTS.md $(ARGS)
 	$(PY) -m benchmarks.macro --workers 2 --out benchmarks/RESULTS-2-workers.md $(ARGS)
+	$(PY) -m benchmarks.macro.scaling --out benchmarks/RESULTS-scaling.md
 
 # What is committed: make bench-embedded ARGS='--rounds 5 --out benchmarks/RESULTS-embedded.md'
 .PHONY: bench-embedded

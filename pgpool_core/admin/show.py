@@ -291,7 +291,7 @@ def _memory(snapshot: Snapshot) -> Iterable[Cells]:
 def _workers(snapshot: Snapshot) -> Iterable[Cells]:
     for row in snapshot.workers:
         counts = (row.xacts, row.steals, row.handoffs, row.wakeups, row.locks, row.lock_waits)
-        yield [row.worker, row.thread, row.clients, *counts, row.lock_wait_ns // 1000, row.held_ns]
+        yield [row.worker, row.thread, row.cpu_ns // 1000, row.clients, *counts, row.lock_wait_ns // 1000, row.held_ns]
 
 
 def _state(snapshot: Snapshot) -> Iterable[Cells]:
@@ -455,7 +455,9 @@ TABLES: Mapping[str, Table] = {
     "MEM": Table((*columns(TEXT, "name"), *columns(INT4, "size used free memtotal")), _memory),
     "WORKERS": Table(
         (
-            *columns(INT4, "worker thread clients"),
+            *columns(INT4, "worker thread"),
+            *columns(NUMERIC, "cpu_us"),
+            *columns(INT4, "clients"),
             *columns(NUMERIC, "xact_count steals handoffs wakeups locks lock_waits lock_wait_us lock_held_ns"),
         ),
         _workers,

@@ -87,6 +87,7 @@ _TIMES: Final = {
 }
 
 _WORKERS: Final = {
+    "cpu_ns": ("cpu_seconds", 1e-9, "processor time that its thread has used"),
     "xacts": ("transactions", 1.0, "transactions of its clients"),
     "steals": ("steals", 1.0, "idle servers that it has taken over from another"),
     "handoffs": ("handoffs", 1.0, "servers that it has given to a client of another"),
@@ -94,9 +95,10 @@ _WORKERS: Final = {
     "locks": ("pool_locks", 1.0, "locks of pools taken: to ask for a server, and to give one back"),
     "lock_waits": ("pool_lock_waits", 1.0, "those that were not free at once"),
     "lock_wait_ns": ("pool_lock_wait_seconds", 1e-9, "seconds waited for them"),
-    "locks_timed": ("pool_locks_timed", 1.0, "those of which it was measured how long they were held"),
-    "lock_held_ns": ("pool_lock_held_seconds", 1e-9, "seconds that these were held"),
 }
+
+_HELD_FIRST_NS: Final = 64
+"""Where the engine's first bucket ends; the next ones end at twice that each (`sync/watched.pxd`)."""
 
 _FIRST_BOUND_US: Final = 1 << 6
 _LAST_BOUND_US: Final = 1 << 27  # 134 s: more than query_wait_timeout
@@ -310,6 +312,18 @@ def _workers(snapshot: Snapshot) -> Iterator[Metric]:
         for row in snapshot.workers:
             family.add_metric([str(row.worker)], getattr(row, name) * factor)
         yield family
+    held = HistogramMetricFamily(
+        "pgpool_core_worker_pool_lock_held_seconds", "how long the lock of a pool is held", labels=("worker",)
+    )
+    for row in snapshot.workers:
+        held.add_metric([str(row.worker)], _held(row.lock_held), row.lock_held_ns * 1e-9)
+    yield held
+
+
+def _held(counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Buckets as Prometheus has them."""
+    bounds = [*(str((_HELD_FIRST_NS << index) / 1e9) for index in range(len(counts) - 1)), "+Inf"]
+    return [(bound, sum(counts[: index + 1])) for index, bound in enumerate(bounds)]
 
 
 def _histograms(stats: Sequence[DatabaseStats]) -> Iterator[Metric]:

@@ -275,3 +275,33 @@ async def test_auto_goes_without_its_ring_for_one_client_and_back_for_many(poole
     with Console(place) as console:
         (row,) = (row for row in console.rows("SHOW STATS_TOTALS") if row["database"] == "app")
     assert row["xact_count"] == 2 * (700 + 24 * 30)
+
+
+def polled(pid: int) -> set[int]:
+    """The descriptors in the poll sets of a process. Source: proc(5), /proc/PID/fdinfo, "tfd" of an epoll descriptor."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
+        try:
+            lines = entry.read_text().splitlines()
+        except FileNotFoundError:
+            continue  # closed since the folder was read
+        found |= {int(line.split()[1]) for line in lines if line.startswith("tfd:")}
+    return found
+
+
+async def test_who_asks_once_stays_in_the_poll_set_and_who_goes_on_asking_leaves_it(pooler: PoolerFactory) -> None:
+    """A login is several short messages, and says nothing about what comes after it: a stream costs more than one query saves."""
+    if why := refusal():
+        pytest.skip(f"no io_uring here: {why}")
+    place = pooler(io_backend="io_uring")
+    pid = place.process.pid
+    with Console(place) as console:
+        async with logged_in(place) as peer:
+            await peer.query("select 1")
+            (fd,) = (
+                row["fd"] for row in console.rows("SHOW FDS") if row["database"] == "app" and row["task"] == "client"
+            )
+            assert fd in polled(pid)
+            await peer.query("select 1")
+            await until_async(lambda: fd not in polled(pid))
+            assert values(await peer.query("select 2")) == [[b"2"]]

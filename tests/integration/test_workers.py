@@ -61,6 +61,7 @@ def test_workers_say_who_they_are_what_they_take_over_and_what_they_hand_on(
     threads = told(process, "thread")
     assert len(set(threads)) == 2
     assert all(Path(f"/proc/{process.process.pid}/task/{thread}").is_dir() for thread in threads)
+    assert all(used > 0 for used in told(process, "cpu_us"))
 
     first.execute("select 1")  # the server is idle, and worker 0 has it
     before = {name: told(process, name) for name in ("steals", "handoffs", "wakeups", "xact_count", "locks")}

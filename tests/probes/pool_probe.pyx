@@ -18,11 +18,16 @@ from pgpool_core.pool.pool cimport (
 from pgpool_core.pool.server cimport MAX_WORKERS, SV_FREE, SV_STATES, Server, server_move
 
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
-from pgpool_core.sync.watched cimport HELD_EVERY, LockWatch, watch_seen
+from pgpool_core.sync.watched cimport HELD_BUCKETS, HELD_EVERY, LockWatch, held_bucket, watch_seen
 
 from pgpool_core.pool.server import SV_NAMES
 
 HELD_EACH = HELD_EVERY
+
+
+def bucket_of(uint64_t ns):
+    return held_bucket(ns)
+
 
 cdef enum:
     SWEEP_ROOM = 64
@@ -147,9 +152,11 @@ cdef class Set:
     def watch(self, uint32_t worker):
         """What the locks of pools have cost a worker."""
         cdef LockWatch *watch = &self.set.watches[worker]
+        cdef uint32_t i
         return {
             "taken": watch_seen(&watch.taken), "waits": watch_seen(&watch.waits), "waited_ns": watch_seen(&watch.waited_ns),
             "timed": watch_seen(&watch.timed), "held_ns": watch_seen(&watch.held_ns),
+            "held": [watch_seen(&watch.held[i]) for i in range(HELD_BUCKETS)],
         }
 
     def lock(self, uint32_t pool):

@@ -72,9 +72,20 @@ ONE_TO_TWELVE = counted(
 )
 
 
-WORKER = {
-    **{"worker": 0, "thread": 4711, "clients": 3, "xacts": 30, "steals": 5, "handoffs": 6, "wakeups": 4, "locks": 60},
+WORKER: Mapping[str, Any] = {
+    **{
+        "worker": 0,
+        "thread": 4711,
+        "cpu_ns": 70_001,
+        "clients": 3,
+        "xacts": 30,
+        "steals": 5,
+        "handoffs": 6,
+        "wakeups": 4,
+        "locks": 60,
+    },
     **{"lock_waits": 2, "lock_wait_ns": 9_999, "locks_timed": 2, "lock_held_ns": 181},
+    "lock_held": [1, 0, 1, *[0] * 7],
 }
 
 
@@ -140,7 +151,7 @@ def sample() -> Snapshot:
         users=[UserRow(name="zed", pool_size=7, pool_mode="session", max_user_connections=4), UserRow(name="ann")],
         listeners=[ListenerRow(7, "127.0.0.1", 6432)],
         memory=[MemoryRow("client_cache", 500, 2, 62, 32_000)],
-        workers=[WORKER, {**dict.fromkeys(WORKER, 0), "worker": 1}],
+        workers=[WORKER, {**dict.fromkeys(WORKER, 0), "worker": 1, "lock_held": [0] * 10}],
         names=[NameRow("db1", 14, ("10.0.0.1", "10.0.0.2"))],
         peers=[PeerRow(2, "peer", 6433, 20, 1, 3, 1)],
         hosts=[

@@ -349,7 +349,7 @@ class FakeEngine:
     def memory(self) -> list[tuple[str, int, int, int]]:
         return [("client_cache", 500, 2, 62)]
 
-    def worker_rows(self) -> list[dict[str, int]]:
+    def worker_rows(self) -> list[dict[str, Any]]:
         return []
 
     def pools(self) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ COLUMNS = {
     "HOSTS": """database t, host t, port i, state t, since t, error t, servers i, opened N, failed N, addrs t""",
     "LOGINS": "step t, active i, waiting i, max_active i, total N, queued N, failed N",
     "MEM": "name t, size i, used i, free i, memtotal i",
-    "WORKERS": """worker i, thread i, clients i, xact_count N, steals N, handoffs N, wakeups N, locks N, lock_waits N,
+    "WORKERS": """worker i, thread i, cpu_us N, clients i, xact_count N, steals N, handoffs N, wakeups N, locks N, lock_waits N,
         lock_wait_us N, lock_held_ns N""",
     "DNS_HOSTS": "hostname t, ttl q, addrs t",
     "DNS_ZONES": "zonename t, serial q, count i",
@@ -111,7 +111,8 @@ def test_logins_says_where_they_are() -> None:
 
 def test_a_worker_tells_what_locks_cost_it() -> None:
     first, second = ask("SHOW WORKERS", is_admin=False).table()
-    assert (first["worker"], first["thread"], first["clients"], first["xact_count"]) == ("0", "4711", "3", "30")
+    assert (first["worker"], first["thread"], first["cpu_us"]) == ("0", "4711", "70")
+    assert (first["clients"], first["xact_count"]) == ("3", "30")
     assert (first["steals"], first["handoffs"], first["wakeups"]) == ("5", "6", "4")
     assert (first["locks"], first["lock_waits"], first["lock_wait_us"], first["lock_held_ns"]) == ("60", "2", "9", "90")
     assert (second["worker"], second["locks"], second["lock_held_ns"]) == ("1", "0", "0")

@@ -166,10 +166,16 @@ def test_each_worker_tells_what_it_has_to_do_with_the_others() -> None:
     counts = {name: found[f"pgpool_core_worker_{name}_total"][at] for name in ("steals", "handoffs", "handoff_wakeups")}
     assert counts == {"steals": 5, "handoffs": 6, "handoff_wakeups": 4}
     assert found["pgpool_core_worker_clients"][at] == 3
+    assert found["pgpool_core_worker_cpu_seconds_total"][at] == pytest.approx(70_001e-9)
     assert found["pgpool_core_worker_pool_locks_total"][at] == 60
     assert found["pgpool_core_worker_pool_lock_waits_total"][at] == 2
     assert found["pgpool_core_worker_pool_lock_wait_seconds_total"][at] == pytest.approx(9.999e-6)
-    assert found["pgpool_core_worker_pool_lock_held_seconds_total"][at] == pytest.approx(1.81e-7)
+    assert found["pgpool_core_worker_pool_lock_held_seconds_sum"][at] == pytest.approx(1.81e-7)
+    buckets = found["pgpool_core_worker_pool_lock_held_seconds_bucket"]
+    assert {dict(labels)["le"]: count for labels, count in buckets.items()} == {
+        **{"6.4e-08": 1, "1.28e-07": 1, "2.56e-07": 2, "5.12e-07": 2, "1.024e-06": 2, "2.048e-06": 2},
+        **{"4.096e-06": 2, "8.192e-06": 2, "1.6384e-05": 2, "+Inf": 2},
+    }
 
 
 @pytest.mark.parametrize("name", ["wait", "query", "xact", "login"])

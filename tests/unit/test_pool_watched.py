@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from pgpool_core_probes.pool_probe import HELD_EACH
+import pytest
+
+from pgpool_core_probes.pool_probe import HELD_EACH, bucket_of
 from tests.unit.pool_states import GOT, KEPT_IDLE
 from tests.unit.test_pool_requests import NOW_US, OnePool
 from tests.watching import until
@@ -35,6 +37,14 @@ def test_holding_is_timed_for_requests_and_for_releases_in_turn() -> None:
     assert timed_at == [0, HELD_EACH]
     assert {number % 2 for number in timed_at} == {0, 1}
     assert pool.room.watch(3)["held_ns"] > 0
+    assert sum(pool.room.watch(3)["held"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("ns", "bucket"), [(0, 0), (63, 0), (64, 1), (127, 1), (128, 2), (16_383, 8), (16_384, 9), (2**63, 9)]
+)
+def test_each_bucket_ends_at_twice_the_one_before(ns: int, bucket: int) -> None:
+    assert bucket_of(ns) == bucket
 
 
 def test_who_finds_the_lock_taken_waits_and_is_counted() -> None:

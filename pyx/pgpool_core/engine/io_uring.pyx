@@ -1,10 +1,10 @@
 """io_uring: the sends of a turn and the wait for the next one are one system call, and what has come is received in it.
 
-Every connection begins in the poll set and is received from as with epoll. One that is short of words several times in a row
-becomes a *stream*: a multishot receive is left with the kernel, which fills buffers of a ring that the worker owns. Whatever
-ends that (more than a buffer at once, bytes for a connection that is paused, no buffer left, the end of the stream, an error)
-puts the connection back into the poll set, which says what there is. So a client that is not read is received from once more
-at most; what that brought waits in `early`.
+Every connection begins in the poll set and is received from as with epoll. One that is short of words several times in a row, a
+client after its login, becomes a *stream*: a multishot receive is left with the kernel, which fills buffers of a ring that the
+worker owns. Whatever ends that (more than a buffer at once, bytes for a connection that is paused, no buffer left, the end of the
+stream, an error) puts the connection back into the poll set, which says what there is. So a client that is not read is received
+from once more at most; what that brought waits in `early`.
 
 - The poll set is itself watched by the ring. Listeners and the eventfd are in it, and so are connections with more to send
   than their sockets take.
@@ -202,12 +202,15 @@ cdef void want_write(Worker *w, Conn *c, bint on) noexcept nogil:
 cdef void pump(Worker *w, Conn *c) noexcept nogil:
     """Receive as with epoll; then see whether `c` is to become a stream."""
     cdef Uring *u = <Uring *>w.uring
+    cdef bint logs_in = c.kind == KIND_CLIENT and (<ClientConn *>c).login != NULL
     if w.suspended and suspend_rests(c):
         return
     if idles(w, c):
         w.up.hangup(w, c)                         # it has been freed since it was to be read again
         return
     epoll_pump(w, c)
+    if logs_in:
+        return                                    # what came of it is no sign of what it will ask: many ask once, and leave
     if c.kind == KIND_SERVER and w.plane.n_workers != 1:
         return                                    # it may be another worker's by now
     if c.full_read or c.hup or c.writing:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc
@@ -665,7 +666,9 @@ cdef class Engine:
         """What each worker has counted of itself and of the others in its way; `thread` is the system's number of its thread."""
         rows = worker_rows(self.plane)
         for row, thread in zip(rows, self.threads):
-            row["thread"] = thread.native_id or 0
+            if thread.is_alive():
+                row["thread"] = thread.native_id
+                row["cpu_ns"] = time.clock_gettime_ns(time.pthread_getcpuclockid(thread.ident))
         return rows
 
     def counters(self):

@@ -12,7 +12,7 @@ from pgpool_core.pool.pool cimport Pool
 from pgpool_core.pool.server cimport *
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_load8, pgpool_load_ptr
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
-from pgpool_core.sync.watched cimport LockWatch, watch_seen
+from pgpool_core.sync.watched cimport HELD_BUCKETS, LockWatch, watch_seen
 
 SERVER_STATES = {SV_FREE: "new", SV_LOGIN: "new", SV_IDLE: "idle", SV_USED: "used", SV_TESTED: "tested",
                  SV_ACTIVE: "active", SV_BEING_CANCELED: "being_canceled", SV_CLOSING: "closing"}
@@ -104,10 +104,11 @@ cdef list worker_rows(Plane *plane):
                 wakeups += pgpool_counted64(&k.wakeups)
         watch = &plane.set.watches[i]
         rows.append({
-            "worker": i, "thread": 0, "clients": pgpool_load32(&plane.workers[i].n_clients), "xacts": xacts,
+            "worker": i, "thread": 0, "cpu_ns": 0, "clients": pgpool_load32(&plane.workers[i].n_clients), "xacts": xacts,
             "steals": steals, "handoffs": handoffs, "wakeups": wakeups, "locks": watch_seen(&watch.taken),
             "lock_waits": watch_seen(&watch.waits), "lock_wait_ns": watch_seen(&watch.waited_ns),
             "locks_timed": watch_seen(&watch.timed), "lock_held_ns": watch_seen(&watch.held_ns),
+            "lock_held": [watch_seen(&watch.held[j]) for j in range(HELD_BUCKETS)],
         })
     return rows
 

@@ -5,13 +5,15 @@ timed, because whoever waits has the time. Holding is timed once in HELD_EVERY t
 the clock. HELD_EVERY is odd: locks that are taken in turns for two purposes are both seen.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_t, pthread_mutex_trylock, pthread_mutex_unlock
 
 
 cdef enum:
     HELD_EVERY = 61
+    HELD_FIRST_NS = 64            # the first bucket ends below it, each next one at twice that, the last one never
+    HELD_BUCKETS = 10
 
 
 cdef struct LockWatch:            # written by one thread alone, read by any: watch_count and watch_seen
@@ -21,7 +23,7 @@ cdef struct LockWatch:            # written by one thread alone, read by any: wa
     uint64_t timed                # times that holding was
     uint64_t held_ns              # in those
     uint64_t until                # countdown to the next; nobody else looks
-    uint64_t[10] rest             # two cache lines: processors fetch them in pairs
+    uint64_t[HELD_BUCKETS] held   # how often for how long; with these it is two cache lines: processors fetch them in pairs
 
 
 cdef extern from * nogil:
@@ -38,6 +40,12 @@ cdef extern from * nogil:
     void watch_count(uint64_t *, uint64_t)
     uint64_t watch_seen(uint64_t *)
     uint64_t watch_ns()
+    int __builtin_clzll(unsigned long long)
+
+
+cdef inline uint32_t held_bucket(uint64_t ns) noexcept nogil:
+    cdef uint32_t index = 0 if ns < HELD_FIRST_NS else 64 - <uint32_t>__builtin_clzll(ns // HELD_FIRST_NS)
+    return index if index < HELD_BUCKETS else HELD_BUCKETS - 1
 
 
 cdef inline uint64_t watched_lock(pthread_mutex_t *lock, LockWatch *watch) noexcept nogil:
@@ -66,3 +74,4 @@ cdef inline void watched_unlock(pthread_mutex_t *lock, LockWatch *watch, uint64_
     pthread_mutex_unlock(lock)
     watch_count(&watch.timed, 1)
     watch_count(&watch.held_ns, held_ns)
+    watch_count(&watch.held[held_bucket(held_ns)], 1)
