@@ -273,6 +273,11 @@ async def test_settings_in_the_extended_protocol(target: Target) -> None:
 PINS = {
     "temporary table": ("create temp table mine (a int)", "insert into mine values (1)", "drop table mine"),
     "temporary view": ("create temporary view mine as select 1", "select * from mine", "drop view mine"),
+    "made by search_path": (
+        "set search_path = pg_temp, public",
+        "create table if not exists mine (a int)",
+        "drop table mine; reset search_path",
+    ),
     "temporary collation": (
         'create collation pg_temp.mine from "C"',
         "select 'a' collate pg_temp.mine",
