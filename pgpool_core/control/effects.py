@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import attrs
 
-from pgpool_core.session.bodies import OPAQUE, SEQUENCES, TEMPS, text_flags, words_flags
+from pgpool_core.session.bodies import OPAQUE, SEQUENCES, SETS, TEMPS, text_flags, words_flags
 
 Kind = Literal["function", "read", "written"]
 """Where the name of a thing matters: everywhere (function, view, type, table with policies), or where rows are changed too."""
@@ -105,6 +105,8 @@ def _spread(thing: Thing, body: _Body, found: dict[bytes, list[int]]) -> bool:
     for word in body.words & found.keys():
         here |= found[word][0]
         written |= found[word][1]
+    if thing.kind == "read" and b"pg_settings" in body.words:
+        written |= SETS  # UPDATE of a view of it is a SET
     if thing.kind == "written":
         here, written = 0, here | written
     elif body.words & _WRITES:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pgpool_core.testing import PoolerProcess, PostgresServer, ScriptedPeer, connect_peer, frontend
-from tests.conftest import PoolerFactory
+from tests.conftest import PoolerFactory, Target
 from tests.console import Console
 from tests.peers import letters, logged_in, values
 from tests.watching import until, until_async
@@ -120,6 +120,14 @@ async def test_options_that_are_ignored_lose_all_but_what_poolers_follow_anyway(
         assert values(await peer.query("show intervalstyle")) == [[b"sql_standard"]]
         assert values(await peer.query("show work_mem")) != [[b"123MB"]]
         assert values(await peer.query("show datestyle")) != [[b"German, DMY"]]  # behind what cannot be read
+
+
+@pytest.mark.parametrize("target", ["direct", "pgpool_core"], indirect=True)
+async def test_options_are_cut_and_named_as_postgresql_does_it(target: Target) -> None:
+    options = "-c work-mem=7MB\n--statement-timeout=5s\r\v-capplication-name=some\\ one"
+    async with logged_in(target, options=options) as peer:
+        show = "select current_setting('work_mem'), current_setting('statement_timeout'), current_setting('application_name')"
+        assert values(await peer.query(show)) == [[b"7MB", b"5s", b"some one"]]
 
 
 # -- max_packet_size ----------------------------------------------------------------------------------------------------

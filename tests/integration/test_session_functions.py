@@ -46,6 +46,10 @@ insert into parent values (1); insert into child values (1);
 create table whole (id int) partition by range (id);
 create table part partition of whole default;
 create trigger t before insert on part for each row execute function sets_at_insert();
+create table alone (id int);
+create trigger t before insert on alone for each row execute function sets_at_insert();
+create table joining (id int);
+create trigger t before insert on joining for each row execute function sets_at_insert();
 create table ruled (id int);
 create rule r as on insert to ruled do also select sets_memory();
 create function inserts() returns void language sql as 'insert into watched values (2)';
@@ -82,6 +86,7 @@ SETTINGS = {
     "a trigger behind a function": "select inserts()",
     "a domain": "select 1::checked",
     "a policy": "select * from guarded",
+    "a view written as XML": "select table_to_xml('seen', true, true, '')",
 }
 
 
@@ -202,6 +207,77 @@ async def test_a_function_made_through_the_pooler_is_known_at_once(functional: P
             assert await one_value(one, "show work_mem") == b"4MB"
             assert await one_value(two, "show work_mem") == b"66MB"
             await one.query("drop function made_now()")
+
+
+# How something comes to lead to something, what then does, and how it goes away.
+NEWS = {
+    "a view in a block": (
+        "begin; create view fresh as select sets_memory(); commit",
+        "select * from fresh",
+        "drop view fresh",
+    ),
+    "another name for a table": (
+        "alter table alone rename to fresh",
+        "insert into fresh values (1)",
+        "alter table fresh rename to alone",
+    ),
+    "a partition that is attached": (
+        "begin; create table fresh (id int) partition by range (id); alter table fresh attach partition joining default; commit",
+        "insert into fresh values (1)",
+        "alter table fresh detach partition joining; drop table fresh",
+    ),
+    "a table like another": (
+        "create table fresh (like with_default including all)",
+        "insert into fresh (id) values (1)",
+        "drop table fresh",
+    ),
+    "a function, by one that runs a text": (
+        "select runs($q$create function fresh() returns text language sql as 'select sets_memory()'$q$)",
+        "select fresh()",
+        "drop function fresh()",
+    ),
+    "a view of pg_settings": (
+        "create view fresh as select * from pg_settings",
+        "update fresh set setting = '78848' where name = 'work_mem'",
+        "drop view fresh",
+    ),
+}
+
+
+@pytest.mark.parametrize(("news", "text", "end"), NEWS.values(), ids=NEWS.keys())
+async def test_what_comes_to_lead_to_something_through_the_pooler_is_known_at_once(
+    functional: PostgresServer, news: str, text: str, end: str
+) -> None:
+    async with pgpool_core.open_proxy(config(functional)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            assert not codes(await one.query(news))
+            try:
+                assert not codes(await two.query(text))
+                assert await one_value(one, "show work_mem") == b"4MB"
+                assert await one_value(two, "show work_mem") == b"77MB"
+            finally:
+                await one.query(end)
+
+
+async def test_a_prepared_statement_that_makes_a_view_is_looked_at_when_it_is_used(functional: PostgresServer) -> None:
+    async with pgpool_core.open_proxy(config(functional)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            await one.send(frontend.parse("create view fresh as select sets_memory()", "s") + frontend.sync())
+            assert letters(await one.until("Z")) == "1Z"
+            asked = -1
+            while asked != place.counted(
+                "probes"
+            ):  # until what is known is the latest again, and nobody is asked in its stead
+                asked = place.counted("probes")
+                await one.query("select calm(1)")
+            await one.send(frontend.bind("s") + frontend.execute() + frontend.sync())
+            assert letters(await one.until("Z")) == "2CZ"
+            await two.query("select * from fresh")
+            assert await one_value(one, "show work_mem") == b"4MB"
+            assert await one_value(two, "show work_mem") == b"77MB"
+            await one.query("drop view fresh")
 
 
 async def test_a_statement_prepared_before_its_function_changed_is_looked_at_again(functional: PostgresServer) -> None:

@@ -273,6 +273,21 @@ async def test_settings_in_the_extended_protocol(target: Target) -> None:
 PINS = {
     "temporary table": ("create temp table mine (a int)", "insert into mine values (1)", "drop table mine"),
     "temporary view": ("create temporary view mine as select 1", "select * from mine", "drop view mine"),
+    "made by search_path": (
+        "set search_path = pg_temp, public",
+        "create table if not exists mine (a int)",
+        "drop table mine; reset search_path",
+    ),
+    "temporary collation": (
+        'create collation pg_temp.mine from "C"',
+        "select 'a' collate pg_temp.mine",
+        "drop collation pg_temp.mine",
+    ),
+    "temporary operator": (
+        "create operator pg_temp.### (function = int4pl, leftarg = int, rightarg = int)",
+        "select 1 operator(pg_temp.###) 2",
+        "drop operator pg_temp.### (int, int)",
+    ),
     "made by select into": ("select 1 as a into temp mine", "insert into mine values (1)", "drop table mine"),
     "prepared statement": ("prepare p as select 1", "execute p", "deallocate p"),
     "lock": ("select pg_advisory_lock(7)", "select 1", "select pg_advisory_unlock(7)"),

@@ -51,21 +51,28 @@ cdef bint mentions(const uint8_t *text, size_t n, const char *word) noexcept nog
     return False
 
 
-cdef bint may_create(const uint8_t *text, size_t n) noexcept nogil:
-    """Whether a DO block has the words for changing functions, or what calls them."""
+cdef bint may_create(const SqlScan *scan, const uint8_t *text, size_t n) noexcept nogil:
+    """Whether a DO block, or what a function is to run, has the words for changing functions, or what calls them."""
     return (mentions(text, n, "create") or mentions(text, n, "alter")) and (
-        mentions(text, n, "function") or mentions(text, n, "procedure") or mentions(text, n, "trigger")
+        scan.hidden or mentions(text, n, "function") or mentions(text, n, "procedure") or mentions(text, n, "trigger")
         or mentions(text, n, "view") or mentions(text, n, "rule"))
+
+
+cdef inline uint32_t hidden_by(const SqlScan *scan) noexcept nogil:
+    """What the names in the text lead to. Where one is in a definition, something else may lead there from now on."""
+    if scan.hidden and scan.flags & SQL_DDL:
+        return scan.hidden | SQL_FUNCTION_DDL
+    return scan.hidden
 
 
 cdef uint32_t functions_text(Worker *w, ClientConn *c, ServerConn *s, const SqlScan *scan, const uint8_t *text,
                              size_t n) noexcept nogil:
     """What the text scanned last may do through what it calls: SQL_*, and SQL_HIDDEN; 0 = nothing."""
-    cdef uint32_t hidden = scan.hidden
+    cdef uint32_t hidden = hidden_by(scan)
     if pgpool_load32(&c.pool.functions) == 0:
         return 0
-    if scan.flags & SQL_FUNCTION_DDL or (hidden and (scan.verb == VERB_CREATE or scan.verb == VERB_ALTER)) \
-            or (scan.verb == VERB_DO and may_create(text, n)):
+    if (scan.flags | hidden) & SQL_FUNCTION_DDL \
+            or ((scan.flags | hidden) & SQL_OPAQUE and may_create(scan, text, n)):
         s.function_ddl = 1
     if (runs(scan.verb) or scan.statements > 1) and stale(w, c.pool) and c.pool.session_state != SESSION_PIN:
         hidden |= SQL_OPAQUE
@@ -89,7 +96,7 @@ cdef uint32_t functions_statement(Worker *w, ClientConn *c, Statement *statement
         end = <const uint8_t *>memchr(statement.data, 0, statement.len)
         scan_sql(statement.data, end - statement.data if end != NULL else statement.len, READ_UNKNOWN | READ_TRAILING,
                  known, &scan)
-        seen = <uint64_t>known.generation << 32 | scan.hidden
+        seen = <uint64_t>known.generation << 32 | hidden_by(&scan)
         pgpool_store64(&statement.hidden, seen)
     return <uint32_t>seen | SQL_HIDDEN if <uint32_t>seen else 0
 

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 from pgpool_core.engine.align cimport server_stands, settings_align, settings_tell
 from pgpool_core.engine.asked cimport ask
@@ -170,6 +170,8 @@ cdef void inquiry_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nog
                 channel_leave(w, c, found.name)   # it hears of it from its server now
     if fine and now != NULL:
         fine = stands(w, s, c, now)
+    if makes_temporary(c.settings):
+        pins |= PIN_TEMPORARY
     block_unref(w.plane.settings, now)
     if s.learns and fine and c.settings == s.settings:
         outcome_learn(w.outcomes, w.plane.settings, c.pool, s.base, c.start, s.learnt, s.learnt_len, s.settings)
@@ -192,6 +194,18 @@ cdef void forget_saying(Worker *w, ServerConn *s) noexcept nogil:
         block_unref(w.plane.settings, s.base)
         s.base = NULL
         s.learns = 0
+
+
+cdef bint makes_temporary(const Block *block) noexcept nogil:
+    """Whether search_path makes tables temporary that are not called so: it begins with pg_temp, or with "$user" and that."""
+    cdef Span value, user
+    user = text_span('"$user", ')
+    if not block_get(block, text_span("search_path"), &value):
+        return False
+    if value.len > user.len and memcmp(value.at, user.at, user.len) == 0:
+        value.at += user.len
+        value.len -= user.len
+    return value.len >= 7 and memcmp(value.at, b"pg_temp", 7) == 0
 
 
 cdef uint32_t pin_of(uint8_t kind) noexcept nogil:

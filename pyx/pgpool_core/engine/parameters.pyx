@@ -134,8 +134,12 @@ cdef bint ignored(Plane *plane, Span name) noexcept nogil:
     return found
 
 
+cdef inline bint is_blank(uint8_t byte) noexcept nogil:
+    return byte == 0x20 or 0x09 <= byte <= 0x0D
+
+
 cdef int options(Worker *w, ClientConn *c, Span text, bint lenient) noexcept nogil:
-    """The startup parameter `options`: `-c name=value` and `--name=value`, backslash escapes a blank.
+    """The startup parameter `options`: `-c name=value` and `--name=value`, backslash escapes a blank, `-` in a name is `_`.
 
     Where it is itself in ignore_startup_parameters (`lenient`), the tracked settings in it count and nothing else does.
     """
@@ -146,12 +150,12 @@ cdef int options(Worker *w, ClientConn *c, Span text, bint lenient) noexcept nog
     cdef Span name, value, canonical
     cdef const uint8_t *equals
     while True:
-        while at < text.len and (text.at[at] == 0x20 or text.at[at] == 0x09):
+        while at < text.len and is_blank(text.at[at]):
             at += 1
         if at >= text.len:
             break
         n = 0
-        while at < text.len and text.at[at] != 0x20 and text.at[at] != 0x09 and n < sizeof(word):
+        while at < text.len and not is_blank(text.at[at]) and n < sizeof(word):
             if text.at[at] == 0x5C and at + 1 < text.len:
                 at += 1
             word[n] = text.at[at]
@@ -178,6 +182,9 @@ cdef int options(Worker *w, ClientConn *c, Span text, bint lenient) noexcept nog
         value.at = equals + 1
         value.len = <uint32_t>(name.at + name.len - value.at)
         name.len = <uint32_t>(equals - name.at)
+        for n in range(name.len):
+            if name.at[n] == 0x2D:
+                word[name.at - word + n] = 0x5F   # as in PostgreSQL's ParseLongOption
         if (lenient or ignored(w.plane, name)) and not followed(w.plane, c.pool, name, room, &canonical):
             continue
         if choose(w, c, name, value, "unsupported startup parameter in options: ") != 0:

@@ -8,8 +8,10 @@ from pgpool_core.session.sqltoken cimport READ_STANDARD
 
 # What something hidden may do that matters to a session.
 MATTERS = (c.SQL_SETS | c.SQL_LISTENS | c.SQL_UNLISTENS | c.SQL_NOTIFIES | c.SQL_PREPARES | c.SQL_DEALLOCATES
-           | c.SQL_EXECUTES | c.SQL_TEMPS | c.SQL_HOLDS | c.SQL_CLOSES | c.SQL_ADVISORY | c.SQL_UNLOCKS | c.SQL_LOADS | c.SQL_DISCARDS | c.SQL_OPAQUE)
+           | c.SQL_EXECUTES | c.SQL_TEMPS | c.SQL_HOLDS | c.SQL_CLOSES | c.SQL_ADVISORY | c.SQL_UNLOCKS | c.SQL_LOADS
+           | c.SQL_DISCARDS | c.SQL_OPAQUE | c.SQL_FUNCTION_DDL)
 OPAQUE = c.SQL_OPAQUE
+SETS = c.SQL_SETS
 TEMPS = c.SQL_TEMPS
 SEQUENCES = c.SQL_SEQUENCES
 

@@ -36,11 +36,10 @@ cdef extern from * nogil:
         {2, "SELECT 'p', " ESCAPED("name") ", '' FROM pg_catalog.pg_prepared_statements WHERE from_sql"},
         {4, "SELECT 'c', " ESCAPED("name") ", '' FROM pg_catalog.pg_cursors WHERE is_holdable"},
         {8, "SELECT 'l', c, '' FROM pg_catalog.pg_listening_channels() c"},
-        {16, "SELECT 't', " ESCAPED("n") ", '' FROM (SELECT relname::pg_catalog.text AS n, relnamespace AS s FROM pg_catalog.pg_class"
-             " UNION ALL SELECT proname::pg_catalog.text, pronamespace FROM pg_catalog.pg_proc"
-             " UNION ALL SELECT typname::pg_catalog.text, typnamespace FROM pg_catalog.pg_type) o"
-             " WHERE pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0"
-             " AND s OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()"},
+        /* Whatever is in the schema depends on it: tables, functions, types, collations, operators ... */
+        {16, "SELECT 't', objid::pg_catalog.text, '' FROM pg_catalog.pg_depend"
+             " WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass"
+             " AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()"},
         {32, "SELECT 'k', '', '' FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
              " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"},
         {64, "SELECT 'P', " ESCAPED("name") ", '' FROM pg_catalog.pg_prepared_statements WHERE NOT from_sql"},

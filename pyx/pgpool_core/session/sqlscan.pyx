@@ -120,6 +120,7 @@ cdef void lead_word(Pass *s, const Word *word, const uint8_t *behind) noexcept n
     lead_by(s, word.verb)
     if word.id == WORD_CREATE:
         s.ddl = True
+        s.flags |= SQL_DDL
     elif word.id == WORD_DO:
         s.bodies = True
     elif word.id == WORD_PREPARE:
@@ -365,14 +366,17 @@ cdef int read_text(const uint8_t *text, size_t len, int reading, const Effects *
     read_pass(&s, text)
     if out.statements and out.verb == VERB_NONE:
         out.verb = VERB_OTHER
-    if s.flags & SEEN_UPDATE and s.flags & SEEN_SETTINGS:
-        s.flags |= SQL_SETS
-        s.session_set = True
+    if s.flags & SEEN_SETTINGS:
+        if s.flags & SEEN_UPDATE:
+            s.flags |= SQL_SETS
+            s.session_set = True
+        if s.flags & SQL_DDL:
+            s.flags |= SQL_FUNCTION_DDL           # a view of it: UPDATE of that is a SET too
     if s.flags & SQL_SETS and not s.session_set:
         s.flags |= SQL_LOCAL_SET
     out.flags = s.flags & SQL_ALL
     out.hidden = s.hidden
-    if s.flags & SEEN_WRITES or out.flags & SQL_OPAQUE:
+    if s.flags & (SEEN_WRITES | SQL_OPAQUE | SQL_DDL):
         out.hidden |= s.hidden_written
     return s.seen
 

@@ -26,7 +26,9 @@ cdef enum:
     SQL_FUNCTION_DDL = 1 << 18    # functions, procedures, triggers, rules, extensions: what was known of them is void
     SQL_CALLS = 1 << 19           # `calls` has some, or more than there is room for
 
-    SQL_ALL = (1 << 20) - 1
+    SQL_DDL = 1 << 20             # a statement begins with CREATE, ALTER or DROP
+
+    SQL_ALL = (1 << 21) - 1
     SEEN_WRITES = 1 << 28         # inside a scan only: rows of something are changed
     SEEN_UPDATE = 1 << 29         # inside a scan only: UPDATE pg_settings is a SET
     SEEN_SETTINGS = 1 << 30

@@ -50,8 +50,16 @@ FUNCTIONS = {
     "pg_advisory_unlock_shared": SQL_UNLOCKS, "pg_advisory_unlock_all": SQL_UNLOCKS,
     "nextval": SQL_SEQUENCES, "setval": SQL_SEQUENCES, "currval": SQL_SEQUENCES, "lastval": SQL_SEQUENCES,
     "query_to_xml": SQL_OPAQUE, "query_to_xmlschema": SQL_OPAQUE, "query_to_xml_and_xmlschema": SQL_OPAQUE,
+    "table_to_xml": SQL_OPAQUE, "table_to_xml_and_xmlschema": SQL_OPAQUE, "schema_to_xml": SQL_OPAQUE,
+    "schema_to_xml_and_xmlschema": SQL_OPAQUE, "database_to_xml": SQL_OPAQUE, "database_to_xml_and_xmlschema": SQL_OPAQUE,
     "ts_stat": SQL_OPAQUE, "ts_rewrite": SQL_OPAQUE, "dblink_connect": SQL_OPAQUE, "dblink_connect_u": SQL_OPAQUE,
-    "pg_replication_origin_session_setup": SQL_OPAQUE, "pg_replication_origin_session_reset": SQL_OPAQUE,
+    # What they begin ends with the session only, and no catalogue that is asked shows it.
+    "pg_backup_start": SQL_LOADS | SQL_OPAQUE, "pg_start_backup": SQL_LOADS | SQL_OPAQUE,
+    "pg_replication_origin_session_setup": SQL_LOADS | SQL_OPAQUE,
+    "pg_create_logical_replication_slot": SQL_LOADS | SQL_OPAQUE,
+    "pg_create_physical_replication_slot": SQL_LOADS | SQL_OPAQUE,
+    "pg_copy_logical_replication_slot": SQL_LOADS | SQL_OPAQUE,
+    "pg_copy_physical_replication_slot": SQL_LOADS | SQL_OPAQUE,
 }
 
 # What stands in front of brackets in everybody's queries: keywords, types, and PostgreSQL's own functions that leave no trace.
