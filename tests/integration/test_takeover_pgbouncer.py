@@ -13,7 +13,7 @@ import pytest
 from pgpool_core.testing import PoolerProcess, PostgresServer
 from tests.conftest import PoolerFactory
 from tests.console import Console
-from tests.integration.test_takeover_moves import client_of, pgbench, pid_of, taken
+from tests.integration.test_takeover_moves import client_of, go_on, pgbench, pid_of, taken
 from tests.watching import until
 
 ASLEEP = "select count(*) from pg_stat_activity where state = 'active' and query = 'select pg_sleep(60)'"
@@ -108,10 +108,11 @@ def test_under_load_no_client_sees_an_error(
 ) -> None:
     """As many servers as clients: PgBouncer does not stand still while somebody waits for one."""
     process = pgbouncer(default_pool_size=6)
-    with pgbench(postgres, process, tmp_path, 2000, "-M", "simple"):
+    with pgbench(postgres, process, tmp_path, "-M", "simple"):
         until(lambda: backends(process) == 6, patience_s=60)
         process.settings["workers"] = workers
         assert process.succeed("pgpool_core").wait() == 0
         assert taken(process) == (6, 6)
         with Console(process) as console:
             until(lambda: not console.rows("SHOW PINS"), patience_s=60)
+        go_on(process)
