@@ -35,11 +35,10 @@ cdef int conn_write(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept 
     cdef size_t queued
     if c.doomed or c.fd < 0:
         return SEND_DEAD
-    if w.puts_off:
-        if put_off(w, c, data, n):
-            return SENT
-        if conn_settle(w, c) == SEND_DEAD:
-            return SEND_DEAD
+    if w.puts_off and put_off(w, c, data, n):
+        return SENT
+    if c.queued and conn_settle(w, c) == SEND_DEAD:
+        return SEND_DEAD
     queued = c.out.len
     if not c.writing:
         while True:

@@ -1,0 +1,76 @@
+"""Door to the sending half of `engine.conn` for tests: one connection of a worker that has nothing else."""
+
+from libc.stdint cimport uint8_t
+from libc.stdlib cimport calloc, free
+
+from pgpool_core.engine.buf cimport buf_free
+from pgpool_core.engine.conn cimport SEND_DEAD, conn_flush, conn_put, conn_settle_all, conn_write
+from pgpool_core.engine.io_epoll cimport IO_EPOLL, epoll_add, epoll_start, epoll_stop
+from pgpool_core.engine.records cimport KIND_CLIENT, Conn, Upcalls, Worker
+from pgpool_core.engine.sends cimport sends_new
+from pgpool_core.engine.sys cimport EFD_CLOEXEC, EFD_NONBLOCK, close, eventfd
+
+
+cdef void note_blocked(Worker *w, Conn *c) noexcept nogil:
+    c.paused = 1
+
+
+cdef Upcalls upcalls
+upcalls.blocked = note_blocked
+
+
+cdef class Sending:
+    """Writes to the socket `fd`, which stays the caller's."""
+
+    cdef Worker *w
+    cdef Conn *c
+
+    def __cinit__(self, int fd):
+        self.w = <Worker *>calloc(1, sizeof(Worker))
+        self.c = <Conn *>calloc(1, sizeof(Conn))
+        if self.w == NULL or self.c == NULL:
+            raise MemoryError
+        self.w.io = IO_EPOLL
+        self.w.up = &upcalls
+        self.w.poll_fd = -1
+        self.w.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+        self.w.sends = sends_new()
+        self.c.fd = fd
+        self.c.kind = KIND_CLIENT
+        if self.w.sends == NULL or not epoll_start(self.w) or not epoll_add(self.w, self.c):
+            raise OSError("no poll set")
+
+    def __dealloc__(self):
+        if self.w != NULL:
+            epoll_stop(self.w)
+            if self.w.wake_fd >= 0:
+                close(self.w.wake_fd)
+            free(self.w.sends)
+            free(self.w)
+        if self.c != NULL:
+            buf_free(&self.c.out)
+            free(self.c)
+
+    def put_off(self, bint on):
+        """Whether sends are left to the turn's end from now on."""
+        self.w.puts_off = on
+
+    def write(self, bytes data):
+        assert conn_write(self.w, self.c, <const uint8_t *>data, len(data)) != SEND_DEAD
+
+    def put(self, bytes data):
+        """Bytes that go ahead of the next that are written."""
+        assert conn_put(self.w, self.c, <const uint8_t *>data, len(data))
+
+    def settle(self):
+        """The turn's end."""
+        conn_settle_all(self.w)
+
+    def flush(self):
+        """The socket takes more."""
+        assert conn_flush(self.w, self.c) != SEND_DEAD
+
+    @property
+    def waits(self):
+        """Whether bytes wait for the socket to take more."""
+        return bool(self.c.writing)
