@@ -162,3 +162,18 @@ async def test_what_was_asked_before_a_polite_end_is_still_answered(target: Targ
         await peer.send(frontend.query("select 1"), frontend.terminate())
         assert letters(await peer.until("Z")) == "TDCZ"
         await peer.expect_end()
+
+
+@pytest.mark.pooler(tcp_socket_buffer=16384)
+async def test_who_asks_and_ends_politely_gets_all_of_a_large_answer(target: Target) -> None:
+    """The kernel takes little at a time, so that the end of the answer is still the pooler's when PostgreSQL has said all of it."""
+    if target.kind == "pgbouncer":
+        pytest.skip("PgBouncer drops the server, and with it the query, as soon as it reads Terminate")
+    for rows in range(60, 120, 5):
+        async with logged_in(target) as peer:
+            await peer.send(
+                frontend.query(f"select repeat('l', 994) from generate_series(1, {rows})"), frontend.terminate()
+            )
+            answer = await peer.until("Z")
+            assert sum(len(message.body) for message in answer if message.type == b"D") == rows * 1000
+            await peer.expect_end()

@@ -13,7 +13,7 @@ from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.back cimport back_may, back_send, back_take
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_give_back, buf_steal
 from pgpool_core.engine.chore cimport server_chore
-from pgpool_core.engine.client_end cimport client_end, client_fatal, protocol_error
+from pgpool_core.engine.client_end cimport client_end, client_fatal, client_parts, protocol_error
 from pgpool_core.engine.conn cimport (conn_doom, conn_hold, conn_mix, conn_mixed, conn_resume, conn_send, conn_shut, counters_of,
                                       plane_want)
 from pgpool_core.engine.console cimport console
@@ -118,7 +118,7 @@ cdef inline int client_next(Worker *w, ClientConn *c, Cursor *cur, uint32_t max_
         protocol_error(w, c, data + pos[0])
         return -1
     if f.type == FE_TERMINATE:
-        conn_doom(w, &c.conn, "client close request")
+        client_parts(w, c)
         return -1
     return scan_whole(f, n, pos[0])
 
@@ -597,7 +597,7 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     if c.leaving:
         c.conn.paused = 1
         if s.expect.owed == 0 or (s.seat.dedicated and s.expect.copying):    # a stream that need not ever end
-            conn_doom(w, &c.conn, "client close request")
+            client_parts(w, c)
         return 1
     if not conn_hold(w, &c.conn, data + pos, n - pos):
         return 1
@@ -658,7 +658,7 @@ cdef void client_released(Worker *w, ClientConn *c) noexcept nogil:
     if c.conn.timer.kind != TIMER_NONE:
         timer_clear(&w.timers, &c.conn.timer)
     if c.leaving:
-        conn_doom(w, &c.conn, "client close request")
+        client_parts(w, c)
     elif c.awaiting:
         c.awaiting = 0
         client_go_on(w, c)

@@ -8,6 +8,7 @@ from pgpool_core.wire.span cimport Span
 
 cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n, const char *reason) noexcept nogil
 cdef void client_fatal(Worker *w, ClientConn *c, const char *sqlstate, const char *text) noexcept nogil
+cdef void client_parts(Worker *w, ClientConn *c) noexcept nogil
 cdef void with_name(Worker *w, ClientConn *c, const char *sqlstate, const char *before, Span name,
                     const char *after) noexcept nogil
 cdef void protocol_error(Worker *w, ClientConn *c, const uint8_t *header) noexcept nogil

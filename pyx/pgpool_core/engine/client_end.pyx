@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memset, strlen
 
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.channels cimport channels_forget
-from pgpool_core.engine.conn cimport SENT, conn_again, conn_close, conn_send, conn_shut, plane_post
+from pgpool_core.engine.conn cimport SENT, conn_again, conn_close, conn_doom, conn_send, conn_settle, conn_shut, plane_post
 from pgpool_core.engine.console cimport console_tell
 from pgpool_core.engine.loan cimport loan_over, loan_refuse
 from pgpool_core.engine.pins cimport pins_drop
@@ -77,6 +77,14 @@ cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n,
     if sent == SENT:
         conn_shut(w, &c.conn)
     conn_again(w, &c.conn)
+
+
+cdef void client_parts(Worker *w, ClientConn *c) noexcept nogil:
+    """It has said Terminate, and nothing more is owed to it. What it has not taken yet it still gets, as from PostgreSQL."""
+    if conn_settle(w, &c.conn) == SENT and c.conn.out.len == 0:
+        conn_doom(w, &c.conn, "client close request")
+    else:
+        client_end(w, c, NULL, 0, "client close request")
 
 
 cdef void note_error(ClientConn *c, const uint8_t *message, size_t n) noexcept nogil:

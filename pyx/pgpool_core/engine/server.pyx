@@ -9,7 +9,7 @@ from pgpool_core.engine.buf cimport buf_add
 from pgpool_core.engine.align cimport server_stands
 from pgpool_core.engine.chore cimport chore_done, server_settle
 from pgpool_core.engine.client cimport client_go_on, client_granted, client_released
-from pgpool_core.engine.client_end cimport client_end, client_fatal
+from pgpool_core.engine.client_end cimport client_end, client_fatal, client_parts
 from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not_again, conn_resume, conn_send,
                                       conn_settle, counters_of, worker_wake)
 from pgpool_core.engine.copies cimport (COPY_ASKED, COPY_FAILED, COPY_SKIPS, copies_ask, copies_closed, copies_inside,
@@ -301,7 +301,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             notify_settle(w, c)
         if c.pool.pool.settings.mode == MODE_SESSION or s.seat.dedicated:
             if c.leaving:
-                conn_doom(w, &c.conn, "client close request")
+                client_parts(w, c)
         else:
             if done(w, s, c):
                 return 1
@@ -309,7 +309,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             server_outdated(w, s)
             return 1
     elif c.leaving and s.expect.owed == 0 and c.state == CL_ACTIVE:
-        conn_doom(w, &c.conn, "client close request")
+        client_parts(w, c)
     return s.conn.paused
 
 

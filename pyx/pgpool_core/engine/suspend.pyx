@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from pgpool_core.engine.client cimport client_request
-from pgpool_core.engine.conn cimport conn_doom, plane_post
+from pgpool_core.engine.conn cimport SENT, conn_doom, conn_settle, plane_post
 from pgpool_core.engine.mailbox cimport MAIL_SUSPENDED, Mail
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server_end cimport server_quit
@@ -52,14 +52,14 @@ cdef uint32_t unsettled(Worker *w, bint drop) noexcept nogil:
     cdef ServerConn *s
     for slot in range(slots_room(&w.clients)):
         c = <ClientConn *>slot_at(&w.clients, slot)
-        if not c.conn.head.live or ends(c) or suspend_rests(&c.conn):
+        if not c.conn.head.live or ends(c) or (conn_settle(w, &c.conn) == SENT and suspend_rests(&c.conn)):
             continue
         n += 1
         if drop:
             conn_doom(w, &c.conn, "suspend_timeout")
     for slot in range(slots_room(&w.plane.servers)):
         s = <ServerConn *>slot_at(&w.plane.servers, slot)
-        if not worker_has(w, s) or s.conn.doomed or s.seat.state == SV_CLOSING or suspend_rests(&s.conn):
+        if not worker_has(w, s) or s.conn.doomed or s.seat.state == SV_CLOSING or (conn_settle(w, &s.conn) == SENT and suspend_rests(&s.conn)):
             continue
         n += 1
         if drop and s.seat.state >= SV_ACTIVE:
