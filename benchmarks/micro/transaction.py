@@ -1,8 +1,8 @@
 """`python -m benchmarks.micro.transaction`: how many instructions one transaction costs us, function by function.
 
 `pgpool-core serve` runs under callgrind in front of a real PostgreSQL, with pgbench as its clients. Counted is what the worker's thread
-does in user mode; the kernel, which takes most of the time of a transaction, is not in it. Logins drop out: pgbench is run
-twice, and what the longer run has beyond the shorter one is divided by its further transactions. Needs valgrind, and an optimised
+does in user mode; the kernel, which takes most of the time of a transaction, is not in it. Logins drop out (but with --connect, where
+each transaction has one of its own): pgbench is run twice, and what the longer run has beyond the shorter one is divided by its further transactions. Needs valgrind, and an optimised
 build (without PGPOOL_CORE_DEBUG) for figures that mean something. A loaded machine changes little: instructions are counted, not time.
 """
 
@@ -51,8 +51,9 @@ class Cost:
 class Watched:
     """A pooler under callgrind."""
 
-    def __init__(self, database: BenchDatabase, folder: Path, *, io_backend: str) -> None:
+    def __init__(self, database: BenchDatabase, folder: Path, *, io_backend: str, connects: bool = False) -> None:
         self._database, self._out, self._parts = database, folder / "callgrind", 0
+        self._connects = connects
         options = (
             f"--callgrind-out-file={self._out}",
             "--separate-threads=yes",
@@ -90,6 +91,7 @@ class Watched:
         """Let every client run so many transactions; how many that were."""
         place = ["-h", self.pooler.host, "-p", str(self.pooler.port), "-U", USER]
         options = ["-n", "-M", protocol, "-c", str(clients), "-j", "1", "-t", str(each), "-f", str(script)]
+        options += ["-C"] if self._connects else []
         done = subprocess.run(
             [str(self._database.pgbench), *place, *options, DATABASE],
             capture_output=True,
@@ -154,6 +156,7 @@ def main() -> None:
     )
     parser.add_argument("--protocol", choices=PROTOCOLS, action="append", help="only this one; repeatable")
     parser.add_argument("--sql", default=SELECT_ONE, help="what a transaction runs (SELECT 1), as a script of pgbench")
+    parser.add_argument("--connect", action="store_true", help="with a login for each transaction (trust)")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--transactions", type=int, default=500, help="of each client, in the longer run")
     parser.add_argument("--io-backend", choices=("epoll", "io_uring"), default="epoll")
@@ -165,13 +168,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="pgpool-callgrind-") as name, running_database() as database:
             script = Path(name, "script.sql")
             script.write_text(chosen.sql)
-            watched = Watched(database, Path(name), io_backend=chosen.io_backend)
+            watched = Watched(database, Path(name), io_backend=chosen.io_backend, connects=chosen.connect)
             try:
                 watched.start()
                 watched.control("--instr=on")
                 for protocol in chosen.protocol or PROTOCOLS:
                     cost = measure(watched, protocol, clients=chosen.clients, each=chosen.transactions, script=script)
-                    goal = GOALS.get(protocol) if chosen.sql == SELECT_ONE else None
+                    goal = GOALS.get(protocol) if chosen.sql == SELECT_ONE and not chosen.connect else None
                     print(told(cost, top=chosen.top, goal=goal), flush=True)
             finally:
                 watched.pooler.close()

@@ -217,6 +217,16 @@ async def test_a_tracked_startup_parameter_is_in_force(target: Target, name: str
                 assert values(await other.query(f"show {name}")) != [[value.encode()]]
 
 
+async def test_a_client_is_told_its_own_values_however_many_it_begins_with(target: Target) -> None:
+    if target.kind == "pgbouncer":
+        pytest.skip("PgBouncer takes no other startup parameters")
+    own = {f"app.setting_{number:02}": str(number) for number in range(30)}
+    own |= {"application_name": "told", "client_encoding": "LATIN1", "TimeZone": "Asia/Tokyo"}
+    async with logged_in(target, parameters=own) as peer:
+        assert own.items() & peer.parameters.items() == {name: own[name] for name in own if "." not in name}.items()
+        assert values(await peer.query("show app.setting_29")) == [[b"29"]]
+
+
 async def test_an_unsupported_startup_parameter_is_named(
     any_pooler: PoolerFactory, pgbouncers_way: dict[str, str]
 ) -> None:

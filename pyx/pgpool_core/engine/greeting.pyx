@@ -19,13 +19,25 @@ from pgpool_core.engine.patience cimport patience_look
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.timers cimport timer_clear
 from pgpool_core.pool.pool cimport pool_client_comes
-from pgpool_core.session.settings cimport block_get, block_ref, block_unref
+from pgpool_core.session.settings cimport Block, block_entry, block_get, block_ref, block_unref
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.tls.session cimport tls_info
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.build cimport build_auth_ok, build_error, build_key, build_parameter, build_ready
 from pgpool_core.wire.codes cimport TX_IDLE
-from pgpool_core.wire.span cimport Span, text_span
+from pgpool_core.wire.span cimport Span, same, text_span
+
+
+cdef enum:
+    OWN_MOST = 16                 # settings of a client that are looked up quickly
+
+
+cdef struct Own:                  # the settings of a client, taken apart
+    const Block *settings         # borrowed
+    uint32_t n
+    bint whole                    # there are no others
+    Span names[OWN_MOST]
+    Span values[OWN_MOST]
 
 
 cdef size_t build_cancel_key(Worker *w, ClientConn *c, uint8_t *out, size_t cap) noexcept nogil:
@@ -33,6 +45,26 @@ cdef size_t build_cancel_key(Worker *w, ClientConn *c, uint8_t *out, size_t cap)
     cdef uint8_t[CANCEL_KEY_LEN] key
     cancel_key_write(&w.plane.cancel_keys, w.index, c.conn.head.slot, c.secret, key)
     return build_key(out, cap, load_be32(key), load_be32(&key[4]))
+
+
+cdef void read_own(const Block *settings, Own *own) noexcept nogil:
+    """Take `settings` apart once, for all that is asked about them."""
+    cdef uint32_t at = 0
+    own.settings = settings
+    own.n = 0
+    while settings != NULL and at < settings.len and own.n < OWN_MOST:
+        at = block_entry(settings, at, &own.names[own.n], &own.values[own.n])
+        own.n += 1
+    own.whole = settings == NULL or at >= settings.len
+
+
+cdef inline bint own_value(const Own *own, Span name, Span *value) noexcept nogil:
+    cdef uint32_t i
+    for i in range(own.n):
+        if same(own.names[i], name):
+            value[0] = own.values[i]
+            return True
+    return not own.whole and block_get(own.settings, name, value)
 
 
 cdef size_t greeting(Worker *w, ClientConn *c, Buf *parameters) noexcept nogil:
@@ -43,13 +75,14 @@ cdef size_t greeting(Worker *w, ClientConn *c, Buf *parameters) noexcept nogil:
     cdef uint8_t *out = w.scratch
     cdef size_t n = build_auth_ok(out, SCRATCH_SIZE)
     cdef uint32_t at = 0
-    cdef Span name, value, own
+    cdef Span name, value
+    cdef Own own
+    read_own(c.settings, &own)
     while at < parameters.len:
         name = text_span(<const char *>buf_bytes(parameters) + at)
         value = text_span(<const char *>name.at + name.len + 1)
         at += name.len + value.len + 2
-        if block_get(c.settings, name, &own):
-            value = own
+        own_value(&own, name, &value)
         if build_parameter(out + n, SCRATCH_SIZE - n - 32, name, value) == 0:
             return 0
         n += 5 + name.len + value.len + 2
