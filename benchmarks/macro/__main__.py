@@ -19,7 +19,7 @@ from benchmarks.macro.cases import CASES, find_cases
 from benchmarks.macro.database import describe_setup, running_database
 from benchmarks.macro.errors import BenchError
 from benchmarks.macro.report import CaseResult
-from benchmarks.macro.targets import DIRECT, IO_BACKEND, PGBOUNCER, TARGETS, Fleet
+from benchmarks.macro.targets import DIRECT, IO_BACKENDS, PGBOUNCER, TARGETS, Fleet
 from pgpool_core.testing.binaries import find_pgbouncer, find_postgres
 
 DEFAULT_ROUNDS = 5
@@ -43,6 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="N workers against N processes of PgBouncer"
     )
+    parser.add_argument("--io-backend", choices=IO_BACKENDS, default=IO_BACKENDS[0], help="of ours (default auto)")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write the report to FILE too, and a picture beside it"
     )
@@ -95,11 +96,11 @@ def run(chosen: argparse.Namespace) -> tuple[str, Sequence[CaseResult]]:
     if pgbouncer is None and PGBOUNCER in chosen.targets:
         raise BenchError("pgbouncer: not in PATH or /usr/sbin (PGBOUNCER=path names one; --targets leaves it out)")
     facts = machine.describe(postgres=find_postgres().version, pgbouncer=pgbouncer)
-    facts["io_backend"] = IO_BACKEND
+    facts["io_backend"] = chosen.io_backend
     facts["workers"] = f"{chosen.workers} of ours, {chosen.workers} PgBouncer (so_reuseport where there are several)"
     with running_database() as database:
         bench = Bench(
-            fleet=Fleet(database=database, workers=chosen.workers),
+            fleet=Fleet(database=database, workers=chosen.workers, io_backend=chosen.io_backend),
             names=chosen.targets,
             pgbouncer=machine.pgbouncer_release(pgbouncer) if pgbouncer else (0, 0),
             rounds=chosen.rounds,

@@ -36,7 +36,7 @@ LOGIN_DATABASE: Final = "bench_login"
 ANSWER_TIMEOUT_S: Final = 20.0
 LOG_LINES_SHOWN: Final = 15
 
-IO_BACKEND: Final = os.environ.get("PGPOOL_TEST_IO_BACKEND", "auto")
+IO_BACKENDS: Final = ("auto", "epoll", "io_uring")
 SHARED_SETTINGS: Final[Mapping[str, object]] = {
     "admin_users": "bench_admin",
     "stats_users": "bench_stats",
@@ -48,10 +48,6 @@ SHARED_SETTINGS: Final[Mapping[str, object]] = {
     "log_disconnections": False,
 }
 NOTHING_MORE: Final[Mapping[str, object]] = {}
-OWN_SETTINGS: Final[Mapping[Kind, Mapping[str, object]]] = {
-    "pgbouncer": {},
-    "pgpool_core": {"io_backend": IO_BACKEND},
-}
 
 
 @attrs.frozen(kw_only=True)
@@ -139,10 +135,11 @@ class Target:
 
 @attrs.frozen(kw_only=True)
 class Fleet:
-    """Starts targets in front of one database: ours with `workers`, PgBouncer as so many processes that share the pool's size."""
+    """Starts targets in front of one database: ours with `workers` and `io_backend`, PgBouncer as so many processes that share the pool's size."""
 
     database: BenchDatabase
     workers: int = 1
+    io_backend: str = IO_BACKENDS[0]
 
     @contextlib.contextmanager
     def running(
@@ -170,7 +167,7 @@ class Fleet:
             poolers = [self._pooler(PGBOUNCER, auth, **self._share()) for _ in range(self.workers)]
         else:
             own = {"session_state": "off"} if name == OURS_OFF else {}
-            poolers = [self._pooler(OURS, auth, workers=self.workers, **own)]
+            poolers = [self._pooler(OURS, auth, workers=self.workers, io_backend=self.io_backend, **own)]
         for pooler in poolers:
             stack.callback(pooler.close)
             pooler.port = poolers[0].port
@@ -196,7 +193,7 @@ class Fleet:
         return {"so_reuseport": 1, "default_pool_size": POOL_SIZE // self.workers} if self.workers > 1 else {}
 
     def _pooler(self, kind: Kind, auth: str, **more: object) -> PoolerProcess:
-        """A pooler in front of the database, not started; the same settings for both kinds but for OWN_SETTINGS and `more`."""
+        """A pooler in front of the database, not started; the same settings for both kinds but for `more`."""
         place = f"host={HOST} port={self.database.port} dbname={DATABASE}"
         return PoolerProcess(
             kind=kind,
@@ -209,7 +206,6 @@ class Fleet:
             settings={
                 "auth_type": auth,
                 **SHARED_SETTINGS,
-                **OWN_SETTINGS[kind],
                 **more,
             },
         )
