@@ -17,6 +17,7 @@ import attrs
 
 from pgpool_core.policy.facts import NOTHING, Facts, FactWanted
 from pgpool_core.policy.ldap import LdapOptions, option, options_of
+from pgpool_core.policy.regex import compile_pattern
 from pgpool_core.policy.tokens import Field, Line, Word, read_lines, split_lines
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -38,8 +39,9 @@ NOT_BUILT: Final = ("pam", "gss", "sspi", "ident", "radius", "bsd", "oauth")
 CLIENTCERTS: Final = ("verify-ca", "verify-full")
 
 _KINDS: Final = ("local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc")
-_ENCRYPTED: Final = ("hostssl", "hostgssenc")
+_GSS: Final = "hostgssenc"  # encrypted by GSSAPI, which nobody is here: the line fits nobody
 _GROUPS: Final = ("samerole", "samegroup")
+_OF_DATABASES: Final = ("all", "sameuser", "replication", *_GROUPS)
 _HOST_NAME: Final = re.compile(
     r"\.?(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\.)*[A-Za-z_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\.?"
 )
@@ -72,15 +74,19 @@ class Names:
     groups: tuple[str, ...] = ()
     """Roles, the name being that of a user who must be a member."""
 
+    keywords: tuple[str, ...]
+
+    def is_keyword(self, word: Word) -> bool:
+        """Whether it means more than the name that it is."""
+        return word.text[:1] == "/" or _is_group(word) or word.keyword(*self.keywords)
+
     def fits(self, name: str, special: Callable[[Word], bool], facts: Facts) -> bool:
         """Whether one of the words is `name`, or fits it, or is a keyword that `special` knows to fit.
 
         Raises:
             FactWanted: a role of `groups` decides.
         """
-        if any(
-            special(word) or (word.text == name and not _is_group(word)) for word in self.words if word.text[:1] != "/"
-        ):
+        if any(special(word) or (word.text == name and not self.is_keyword(word)) for word in self.words):
             return True
         return any(pattern.search(name) for pattern in self.patterns) or any(map(facts.is_member, self.groups))
 
@@ -128,7 +134,9 @@ class Rule:
         """
         if (self.kind == "local") != (visitor.address is None):
             return False
-        if visitor.is_encrypted != (self.kind in _ENCRYPTED) and self.kind in (*_ENCRYPTED, "hostnossl"):
+        if self.kind == _GSS or (
+            self.kind in ("hostssl", "hostnossl") and visitor.is_encrypted != (self.kind == "hostssl")
+        ):
             return False
         wanted: FactWanted | None = None
         tests: tuple[Callable[[], bool], ...] = (
@@ -243,12 +251,12 @@ def _rule(line: Line) -> Rule:
         raise ValueError("unknown method")
     if written == "peer" and kind.text != "local":
         raise ValueError("peer is for local lines")
-    if written == "cert" and kind.text not in _ENCRYPTED:
+    if written == "cert" and kind.text not in ("hostssl", _GSS):
         raise ValueError("cert is for hostssl lines")
     options = dict(option(field) for field in fields)
     ident_map = options.pop("map", "")
     clientcert = options.pop("clientcert", "")
-    if clientcert and (clientcert not in CLIENTCERTS or kind.text not in _ENCRYPTED):
+    if clientcert and (clientcert not in CLIENTCERTS or kind.text not in ("hostssl", _GSS)):
         raise ValueError("clientcert is verify-ca or verify-full, on hostssl lines")
     ldap, problem = None, ""
     if written == "ldap":
@@ -286,20 +294,9 @@ def _names(field: Field, *, of_databases: bool) -> Names:
     groups = tuple(word.text[1:] for word in field if _is_group(word))
     if groups and of_databases:
         raise ValueError("+role is for users, samerole for databases")
-    patterns = tuple(pattern(word.text[1:]) for word in field if word.text[:1] == "/")
-    return Names(words=field, patterns=patterns, groups=groups)
-
-
-def pattern(text: str) -> re.Pattern[str]:
-    """A regular expression of a file.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        return re.compile(text)
-    except (re.error, OverflowError, RecursionError):
-        raise ValueError("not a regular expression") from None
+    patterns = tuple(compile_pattern(word.text[1:]) for word in field if word.text[:1] == "/")
+    keywords = _OF_DATABASES if of_databases else ("all",)
+    return Names(words=field, patterns=patterns, groups=groups, keywords=keywords)
 
 
 def _where(fields: list[Field]) -> Where:
@@ -313,15 +310,16 @@ def _where(fields: list[Field]) -> Where:
     if _HOST_NAME.fullmatch(text):
         return HostName(text.removesuffix("."))
     try:
-        if "/" not in text:
-            ipaddress.ip_address(text)
-            mask = _single(fields.pop(0), "mask").text if fields else ""
-            ipaddress.ip_address(mask)
-            bits = bin(int(ipaddress.ip_address(mask)))[2:].zfill(ipaddress.ip_address(text).max_prefixlen)
-            if "01" in bits:
+        address, slash, bits = text.partition("/")
+        if not slash:
+            mask = ipaddress.ip_address(_single(fields.pop(0), "mask").text if fields else "")
+            ones = bin(int(mask))[2:].zfill(mask.max_prefixlen)
+            if "01" in ones or mask.version != ipaddress.ip_address(address).version:
                 raise ValueError
-            text = f"{text}/{bits.count('1')}"
-        return ipaddress.ip_network(text, strict=False)
+            bits = str(ones.count("1"))
+        if not (bits.isascii() and bits.isdigit()):  # a mask behind the slash, which Python knows in two kinds
+            raise ValueError
+        return ipaddress.ip_network(f"{address}/{bits}", strict=False)
     except ValueError:
         raise ValueError(
             "an address is all, samehost, samenet, ADDRESS/BITS, ADDRESS MASK or the name of a host"

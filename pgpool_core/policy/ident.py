@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import attrs
 
 from pgpool_core.policy.facts import NOTHING, Facts
-from pgpool_core.policy.hba import pattern
+from pgpool_core.policy.regex import compile_pattern
 from pgpool_core.policy.tokens import Line, Word, read_lines, split_lines
 
 
@@ -37,7 +37,6 @@ class Entry:
         Raises:
             FactWanted: that depends on the user's roles.
         """
-        wanted = self.user.text
         if self.system_pattern is None:
             if self.system.text != system_user:
                 return False
@@ -45,13 +44,15 @@ class Entry:
             found = self.system_pattern.search(system_user)
             if found is None:
                 return False
-            if self.user_pattern is None and self.system_pattern.groups:
-                wanted = wanted.replace("\\1", found[1] or "", 1)
+            if (
+                self.user_pattern is None and "\\1" in self.user.text
+            ):  # what comes of it is a name, whatever it looks like
+                return found[1] is not None and self.user.text.replace("\\1", found[1], 1) == user
         if self.user_pattern is not None:
             return self.user_pattern.search(user) is not None
         if self.group:
-            return facts.is_member(wanted[1:])
-        return self.user.keyword("all") or wanted == user
+            return facts.is_member(self.group)
+        return self.user.keyword("all") or self.user.text == user
 
 
 @attrs.frozen(kw_only=True)
@@ -107,8 +108,8 @@ def _entry(line: Line) -> tuple[str, Entry]:
     name, system, user = (field[0] for field in line.fields)
     if user.text == "+" and not user.quoted:
         raise ValueError("an empty name")
-    system_pattern = pattern(system.text[1:]) if system.text[:1] == "/" else None
-    user_pattern = pattern(user.text[1:]) if user.text[:1] == "/" else None
+    system_pattern = compile_pattern(system.text[1:]) if system.text[:1] == "/" else None
+    user_pattern = compile_pattern(user.text[1:]) if user.text[:1] == "/" else None
     if user_pattern is None and "\\1" in user.text and (system_pattern is None or not system_pattern.groups):
         raise ValueError("\\1 needs a system user with a regular expression that captures something")
     return name.text, Entry(system, system_pattern, user, user_pattern)

@@ -63,6 +63,12 @@ def found(text: str, who: str = "ann@app", where: str = "10.1.2.3", **more: bool
         ("hostnossl all all all md5", "ann@app", "10.1.2.3", "md5"),
         ("hostgssenc all all all md5", "ann@app", "10.1.2.3", ""),
         ("hostnogssenc all all all md5", "ann@app", "10.1.2.3", "md5"),
+        ("host sameuser all all md5", "ann@sameuser", "10.1.2.3", ""),
+        ('host "sameuser" all all md5', "ann@sameuser", "10.1.2.3", "md5"),
+        ("host replication all all md5", "ann@replication", "10.1.2.3", ""),
+        ('host "replication" all all md5', "ann@replication", "10.1.2.3", "md5"),
+        ("host all all 10.1.2.99/24 md5", "ann@app", "10.1.2.3", "md5"),
+        ("host all all ::ffff:0:0/96 md5", "ann@app", "::ffff:10.1.2.3", ""),
         ("host all all all md5 # a comment", "ann@app", "10.1.2.3", "md5"),
         ("host all \\\n  all all \\\n md5", "ann@app", "10.1.2.3", "md5"),
         ("\ufeff\r\nhost all all all md5\r", "ann@app", "10.1.2.3", "md5"),
@@ -89,6 +95,7 @@ def test_a_line_is_about_these_logins(line: str, who: str, where: str, method: s
         ("host samerole all all md5", "ann@ann", {"ann"}, "md5"),
         ("host samerole all all md5", "ann@app", {"ann"}, ""),
         ('host "samerole" all all md5', "ann@samerole", set(), "md5"),
+        ("host samerole all all md5", "ann@samerole", {"ann"}, ""),
     ],
 )
 def test_membership_in_roles(line: str, who: str, roles: set[str], method: str) -> None:
@@ -179,6 +186,13 @@ def test_physical_replication_is_not_among_all() -> None:
         "host all all md5",
         "host all all 10.0.0.0/33 md5",
         "host all all 10.0.0.0 255.0.255.0 md5",
+        "host all all 10.0.0.0 ffff:: md5",
+        "host all all ::1 255.255.255.255 md5",
+        "host all all 10.0.0.0/255.0.0.0 md5",
+        "host all all 10.0.0.0/0.255.255.255 md5",
+        "host all /^[[:nonsense:]]$ all md5",
+        "host all /^[[.a.]]$ all md5",
+        "host all /^[a all md5",
         "host all all 10.0.0.0 md5",
         "host all all 10.0.0.256 md5",
         "host all all db-.example.org md5",
@@ -239,6 +253,49 @@ def test_other_files_are_brought_in(tmp_path: Path) -> None:
         "seven": "",
     }
     assert [text.rpartition(": ")[2] for text in rules.problems] == [f"{tmp_path}/main includes itself"]
+
+
+def test_a_line_for_gssapi_is_about_nobody_who_comes_by_tls() -> None:
+    text = "hostgssenc all all all trust\nhostssl all all all scram-sha-256\n"
+    assert found(text, is_encrypted=True) == "scram-sha-256"
+
+
+@pytest.mark.parametrize(
+    ("expression", "fit", "do_not"),
+    [
+        ("^ann$", ["ann"], ["ann\n", "anna"]),
+        ("^a.b$", ["a\nb", "axb"], ["ab"]),
+        ("^[[:alpha:]]+$", ["ann", "Bob"], ["ann1", "a:l", "é"]),
+        ("^[^[:digit:]_]+$", ["ann"], ["a_b", "a1"]),
+        (r"\mapp\M", ["my app", "app-1"], ["apple", "snapp"]),
+        (r"^\yann\y", ["ann", "ann-b"], ["anna"]),
+        ("^[]a]+$", ["]a"], ["[a"]),
+        ("^[a[]$", ["["], ["b"]),
+        (r"^cost\$$", ["cost$"], ["cost"]),
+        ("^(?:ann|bob)_[0-9]{2}$", ["ann_01"], ["ann_1", "eve_01"]),
+        ("(?i)^ANN$", ["ann", "Ann"], ["bob"]),
+    ],
+)
+def test_expressions_fit_what_they_fit_in_postgresql(expression: str, fit: list[str], do_not: list[str]) -> None:
+    line = f'host all "/{expression}" all md5'
+    assert parse_rules(line).problems == ()
+    fitting = [name for name in [*fit, *do_not] if found(line, f"{name}@app") == "md5"]
+    assert fitting == fit
+
+
+def test_what_a_map_has_captured_is_a_name_and_nothing_else() -> None:
+    maps = parse_maps(
+        """
+        m  /^(.*)@x$         \\1
+        n  /^(.*)@x$         +\\1
+        o  /^(?:a|(b))@x$    root\\1
+        """
+    )
+    assert maps.problems == ()
+    assert maps.fits("m", "all@x", "all") and not maps.fits("m", "all@x", "ann")
+    assert not maps.fits("n", "staff@x", "ann", Facts(roles=frozenset({"ann", "staff"})))
+    assert maps.fits("n", "staff@x", "+staff")
+    assert maps.fits("o", "b@x", "rootb") and not maps.fits("o", "a@x", "root")
 
 
 MAPS = r"""

@@ -12,8 +12,9 @@ from pgpool_core.engine.chore cimport server_settle
 from pgpool_core.engine.conn cimport (conn_doom, conn_flush, conn_not_again, conn_settle, counters_of, plane_wake)
 from pgpool_core.engine.counters cimport Counters, Histogram, count_add, hist_add
 from pgpool_core.engine.leak cimport leak_released
-from pgpool_core.engine.login cimport admitted, login_await, login_end
+from pgpool_core.engine.login cimport login_await, login_end
 from pgpool_core.engine.orphan cimport server_ask_cancel
+from pgpool_core.engine.question cimport admitted
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport server_parameter
 from pgpool_core.engine.server_end cimport server_drop, server_lost, server_quit

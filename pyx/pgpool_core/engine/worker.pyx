@@ -19,11 +19,13 @@ from pgpool_core.engine.functions cimport functions_free, functions_mail
 from pgpool_core.engine.io_epoll cimport is_login, login_goes_on
 from pgpool_core.engine.leak cimport leak_begin
 from pgpool_core.engine.loan cimport loans_lend, loans_read, loans_wait
-from pgpool_core.engine.login cimport login_end, login_told, login_verdict, login_welcome
+from pgpool_core.engine.login cimport login_end, login_welcome
 from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.notes cimport note, notes_taken
 from pgpool_core.engine.notify cimport notify_mail
 from pgpool_core.engine.patience cimport patience_look, patience_waits
+from pgpool_core.engine.proof cimport login_told
+from pgpool_core.engine.question cimport login_verdict
 from pgpool_core.engine.orphan cimport server_cancel_done, server_drains
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, SocketRow, fill_client_row, fill_socket_rows

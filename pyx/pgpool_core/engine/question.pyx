@@ -1,0 +1,188 @@
+"""Where a login leads and what it is checked against: looked up here, or asked of control; see question.pxd.
+
+Control is asked (MAIL_POLICY) only for a route or a secret that nobody has asked for before, for auth_type = hba and ldap, and for the console.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from pgpool_core.auth.client_login cimport AUTH_ANY, AUTH_HBA, AUTH_LDAP, AUTH_PEER
+from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_get, credentials_settle
+from pgpool_core.auth.crypto cimport OPENSSL_cleanse
+from pgpool_core.auth.startup cimport Startup, startup_parse
+from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free
+from pgpool_core.engine.client_end cimport client_end, client_fatal
+from pgpool_core.engine.conn cimport conn_doom, plane_post
+from pgpool_core.engine.login cimport login_go_on
+from pgpool_core.engine.mailbox cimport MAIL_CLIENT_KEY, MAIL_POLICY, Mail
+from pgpool_core.engine.proof cimport authenticate, checked_elsewhere, looked_again
+from pgpool_core.engine.records cimport *
+from pgpool_core.engine.routes cimport routes_get
+from pgpool_core.engine.slots cimport handle_of
+from pgpool_core.engine.sys cimport pgpool_peer
+from pgpool_core.engine.terms cimport TERMS_FULL, TERMS_OK, terms_enter
+from pgpool_core.pool.limits cimport Group
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32
+from pgpool_core.tls.peer cimport NAMES_MAX, peer_names
+from pgpool_core.wire.span cimport Span
+
+
+cdef enum:
+    ASKS_MOST = 16                # times that control is asked about one login, should reloads follow each other closely
+    SCOPED_LEN = 256              # of a name in the table of secrets: a database, a zero, a user
+
+
+cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept nogil:
+    """Find pool and secret of the login, asking control once for what is not known here; then authenticate."""
+    cdef Startup s
+    cdef Credential known
+    cdef bint has_secret
+    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
+    if not l.console:
+        c.pool = <PoolRecord *>routes_get(w.plane.routes, s.database, s.user)
+    has_secret = secret_of(w, l, &s, &known)
+    if asked and forgotten(w, c, l, has_secret) and l.asked < ASKS_MOST:
+        l.asked += 1
+        l.console = 0
+        credential_wipe(&known)
+        ask_control(w, c, l, LG_POLICY)
+        return
+    if not asked and (c.pool == NULL or w.plane.auth_type == AUTH_HBA or (not has_secret and w.plane.auth_type != AUTH_ANY and w.plane.auth_type != AUTH_LDAP)
+                      or (w.plane.looks_up == 2 and not l.listed)):
+        credential_wipe(&known)
+        ask_control(w, c, l, LG_POLICY)
+        return
+    if c.pool != NULL and c.terms == NULL and not admitted(w, c, s.user):
+        credential_wipe(&known)
+        return
+    authenticate(w, c, l, s.user, &known, has_secret)
+    credential_wipe(&known)
+
+
+cdef bint secret_of(Worker *w, LoginRecord *l, const Startup *s, Credential *known) noexcept nogil:
+    """Copy out what the login is checked against: of auth_file, else what auth_query has said for its database."""
+    cdef uint8_t[SCOPED_LEN] name
+    l.listed = credentials_get(w.plane.credentials, s.user, known)
+    if l.listed or not w.plane.looks_up:
+        return l.listed
+    return credentials_get(w.plane.credentials, scoped_name(s, name), known)
+
+
+cdef Span scoped_name(const Startup *s, uint8_t *out) noexcept nogil:
+    """The name under which control keeps a secret that holds for one database: written to `out`, SCOPED_LEN bytes."""
+    cdef Span name
+    memcpy(out, s.database.at, s.database.len)
+    out[s.database.len] = 0
+    memcpy(out + s.database.len + 1, s.user.at, s.user.len)
+    name.at, name.len = out, s.database.len + 1 + s.user.len
+    return name
+
+
+cdef bint forgotten(Worker *w, ClientConn *c, LoginRecord *l, bint has_secret) noexcept nogil:
+    """Control has said where the login leads and what proves it, and a reload has taken that away before it was read."""
+    cdef int method = l.told - 1 if l.told else w.plane.auth_type
+    if l.late_error.len or l.console == POLICY_CONSOLE_TRUSTED + 1:
+        return False
+    return (c.pool == NULL and not l.console) or not (has_secret or method == AUTH_ANY or method == AUTH_PEER or method == AUTH_LDAP)
+
+
+cdef bint admitted(Worker *w, ClientConn *c, Span user) noexcept nogil:
+    """Count `c` as a client of its database and its user; False when it is one too many."""
+    cdef Group *database = c.pool.pool.database
+    cdef uint32_t limit = pgpool_load32(&database.client_limit)
+    cdef bint fits = pgpool_add32(&database.clients, 1) <= limit or limit == 0
+    cdef int status = TERMS_OK
+    if fits:
+        status = terms_enter(w.plane.terms, user, &c.terms)
+    if fits and status == TERMS_OK:
+        return True
+    pgpool_add32(&database.clients, -1)
+    if not fits:
+        client_fatal(w, c, "53300", "client connections exceeded (max_db_client_connections)")
+    elif status == TERMS_FULL:
+        client_fatal(w, c, "53300", "client connections exceeded (max_user_client_connections)")
+    else:
+        conn_doom(w, &c.conn, "out of memory")
+    return False
+
+
+cdef void ask_control(Worker *w, ClientConn *c, LoginRecord *l, uint8_t phase) noexcept nogil:
+    """Ask control, and wait for the answer in `phase`."""
+    cdef uint8_t[NAMES_MAX] names
+    cdef size_t data_len, names_len = 0
+    cdef Mail mail
+    l.phase = phase
+    memset(&mail, 0, sizeof(Mail))
+    mail.kind = MAIL_POLICY
+    if c.conn.tls != NULL:
+        names_len = peer_names(c.conn.tls.ssl, names, NAMES_MAX)
+        mail.a = names_len + 1
+    mail.client = handle_of(&c.conn.head, <uint8_t>(w.index + 1))
+    mail.b = phase == LG_AGAIN
+    mail.len = l.startup.len
+    if phase == LG_ELSEWHERE:
+        mail.server = l.answer.len
+    data_len = sizeof(pgpool_peer) + l.startup.len + names_len + mail.server
+    mail.data = malloc(data_len)
+    if mail.data != NULL:
+        memcpy(mail.data, &c.peer, sizeof(pgpool_peer))
+        memcpy(<uint8_t *>mail.data + sizeof(pgpool_peer), buf_bytes(&l.startup), l.startup.len)
+        memcpy(<uint8_t *>mail.data + sizeof(pgpool_peer) + l.startup.len, names, names_len)
+        if mail.server:
+            memcpy(<uint8_t *>mail.data + data_len - mail.server, buf_bytes(&l.answer), mail.server)
+    if mail.data == NULL or not plane_post(w, &mail):
+        if mail.data != NULL:
+            OPENSSL_cleanse(mail.data, data_len)
+        free(mail.data)
+        client_fatal(w, c, "53300", "too many logins wait for a decision")
+
+
+cdef void login_verdict(Worker *w, ClientConn *c, uint64_t said, uint8_t *error, size_t n) noexcept nogil:
+    """Control has answered MAIL_POLICY."""
+    cdef LoginRecord *l = c.login
+    cdef uint8_t verdict = said & 0xFF
+    if c.state != CL_LOGIN or l == NULL or (l.phase != LG_POLICY and l.phase != LG_AGAIN and l.phase != LG_ELSEWHERE):
+        return
+    buf_free(&l.late_error)
+    if l.phase == LG_ELSEWHERE and verdict == POLICY_WRONG:
+        checked_elsewhere(w, c, l, verdict)
+        return
+    if verdict == POLICY_REFUSE:
+        client_end(w, c, error, n, "login refused")
+        return
+    if verdict == POLICY_REFUSE_LATE:
+        if not buf_add(&l.late_error, error, n):
+            conn_doom(w, &c.conn, "out of memory")
+            return
+    elif verdict != POLICY_RETRY:
+        l.console = verdict + 1
+    if l.phase == LG_AGAIN:
+        looked_again(w, c, l, verdict)
+        return
+    if l.phase == LG_ELSEWHERE:
+        checked_elsewhere(w, c, l, verdict)
+        return
+    l.told = <uint8_t>(said >> 8)
+    route(w, c, l, True)
+    login_go_on(w, c)
+
+
+cdef void tell_key(Worker *w, LoginRecord *l) noexcept nogil:
+    """Control opens servers with the key that the client's login has revealed; before any server is asked for on its behalf."""
+    cdef uint8_t[SCOPED_LEN] name
+    cdef Startup s
+    cdef Mail mail
+    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
+    memset(&mail, 0, sizeof(Mail))
+    mail.kind = MAIL_CLIENT_KEY
+    mail.len = sizeof(l.auth.client_key)
+    mail.data = malloc(mail.len)
+    if mail.data == NULL:
+        return
+    memcpy(mail.data, l.auth.client_key, mail.len)
+    if not plane_post(w, &mail):                  # the next login tells it
+        OPENSSL_cleanse(mail.data, mail.len)
+        free(mail.data)
+        return
+    credentials_settle(w.plane.credentials, s.user if l.listed else scoped_name(&s, name))
