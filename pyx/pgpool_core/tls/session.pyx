@@ -219,11 +219,13 @@ cdef void tls_free(TlsSession *t) noexcept nogil:
 
 
 cdef void tls_info(TlsSession *t, char *out) noexcept nogil:
-    cdef long group = SSL_get_negotiated_group(t.ssl)
-    cdef const char *name = OBJ_nid2sn(<int>group) if group > 0 else NULL
+    cdef long group
+    cdef const char *name
     out[0] = 0
-    if not t.established:
+    if not t.established:                         # OpenSSL has no session to ask yet
         return
+    group = SSL_get_negotiated_group(t.ssl)
+    name = OBJ_nid2sn(<int>group) if group > 0 else NULL
     put(out, SSL_get_version(t.ssl))
     put(out, "/")
     put(out, SSL_get_cipher_name(t.ssl))
