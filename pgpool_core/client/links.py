@@ -14,7 +14,8 @@ import trio
 from pgpool_core import logs
 from pgpool_core.client.lender import Lender, now
 from pgpool_core.client.lending import Lending, Loan
-from pgpool_core.client.link import IDLE, Link
+from pgpool_core.client.line import IDLE
+from pgpool_core.client.link import Link
 from pgpool_core.client.settings import PoolSettings, check_sizes, with_password
 from pgpool_core.client.statistics import PoolStatistics
 from pgpool_core.control.connect import ServerTarget, open_server
@@ -178,7 +179,7 @@ class OwnLinks(Lender):
                     await link.script("ROLLBACK")
                 if link.dirty:
                     await link.script("DISCARD ALL")
-                    link.forget_closed_statements()
+                    link.statements.forget_closed()
                     if self.target.connect_query:
                         await link.script(self.target.connect_query.decode())
                     await self._connected(link)

@@ -15,7 +15,7 @@ import trio
 
 from pgpool_core.client import queries
 from pgpool_core.client.connection import Connection, Isolation
-from pgpool_core.client.link import FAILED, IDLE
+from pgpool_core.client.line import FAILED, IDLE
 from pgpool_core.client.sqlstate import TransactionRollback
 from pgpool_core.embedded.block import AsyncEntered
 from pgpool_core.errors import PgPoolError, PoolError
