@@ -6,7 +6,8 @@ from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pgpool_core.client import copying, queries
-from pgpool_core.client.link import IDLE, Link
+from pgpool_core.client.line import IDLE
+from pgpool_core.client.link import Link
 from pgpool_core.client.values import CommandTag
 from pgpool_core.errors import PoolError
 from pgpool_core.rows.record import Record

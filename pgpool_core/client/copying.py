@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import trio
 
-from pgpool_core.client.link import READY, Link
+from pgpool_core.client.giving_up import abandon, give_up
+from pgpool_core.client.line import READY
+from pgpool_core.client.link import Link
 from pgpool_core.client.queries import arguments
 from pgpool_core.client.values import CommandTag
 from pgpool_core.embedded.block import async_block
@@ -53,7 +55,7 @@ class CopySink(trio.abc.SendStream):
                 while link.owed:
                     await link.event()
         except BaseException as error:
-            await link.give_up(error)
+            await give_up(link, error)
             raise
         if not link.owed:
             self._closed = True
@@ -96,7 +98,7 @@ class CopySink(trio.abc.SendStream):
             while link.owed:
                 await link.event()
         except BaseException as error:
-            await link.give_up(error)
+            await give_up(link, error)
             raise
         link.raise_error()
 
@@ -129,7 +131,7 @@ async def _begin(link: Link, sql: str, code: int, what: str) -> None:
             if got == READY:
                 break
     except BaseException as error:
-        await link.give_up(error)
+        await give_up(link, error)
         raise
     link.raise_error()
     raise PoolError(f"the query is no {what}")
@@ -179,7 +181,7 @@ class CopySource(trio.abc.ReceiveStream):
                 if code == READY:
                     break
         except BaseException as error:
-            await link.give_up(error)
+            await give_up(link, error)
             raise
         self._at_end = True
         link.raise_error()
@@ -189,7 +191,7 @@ class CopySource(trio.abc.ReceiveStream):
         """Stop; what has not been read is not sent any more."""
         self._closed = True
         if not self._at_end and not self._link.closed and self._link.owed:
-            await self._link.abandon()
+            await abandon(self._link)
         await trio.lowlevel.checkpoint()
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from pgpool_core.client.link import IDLE, Link
+from pgpool_core.client.line import IDLE
+from pgpool_core.client.link import Link
 from pgpool_core.embedded.block import async_block
 from pgpool_core.rows.record import Record
 

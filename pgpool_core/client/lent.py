@@ -17,7 +17,8 @@ import attrs
 import trio
 
 from pgpool_core.client.catalogue import Catalogue
-from pgpool_core.client.link import IDLE, Link
+from pgpool_core.client.line import IDLE
+from pgpool_core.client.link import Link
 from pgpool_core.client.secure import TlsSocket
 from pgpool_core.client.sqlstate import PostgresError
 from pgpool_core.control.loans import Lent, Returned
@@ -113,10 +114,10 @@ class LentLink(Link):
             self._begin(lent)
         if self._forgotten != lent.forgotten:
             self._forgotten = lent.forgotten
-            self.forget_closed_statements()
+            self.statements.forget_closed()
             self._does = 0
         elif knows.matters and (knows.effects is None or knows.effects is not self._knows.effects):
-            self.forget_statements()  # they were judged by what was known then
+            self.statements.forget(self)  # they were judged by what was known then
             self._does = 0
         self._knows = knows
         if lent.unread:
@@ -143,7 +144,7 @@ class LentLink(Link):
         self.closed_because = why
         if self.owed:
             self.error = error
-        self._lost()
+        self.lost()
 
     def clocks(self) -> tuple[int, int, int]:
         """When the query that runs was sent, when the transaction began, since when nothing has been asked; of `perf_counter_ns`,
@@ -187,14 +188,14 @@ class LentLink(Link):
             return True
         try:
             while code := self.inbox.next():
-                self._aside(code)
+                self.aside(code)
         except PgPoolError:
             return False
         return self.error is None and not self.inbox.pending()
 
     def statement_names(self) -> list[bytes]:
         """What is prepared there."""
-        return [statement.name for statement in self._cache.values()]
+        return [statement.name for statement in self.statements.known.values()]
 
     def close_statements(self, names: list[bytes]) -> None:
         """Close those of others, with what is sent next."""
@@ -227,8 +228,8 @@ class LentLink(Link):
             self._since = self._since or perf_counter_ns()
         await super().send()
 
-    def _take_ready(self) -> None:
-        super()._take_ready()
+    def take_ready(self) -> None:
+        super().take_ready()
         at = perf_counter_ns()
         begun = self._since or at
         self._queries.append((at - begun) // 1000)
@@ -239,7 +240,7 @@ class LentLink(Link):
         self._since = at if self.owed else 0
         self._rested = at
 
-    def _aside(self, code: int) -> None:
+    def aside(self, code: int) -> None:
         if code == codes.PARAMETER_STATUS:
             self._reported += self.inbox.body()
-        super()._aside(code)
+        super().aside(code)

@@ -14,12 +14,13 @@ import trio
 from pgpool_core import logs
 from pgpool_core.client.lender import Lender, now
 from pgpool_core.client.lending import Lending, Loan
-from pgpool_core.client.link import IDLE, Link
+from pgpool_core.client.line import IDLE
+from pgpool_core.client.link import Link
 from pgpool_core.client.settings import PoolSettings, check_sizes, with_password
 from pgpool_core.client.statistics import PoolStatistics
 from pgpool_core.control.connect import ServerTarget, open_server
 from pgpool_core.control.groups import sole_errors
-from pgpool_core.errors import PgPoolError, PoolClosed, PoolTimeout
+from pgpool_core.errors import PgPoolError, PoolClosed, PoolError, PoolTimeout
 
 PEEK_AFTER_S: Final = 0.05  # idle for longer: a look whether the server has said good-bye
 JITTER: Final = 0.1  # of max_lifetime, so that links that were opened together do not end together
@@ -39,6 +40,7 @@ class OwnLinks(Lender):
         self.books = Lending(min_size=settings.min_size, max_size=settings.max_size)
         self._nursery = nursery
         self._retry_at = 0.0
+        self._failing = False  # the last connection that nobody waited for could not be opened
 
     # -- borrowing -------------------------------------------------------------------------------------------------
 
@@ -177,9 +179,10 @@ class OwnLinks(Lender):
                     await link.script("ROLLBACK")
                 if link.dirty:
                     await link.script("DISCARD ALL")
-                    link.forget_closed_statements()
-                    await self.hooks.connect(link)
-                    link.dirty = False
+                    link.statements.forget_closed()
+                    if self.target.connect_query:
+                        await link.script(self.target.connect_query.decode())
+                    await self._connected(link)
                 return
             except Exception as error:
                 logs.LOGGER.info(
@@ -223,7 +226,8 @@ class OwnLinks(Lender):
             self.books.opening -= 1
             self.counters.failed += 1
             self._retry_at = now() + RETRY_S
-            self.books.fail_first(error)
+            if not self.books.fail_first(error):
+                self._tell_failure(error)
             if self.books.waiting:
                 self.open_wanted()
             return
@@ -233,8 +237,17 @@ class OwnLinks(Lender):
         self.books.opening -= 1
         self.add(link, generation)
 
+    def _tell_failure(self, error: Exception) -> None:
+        """A link that nobody waits for could not be opened: the log has the first of such failures in a row."""
+        if not self._failing:
+            why = error if isinstance(error, PgPoolError) else type(error).__name__
+            who = f" of {self.settings.name}" if self.settings.name else ""
+            logs.LOGGER.warning("%s", logs.line("", f"a connection{who} cannot be opened, trying again: {why}"))
+        self._failing = True
+
     def add(self, link: Link, generation: int) -> None:
         """A new link is there; `generation` is that of when its opening began."""
+        self._failing = False
         lifetime = self.settings.max_lifetime * (1 - JITTER * random.random())  # noqa: S311
         link.used = now()
         loan = Loan(link, now() + lifetime, generation)
@@ -249,8 +262,9 @@ class OwnLinks(Lender):
 
     async def new_link(self) -> Link:
         """A link that nobody knows of yet, its on_connect done."""
-        target = await with_password(self.target, self.settings.password)
-        server = await open_server(target, timeout_s=self.settings.connect_timeout)
+        timeout_s = self.settings.connect_timeout
+        target = await with_password(self.target, self.settings.password, timeout_s=timeout_s)
+        server = await open_server(target, timeout_s=timeout_s, setting="connect_timeout")
         link = Link(
             server,
             self.catalogue,
@@ -259,12 +273,22 @@ class OwnLinks(Lender):
         )
         self.counters.opened += 1
         try:
-            await self.hooks.connect(link)
+            await self._connected(link)
         except BaseException:
             link.close()
             raise
-        link.dirty = False
         return link
+
+    async def _connected(self, link: Link) -> None:
+        """A link is new, or as new: its on_connect.
+
+        Raises:
+            PoolError: that has left a transaction open.
+        """
+        await self.hooks.connect(link)
+        if link.status != IDLE:
+            raise PoolError("on_connect has begun a transaction and not ended it")
+        link.dirty = False
 
     def _end(self, loan: Loan, reason: str) -> None:
         self.books.drop(loan)

@@ -18,7 +18,7 @@ from pgpool_core.client.link import Link
 from pgpool_core.client.values import Notification, Reconnected
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.embedded.block import async_block
-from pgpool_core.errors import PgPoolError
+from pgpool_core.errors import PgPoolError, PoolClosed
 
 if TYPE_CHECKING:
     from pgpool_core.client.lender import Lender
@@ -83,7 +83,8 @@ class Listener:
                     if self._links.closed:
                         return
                     logs.LOGGER.info("%s", logs.line("", "a connection that listens was lost; connecting again"))
-                    await self._connect_again()
+                    if not await self._connect_again():
+                        return
                     await send.send(Reconnected(reason))
             except trio.BrokenResourceError:
                 return  # the block has ended
@@ -103,13 +104,18 @@ class Listener:
             except (OSError, PgPoolError, trio.ClosedResourceError) as error:
                 return str(error)
 
-    async def _connect_again(self) -> None:
+    async def _connect_again(self) -> bool:
+        """As often as it takes, whatever goes wrong, also in the user's functions. False: there is no pool any more."""
         pause = FIRST_PAUSE_S
         while True:
             try:
-                return await self.connect()
-            except PgPoolError as error:
-                logs.LOGGER.info("%s", logs.line("", f"a connection that listens cannot be opened: {error}"))
+                await self.connect()
+                return True
+            except PoolClosed:
+                return False
+            except Exception as error:
+                why = error if isinstance(error, PgPoolError) else type(error).__name__
+                logs.LOGGER.warning("%s", logs.line("", f"a connection that listens cannot be opened: {why}"))
             await trio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE_S)
 

@@ -9,7 +9,7 @@ from time import perf_counter_ns
 
 from pgpool_core.client import sqlstate
 from pgpool_core.client.lent import LentLink
-from pgpool_core.client.link import IDLE
+from pgpool_core.client.line import IDLE
 from pgpool_core.control.routing import Patience
 
 

@@ -171,7 +171,8 @@ class Pool:
         return self._links.closed
 
     def __repr__(self) -> str:
-        return f"<Pool {self._links.settings.name} {'closed' if self.closed else self._links.state()}>"
+        name = f"{self._links.settings.name} " if self._links.settings.name else ""
+        return f"<Pool {name}{'closed' if self.closed else self._links.state()}>"
 
 
 class Acquire(AsyncEntered):
@@ -258,7 +259,7 @@ async def open_pool(
     The block begins when `min_size` connections, and at least one, have been opened.
 
     Args:
-        dsn: `postgresql://...` or `key=value` words; None: PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD, PGAPPNAME.
+        dsn: `postgresql://...` or `key=value` words; None: libpq's variables, PGHOST, PGUSER, PGPASSWORD, PGSSLMODE, ...
         min_size: connections that are kept open. max_size: how many there are at most.
         max_waiting: how many tasks may wait for a connection. acquire_timeout: how long each.
         max_lifetime: the age at which a connection is replaced, less up to a tenth by chance.

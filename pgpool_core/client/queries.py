@@ -8,7 +8,8 @@ from typing import Any, Final
 import trio
 
 from pgpool_core import logs
-from pgpool_core.client.link import IDLE, Link
+from pgpool_core.client.line import IDLE
+from pgpool_core.client.link import Link
 from pgpool_core.client.values import CommandTag
 from pgpool_core.rows.record import Record
 

@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+import trio
 
 from pgpool_core.config.dsn import parse_dsn
 from pgpool_core.config.model import Config, DatabaseConfig
 from pgpool_core.control.connect import ServerTarget
 from pgpool_core.control.server_tls import tls_wish
 from pgpool_core.embedded.source import server_socket_dir
-from pgpool_core.errors import ConfigError
+from pgpool_core.errors import ConfigError, PasswordUnavailable
 from pgpool_core.policy.secrets import Secret
 
 if TYPE_CHECKING:
@@ -31,7 +32,25 @@ _ENVIRONMENT: Final = {
     "PGUSER": "user",
     "PGPASSWORD": "password",
     "PGAPPNAME": "application_name",
+    "PGDATESTYLE": "datestyle",
+    "PGTZ": "timezone",
+    "PGSSLMODE": "sslmode",
+    "PGSSLROOTCERT": "sslrootcert",
+    "PGSSLCERT": "sslcert",
+    "PGSSLKEY": "sslkey",
+    "PGSSLCRL": "sslcrl",
+    "PGSSLNEGOTIATION": "sslnegotiation",
+    "PGSSLSNI": "sslsni",
+    "PGSSLMINPROTOCOLVERSION": "ssl_min_protocol_version",
+    "PGSSLMAXPROTOCOLVERSION": "ssl_max_protocol_version",
+    "PGCHANNELBINDING": "channel_binding",
+    "PGTARGETSESSIONATTRS": "target_session_attrs",
+    "PGHOSTADDR": "hostaddr",
+    "PGSERVICE": "service",
+    "PGREQUIREAUTH": "require_auth",
 }
+"""Which word of a connection string a variable stands for. The last four are here to be refused, where they ask for something."""
+
 _OWN: Final = frozenset({"host", "port", "dbname", "user", "password", "connect_query", "application_name", "client_encoding", "datestyle", "timezone", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslnegotiation", "sslsni", "ssl_min_protocol_version", "ssl_max_protocol_version", "channel_binding"})  # fmt: skip
 
 
@@ -88,6 +107,11 @@ class PoolSettings(LendingSettings):
     check_after_idle: float = attrs.field(validator=_not_negative)
     connect_timeout: float = attrs.field(validator=_positive)
     password: Password | None = attrs.field(repr=False)
+
+    @password.validator
+    def _text_or_function(self, _: object, password: object) -> None:
+        if password is not None and not callable(password):
+            check_password(password)
 
     def __attrs_post_init__(self) -> None:
         check_sizes(self.min_size, self.max_size)
@@ -149,6 +173,7 @@ def target_of(dsn: str | None, server_settings: Mapping[str, str]) -> ServerTarg
         "application_name": entry.application_name,
         "datestyle": entry.datestyle,
         "timezone": entry.timezone,
+        "options": os.environ.get("PGOPTIONS") if dsn is None else None,
         **server_settings,
     }
     if any(name.lower() == "client_encoding" for name in given) or (entry.client_encoding or "UTF8").upper() not in ("UTF8", "UTF-8"):  # fmt: skip
@@ -188,11 +213,31 @@ def _from_environment() -> str:
     return " ".join(words)
 
 
-async def with_password(target: ServerTarget, password: Password | None) -> ServerTarget:
-    """The same target with the password of now."""
+def check_password(password: object) -> None:
+    """Refuse what is no password.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not isinstance(password, str):
+        raise ConfigError(f"password must be text, or a function that gives it, not {type(password).__name__}")
+
+
+async def with_password(target: ServerTarget, password: Password | None, *, timeout_s: float) -> ServerTarget:
+    """The same target with the password of now.
+
+    Raises:
+        ConfigError: a function gave something else.
+        PasswordUnavailable: it gave nothing in time.
+    """
     if password is None:
         return target
     if callable(password):
-        given = password()
-        password = await given if inspect.isawaitable(given) else given
+        with trio.move_on_after(timeout_s) as scope:
+            given = password()
+            password = await given if inspect.isawaitable(given) else given
+        if scope.cancelled_caught:
+            raise PasswordUnavailable(f"the function of password gave none within {timeout_s:g} s (connect_timeout)")
+        check_password(password)
+        assert isinstance(password, str)
     return attrs.evolve(target, secret=Secret.plain_password(password.encode()))

@@ -17,7 +17,8 @@ from pgpool_core.client import sqlstate
 from pgpool_core.client.lender import Lender, now
 from pgpool_core.client.lending import Loan
 from pgpool_core.client.lent import NO_MATTER, Knowledge, LentLink
-from pgpool_core.client.link import IDLE, Link
+from pgpool_core.client.line import IDLE
+from pgpool_core.client.link import Link
 from pgpool_core.client.patience import overdue
 from pgpool_core.client.pool import Pool
 from pgpool_core.client.settings import LendingSettings, check_session

@@ -15,7 +15,7 @@ import trio
 
 from pgpool_core.client import queries
 from pgpool_core.client.connection import Connection, Isolation
-from pgpool_core.client.link import FAILED, IDLE
+from pgpool_core.client.line import FAILED, IDLE
 from pgpool_core.client.sqlstate import TransactionRollback
 from pgpool_core.embedded.block import AsyncEntered
 from pgpool_core.errors import PgPoolError, PoolError
@@ -56,7 +56,10 @@ class Begin:
 
 
 class TransactionFailed(PgPoolError):
-    """The block ended well, and yet PostgreSQL has rolled it back: a statement in it had failed, and the error was not passed on."""
+    """The block ended well, and yet it has been rolled back: a statement in it had failed, and the error was not passed on.
+
+    Where it was a savepoint, the transaction around it can go on.
+    """
 
     sqlstate = "25P02"
 
@@ -117,20 +120,23 @@ class Transaction(AsyncEntered):
 
     async def _finish(self, connection: Connection, error: BaseException | None) -> None:
         link = connection.link
+        back = f"ROLLBACK TO {self._savepoint}; RELEASE {self._savepoint}" if self._savepoint else "ROLLBACK"
         if error is not None:
             if not link.closed and link.status != IDLE:
-                back = f"ROLLBACK TO {self._savepoint}; RELEASE {self._savepoint}" if self._savepoint else "ROLLBACK"
                 await queries.roll_back(link, back)
             return
-        if self._savepoint:
-            await link.script(f"RELEASE {self._savepoint}")
-            return
-        failed = link.status == FAILED
         if link.status == IDLE and not link.closed:
             raise PoolError("the transaction was ended inside its block: leave COMMIT and ROLLBACK to the block")
-        await link.script("COMMIT")
+        failed = link.status == FAILED
+        if not self._savepoint:
+            await link.script("COMMIT")
+        elif failed:
+            await link.script(back)
+        else:
+            await link.script(f"RELEASE {self._savepoint}")
         if failed:
-            raise TransactionFailed("a statement of the transaction had failed, so that it has been rolled back")
+            what = "savepoint" if self._savepoint else "transaction"
+            raise TransactionFailed(f"a statement of the {what} had failed, so that it has been rolled back")
 
     async def run(self, work: Callable[..., Awaitable[T]], /, *args: Any) -> T:
         """`await work(connection, *args)` inside the transaction; once more, up to `retries` times, where PostgreSQL asks for that.

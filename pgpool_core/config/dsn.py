@@ -34,7 +34,7 @@ _HARMLESS: Final = {
 """Parameters of libpq that need nothing from us at these values."""
 _ELSEWHERE: Final = {
     "password_command": "; write it as a key of an entry of [databases]",
-    "connect_timeout": "; set server_connect_timeout instead",
+    "connect_timeout": "; set server_connect_timeout (of open_pool: connect_timeout) instead",
     "keepalives_idle": "; set tcp_keepidle instead",
     "keepalives_interval": "; set tcp_keepintvl instead",
     "keepalives_count": "; set tcp_keepcnt instead",

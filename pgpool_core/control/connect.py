@@ -163,7 +163,9 @@ async def log_in(pipe: BytePipe, login: ServerLogin, user: bytes, secret: Secret
             return event
 
 
-async def open_server(target: ServerTarget, *, timeout_s: float) -> LoggedInServer:
+async def open_server(
+    target: ServerTarget, *, timeout_s: float, setting: str = "server_connect_timeout"
+) -> LoggedInServer:
     """A server connection, logged in, with connect_query run.
 
     Hosts and their addresses are tried one after the other; each may use its share of the time left to connect, a
@@ -172,13 +174,14 @@ async def open_server(target: ServerTarget, *, timeout_s: float) -> LoggedInServ
 
     Args:
         timeout_s: server_connect_timeout, in seconds, for everything together.
+        setting: what the caller calls that, for errors.
     Raises:
         ServerUnavailable: no host could be reached or none answered in time; names each host and its reason.
         PasswordUnavailable: what has the password does not give it.
         ServerLoginRefused: the server's ErrorResponse, or our own where the secret cannot answer what the server asks.
         ServerProtocolError: the server broke the protocol.
     """
-    attempt = _Attempt(target, trio.current_time() + timeout_s, timeout_s)
+    attempt = _Attempt(target, trio.current_time() + timeout_s, setting)
     with trio.move_on_after(timeout_s):
         for host in target.host_order.hosts(target.hosts):
             server = await attempt.try_host(host)
@@ -189,7 +192,7 @@ async def open_server(target: ServerTarget, *, timeout_s: float) -> LoggedInServ
             attempt.hosts_left -= 1
         raise attempt.failure()
     if attempt.at is not None:
-        attempt.problems.append(f"{attempt.at}: {attempt.waiting_for} within {timeout_s:g} s (server_connect_timeout)")
+        attempt.problems.append(f"{attempt.at}: {attempt.waiting_for} within {timeout_s:g} s ({setting})")
         target.host_order.failed(attempt.host, target.hosts, attempt.last_problem)
     raise attempt.failure()
 
@@ -201,10 +204,10 @@ class _OtherWay(Exception):
 class _Attempt:
     """One call of open_server: where it is, and what went wrong before."""
 
-    def __init__(self, target: ServerTarget, deadline: float, timeout_s: float) -> None:
+    def __init__(self, target: ServerTarget, deadline: float, setting: str) -> None:
         self.target = target
         self.deadline = deadline
-        self.timeout_s = timeout_s
+        self.setting = setting
         self.hosts_left = len(target.hosts)
         self.host = ""
         self.secret: Secret | None = None
@@ -275,7 +278,7 @@ class _Attempt:
                 self.problems.append(f"{self.at}: {_reason(error)}")
                 return None
         if scope.cancelled_caught:
-            self.problems.append(f"{self.at}: no connection within {share_s:.2g} s (server_connect_timeout)")
+            self.problems.append(f"{self.at}: no connection within {share_s:.2g} s ({self.setting})")
             return None
         server: LoggedInServer | None = None
         try:

@@ -24,7 +24,7 @@ from pgpool_core.embedded.address import ProxyAddress, Reachable
 from pgpool_core.embedded.block import async_block
 from pgpool_core.embedded.fork import close_in_children
 from pgpool_core.embedded.source import Prepared, Source, is_connection_string, prepare
-from pgpool_core.errors import ConfigError, PoolClosed
+from pgpool_core.errors import ConfigError, PoolClosed, PoolError
 from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import Snapshot
 from pgpool_core.policy.userlist import Userlist, load_users
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 STOPPED: Final = "this proxy has stopped"
 FORKED: Final = "this proxy lives in the process that opened it, not in a forked child: open one here"
+ELSEWHERE: Final = (
+    "this proxy belongs to the trio.run() that opened it: use it there, or run_proxy_in_thread(...) from any thread"
+)
 
 
 class Proxy(Reachable):
@@ -50,6 +53,7 @@ class Proxy(Reachable):
         self._given = given
         self._closed = trio.Event()
         self._pid = os.getpid()
+        self._home = trio.lowlevel.current_trio_token()
         self._address = address
 
     @property
@@ -88,8 +92,9 @@ class Proxy(Reachable):
 
         Raises:
             PoolClosed: the proxy has stopped.
+            PoolError: this is not the trio run that the proxy lives in; so with all that follows.
         """
-        return await self._running().snapshot()
+        return await self._here().snapshot()
 
     async def reload(self, config: Config | None = None) -> None:
         """Run with another configuration from now on, all of it or nothing; without one, read files again.
@@ -100,10 +105,14 @@ class Proxy(Reachable):
             ConfigError: it cannot be used; nothing has changed.
             PoolClosed: the proxy has stopped.
         """
-        pooler = self._running()
+        pooler = self._here()
         if config is None:
             await pooler.reload()
             return
+        if not isinstance(config, Config):
+            raise ConfigError(
+                f"reload takes a Config, as of Config.of(...) or load_config(...), not {type(config).__name__}"
+            )
         use_given = self._given is not None and config.auth_file is None
         userlist = self._given if use_given and self._given is not None else load_users(config.auth_file)
         await trio.lowlevel.checkpoint()
@@ -118,7 +127,7 @@ class Proxy(Reachable):
             CommandRefused: no such database, or paused already.
             PoolClosed: the proxy has stopped.
         """
-        await self._running().orders.pause(database)
+        await self._here().orders.pause(database)
 
     async def resume(self, database: str | None = None) -> None:
         """End `pause`.
@@ -127,7 +136,7 @@ class Proxy(Reachable):
             CommandRefused: it is not paused.
             PoolClosed: the proxy has stopped.
         """
-        await self._running().orders.resume(database)
+        await self._here().orders.resume(database)
 
     def open_pool(
         self,
@@ -192,7 +201,7 @@ class Proxy(Reachable):
         Raises:
             PoolClosed: the proxy has stopped.
         """
-        return self._running().orders
+        return self._here().orders
 
     def call_after_reload(self, action: Callable[[Config], None]) -> None:
         """From now on call `action` with the configuration in force after each reload, whoever asked for it."""
@@ -206,10 +215,12 @@ class Proxy(Reachable):
 
     def begin_shutdown(self, reason: str) -> None:
         """Begin to stop and return at once; `reason` is for the log."""
+        self._check_run()
         self._pooler.stop(reason)
 
     async def wait_closed(self) -> None:
         """Wait until it has stopped, by `shutdown` or by SHUTDOWN on the console."""
+        self._check_run()
         await self._closed.wait()
 
     def forget_in_child(self) -> None:
@@ -220,6 +231,22 @@ class Proxy(Reachable):
         if self._pid != os.getpid():
             raise PoolClosed(FORKED)
         return self._pooler
+
+    def _here(self) -> Pooler:
+        """The same, for what only the run that the proxy lives in may do."""
+        pooler = self._running()
+        self._check_run()
+        return pooler
+
+    def _check_run(self) -> None:
+        if self.closed:
+            return
+        try:
+            here = trio.lowlevel.current_trio_token()
+        except RuntimeError:
+            raise PoolError(ELSEWHERE) from None
+        if here is not self._home:
+            raise PoolError(ELSEWHERE)
 
     async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:
         try:

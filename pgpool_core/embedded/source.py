@@ -24,6 +24,7 @@ Source = Config | str | os.PathLike[str]
 ANYWHERE: Final = "127.0.0.1:0"  # loopback, any free port
 UNIX: Final = "unix"  # a socket in a new folder that only we may enter
 UNIX_PORT: Final = 6432  # only part of the socket's name
+WHERE: Final = 'listen is "host:port" (port 0 = any free one), "unix", or the folder of a unix socket'
 
 _SERVER_SOCKETS: Final = ("/var/run/postgresql", "/tmp")  # noqa: S108 (where libpq looks too)
 
@@ -54,6 +55,10 @@ def prepare(source: Source, listen: str | None, settings: dict[str, object]) -> 
     Raises:
         ConfigError: it cannot be used.
     """
+    if not isinstance(source, Config | str | os.PathLike):
+        raise ConfigError(
+            f"a proxy is opened from a connection string, a Config or the path of a file, not from {type(source).__name__}"
+        )
     if isinstance(source, str) and is_connection_string(source):
         prepared = _from_url(source, settings)
         listen = listen or ANYWHERE
@@ -110,6 +115,8 @@ def _fallback_name(entry: DatabaseConfig | None, user: str) -> str:
 
 def listening(prepared: Prepared, listen: str) -> Prepared:
     """The same, listening at `listen` only."""
+    if not isinstance(listen, str):
+        raise ConfigError([ConfigProblem(WHERE, key="listen_addr")])
     config = _with_server_hosts(prepared.config)
     if listen == UNIX:
         config = attrs.evolve(config, listen_addr=(), listen_port=config.listen_port or UNIX_PORT)
@@ -121,8 +128,7 @@ def listening(prepared: Prepared, listen: str) -> Prepared:
         return attrs.evolve(prepared, config=config)
     host, colon, port = listen.rpartition(":")
     if not colon or not host or not port.isdecimal():
-        text = 'listen is "host:port" (port 0 = any free one), "unix", or the folder of a unix socket'
-        raise ConfigError([ConfigProblem(text, key="listen_addr")])
+        raise ConfigError([ConfigProblem(WHERE, key="listen_addr")])
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     return attrs.evolve(
         prepared, config=attrs.evolve(config, listen_addr=(host,), listen_port=int(port), unix_socket_dir="")

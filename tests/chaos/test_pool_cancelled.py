@@ -56,7 +56,7 @@ async def fetch(pool: Pool) -> None:
 async def fetch_unprepared(pool: Pool) -> None:
     async with pool.acquire() as connection:
         await connection.execute("deallocate all")
-        connection.link.forget_closed_statements()
+        connection.link.statements.forget_closed()
         await connection.fetch("select $1::int, '(1,2)'::point", 5)
 
 

@@ -189,6 +189,18 @@ async def test_a_transaction_inside_another_is_a_savepoint(pool: Pool) -> None:
     assert await pool.fetch("select id from calls order by id") == [(1,), (3,)]
 
 
+async def test_a_savepoint_that_failed_inside_its_block_is_told_and_the_transaction_goes_on(pool: Pool) -> None:
+    async with pool.transaction() as connection:
+        await connection.execute("insert into calls values (1, 'a')")
+        with pytest.raises(TransactionFailed, match="savepoint"):
+            async with connection.transaction():
+                await connection.execute("insert into calls values (2, 'b')")
+                with pytest.raises(sqlstate.UniqueViolation):
+                    await connection.execute("insert into calls values (1, 'c')")
+        await connection.execute("insert into calls values (3, 'd')")
+    assert await pool.fetch("select id from calls order by id") == [(1,), (3,)]
+
+
 async def test_how_a_transaction_begins(pool: Pool) -> None:
     show = "select current_setting('transaction_isolation'), current_setting('transaction_read_only'), current_setting('transaction_deferrable')"
     async with pool.transaction(isolation="serializable", read_only=True, deferrable=True) as connection:

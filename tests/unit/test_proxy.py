@@ -8,6 +8,7 @@ import sys
 import threading
 import types
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -16,7 +17,7 @@ import trio
 import pgpool_core
 from pgpool_core.config.model import Config, DatabaseConfig
 from pgpool_core.control.groups import sole_errors
-from pgpool_core.errors import ConfigError, PoolClosed
+from pgpool_core.errors import ConfigError, PoolClosed, PoolError
 from tests.certificates import Authority
 from tests.unit.fake_engine import FakeEngine
 
@@ -200,6 +201,40 @@ async def test_a_thread_may_be_asked_from_a_task_of_another_loop() -> None:
     with pgpool_core.run_proxy_in_thread(URL) as proxy:
         assert proxy.statistics().pools[0].database == "shop"
         assert proxy.snapshot().clients == ()
+
+
+async def test_a_proxy_is_of_no_use_in_another_run() -> None:
+    async def elsewhere(proxy: pgpool_core.Proxy) -> None:
+        calls = (proxy.snapshot, proxy.reload, proxy.pause, proxy.resume, proxy.shutdown, proxy.wait_closed)
+        for call in calls:
+            with pytest.raises(PoolError, match=r"belongs to the trio\.run\(\) that opened it"):
+                await call()
+        for use in (lambda: proxy.orders, lambda: proxy.begin_shutdown("elsewhere")):
+            with pytest.raises(PoolError, match=r"use it there, or run_proxy_in_thread"):
+                use()
+
+    async with pgpool_core.open_proxy(URL) as proxy:
+        await trio.to_thread.run_sync(trio.run, elsewhere, proxy)
+        assert (await proxy.snapshot()).clients == ()
+    await trio.to_thread.run_sync(trio.run, proxy.shutdown)
+
+
+@pytest.mark.parametrize("source", [None, 5, b"postgresql://x", {"app": URL}])
+def test_a_source_that_is_none_is_told(source: Any) -> None:
+    with (
+        pytest.raises(ConfigError, match=f"opened from a connection string, .* not from {type(source).__name__}"),
+        pgpool_core.run_proxy_in_thread(source),
+    ):
+        pytest.fail("it must not start")
+
+
+def test_other_arguments_of_a_wrong_type_are_told() -> None:
+    listen: Any = 6432
+    with pytest.raises(ConfigError, match='listen is "host:port"'), pgpool_core.run_proxy_in_thread(URL, listen=listen):
+        pytest.fail("it must not start")
+    config: Any = URL
+    with pgpool_core.run_proxy_in_thread(URL) as proxy, pytest.raises(ConfigError, match="reload takes a Config"):
+        proxy.reload(config)
 
 
 def test_an_error_at_the_start_of_the_thread_reaches_the_caller() -> None:

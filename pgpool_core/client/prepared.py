@@ -1,0 +1,157 @@
+"""The statements that one link keeps prepared, by their text, and how a server is asked about a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from pgpool_core.client import sqlstate
+from pgpool_core.client.catalogue import BUILT_IN, STRANGERS_QUERY, TYPES_QUERY, Catalogue
+from pgpool_core.client.described import columns_of, parameter_oids
+from pgpool_core.client.line import IDLE
+from pgpool_core.rows import inbox as codes
+from pgpool_core.rows.record import Record, Shape
+from pgpool_core.rows.statement import Statement
+
+if TYPE_CHECKING:
+    from pgpool_core.client.link import Link
+
+PLACEHOLDERS: Final = "arguments are written $1, $2, ... in the text of a query"
+ADVICE: Final = {
+    '"%"': PLACEHOLDERS,
+    '":"': PLACEHOLDERS,
+    "multiple commands": "execute() takes several commands, where there are no arguments; fetch() takes one",
+}
+"""What to say beside some syntax errors, by what stands in the server's message."""
+
+
+class Prepared:
+    """What is prepared on the server of a link; the link is given to what makes bytes travel, and is not kept."""
+
+    def __init__(self, catalogue: Catalogue, size: int, prefix: bytes) -> None:
+        self.catalogue = catalogue
+        self.version = catalogue.version  # with which all that is known was made
+        self.known: dict[str, Statement] = {}
+        self._size = size
+        self._prefix = prefix
+        self._named = 0
+        self._holding = 0  # none is forgotten, however many there are
+
+    async def prepare(self, link: Link, text: str) -> Statement:
+        """The statement of a text, from the cache or from the server; a checkpoint only in the latter case."""
+        if self.version != self.catalogue.version:
+            self.forget(link)
+        known = self.known.pop(text, None)
+        if known is not None:
+            self.known[text] = known
+            return known
+        raw = encoded(text)
+        try:
+            shape, parameters, name = await self._describe(link, raw)
+        except sqlstate.SyntaxOrAccessError as error:
+            if error.sqlstate == "42601":
+                for mark, advice in ADVICE.items():
+                    if mark in error.message:
+                        error.add_note(advice)
+            raise
+        made = Statement(name=name, text=text, parameters=parameters, shape=shape, leaves=link.leaves(raw))
+        if name:
+            self.known[text] = made
+            self._evict(link)
+        return made
+
+    def _evict(self, link: Link) -> None:
+        """Forget the statements that were used least recently, where there are too many."""
+        while len(self.known) > self._size and not self._holding:
+            oldest = self.known.pop(next(iter(self.known)))
+            link.outbox.close(oldest.name)
+
+    async def _describe(
+        self, link: Link, raw: bytes, *, built_in: bool = False
+    ) -> tuple[Shape | None, list[Any], bytes]:
+        name = b""
+        if (self._size or self._holding) and not built_in:
+            self._named += 1
+            name = b"%s%d" % (self._prefix, self._named)
+        link.ready()
+        link.outbox.parse(name, raw)
+        link.outbox.sync()
+        link.inbox.expect(None, None)
+        link.described.clear()
+        await link.talk()
+        oids = parameter_oids(link.described.get(codes.PARAMETER_DESCRIPTION, b"\0\0"))
+        columns = columns_of(link.described.get(codes.ROW_DESCRIPTION))
+        has_rows = codes.ROW_DESCRIPTION in link.described
+        wanted = oids + [oid for _, oid in columns]
+        if built_in:
+            found: list[Any] = [BUILT_IN[oid] for oid in wanted]
+        else:
+            missing = self.catalogue.missing(wanted)
+            if missing:
+                try:
+                    await self._look_up(link, missing)
+                except BaseException:
+                    if name:
+                        link.outbox.close(name)
+                    raise
+                if not name:  # the unnamed statement is another one now
+                    link.outbox.parse(name, raw)
+                    link.outbox.sync()
+                    await link.talk()
+            found = list(self.catalogue.codecs(wanted))
+        shape = Shape([column for column, _ in columns], found[len(oids) :]) if has_rows else None
+        return shape, found[: len(oids)], name
+
+    async def _look_up(self, link: Link, oids: list[int]) -> None:
+        if self.catalogue.unproved:
+            names = sorted(self.catalogue.unproved)
+            self.catalogue.prove(names, await self._built_in_rows(link, STRANGERS_QUERY, names))
+        self.catalogue.learn(oids, await self._built_in_rows(link, TYPES_QUERY, oids))
+
+    async def _built_in_rows(self, link: Link, text: str, argument: list[Any]) -> list[Record]:
+        """The rows of a query whose types are all built in."""
+        shape, parameters, name = await self._describe(link, text.encode(), built_in=True)
+        statement = Statement(name=name, text=text, parameters=parameters, shape=shape, leaves=False)
+        return await link.rows_of(statement, (argument,))
+
+    def forget(self, link: Link) -> None:
+        """Prepare everything anew from now on."""
+        for statement in self.known.values():
+            link.outbox.close(statement.name)
+        self.known.clear()
+        self.version = self.catalogue.version
+
+    def forget_closed(self) -> None:
+        """As `forget`, where the server has forgotten them by itself."""
+        self.known.clear()
+
+    def is_stale(self, link: Link, statement: Statement, error: sqlstate.PostgresError) -> bool:
+        """Whether the same query, prepared again, may do better; then the old statement is forgotten."""
+        changed = error.sqlstate == "0A000" and error.fields.get("R") == "RevalidateCachedQuery"
+        if not changed and error.sqlstate != "26000":
+            return False
+        if self.known.pop(statement.text, None) is not None and changed:
+            link.outbox.close(statement.name)
+        return link.status == IDLE and not link.closed
+
+    @contextmanager
+    def held(self, link: Link) -> Iterator[None]:
+        """None is forgotten in this block."""
+        self._holding += 1
+        try:
+            yield
+        finally:
+            self._holding -= 1
+            self._evict(link)
+
+
+def encoded(text: object) -> bytes:
+    """A query as it is sent.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a query is a str, not {type(text).__name__}")
+    return text.encode()
