@@ -10,7 +10,7 @@ from pgpool_core.engine.align cimport server_stands
 from pgpool_core.engine.chore cimport chore_done, server_settle
 from pgpool_core.engine.client cimport client_go_on, client_granted, client_released
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_parts
-from pgpool_core.engine.conn cimport (SEND_LATER, conn_doom, conn_hold, conn_not_again, conn_resume, conn_send,
+from pgpool_core.engine.conn cimport (SEND_LATER, conn_hold, conn_not_again, conn_resume, conn_send,
                                       conn_settle, counters_of, worker_wake)
 from pgpool_core.engine.copies cimport (COPY_ASKED, COPY_FAILED, COPY_SKIPS, copies_ask, copies_closed, copies_inside,
                                         copies_over, copies_ready)
