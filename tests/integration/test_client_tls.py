@@ -648,7 +648,9 @@ def test_psql(pooler: PoolerFactory, papers: Papers) -> None:
     assert "TLSv1.3" in done.stdout
 
 
-def test_the_console_shows_clients_while_one_is_in_the_middle_of_its_handshake(pooler: PoolerFactory, papers: Papers) -> None:
+def test_the_console_shows_clients_while_one_is_in_the_middle_of_its_handshake(
+    pooler: PoolerFactory, papers: Papers
+) -> None:
     place = pooler(**papers.settings("allow"))
     with socket.create_connection((place.host, place.port)) as client:
         client.sendall(SSL_REQUEST)
