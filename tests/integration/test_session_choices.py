@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgpool_core.testing import PostgresServer
+from pgpool_core.testing import PostgresServer, frontend
 from tests.conftest import PoolerFactory
 from tests.integration.test_session_state import codes, one_value
 from tests.peers import logged_in, values
@@ -63,6 +63,19 @@ async def test_who_has_loaded_a_library_keeps_the_server_and_nobody_gets_it_afte
         gone = f"select count(*) from pg_stat_activity where pid = {int(pid or b'0')}"
         await until_async(lambda: postgres.sql(gone) == "0")
         assert values(await console.query("show pins")) == []
+
+
+async def test_what_was_asked_in_front_of_one_pin_too_many_is_still_asked(pooler: PoolerFactory) -> None:
+    """The server owes the answer, and would wait for the question until server_drain_timeout."""
+    place = pooler(session_state="pin", default_pool_size=2, max_pinned_connections=1, server_drain_timeout=60)
+    async with logged_in(place) as one, logged_in(place) as two, logged_in(place, patience_s=15.0) as three:
+        assert not codes(await one.query("set work_mem = '5MB'"))
+        await two.send(frontend.query("select 1") + frontend.query("set work_mem = '6MB'"))
+        while (came := await two.receive()) is not None and came.type != b"E":
+            pass
+        assert came is not None
+        assert came.fields["C"] == "53400"
+        assert await one_value(three, "select 'at once'") == b"at once"
 
 
 async def test_a_database_has_its_own_limit_of_pins(pooler: PoolerFactory, postgres: PostgresServer) -> None:

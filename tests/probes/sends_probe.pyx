@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
 
 from pgpool_core.engine.buf cimport buf_free
-from pgpool_core.engine.conn cimport SEND_DEAD, conn_flush, conn_put, conn_settle_all, conn_write
+from pgpool_core.engine.conn cimport SEND_DEAD, conn_flush, conn_push, conn_put, conn_settle_all, conn_write
 from pgpool_core.engine.io_epoll cimport IO_EPOLL, epoll_add, epoll_start, epoll_stop
 from pgpool_core.engine.records cimport KIND_CLIENT, Conn, Upcalls, Worker
 from pgpool_core.engine.sends cimport sends_new
@@ -69,6 +69,10 @@ cdef class Sending:
     def flush(self):
         """The socket takes more."""
         assert conn_flush(self.w, self.c) != SEND_DEAD
+
+    def push(self):
+        """What was put goes, unless bytes wait already."""
+        assert conn_push(self.w, self.c) != SEND_DEAD
 
     @property
     def waits(self):

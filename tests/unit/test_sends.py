@@ -82,3 +82,23 @@ def test_a_turn_that_sends_at_once_does_not_overtake_what_was_left_to_its_end() 
         sending.put_off(False)  # the turn has brought one event; then one connection is read again
         sending.write(b"second")
         assert rest_of(sending, far) == b"first second"
+
+
+def test_what_waits_for_the_socket_is_not_pushed_past_the_poll_set() -> None:
+    """Who is not read until the socket takes more hears of it from the poll set, and from nobody else."""
+    with connection() as (sending, far):
+        while not sending.waits:
+            sending.write(b"x" * 4096)
+        while read(far, 1 << 20):
+            pass
+        sending.push()
+        assert sending.waits
+        sending.flush()
+        assert not sending.waits
+
+
+def test_what_goes_ahead_of_the_next_bytes_can_be_pushed() -> None:
+    with connection() as (sending, far):
+        sending.put(b"settings")
+        sending.push()
+        assert read(far, 100) == b"settings"

@@ -6,7 +6,7 @@ from libc.string cimport memchr, strlen
 
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.client_end cimport client_fatal
-from pgpool_core.engine.conn cimport conn_flush, conn_put, conn_send
+from pgpool_core.engine.conn cimport conn_push, conn_put, conn_send
 from pgpool_core.engine.records cimport *
 from pgpool_core.session.replay cimport REPLAY_OK, replay_bound, replay_write
 from pgpool_core.session.settings cimport (Block, block_entry, block_get, block_ref, block_unref, put_setting,
@@ -123,7 +123,7 @@ cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
     s.wanted = block_ref(w.plane.settings, c.settings)
     if alone:
         c.holding = 1
-        conn_flush(w, &s.conn)
+        conn_push(w, &s.conn)
 
 
 cdef const char *head_of(bint alone, bint forgets) noexcept nogil:

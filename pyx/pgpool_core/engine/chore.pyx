@@ -7,7 +7,7 @@ from pgpool_core.engine.align cimport settings_align, settings_aligned, settings
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client cimport client_go_on
-from pgpool_core.engine.conn cimport conn_flush, conn_send
+from pgpool_core.engine.conn cimport conn_push, conn_send
 from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.doubt cimport doubt_answered
 from pgpool_core.engine.functions cimport functions_changed
@@ -132,7 +132,7 @@ cdef void go_on(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
         settings_align(w, c, s)
     if not c.holding:
         client_go_on(w, c)
-        conn_flush(w, &s.conn)                    # the replay, where nothing of the client's has taken it along
+        conn_push(w, &s.conn)                     # the replay, where nothing of the client's has taken it along
 
 
 cdef bint server_settle(Worker *w, ServerConn *s) noexcept nogil:

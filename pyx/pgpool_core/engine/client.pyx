@@ -414,6 +414,7 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     cdef bint allowed, banned = False
     cdef int once                 # whether the group at hand does nothing but run its text
     cdef bint tracked = named_tracked(c)
+    cdef bint crowded = c.pins == 0 and c.pool.max_pinned and pgpool_load32(&c.pool.pinned) >= c.pool.max_pinned
     w.mixed = 0
     if c.dropping:
         sent = c.cur.remain if c.cur.remain < n else n
@@ -437,6 +438,11 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         if s.chore == CHORE_SETTINGS and settings_end(c, &f, data + pos + HEADER_LEN, n - pos - HEADER_LEN):
             c.awaiting = 1
             break
+        if crowded and (pos > sent or w.mixed):   # it may be sent away over this message: what was to be answered has to have gone
+            if pos > sent:
+                conn_mix(w, &s.conn, data + sent, pos - sent)
+                sent = pos
+            conn_mixed(w, &s.conn)
         if watched and (f.type == FE_QUERY or f.type == FE_PARSE):
             if not scan_whole(&f, n, pos) and f.body_len <= (MAX_TEXT_LEN if f.type == FE_PARSE else STASH_MAX):
                 break                             # held back until its text is whole

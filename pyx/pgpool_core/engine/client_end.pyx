@@ -52,15 +52,22 @@ cdef void detach(Worker *w, ClientConn *c) noexcept nogil:
 
 
 cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n, const char *reason) noexcept nogil:
-    """Send a last message and wait for `c` to hang up, so that it can read that message whole."""
+    """Send a last message and wait for `c` to hang up, so that it can read that message whole.
+
+    Who has only a part of a server's message hears nothing: what came behind it would be read as the rest.
+    """
     cdef int sent
+    cdef ServerConn *s
     if c.state == CL_LINGER or c.state == CL_GONE or c.conn.doomed:
         return
     if c.loan != NULL:
         loan_refuse(w, c, message, n, reason)
         return
-    sent = conn_send(w, &c.conn, message, n) if n else 0
+    sent = SENT
     if n:
+        s = <ServerConn *>(<Server *>c.seat.server).owner if c.state == CL_ACTIVE and c.seat.server != NULL else NULL
+        if s == NULL or s.cur.remain == 0 or s.swallowing:
+            sent = conn_send(w, &c.conn, message, n)
         note_error(c, message, n)
         if w.plane.log_pooler_errors:
             client_log(w, c, 2, c.told if c.told != NULL else reason, False)

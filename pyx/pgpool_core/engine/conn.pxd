@@ -20,6 +20,7 @@ cdef bint conn_put(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept n
 cdef int conn_mix(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
 cdef int conn_mixed(Worker *w, Conn *c) noexcept nogil
 cdef int conn_flush(Worker *w, Conn *c) noexcept nogil
+cdef int conn_push(Worker *w, Conn *c) noexcept nogil
 cdef int conn_settle(Worker *w, Conn *c) noexcept nogil
 cdef void conn_settle_all(Worker *w) noexcept nogil
 cdef int conn_sent(Worker *w, Conn *c, const uint8_t *data, size_t n, ssize_t result) noexcept nogil

@@ -190,6 +190,11 @@ cdef int conn_flush(Worker *w, Conn *c) noexcept nogil:
     return SENT
 
 
+cdef int conn_push(Worker *w, Conn *c) noexcept nogil:
+    """Send what waits for the next bytes. What waits for the socket goes on waiting: whoever is not read meanwhile hears of its room."""
+    return SEND_LATER if c.writing else conn_flush(w, c)
+
+
 cdef int broken(Worker *w, Conn *c) noexcept nogil:
     """A send failed. A server may have said why: what it sent before is read first."""
     if c.kind == KIND_SERVER:

@@ -9,7 +9,7 @@ from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_steal
 from pgpool_core.engine.client cimport client_request
 from pgpool_core.engine.client_end cimport client_fatal, client_leave
 from pgpool_core.engine.chore cimport server_settle
-from pgpool_core.engine.conn cimport (conn_doom, conn_flush, conn_not_again, conn_settle, counters_of, plane_wake)
+from pgpool_core.engine.conn cimport (conn_doom, conn_not_again, conn_push, conn_settle, counters_of, plane_wake)
 from pgpool_core.engine.counters cimport Counters, Histogram, count_add, hist_add
 from pgpool_core.engine.leak cimport leak_released
 from pgpool_core.engine.login cimport login_await, login_end
@@ -179,7 +179,7 @@ cdef void loan_linked(Worker *w, ClientConn *c) noexcept nogil:
         return
     s = <ServerConn *>(<Server *>c.seat.server).owner
     if s.chore != CHORE_NONE:
-        conn_flush(w, &s.conn)                    # the settings, which wait for bytes of a client
+        conn_push(w, &s.conn)                     # the settings, which wait for bytes of a client
         return
     lend_soon(w, c.loan, DUE_NOW)
 

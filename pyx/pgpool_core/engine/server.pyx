@@ -179,7 +179,9 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if c.pool.pool.settings.mode == MODE_STATEMENT and not s.seat.dedicated:
                 forwarded(w, s, c, k, data + start, pos - start)
                 client_fatal(w, c, "08P01", "transaction blocks not allowed in statement pooling mode")
-                return 1
+                if s.seat.state == SV_CLOSING or s.conn.doomed:
+                    return 1
+                start = pos                       # what the client has asked besides is still answered, to nobody
             continue
         if f.type == BE_PARAMETER_STATUS:
             if scan_whole(&f, n, pos):

@@ -46,11 +46,14 @@ cdef void server_close(Worker *w, ServerConn *s, const char *reason) noexcept no
 cdef void server_quit(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
     """Give up a server whose state is not known: tell its client, end our side, wait for PostgreSQL to end its own."""
     cdef ClientConn *c = client_of(s)
+    cdef bint cut = s.cur.remain and not s.swallowing         # the client has only a part of a message
     if s.seat.state == SV_CLOSING or s.conn.doomed:
         return
     pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
     server_drop(w, s, reason)
-    if c != NULL:
+    if c != NULL and cut:
+        client_end(w, c, NULL, 0, reason)
+    elif c != NULL:
         client_fatal(w, c, "08P01", reason)
 
 
