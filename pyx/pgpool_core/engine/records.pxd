@@ -211,6 +211,7 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     Buf reset_query
     Buf check_query
     Buf welcome                   # name, zero, value, zero ...: what clients are told at login
+    uint8_t welcome_old           # servers may report something else by now: told only while those that have reported it are in use
     Block *defaults               # the tracked ones among them
     Buf error                     # ErrorResponse for clients that come while no server can be had
     Buf first_error               # the same for those that waited when that was found out
