@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t
 
 from pgpool_core.engine.advice cimport advise_tell
-from pgpool_core.engine.align cimport settings_align, settings_aligned, settings_tell
+from pgpool_core.engine.align cimport rights_tell, settings_align, settings_aligned, settings_tell
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client cimport client_go_on
@@ -65,6 +65,7 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
         settings_aligned(w, s)
         if c != NULL and not s.chore_failed:
             settings_tell(w, c, s.settings)
+            rights_tell(w, c, s)
             if c.start == c.settings:             # what it began with, in PostgreSQL's spelling
                 block_unref(w.plane.settings, c.start)
                 c.start = block_ref(w.plane.settings, s.settings)

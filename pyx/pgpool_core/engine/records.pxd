@@ -319,6 +319,12 @@ cdef struct Loan:                 # a server that the program around us borrows,
     Buf parameters                # settings that the server has reported: name, zero, value, zero ...
 
 
+cdef enum:                        # `is_superuser`, which PostgreSQL reports and nobody can set
+    RIGHTS_UNKNOWN = 0
+    RIGHTS_PLAIN = 1
+    RIGHTS_SUPERUSER = 2
+
+
 cdef struct ClientConn:
     Conn conn
     Client seat
@@ -368,6 +374,7 @@ cdef struct ClientConn:
     uint8_t replication           # REPLICATION_*: it has, or waits for, a server of its own
     uint8_t noticed               # has been told that it waits
     uint8_t moved                 # it has come from another process
+    uint8_t rights                # RIGHTS_*: what it has been told of its role
 
 
 cdef struct LeakWatch:            # of a server whose pool has leak_check
@@ -424,6 +431,7 @@ cdef struct ServerConn:
     uint16_t port
     uint8_t family_unix
     uint8_t tx_status             # of its last ReadyForQuery
+    uint8_t rights                # RIGHTS_*: what it has reported of the role that it stands at
     uint8_t open_group            # extended messages since the last Sync
     uint8_t ending                # its worker takes it apart; written under the pool's lock
     uint8_t query_in_group        # its client has sent a Query while there were
