@@ -12,7 +12,7 @@ from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.doubt cimport doubt_answered
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_answered, leak_ask
-from pgpool_core.engine.inquiry cimport inquiry_answered, inquiry_cleaned
+from pgpool_core.engine.inquiry cimport inquiry_answered, inquiry_cleaned, inquiry_left
 from pgpool_core.engine.loan cimport loan_linked
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport redo_send
@@ -86,6 +86,7 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
                 advise_tell(w, c)
             go_on(w, s, c)
         elif s.seat.state == SV_BEING_CANCELED:
+            inquiry_left(w, s)
             return server_settle(w, s)
         return False
     if chore == CHORE_DOUBT:

@@ -462,6 +462,7 @@ cdef struct ServerConn:
     uint8_t probed_parts          # PROBE_* of the question under way
     uint32_t suspect              # SQL_*: what texts since the last probe may have left
     uint32_t probing              # the same of the texts before it, while it is under way
+    uint32_t left_pins            # PIN_* of the client that has left while it was
     uint8_t erred                 # an ErrorResponse has come since the last probe, or since its client got it
     uint8_t sayings               # 0: nothing suspicious has been said; 1: `said`, alone; 2: more, or something else
     uint8_t learns                # the probe under way tells what `learnt` has done to `base`

@@ -19,7 +19,7 @@ from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.doubt cimport DOUBT_LASTS, doubt_ask, doubt_may_end
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_released
-from pgpool_core.engine.inquiry cimport MAX_ANSWER, inquiry_keeps, inquiry_part
+from pgpool_core.engine.inquiry cimport MAX_ANSWER, inquiry_keeps, inquiry_last, inquiry_part
 from pgpool_core.engine.pins cimport pins_add
 from pgpool_core.engine.named cimport named_error, named_retag, named_tag
 from pgpool_core.engine.notifier cimport notifier_own
@@ -337,6 +337,8 @@ cdef bint done(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     """
     if s.suspect | c.pins | c.unnamed_fresh:
         if c.leaving:
+            if inquiry_last(w, s, c):
+                return False
             inquiry_part(w, s, c)
         elif inquiry_keeps(w, s, c):
             return False
