@@ -11,9 +11,9 @@ from libc.string cimport memcpy
 
 from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, CANCEL_OURS, CANCEL_PEER, CancelWho, cancel_key_read
 from pgpool_core.auth.startup cimport (
-    REPLICATION_BAD, REPLICATION_NONE, STARTUP_BAD_LAYOUT, STARTUP_BAD_LENGTH, STARTUP_BAD_PROTOCOL, STARTUP_CANCEL, STARTUP_DIRECT_TLS, STARTUP_GSS,
-    STARTUP_NAME_TOO_LONG, STARTUP_NEED_MORE, STARTUP_NO_USER, STARTUP_OK, STARTUP_OLD_PROTOCOL, STARTUP_SSL, Startup, build_negotiate,
-    startup_parse, startup_replication,
+    REPLICATION_BAD, REPLICATION_NONE, STARTUP_BAD_LAYOUT, STARTUP_BAD_LENGTH, STARTUP_BAD_PROTOCOL, STARTUP_CANCEL,
+    STARTUP_DATABASE_TOO_LONG, STARTUP_DIRECT_TLS, STARTUP_GSS, STARTUP_NEED_MORE, STARTUP_NO_USER, STARTUP_OK, STARTUP_OLD_PROTOCOL,
+    STARTUP_SSL, STARTUP_USER_TOO_LONG, Startup, build_negotiate, startup_parse, startup_replication,
 )
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_steal, buf_take
 from pgpool_core.engine.client_end cimport client_fatal, client_refuse, with_name
@@ -143,8 +143,10 @@ cdef void startup_error(Worker *w, ClientConn *c, LoginRecord *l, int status) no
         client_fatal(w, c, "0A000", "TLS is not switched on (client_tls_sslmode)")
     elif status == STARTUP_NO_USER:
         client_fatal(w, c, "28000", "no username supplied")
-    elif status == STARTUP_NAME_TOO_LONG:
+    elif status == STARTUP_USER_TOO_LONG:
         client_fatal(w, c, "28000", "username too long")
+    elif status == STARTUP_DATABASE_TOO_LONG:
+        client_fatal(w, c, "3D000", "database name too long")
     elif status == STARTUP_BAD_LAYOUT:
         client_fatal(w, c, "08P01", "invalid startup packet layout: expected terminator as last byte")
     else:
