@@ -6,11 +6,11 @@ import argparse
 import json
 import shlex
 import sys
-from pathlib import Path
 
 from benchmarks.embedded import hosts, report, rounds
 from benchmarks.embedded.drivers import DRIVERS, Work
 from benchmarks.macro import machine
+from benchmarks.report_file import report_file
 from pgpool_core.testing import PostgresServer, PostgresUser, find_postgres
 
 PARTS = ("libraries", "proxies")
@@ -23,7 +23,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="of all runs (default 3)")
     parser.add_argument("--clients", type=int, default=8, help="of pgbench, through the proxies (default 8)")
     parser.add_argument("--part", choices=PARTS, help="only this part")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the report to FILE too")
+    parser.add_argument("--out", type=report_file, metavar="FILE", help="write the report to FILE too")
     parser.add_argument("--one", nargs=5, metavar=("DRIVER", "DSN", "PID", "ROWS", "TASKS"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.seconds <= 0 or given.rounds < 1 or given.clients < 1:

@@ -20,6 +20,8 @@ from benchmarks.macro.database import describe_setup, running_database
 from benchmarks.macro.errors import BenchError
 from benchmarks.macro.report import CaseResult
 from benchmarks.macro.targets import DIRECT, IO_BACKENDS, PGBOUNCER, TARGETS, Fleet
+from benchmarks.report_file import report_file
+from pgpool_core.config.names import MAX_WORKERS
 from pgpool_core.testing.binaries import find_pgbouncer, find_postgres
 
 DEFAULT_ROUNDS = 5
@@ -45,7 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--io-backend", choices=IO_BACKENDS, default=IO_BACKENDS[0], help="of ours (default auto)")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="write the report to FILE too, and a picture beside it"
+        "--out", type=report_file, metavar="FILE", help="write the report to FILE too, and a picture beside it"
     )
     given = sys.argv[1:] if arguments is None else list(arguments)
     chosen = parser.parse_args(given)
@@ -54,6 +56,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     chosen.seconds = (QUICK_SECONDS if chosen.quick else DEFAULT_SECONDS) if chosen.seconds is None else chosen.seconds
     if chosen.rounds < 1 or chosen.seconds < 1 or chosen.workers < 1:
         parser.error("--rounds, --seconds and --workers must be at least 1")
+    if chosen.workers > MAX_WORKERS:
+        parser.error(f"--workers must be at most {MAX_WORKERS}")
     compared = [name for name in TARGETS if name != DIRECT or not chosen.quick]
     names = chosen.targets.split(",") if chosen.targets else compared
     if unknown := [name for name in names if name not in TARGETS]:

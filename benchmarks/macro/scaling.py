@@ -13,7 +13,6 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Final
 from urllib.request import urlopen
@@ -31,6 +30,7 @@ from benchmarks.macro.load import run_load
 from benchmarks.macro.procfs import CpuReading
 from benchmarks.macro.scaling_page import Scenario
 from benchmarks.macro.targets import OURS, PGBOUNCER, Fleet, Target
+from benchmarks.report_file import report_file
 from pgpool_core.testing.binaries import find_pgbouncer, find_postgres
 from pgpool_core.testing.ports import free_port
 
@@ -190,7 +190,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.macro.scaling", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default 3")
     parser.add_argument("--seconds", type=int, default=2, metavar="S", help="counted seconds per run (default 2)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the page to FILE too, and a picture beside it")
+    parser.add_argument(
+        "--out", type=report_file, metavar="FILE", help="write the page to FILE too, and a picture beside it"
+    )
     chosen = parser.parse_args(arguments)
     if chosen.rounds < 1 or chosen.seconds < 1:
         parser.error("--rounds and --seconds must be at least 1")

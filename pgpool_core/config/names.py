@@ -1,4 +1,4 @@
-"""What databases, users and peers can be called."""
+"""What databases, users and peers can be called, and how many of what there can be."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ MAX_DATABASE_LEN: Final = 63  # bytes, as PostgreSQL's NAMEDATALEN - 1
 MAX_PEER_ID: Final = 16383
 MAX_USER_LEN: Final = 127  # bytes
 MAX_PASSWORD_LEN: Final = 65530  # bytes
+MAX_WORKERS: Final = 64  # the engine has room for no more
 
 
 def database_name_problem(name: object) -> str | None:

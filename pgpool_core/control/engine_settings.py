@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from pgpool_core.config.model import Config
+from pgpool_core.config.names import MAX_WORKERS
 from pgpool_core.config.units import network_parts
 from pgpool_core.control import routing
 from pgpool_core.control.routing import microseconds
@@ -12,6 +14,11 @@ from pgpool_core.errors import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
+
+
+def worker_count(config: Config) -> int:
+    """How many workers there are to be: where nobody says, one for each processor that we may use, as far as there is room."""
+    return config.workers or min(len(os.sched_getaffinity(0)), MAX_WORKERS)
 
 
 def make_engine(workers: int, io_backend: str) -> Engine:

@@ -313,6 +313,7 @@ class Orders:
         for record in self._records(database):
             record.welcome = ()
             self._engine.retire_servers(record.id, dedicated=False)
+            self._engine.forget_welcome(record.id)
         self._channels.interrupt({record.id for record in self._records(database)})
 
     async def wait_close(self, database: str | None = None) -> None:

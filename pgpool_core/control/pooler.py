@@ -5,7 +5,6 @@ What the workers ask by mail is answered in `mailroom`, connections are opened i
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -26,7 +25,7 @@ from pgpool_core.control.auth_query import AuthQuery
 from pgpool_core.control.channels import Channels
 from pgpool_core.control.connect import open_server
 from pgpool_core.control.databases import Databases
-from pgpool_core.control.engine_settings import configure_engine, make_engine
+from pgpool_core.control.engine_settings import configure_engine, make_engine, worker_count
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.goodbye import SHUTTING_DOWN, say_goodbye
 from pgpool_core.control.groups import sole_errors
@@ -151,8 +150,7 @@ class Pooler:
         self.listeners = await self._listen(self.config)
         try:
             await self._observed.open(self.config.metrics_listen)
-            workers = self.config.workers or len(os.sched_getaffinity(0))
-            engine = self._make_engine(workers, self.config.io_backend)
+            engine = self._make_engine(worker_count(self.config), self.config.io_backend)
             try:
                 self._engine = engine
                 if self.first_text:

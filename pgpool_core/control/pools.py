@@ -204,6 +204,7 @@ class PoolRegistry:
             if change.reconnect:
                 record.welcome = ()  # another server may greet differently: the next one says how
                 engine.retire_servers(record.id)
+                engine.forget_welcome(record.id)
             record.settings, record.target = change.settings, change.target
             if routing.lookup_for(plan.config, key.database) is None:
                 record.looked_up = None

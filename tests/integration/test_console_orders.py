@@ -275,6 +275,35 @@ def test_reconnect_replaces_servers_when_they_are_released_and_wait_close_waits_
 
 
 @pytest.mark.parametrize("settings", [{}, {"workers": 2}], ids=["one worker", "two workers"])
+def test_after_reconnect_a_login_is_told_what_new_servers_report(
+    pooler: PoolerFactory, postgres: PostgresServer, settings: dict[str, Any]
+) -> None:
+    def zone(process: PoolerProcess) -> str | None:
+        with client_of(process, "other") as client:
+            return client.info.parameter_status("TimeZone")
+
+    process = pooler(**settings)
+    try:
+        postgres.sql("alter role app in database other set timezone = 'Asia/Tokyo'")
+        with Console(process) as console:
+            console.run("RECONNECT other")
+            assert zone(process) == "Asia/Tokyo"
+            with client_of(process, "other") as held:
+                held.execute("begin; select 1")
+                postgres.sql("alter role app in database other set timezone = 'Asia/Kolkata'")
+                console.run("RECONNECT other")
+                assert zone(process) == "Asia/Tokyo"  # nobody waits for a server that is in use
+            until(lambda: console.rows("SHOW SERVERS") == [])
+            assert zone(process) == "Asia/Kolkata"
+            console.run("RECONNECT other")
+            console.run("PAUSE other")
+            assert zone(process) == "Asia/Kolkata"  # nor for RESUME
+            console.run("RESUME other")
+    finally:
+        postgres.sql("alter role app in database other reset timezone")
+
+
+@pytest.mark.parametrize("settings", [{}, {"workers": 2}], ids=["one worker", "two workers"])
 def test_suspended_nobody_is_read_until_resume(
     pooler: PoolerFactory, aside: ThreadPoolExecutor, settings: dict[str, Any]
 ) -> None:

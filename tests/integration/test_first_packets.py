@@ -91,6 +91,19 @@ async def test_garbage_instead_of_a_login_ends_in_silence_or_an_error(target: Ta
         assert values(await other.query("select 1")) == [[b"1"]]
 
 
+@pytest.mark.parametrize("version", [0x00040000, 0x04D21632], ids=["4.0", "1234.5682"])
+async def test_a_protocol_that_nobody_knows_is_refused_in_postgresqls_words(target: Target, version: int) -> None:
+    if target.kind == "pgbouncer":
+        pytest.skip("PgBouncer calls it a bad packet header")
+    async with await connect_peer((target.host, target.port)) as peer:
+        await peer.send(frontend.first_packet(version, b"user\0app\0\0"))
+        told = (await peer.expect("E")).fields
+        asked = f"{version >> 16}.{version & 0xFFFF}"
+        assert (told["S"], told["C"]) == ("FATAL", "0A000")
+        assert told["M"] == f"unsupported frontend protocol {asked}: server supports 3.0 to 3.0"
+        await peer.expect_end()
+
+
 async def test_anything_but_a_password_during_login_is_refused(target: Target) -> None:
     if target.kind == "pgbouncer":
         pytest.skip("PgBouncer 1.18 closes without a word, or waits for client_login_timeout")

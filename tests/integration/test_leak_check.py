@@ -190,3 +190,35 @@ async def test_a_followed_session_leaves_nothing_under_a_mixed_load(pooler: Pool
         await one.query("select quietly()")
         await one.query("drop function quietly()")
     await until_async(lambda: "setting maintenance_work_mem" in place.log)
+
+
+@pytest.mark.parametrize("leaves", ["at once", "when it is answered", "without a word"])
+@pytest.mark.parametrize("pinned", [False, True], ids=["", "pinned"])
+async def test_what_the_last_query_has_left_is_counted_and_no_leak(
+    pooler: PoolerFactory, leaves: str, pinned: bool
+) -> None:
+    place = pooler(default_pool_size=2, leak_check="always")
+    lock, clients = "select pg_advisory_lock(7)", 4
+
+    def counted() -> dict[str, int]:
+        with Console(place) as console:
+            return {row["reason"]: row["pins"] for row in console.rows("show pin_totals") if row["database"] == "app"}
+
+    before = counted()
+    for _ in range(clients):
+        async with logged_in(place) as one:
+            if pinned:
+                await one.query("create temp table mine (a int)")
+            if leaves == "at once":
+                await one.send(frontend.query(lock), frontend.terminate())
+                while await one.receive() is not None:
+                    pass
+                continue
+            await one.query(lock)
+            if leaves == "when it is answered":
+                await one.send(frontend.terminate())
+                await one.expect_end()
+    await until_async(lambda: counted().get("advisory lock", 0) == before.get("advisory lock", 0) + clients)
+    assert counted().get("temporary object", 0) == before.get("temporary object", 0) + pinned * clients
+    with Console(place) as console:
+        assert console.rows("show leaks") == []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import psycopg
 import pytest
 
-from pgpool_core.testing import PeerMismatch, frontend
+from pgpool_core.testing import Message, PeerMismatch, frontend
 from tests.conftest import PoolerFactory, Target
 from tests.peers import letters, logged_in, values
 
@@ -74,6 +76,34 @@ async def test_a_rolled_back_setting_does_not_follow(target: Target) -> None:
         await one.query("rollback")
         assert values(await two.query("show TimeZone")) == [[b"America/Lima"]]
         assert values(await one.query("show TimeZone")) == [[b"Asia/Tokyo"]]
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+async def test_a_client_that_begins_with_a_role_is_told_whether_it_is_a_superusers(
+    pooler: PoolerFactory, mode: str
+) -> None:
+    def told(answer: Sequence[Message]) -> list[str]:
+        reports = (each.body.split(b"\0") for each in answer if each.type == b"S")
+        return [value.decode() for name, value, _ in reports if name == b"is_superuser"]
+
+    place = pooler(pool_mode=mode, default_pool_size=1)
+    for opening in ({"role": "app"}, {"options": "-c role=app"}, {"options": "-c role=app"}):
+        async with logged_in(place, "boss", parameters=opening) as one:
+            assert told(await one.query("select 1")) == ["off"]
+            assert told(await one.query("select 1")) == []
+            if mode == "transaction":
+                assert told(await one.query("reset role")) == ["on"]
+                assert told(await one.query("select current_user")) == ["off"]  # back at what it began with
+            assert told(await one.query("set role boss")) == ["on"]
+            assert told(await one.query("select 1")) == []
+    async with logged_in(place, "boss") as plain:
+        assert told(await plain.query("select 1")) == []
+        assert told(await plain.query("set role app")) == ["off"]
+        if mode == "transaction":
+            async with logged_in(place, "boss") as other:
+                assert told(await other.query("select 1")) == []
+        assert told(await plain.query("select 1")) == []
+        assert told(await plain.query("reset role")) == ["on"]
 
 
 @ONE_SERVER

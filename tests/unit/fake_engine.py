@@ -216,6 +216,9 @@ class FakeEngine:
     def set_welcome(self, pool: int, parameters: Sequence[tuple[bytes, bytes]]) -> None:
         self.pool_list[pool].welcome = parameters
 
+    def forget_welcome(self, pool: int) -> None:
+        self.pool_list[pool].welcome = ()
+
     def fail_pool(self, pool: int, first: bytes, error: bytes, until_us: int) -> None:
         record = self.pool_list[pool]
         record.until_us = until_us

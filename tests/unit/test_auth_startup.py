@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pgpool_core_probes import auth_probe
 
 OK, NEED_MORE, SSL, GSS, CANCEL = range(5)
-BAD_LENGTH, BAD_LAYOUT, OLD_PROTOCOL, BAD_PROTOCOL, NO_USER, NAME_TOO_LONG, DIRECT_TLS = range(-1, -8, -1)
-EVERY_STATUS = range(DIRECT_TLS, CANCEL + 1)
+BAD_LENGTH, BAD_LAYOUT, OLD_PROTOCOL, BAD_PROTOCOL, NO_USER, USER_TOO_LONG, DIRECT_TLS, DATABASE_TOO_LONG = range(-1, -9, -1)
+EVERY_STATUS = range(DATABASE_TOO_LONG, CANCEL + 1)
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 GSS_REQUEST = struct.pack("!II", 8, 80877104)
@@ -140,9 +140,9 @@ MALFORMED = {
     "an unknown request code": (packet(b"", major=1234, minor=5682), BAD_PROTOCOL),
     "no user": (startup((b"database", b"a")), NO_USER),
     "an empty user": (startup((b"user", b""), (b"database", b"a")), NO_USER),
-    "a user of 128 bytes": (startup((b"user", b"u" * 128), (b"database", b"d")), NAME_TOO_LONG),
-    "a database of 64 bytes": (startup((b"user", b"u"), (b"database", b"d" * 64)), NAME_TOO_LONG),
-    "a database that a user of 64 bytes names": (startup((b"user", b"u" * 64)), NAME_TOO_LONG),
+    "a user of 128 bytes": (startup((b"user", b"u" * 128), (b"database", b"d")), USER_TOO_LONG),
+    "a database of 64 bytes": (startup((b"user", b"u"), (b"database", b"d" * 64)), DATABASE_TOO_LONG),
+    "a database that a user of 64 bytes names": (startup((b"user", b"u" * 64)), DATABASE_TOO_LONG),
     "a TLS ClientHello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", DIRECT_TLS),
 }
 
@@ -212,7 +212,7 @@ def test_any_bytes_give_one_status_however_they_arrive(data: bytes, chunks: list
 )
 def test_any_body_in_a_right_frame_is_read_or_refused(body: bytes) -> None:
     found = auth_probe.startup_feed(packet(body))
-    assert found["status"] in (OK, BAD_LAYOUT, NO_USER, NAME_TOO_LONG)
+    assert found["status"] in (OK, BAD_LAYOUT, NO_USER, USER_TOO_LONG, DATABASE_TOO_LONG)
     if found["status"] == OK:
         assert b"".join(n + b"\0" + v + b"\0" for n, v in found["params"]) + b"\0" == body
         assert auth_probe.startup_negotiate(packet(body), 4096)[9:13] == struct.pack("!I", found["protocol_options"])

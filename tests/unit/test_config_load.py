@@ -99,7 +99,7 @@ def test_a_setting_is_read_as_its_kind(name, text, value):
         ("log_stats", "both"),
         ("pool_mode", "sessions"),
         ("listen_addr", "127.0.0.1 ::1"),
-        ("workers", "257"),
+        ("workers", "65"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_what_would(name, text):

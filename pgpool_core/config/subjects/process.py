@@ -7,7 +7,7 @@ from __future__ import annotations
 import attrs
 
 from pgpool_core.config.declare import setting
-from pgpool_core.config.names import MAX_PEER_ID
+from pgpool_core.config.names import MAX_PEER_ID, MAX_WORKERS
 from pgpool_core.config.units import Choice, Flag, Integer, ListenAt, Seconds, Text
 from pgpool_core.config.words import IoBackend
 
@@ -19,7 +19,9 @@ class Process:
     user: str = setting("", Text(), "as root: become this user at start; empty = stay who we are", reload=False)
     pidfile: str = setting("", Text(), "file with the number of our process, needed by -d; empty = none", reload=False)
     conffile: str = setting("", Text(), "file that the next RELOAD reads; empty = the one named at start")
-    workers: int = setting(1, Integer(0, 256), "ours: threads that move data; 0 = one per processor", reload=False)
+    workers: int = setting(
+        1, Integer(0, MAX_WORKERS), "ours: threads that move data, at most 64; 0 = one per processor", reload=False
+    )
     io_backend: IoBackend = setting(
         "auto",
         Choice(("auto", "epoll", "io_uring")),

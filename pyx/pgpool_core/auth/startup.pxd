@@ -21,8 +21,9 @@ cdef enum:
     STARTUP_OLD_PROTOCOL = -3     # protocol 1 or 2
     STARTUP_BAD_PROTOCOL = -4     # neither 3.x nor one of the requests
     STARTUP_NO_USER = -5          # no "user", or an empty one
-    STARTUP_NAME_TOO_LONG = -6    # user above MAX_USER_LEN bytes or database above MAX_DATABASE_LEN
+    STARTUP_USER_TOO_LONG = -6    # above MAX_USER_LEN bytes
     STARTUP_DIRECT_TLS = -7       # the first byte opens a TLS handshake
+    STARTUP_DATABASE_TOO_LONG = -8    # above MAX_DATABASE_LEN bytes
 
     MAX_STARTUP_LEN = 65535       # bytes with the length word: PgBouncer's bound; PostgreSQL takes 10,000
     MAX_USER_LEN = 127            # bytes, PgBouncer's bound

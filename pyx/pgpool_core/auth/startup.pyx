@@ -99,8 +99,10 @@ cdef int parse_params(const uint8_t *buf, Startup *out) noexcept nogil:
         return STARTUP_NO_USER
     if out.database.len == 0:
         out.database = out.user
-    if out.user.len > MAX_USER_LEN or out.database.len > MAX_DATABASE_LEN:
-        return STARTUP_NAME_TOO_LONG
+    if out.user.len > MAX_USER_LEN:
+        return STARTUP_USER_TOO_LONG
+    if out.database.len > MAX_DATABASE_LEN:
+        return STARTUP_DATABASE_TOO_LONG
     return STARTUP_OK
 
 

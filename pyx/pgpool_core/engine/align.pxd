@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t
 from pgpool_core.engine.records cimport ClientConn, ServerConn, Worker
 from pgpool_core.session.settings cimport Block
 from pgpool_core.wire.scan cimport Frame
+from pgpool_core.wire.span cimport Span
 
 
 cdef void server_stands(Worker *w, ServerConn *s, Block *settings) noexcept nogil
@@ -13,3 +14,5 @@ cdef bint settings_differ(const ClientConn *c, const ServerConn *s) noexcept nog
 cdef bint settings_end(ClientConn *c, const Frame *f, const uint8_t *body, size_t have) noexcept nogil
 cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
 cdef void settings_tell(Worker *w, ClientConn *c, const Block *now) noexcept nogil
+cdef uint8_t rights_of(Span name, Span value) noexcept nogil      # RIGHTS_UNKNOWN: another parameter
+cdef void rights_tell(Worker *w, ClientConn *c, const ServerConn *s) noexcept nogil

@@ -20,7 +20,7 @@ from pgpool_core.wire.build cimport build_parameter
 from pgpool_core.wire.codes cimport FE_BIND, FE_PARSE, FE_QUERY
 from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
 from pgpool_core.wire.scan cimport HEADER_LEN, Frame
-from pgpool_core.wire.span cimport Span, same
+from pgpool_core.wire.span cimport Span, same, text_span
 
 cdef extern from "<strings.h>" nogil:
     int strncasecmp(const char *, const char *, size_t)
@@ -203,3 +203,25 @@ cdef void settings_tell(Worker *w, ClientConn *c, const Block *now) noexcept nog
         at = block_entry(now, at, &name, &value)
         if setting_tracked(name, &canonical) and not (block_get(c.settings, name, &told) and same(told, value)):
             conn_send(w, &c.conn, w.scratch, build_parameter(w.scratch, SCRATCH_SIZE, name, value))
+
+
+cdef uint8_t rights_of(Span name, Span value) noexcept nogil:
+    if not same(name, text_span("is_superuser")):
+        return RIGHTS_UNKNOWN
+    return RIGHTS_SUPERUSER if same(value, text_span("on")) else RIGHTS_PLAIN
+
+
+cdef void rights_tell(Worker *w, ClientConn *c, const ServerConn *s) noexcept nogil:
+    """Tell `c` whether its role, which `s` stands at, is a superuser's, where it believes otherwise.
+
+    At login nobody knows that of a role in the startup packet.
+    """
+    cdef Span value
+    if c.rights == RIGHTS_UNKNOWN or s.rights == RIGHTS_UNKNOWN or c.rights == s.rights or c.loan != NULL:
+        return
+    c.rights = s.rights
+    if s.rights == RIGHTS_SUPERUSER:
+        value = text_span("on")
+    else:
+        value = text_span("off")
+    conn_send(w, &c.conn, w.scratch, build_parameter(w.scratch, SCRATCH_SIZE, text_span("is_superuser"), value))

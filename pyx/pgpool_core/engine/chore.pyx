@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t
 
 from pgpool_core.engine.advice cimport advise_tell
-from pgpool_core.engine.align cimport settings_align, settings_aligned, settings_tell
+from pgpool_core.engine.align cimport rights_tell, settings_align, settings_aligned, settings_tell
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client cimport client_go_on
@@ -12,7 +12,7 @@ from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.doubt cimport doubt_answered
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_answered, leak_ask
-from pgpool_core.engine.inquiry cimport inquiry_answered, inquiry_cleaned
+from pgpool_core.engine.inquiry cimport inquiry_answered, inquiry_cleaned, inquiry_left
 from pgpool_core.engine.loan cimport loan_linked
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport redo_send
@@ -65,6 +65,7 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
         settings_aligned(w, s)
         if c != NULL and not s.chore_failed:
             settings_tell(w, c, s.settings)
+            rights_tell(w, c, s)
             if c.start == c.settings:             # what it began with, in PostgreSQL's spelling
                 block_unref(w.plane.settings, c.start)
                 c.start = block_ref(w.plane.settings, s.settings)
@@ -85,6 +86,7 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
                 advise_tell(w, c)
             go_on(w, s, c)
         elif s.seat.state == SV_BEING_CANCELED:
+            inquiry_left(w, s)
             return server_settle(w, s)
         return False
     if chore == CHORE_DOUBT:

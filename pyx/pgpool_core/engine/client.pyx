@@ -8,7 +8,7 @@ receive buffer to the server; nothing but the headers is looked at.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, strlen
 
-from pgpool_core.engine.align cimport settings_align, settings_differ, settings_end
+from pgpool_core.engine.align cimport rights_tell, settings_align, settings_differ, settings_end
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.back cimport back_may, back_send, back_take
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_give_back, buf_steal
@@ -328,6 +328,8 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
         s.sequences_due = 1
     if s.sequences_due or settings_differ(c, s):
         settings_align(w, c, s)
+    elif c.rights != s.rights:
+        rights_tell(w, c, s)
 
 
 cdef inline void query_begins(Worker *w, ServerConn *s, Counters *k) noexcept nogil:

@@ -8,6 +8,8 @@ from pgpool_core.wire.span cimport Span
 
 cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n, const char *reason) noexcept nogil
 cdef void client_fatal(Worker *w, ClientConn *c, const char *sqlstate, const char *text) noexcept nogil
+cdef void client_refuse(Worker *w, ClientConn *c, const char *sqlstate, const char *text,
+                        const char *reason) noexcept nogil
 cdef void client_parts(Worker *w, ClientConn *c) noexcept nogil
 cdef void with_name(Worker *w, ClientConn *c, const char *sqlstate, const char *before, Span name,
                     const char *after) noexcept nogil

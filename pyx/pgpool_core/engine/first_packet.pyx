@@ -4,18 +4,19 @@ Source: PostgreSQL docs, "Message Flow", Start-up, "SSL Session Encryption", "Ca
 are PgBouncer's.
 """
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc
 from libc.string cimport memcpy
 
 from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, CANCEL_OURS, CANCEL_PEER, CancelWho, cancel_key_read
 from pgpool_core.auth.startup cimport (
-    REPLICATION_BAD, REPLICATION_NONE, STARTUP_BAD_LAYOUT, STARTUP_BAD_LENGTH, STARTUP_CANCEL, STARTUP_DIRECT_TLS, STARTUP_GSS,
-    STARTUP_NAME_TOO_LONG, STARTUP_NEED_MORE, STARTUP_NO_USER, STARTUP_OK, STARTUP_OLD_PROTOCOL, STARTUP_SSL, Startup, build_negotiate,
-    startup_parse, startup_replication,
+    REPLICATION_BAD, REPLICATION_NONE, STARTUP_BAD_LAYOUT, STARTUP_BAD_LENGTH, STARTUP_BAD_PROTOCOL, STARTUP_CANCEL,
+    STARTUP_DATABASE_TOO_LONG, STARTUP_DIRECT_TLS, STARTUP_GSS, STARTUP_NEED_MORE, STARTUP_NO_USER, STARTUP_OK, STARTUP_OLD_PROTOCOL,
+    STARTUP_SSL, STARTUP_USER_TOO_LONG, Startup, build_negotiate, startup_parse, startup_replication,
 )
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_steal, buf_take
-from pgpool_core.engine.client_end cimport client_fatal, with_name
+from pgpool_core.engine.client_end cimport client_fatal, client_refuse, with_name
 from pgpool_core.engine.conn cimport conn_again, conn_doom, conn_send, conn_write, plane_post, worker_wake
 from pgpool_core.engine.mailbox cimport MAIL_FIND_CANCEL, MAIL_PEER_CANCEL, Mail, mailbox_post
 from pgpool_core.engine.question cimport route
@@ -56,7 +57,7 @@ cdef bint first_packet(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
         conn_doom(w, &c.conn, "malformed cancel request")
         return False
     if r != STARTUP_OK:
-        startup_error(w, c, r)
+        startup_error(w, c, l, r)
         return False
     return encrypted_enough(w, c, l) and begin(w, c, l, &s)
 
@@ -124,20 +125,32 @@ cdef bint begin(Worker *w, ClientConn *c, LoginRecord *l, Startup *s) noexcept n
     return True
 
 
-cdef void startup_error(Worker *w, ClientConn *c, int status) noexcept nogil:
+cdef void unknown_protocol(Worker *w, ClientConn *c, const uint8_t *packet) noexcept nogil:
+    """What PostgreSQL says of a version that it does not know; `packet` has the two words of its head."""
+    cdef char[100] text
+    cdef uint32_t code = load_be32(packet + 4)
+    snprintf(text, sizeof(text), "unsupported frontend protocol %u.%u: server supports 3.0 to 3.0", code >> 16, code & 0xFFFF)
+    client_refuse(w, c, "0A000", text, "unsupported frontend protocol")
+
+
+cdef void startup_error(Worker *w, ClientConn *c, LoginRecord *l, int status) noexcept nogil:
     """A first packet that cannot be obeyed."""
-    if status == STARTUP_OLD_PROTOCOL:
+    if status == STARTUP_BAD_PROTOCOL:
+        unknown_protocol(w, c, buf_bytes(&l.input))
+    elif status == STARTUP_OLD_PROTOCOL:
         client_fatal(w, c, "0A000", "old V2 protocol not supported")
     elif status == STARTUP_DIRECT_TLS:
         client_fatal(w, c, "0A000", "TLS is not switched on (client_tls_sslmode)")
     elif status == STARTUP_NO_USER:
         client_fatal(w, c, "28000", "no username supplied")
-    elif status == STARTUP_NAME_TOO_LONG:
+    elif status == STARTUP_USER_TOO_LONG:
         client_fatal(w, c, "28000", "username too long")
+    elif status == STARTUP_DATABASE_TOO_LONG:
+        client_fatal(w, c, "3D000", "database name too long")
     elif status == STARTUP_BAD_LAYOUT:
         client_fatal(w, c, "08P01", "invalid startup packet layout: expected terminator as last byte")
     else:
-        client_fatal(w, c, "08P01", "bad packet header: invalid length or protocol of startup packet")
+        client_fatal(w, c, "08P01", "bad packet header: invalid length of startup packet")
 
 
 cdef bint encrypted_enough(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:

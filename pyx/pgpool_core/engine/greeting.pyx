@@ -6,6 +6,7 @@ from libc.string cimport memcpy
 
 from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, cancel_key_write
 from pgpool_core.auth.startup cimport Startup, startup_parse
+from pgpool_core.engine.align cimport rights_of
 from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.client_end cimport client_end, client_fatal
@@ -83,6 +84,8 @@ cdef size_t greeting(Worker *w, ClientConn *c, Buf *parameters) noexcept nogil:
         value = text_span(<const char *>name.at + name.len + 1)
         at += name.len + value.len + 2
         own_value(&own, name, &value)
+        if c.rights == RIGHTS_UNKNOWN:
+            c.rights = rights_of(name, value)
         if build_parameter(out + n, SCRATCH_SIZE - n - 32, name, value) == 0:
             return 0
         n += 5 + name.len + value.len + 2

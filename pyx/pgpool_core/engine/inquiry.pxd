@@ -9,7 +9,9 @@ cdef enum:
 
 
 cdef bint inquiry_keeps(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
+cdef bint inquiry_last(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
 cdef void inquiry_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
+cdef void inquiry_left(Worker *w, ServerConn *s) noexcept nogil
 cdef void inquiry_part(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
 cdef void inquiry_cleaned(Worker *w, ServerConn *s) noexcept nogil
 cdef void inquiry_free(ServerConn *s) noexcept nogil

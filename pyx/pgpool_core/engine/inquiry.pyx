@@ -10,7 +10,7 @@ from pgpool_core.engine.back cimport back_meant
 from pgpool_core.engine.buf cimport buf_bytes, buf_free
 from pgpool_core.engine.channels cimport channel_leave
 from pgpool_core.engine.conn cimport conn_send, counters_of
-from pgpool_core.engine.counters cimport count_add
+from pgpool_core.engine.counters cimport PIN_KINDS, count_add
 from pgpool_core.engine.functions cimport SQL_HIDDEN
 from pgpool_core.engine.leak cimport leak_free
 from pgpool_core.engine.pins cimport pins_drop, pins_set
@@ -105,6 +105,16 @@ cdef bint inquiry_keeps(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     return c.pins != 0
 
 
+cdef bint inquiry_last(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
+    """`c` has said good-bye behind its last query: True while PostgreSQL is asked what that has left.
+
+    Only with leak_check, where somebody wants to know. Without, the server is cleaned at once.
+    """
+    if s.pool.leak_every == 0 or s.suspect == 0 or c.unnamed_fresh or c.pool.session_state == SESSION_PIN:
+        return False
+    return inquiry_keeps(w, s, c) and (s.chore == CHORE_PROBE or c.state != CL_ACTIVE)
+
+
 cdef void probe(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept nogil:
     """Send the probe; its answer is kept in `s.answer` and read in inquiry_answered."""
     cdef SettingNames none
@@ -163,7 +173,7 @@ cdef void inquiry_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nog
             fine = r == PROBE_END
             break
         if found.kind == FOUND_SETTING or found.kind == FOUND_NAMED:
-            fine = note_setting(w, c, found, &now)
+            fine = note_setting(w, c.pool, found, &now)
         else:
             pins |= pin_of(found.kind)
             if found.kind == FOUND_LISTEN and c.listens != NULL:
@@ -238,15 +248,39 @@ cdef uint32_t asked_pins(uint8_t parts) noexcept nogil:
     return pins
 
 
-cdef bint note_setting(Worker *w, ClientConn *c, Found found, Block **now) noexcept nogil:
+cdef void inquiry_left(Worker *w, ServerConn *s) noexcept nogil:
+    """The probe has been answered when its client had left already: what it would have been kept for is counted all the same."""
+    cdef Found found
+    cdef Block *now = NULL
+    cdef size_t at = 0
+    cdef uint32_t pins = 0, bit
+    cdef bint fine = not s.chore_failed and s.answer.len <= MAX_ANSWER
+    if s.probed_parts & PROBE_SETTINGS:
+        now = tracked_part(w, s.settings)
+        fine = fine and now != NULL
+    while fine and probe_next(buf_bytes(&s.answer), s.answer.len, &at, &found) == PROBE_ROW:
+        if found.kind == FOUND_SETTING or found.kind == FOUND_NAMED:
+            fine = note_setting(w, s.pool, found, &now)
+        else:
+            pins |= pin_of(found.kind)
+    if fine and now != NULL and now != s.settings:
+        count_add(&counters_of(w, s.pool).settings_kept, 1)
+    block_unref(w.plane.settings, now)
+    buf_free(&s.answer)
+    for bit in range(PIN_KINDS):
+        if (pins & ~s.left_pins) >> bit & 1:
+            count_add(&counters_of(w, s.pool).pinned_for[bit], 1)
+
+
+cdef bint note_setting(Worker *w, PoolRecord *pool, Found found, Block **now) noexcept nogil:
     """One row about a setting: put it into `*now` where it is something of this session's."""
     cdef uint8_t *owned
-    cdef bint fine = found_unescape(&found, &owned) and note_value(w, c, &found, now)
+    cdef bint fine = found_unescape(&found, &owned) and note_value(w, pool, &found, now)
     free(owned)
     return fine
 
 
-cdef bint note_value(Worker *w, ClientConn *c, const Found *found, Block **now) noexcept nogil:
+cdef bint note_value(Worker *w, PoolRecord *pool, const Found *found, Block **now) noexcept nogil:
     cdef uint8_t[MAX_NAME_LEN] room
     cdef Span name, user
     if found.value.at == NULL or now[0] == NULL or setting_name(found.name, room, &name) != SETTINGS_OK:
@@ -255,8 +289,8 @@ cdef bint note_value(Worker *w, ClientConn *c, const Found *found, Block **now) 
             or same(name, text_span("transaction_deferrable")):
         return True                               # of one transaction, whatever pg_settings calls its source
     if found.kind == FOUND_NAMED:
-        user.at = buf_bytes(&c.pool.user)
-        user.len = c.pool.user.len
+        user.at = buf_bytes(&pool.user)
+        user.len = pool.user.len
         if same(name, text_span("role")) and same(found.value, text_span("none")):
             return True
         if same(name, text_span("session_authorization")) and same(found.value, user):
@@ -325,6 +359,7 @@ cdef void inquiry_part(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
         s.dirty = 1
     if c.pins & (PIN_LOAD | PIN_UNKNOWN) or s.suspect & SQL_LOADS:
         pgpool_store8(&s.seat.close_needed, 1)                   # nothing unloads a library
+    s.left_pins = c.pins
     s.suspect = s.probing = 0
     s.sayings = s.erred = 0
     s.cause = 0

@@ -77,6 +77,7 @@ cdef size_t leak_ask(Worker *w, ServerConn *s) noexcept nogil:
     cdef uint8_t parts = PROBE_ALL
     if s.pool.max_prepared == 0:
         parts |= PROBE_PROTOCOL                   # else those are ours
+    buf_free(&s.answer)                           # of a probe whose client has left before it was answered
     watch.names.overflow = 0                      # those that fitted are asked for
     n = probe_write(parts, s.settings, &watch.names, sql, SCRATCH_SIZE // 2)
     watch.names.len = watch.names.count = 0

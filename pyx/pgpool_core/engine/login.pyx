@@ -20,6 +20,8 @@ from pgpool_core.engine.question cimport route, tell_key
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.turns cimport turn_give
 from pgpool_core.pool.dedicated cimport dedicated_leave
+from pgpool_core.pool.pool cimport Pool, pool_has
+from pgpool_core.pool.server cimport SV_LOGIN
 from pgpool_core.sync.atomic cimport pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 
@@ -82,15 +84,28 @@ cdef void login_passed(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     login_await(w, c, l)
 
 
+cdef bint old_may_greet(Pool *pool) noexcept nogil:
+    """Servers that were opened before RECONNECT are in use, or nobody may open another: what they have reported will do."""
+    cdef bint may
+    pthread_mutex_lock(&pool.lock)
+    may = pool.paused != 0 or pool_has(pool) > pool.count[SV_LOGIN] - pool.dedicated_opening
+    pthread_mutex_unlock(&pool.lock)
+    return may
+
+
+cdef bint has_greeting(PoolRecord *pool) noexcept nogil:
+    cdef bint known, old
+    pthread_mutex_lock(&pool.lock)
+    known, old = pool.welcome.len != 0, pool.welcome_old
+    pthread_mutex_unlock(&pool.lock)
+    return known and (not old or old_may_greet(pool.pool))
+
+
 cdef void login_await(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     """Greet `c`, which may come in, as soon as its pool has a greeting."""
     cdef PoolRecord *pool = c.pool
-    cdef bint known
     l.phase = LG_WELCOME
-    pthread_mutex_lock(&pool.lock)
-    known = pool.welcome.len != 0
-    pthread_mutex_unlock(&pool.lock)
-    if known:
+    if has_greeting(pool):
         greet(w, c, l)
         return
     l.counted = 1
@@ -107,18 +122,17 @@ cdef void login_welcome(Worker *w, ClientConn *c, bint waited) noexcept nogil:
     cdef PoolRecord *pool = c.pool
     cdef Buf *error = &pool.first_error if waited else &pool.error
     cdef size_t n = 0
-    cdef bint known
     if c.login == NULL or c.login.phase != LG_WELCOME or c.state != CL_LOGIN:
         return
+    if has_greeting(pool):
+        greet(w, c, c.login)
+        return
     pthread_mutex_lock(&pool.lock)
-    known = pool.welcome.len != 0
-    if not known and error.len and error.len <= SCRATCH_SIZE and pool.error_until_us > w.now_us:
+    if error.len and error.len <= SCRATCH_SIZE and pool.error_until_us > w.now_us:
         n = error.len
         memcpy(w.scratch, buf_bytes(error), n)
     pthread_mutex_unlock(&pool.lock)
-    if known:
-        greet(w, c, c.login)
-    elif n:
+    if n:
         client_end(w, c, w.scratch, n, "server login failed")
 
 

@@ -26,7 +26,7 @@ from pgpool_core.engine.mailbox cimport (MAIL_ASK_CLIENTS, MAIL_CANCEL_DONE, MAI
 from pgpool_core.engine.planned cimport (closing_servers, plan_servers, server_abandon, server_adopt, server_cancelled, servers_hurry,
                                          servers_retire)
 from pgpool_core.engine.pools cimport (limit_clients, limit_group, new_group, new_pool, pool_close, pool_fail, pool_hold, pool_pause,
-                                       pool_turn_away, pool_welcome, pools_open, record_of, sweep_all)
+                                       pool_forget_welcome, pool_turn_away, pool_welcome, pools_open, record_of, sweep_all)
 from pgpool_core.engine.post cimport tell, tell_all
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.report cimport (count_all, empty_pools, find_wrong, login_counts, memory_rows, pool_rows, server_rows,
@@ -375,6 +375,10 @@ cdef class Engine:
     def set_welcome(self, uint32_t pool, parameters):
         """What clients are told at login; those that waited for it are greeted."""
         pool_welcome(self.plane, pool, parameters)
+
+    def forget_welcome(self, uint32_t pool):
+        """The next server may report something else: who logs in when none of the old ones is in use waits for it."""
+        pool_forget_welcome(self.plane, pool)
 
     def fail_pool(self, uint32_t pool, bytes first, bytes error, uint64_t until_us):
         """Open nothing for `pool` before `until_us`; where it has no server, `first` goes to those who wait, `error` to those

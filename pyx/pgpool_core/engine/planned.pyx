@@ -120,6 +120,9 @@ cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backe
         raise MemoryError
     memcpy(s.host, <const char *>host, len(host) + 1)
     add_settings(plane.settings, &s.settings, parameters)
+    for name, value in parameters:
+        if name == b"is_superuser":
+            s.rights = RIGHTS_SUPERUSER if value == b"on" else RIGHTS_PLAIN
     if s.settings != NULL:
         pgpool_store8(&s.settings.verified, 1)
     s.begun = block_ref(plane.settings, s.settings)

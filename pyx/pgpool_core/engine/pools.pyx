@@ -85,6 +85,7 @@ cdef int pool_welcome(Plane *plane, uint32_t pool, parameters) except -1:
     add_settings(plane.settings, &defaults, parameters)
     pthread_mutex_lock(&record.lock)
     set_pairs(&record.welcome, parameters)
+    record.welcome_old = 0
     old = record.defaults
     record.defaults = defaults
     buf_free(&record.error)
@@ -93,6 +94,14 @@ cdef int pool_welcome(Plane *plane, uint32_t pool, parameters) except -1:
     pthread_mutex_unlock(&record.lock)
     block_unref(plane.settings, old)
     tell_all(plane, MAIL_WELCOME, pool, b"")
+    return 0
+
+
+cdef int pool_forget_welcome(Plane *plane, uint32_t pool) except -1:
+    cdef PoolRecord *record = record_of(plane, pool)
+    pthread_mutex_lock(&record.lock)
+    record.welcome_old = 1
+    pthread_mutex_unlock(&record.lock)
     return 0
 
 

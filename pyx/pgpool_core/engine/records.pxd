@@ -211,6 +211,7 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     Buf reset_query
     Buf check_query
     Buf welcome                   # name, zero, value, zero ...: what clients are told at login
+    uint8_t welcome_old           # servers may report something else by now: told only while those that have reported it are in use
     Block *defaults               # the tracked ones among them
     Buf error                     # ErrorResponse for clients that come while no server can be had
     Buf first_error               # the same for those that waited when that was found out
@@ -318,6 +319,12 @@ cdef struct Loan:                 # a server that the program around us borrows,
     Buf parameters                # settings that the server has reported: name, zero, value, zero ...
 
 
+cdef enum:                        # `is_superuser`, which PostgreSQL reports and nobody can set
+    RIGHTS_UNKNOWN = 0
+    RIGHTS_PLAIN = 1
+    RIGHTS_SUPERUSER = 2
+
+
 cdef struct ClientConn:
     Conn conn
     Client seat
@@ -367,6 +374,7 @@ cdef struct ClientConn:
     uint8_t replication           # REPLICATION_*: it has, or waits for, a server of its own
     uint8_t noticed               # has been told that it waits
     uint8_t moved                 # it has come from another process
+    uint8_t rights                # RIGHTS_*: what it has been told of its role
 
 
 cdef struct LeakWatch:            # of a server whose pool has leak_check
@@ -423,6 +431,7 @@ cdef struct ServerConn:
     uint16_t port
     uint8_t family_unix
     uint8_t tx_status             # of its last ReadyForQuery
+    uint8_t rights                # RIGHTS_*: what it has reported of the role that it stands at
     uint8_t open_group            # extended messages since the last Sync
     uint8_t ending                # its worker takes it apart; written under the pool's lock
     uint8_t query_in_group        # its client has sent a Query while there were
@@ -453,6 +462,7 @@ cdef struct ServerConn:
     uint8_t probed_parts          # PROBE_* of the question under way
     uint32_t suspect              # SQL_*: what texts since the last probe may have left
     uint32_t probing              # the same of the texts before it, while it is under way
+    uint32_t left_pins            # PIN_* of the client that has left while it was
     uint8_t erred                 # an ErrorResponse has come since the last probe, or since its client got it
     uint8_t sayings               # 0: nothing suspicious has been said; 1: `said`, alone; 2: more, or something else
     uint8_t learns                # the probe under way tells what `learnt` has done to `base`

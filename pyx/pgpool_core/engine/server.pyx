@@ -6,7 +6,7 @@ from libc.string cimport memchr, memcmp
 from pgpool_core.engine.advice cimport advise_tell
 from pgpool_core.engine.asked cimport answered, copy_begins, error_comes
 from pgpool_core.engine.buf cimport buf_add
-from pgpool_core.engine.align cimport server_stands
+from pgpool_core.engine.align cimport rights_of, server_stands
 from pgpool_core.engine.chore cimport chore_done, server_settle
 from pgpool_core.engine.client cimport client_go_on, client_granted, client_released
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_parts
@@ -19,7 +19,7 @@ from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.doubt cimport DOUBT_LASTS, doubt_ask, doubt_may_end
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_released
-from pgpool_core.engine.inquiry cimport MAX_ANSWER, inquiry_keeps, inquiry_part
+from pgpool_core.engine.inquiry cimport MAX_ANSWER, inquiry_keeps, inquiry_last, inquiry_part
 from pgpool_core.engine.pins cimport pins_add
 from pgpool_core.engine.named cimport named_error, named_retag, named_tag
 from pgpool_core.engine.notifier cimport notifier_own
@@ -339,6 +339,8 @@ cdef bint done(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     """
     if s.suspect | c.pins | c.unnamed_fresh:
         if c.leaving:
+            if inquiry_last(w, s, c):
+                return False
             inquiry_part(w, s, c)
         elif inquiry_keeps(w, s, c):
             return False
@@ -384,7 +386,14 @@ cdef void server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_
     name.len = <uint32_t>(end - body)
     value.at = end + 1
     value.len = n - name.len - 2
-    if memchr(value.at, 0, value.len) != NULL or not followed(w.plane, s.pool, name, room, &canonical):
+    if memchr(value.at, 0, value.len) != NULL:
+        return
+    if rights_of(name, value) != RIGHTS_UNKNOWN:
+        s.rights = rights_of(name, value)
+        if c != NULL and not swallow:
+            c.rights = s.rights
+        return
+    if not followed(w.plane, s.pool, name, room, &canonical):
         return
     if block_with(w.plane.settings, s.settings, canonical, value, &fresh) != SETTINGS_OK:
         pgpool_store8(&s.seat.close_needed, 1)    # we no longer know how it stands
