@@ -155,6 +155,12 @@ class Rule:
         return True
 
     @property
+    def is_for_others(self) -> bool:
+        """Whether it is about logins from other machines."""
+        own = self.where == "samehost" or (isinstance(self.where, Network) and self.where.is_loopback)
+        return self.kind not in ("local", _GSS) and not own
+
+    @property
     def needs_roles(self) -> bool:
         """Whether it may depend on the roles of a user."""
         return bool(self.users.groups) or any(word.keyword(*_GROUPS) for word in self.databases.words)
