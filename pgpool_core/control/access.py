@@ -49,6 +49,8 @@ class Access:
     """Lines that depend on the roles of a user where nobody can be asked for them."""
     open_to_all: tuple[str, ...] = ()
     """Lines that let others than this machine in as `auth_type` would not without `allow_open_auth`."""
+    idle: tuple[str, ...] = ()
+    """Lines that fit nobody."""
 
     def problems(self) -> tuple[str, ...]:
         """Lines that are left out."""
@@ -61,6 +63,7 @@ class Access:
             *self.rules.refusing,
             *self.asks_nobody,
             *self.open_to_all,
+            *self.idle,
         )
 
     def rule_for(self, visitor: Visitor, facts: Facts = NOTHING) -> Rule | None:
@@ -158,7 +161,13 @@ def load_access(config: Config, *, strict: bool) -> Access:
     told = (f"{line}: membership in roles is looked up by auth_user, which is not set (auth_user)" for line in lines)
     if not is_installed():
         rules = _without_ldap(rules)
-    access = Access(rules=rules, maps=maps, asks_nobody=tuple(told), open_to_all=tuple(_open_lines(config, rules)))
+    access = Access(
+        rules=rules,
+        maps=maps,
+        asks_nobody=tuple(told),
+        open_to_all=tuple(_open_lines(config, rules)),
+        idle=tuple(_idle_lines(config, rules)),
+    )
     if strict and access.problems():
         raise ConfigError(ConfigProblem(text, section="pgbouncer", key="auth_hba_file") for text in access.problems())
     return access
@@ -179,6 +188,14 @@ def _open_lines(config: Config, rules: Rules) -> Iterator[str]:
         yield f"{rule}: {rule.written} {what}, and {reachable} is open to them; allow_open_auth = 1 says that this is wanted"
 
 
+def _idle_lines(config: Config, rules: Rules) -> Iterator[str]:
+    for rule in rules.rules:
+        if rule.kind == "hostssl" and config.client_tls_sslmode == "disable":
+            yield f"{rule}: hostssl fits nobody, since client_tls_sslmode = disable"
+        elif rule.kind == "hostgssenc":
+            yield f"{rule}: hostgssenc fits nobody, since there is no GSSAPI"
+
+
 def _ldap_for_all(config: Config) -> LdapOptions:
     if not config.auth_ldap_options:
         raise _error(
@@ -195,7 +212,10 @@ def _ldap_for_all(config: Config) -> LdapOptions:
 def _without_ldap(rules: Rules) -> Rules:
     """Lines with ldap refuse whom they fit."""
     told = (f"{rule}: method ldap {INSTALL}; until then the line refuses" for rule in rules.rules if rule.ldap)
-    refusing = tuple(attrs.evolve(rule, method="reject") if rule.ldap else rule for rule in rules.rules)
+    refusing = tuple(
+        attrs.evolve(rule, method="reject", problem=f"method ldap {INSTALL}") if rule.ldap else rule
+        for rule in rules.rules
+    )
     return attrs.evolve(rules, rules=refusing, refusing=(*rules.refusing, *told))
 
 

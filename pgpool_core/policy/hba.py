@@ -234,7 +234,7 @@ def _rules(lines: Iterable[Line]) -> Rules:
             problems.append(f"{line.file}:{line.number}: {problem}")
             continue
         rules.append(rule)
-        if rule.written in NOT_BUILT:
+        if rule.written in NOT_BUILT and rule.kind != _GSS:
             refusing.append(f"{rule}: method {rule.written} is not supported by this version, so the line refuses")
         if rule.problem:
             refusing.append(f"{rule}: {rule.problem}, so the line refuses")

@@ -319,7 +319,7 @@ def test_a_line_that_lets_others_in_without_proof_is_told(tmp_path: Path, line: 
     path = tmp_path / "hba.conf"
     path.write_text(f"{line}\n")
 
-    def warnings(address: str = "0.0.0.0", allowed: bool = False, sslmode: str = "prefer") -> tuple[str, ...]:
+    def warnings(address: str = "0.0.0.0", allowed: bool = False, sslmode: str = "allow") -> tuple[str, ...]:
         config = Config(
             databases={"app": DatabaseConfig()},
             auth_type="hba",
