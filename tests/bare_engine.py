@@ -12,13 +12,15 @@ TRUST = 1
 LONG_US = 3_600_000_000
 
 
-def bare_engine(*, workers: int = 1, io_backend: str = "epoll", log_disconnections: bool = False) -> Any:
+def bare_engine(
+    *, workers: int = 1, io_backend: str = "epoll", log_disconnections: bool = False, auth_type: int = TRUST
+) -> Any:
     """Configured, with no time limit that a test could meet; not started."""
     engine: Any = Engine(workers=workers, io_backend=io_backend)
     engine.configure(
         max_client_conn=100,
         client_login_timeout_us=LONG_US,
-        auth_type=TRUST,
+        auth_type=auth_type,
         max_packet_size=2**31 - 1,
         log_connections=False,
         log_disconnections=log_disconnections,

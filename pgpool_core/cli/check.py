@@ -74,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tls", action="store_true", help="with --login: it comes with TLS")
     parser.add_argument(
+        "--replication", action="store_true", help="with --login: of a physical replica, to no database"
+    )
+    parser.add_argument(
         "--roles",
         metavar="ROLE,...",
         help="with --login: the roles that the user is a member of, which only a server knows",
@@ -96,7 +99,13 @@ def _tell_line(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
         print(_as_text(arguments.file, Findings(loaded.problems, ())))
         return 1
     roles = None if arguments.roles is None else frozenset([user, *filter(None, arguments.roles.split(","))])
-    visitor = Visitor(database=database, user=user, address=address, is_encrypted=arguments.tls)
+    visitor = Visitor(
+        database=database,
+        user=user,
+        address=address,
+        is_replication=arguments.replication,
+        is_encrypted=arguments.tls,
+    )
     return tell_line(loaded.config, visitor, Facts(roles=roles))
 
 

@@ -29,6 +29,8 @@ class Outcome:
         text = f"{self.rule}: {self.rule.written}"
         for name, value in (("map", self.rule.ident_map), ("clientcert", self.rule.clientcert)):
             text += f" {name}={value}" if value else ""
+        if self.refuses and self.rule.written != "reject":
+            text += f", which refuses: {self.rule.problem or 'this version has no such method'}"
         if self.if_member:
             text += (
                 f", if {user} is a member of a role that the line names: only a server knows that (--roles tells it)"

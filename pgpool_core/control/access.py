@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import ipaddress
 import pwd
+from collections.abc import Iterator
 from typing import Final
 
 import attrs
 
 from pgpool_core import logs
+from pgpool_core.config.doubts import open_addresses
 from pgpool_core.config.model import Config
 from pgpool_core.config.words import AUTH_TYPES
 from pgpool_core.control.interfaces import own_interfaces
 from pgpool_core.control.ldap import INSTALL, is_installed
-from pgpool_core.control.routing import CERT_FAILED, Refusal
+from pgpool_core.control.routing import CERT_FAILED, Refusal, tls_is_required
 from pgpool_core.errors import ConfigError, ConfigProblem
 from pgpool_core.policy.facts import NOTHING, Facts
 from pgpool_core.policy.hba import Address, Rule, Rules, Visitor, load_rules
@@ -45,6 +47,10 @@ class Access:
     """auth_type = ldap: how all passwords are checked."""
     asks_nobody: tuple[str, ...] = ()
     """Lines that depend on the roles of a user where nobody can be asked for them."""
+    open_to_all: tuple[str, ...] = ()
+    """Lines that let others than this machine in as `auth_type` would not without `allow_open_auth`."""
+    idle: tuple[str, ...] = ()
+    """Lines that fit nobody."""
 
     def problems(self) -> tuple[str, ...]:
         """Lines that are left out."""
@@ -52,7 +58,13 @@ class Access:
 
     def warnings(self) -> tuple[str, ...]:
         """What an operator ought to know about the files."""
-        return (*(f"line left out: {text}" for text in self.problems()), *self.rules.refusing, *self.asks_nobody)
+        return (
+            *(f"line left out: {text}" for text in self.problems()),
+            *self.rules.refusing,
+            *self.asks_nobody,
+            *self.open_to_all,
+            *self.idle,
+        )
 
     def rule_for(self, visitor: Visitor, facts: Facts = NOTHING) -> Rule | None:
         """The line that decides.
@@ -149,10 +161,39 @@ def load_access(config: Config, *, strict: bool) -> Access:
     told = (f"{line}: membership in roles is looked up by auth_user, which is not set (auth_user)" for line in lines)
     if not is_installed():
         rules = _without_ldap(rules)
-    access = Access(rules=rules, maps=maps, asks_nobody=tuple(told))
+    access = Access(
+        rules=rules,
+        maps=maps,
+        asks_nobody=tuple(told),
+        open_to_all=tuple(_open_lines(config, rules)),
+        idle=tuple(_idle_lines(config, rules)),
+    )
     if strict and access.problems():
         raise ConfigError(ConfigProblem(text, section="pgbouncer", key="auth_hba_file") for text in access.problems())
     return access
+
+
+def _open_lines(config: Config, rules: Rules) -> Iterator[str]:
+    reachable = ", ".join(open_addresses(config))
+    if config.allow_open_auth or not reachable:
+        return
+    encrypted = tls_is_required(config)
+    for rule in filter(lambda rule: rule.is_for_others, rules.rules):
+        if rule.method == "trust" and not rule.clientcert:
+            what = "lets others in without any proof"
+        elif rule.method in ("plain", "ldap") and rule.kind != "hostssl" and not encrypted:
+            what = "takes passwords unencrypted from others"
+        else:
+            continue
+        yield f"{rule}: {rule.written} {what}, and {reachable} is open to them; allow_open_auth = 1 says that this is wanted"
+
+
+def _idle_lines(config: Config, rules: Rules) -> Iterator[str]:
+    for rule in rules.rules:
+        if rule.kind == "hostssl" and config.client_tls_sslmode == "disable":
+            yield f"{rule}: hostssl fits nobody, since client_tls_sslmode = disable"
+        elif rule.kind == "hostgssenc":
+            yield f"{rule}: hostgssenc fits nobody, since there is no GSSAPI"
 
 
 def _ldap_for_all(config: Config) -> LdapOptions:
@@ -171,7 +212,10 @@ def _ldap_for_all(config: Config) -> LdapOptions:
 def _without_ldap(rules: Rules) -> Rules:
     """Lines with ldap refuse whom they fit."""
     told = (f"{rule}: method ldap {INSTALL}; until then the line refuses" for rule in rules.rules if rule.ldap)
-    refusing = tuple(attrs.evolve(rule, method="reject") if rule.ldap else rule for rule in rules.rules)
+    refusing = tuple(
+        attrs.evolve(rule, method="reject", problem=f"method ldap {INSTALL}") if rule.ldap else rule
+        for rule in rules.rules
+    )
     return attrs.evolve(rules, rules=refusing, refusing=(*rules.refusing, *told))
 
 

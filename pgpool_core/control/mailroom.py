@@ -34,6 +34,7 @@ from pgpool_core.control.login_steps import LoginStep
 from pgpool_core.control.opener import Opener
 from pgpool_core.control.orders import Orders
 from pgpool_core.control.peers import Peers
+from pgpool_core.control.plain_passwords import PlainPasswords, PlainPasswordsBusy
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.report import Report
 from pgpool_core.control.routing import Refusal, ToConsole, ToPool, Verdict, connect_timeout_s
@@ -73,7 +74,7 @@ class Policy:
     again: bool = False  # it has failed with what is known
     certificate: tuple[bytes, ...] | None = None  # names in the client's certificate; None: no TLS
     proof: bytes | None = attrs.field(default=None, repr=False)
-    """Its PasswordMessage, which LDAP is to check: a password and a zero byte."""
+    """Its PasswordMessage, which is to be checked here: a password and a zero byte."""
 
 
 @attrs.frozen
@@ -148,7 +149,8 @@ class Mailroom:
         self._looked_up = LoginStep("auth_query")
         self._inquiries = inquiries
         self._ldap = ldap
-        report.login_steps = (self._looked_up, ldap.step, *inquiries.steps.values())
+        self._plain = PlainPasswords(pools.keys)
+        report.login_steps = (self._looked_up, ldap.step, self._plain.step, *inquiries.steps.values())
         self._access = access
         self._loans = loans
         self._consoles: dict[int, ConsoleClient] = {}  # by the client's id
@@ -254,7 +256,7 @@ class Mailroom:
                 verdict, error = await self._decide(login, "ldap" if isinstance(method, LdapOptions) else method)
             else:
                 verdict, error = Verdict.WRONG, b""
-        except (LookupFailed, LdapUnavailable) as failure:
+        except (LookupFailed, LdapUnavailable, PlainPasswordsBusy) as failure:
             verdict, error = Verdict.REFUSE, error_response(failure)
         except Exception:
             logs.LOGGER.exception("internal error while deciding about a login")
@@ -263,11 +265,27 @@ class Mailroom:
         self._engine.answer_policy(login.client, verdict, error, method=told)
 
     async def _is_right(self, login: Policy, method: str | LdapOptions) -> bool:
-        """Whether LDAP takes the password; a reload may have come since the client was asked for it: then it counts no more."""
-        if not isinstance(method, LdapOptions) or login.proof is None:
+        """Whether the password is right; a reload may have come since the client was asked for it: then it counts no more."""
+        assert login.proof is not None
+        password, timeout_s = login.proof.removesuffix(b"\0"), connect_timeout_s(self._pools.config)
+        if isinstance(method, LdapOptions):
+            return await self._ldap.is_right(method, login.user, password, timeout_s=timeout_s)
+        if (method or self._pools.config.auth_type) != "plain":
             return False
-        timeout_s = connect_timeout_s(self._pools.config)
-        return await self._ldap.is_right(method, login.user, login.proof.removesuffix(b"\0"), timeout_s=timeout_s)
+        secret = await self._secret_of(login)
+        if await self._plain.is_right(secret, login.user, password, timeout_s=timeout_s):
+            return True
+        before, secret = secret, await self._secret_of(login, again=True)
+        return secret != before and await self._plain.is_right(secret, login.user, password, timeout_s=timeout_s)
+
+    async def _secret_of(self, login: Policy, *, again: bool = False) -> Secret | None:
+        """What the user's password is checked against; `again`: what has been remembered may be wrong."""
+        secret = self._pools.userlist.get(login.user)
+        lookup = routing.lookup_for(self._pools.config, routing.as_name(login.database))
+        if secret is not None or lookup is None:
+            return secret
+        with self._looked_up.taken():
+            return (await self._auth_query.find(lookup, login.user, again=again)).secret
 
     async def _method(self, login: Policy) -> str | LdapOptions | Refusal:
         """How this login is to be proved; empty where auth_type says it for all."""
@@ -336,7 +354,7 @@ class Mailroom:
                     record = pools.add_login(login.database, login.user, decision)
                     if answer is not None and decision.entry.user is None:
                         record.looked_up = answer.secret
-                    if login.proof is not None and decision.entry.user is None:
+                    if login.proof is not None and method == "ldap" and decision.entry.user is None:
                         record.looked_up = Secret.plain_password(login.proof.removesuffix(b"\0"))
                 return Verdict.RETRY, b""
 

@@ -155,6 +155,12 @@ class Rule:
         return True
 
     @property
+    def is_for_others(self) -> bool:
+        """Whether it is about logins from other machines."""
+        own = self.where == "samehost" or (isinstance(self.where, Network) and self.where.is_loopback)
+        return self.kind not in ("local", _GSS) and not own
+
+    @property
     def needs_roles(self) -> bool:
         """Whether it may depend on the roles of a user."""
         return bool(self.users.groups) or any(word.keyword(*_GROUPS) for word in self.databases.words)
@@ -228,7 +234,7 @@ def _rules(lines: Iterable[Line]) -> Rules:
             problems.append(f"{line.file}:{line.number}: {problem}")
             continue
         rules.append(rule)
-        if rule.written in NOT_BUILT:
+        if rule.written in NOT_BUILT and rule.kind != _GSS:
             refusing.append(f"{rule}: method {rule.written} is not supported by this version, so the line refuses")
         if rule.problem:
             refusing.append(f"{rule}: {rule.problem}, so the line refuses")

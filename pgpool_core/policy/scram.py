@@ -211,8 +211,10 @@ _CACHE = _KeyCache(CACHE_LIMIT)
 _LIMITER: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("scram_limiter")
 
 
-async def scram_keys(user: bytes, password: bytes, salt: bytes, iterations: int) -> ScramKeys:
-    """Keys for this password, from memory or computed off the event loop in at most as many threads as processors.
+async def scram_keys(
+    user: bytes, password: bytes, salt: bytes, iterations: int, *, limiter: trio.CapacityLimiter | None = None
+) -> ScramKeys:
+    """Keys for this password, from memory or computed off the event loop: `limiter`, or as many threads as there are processors.
 
     A cancelled computation is left to finish in its thread (Python cannot stop it) and still fills the cache.
     """
@@ -226,7 +228,7 @@ async def scram_keys(user: bytes, password: bytes, salt: bytes, iterations: int)
         _CACHE.store(index, keys)
         return keys
 
-    return await trio.to_thread.run_sync(compute, abandon_on_cancel=True, limiter=_limiter())
+    return await trio.to_thread.run_sync(compute, abandon_on_cancel=True, limiter=limiter or _limiter())
 
 
 async def new_scram_secret(user: bytes, password: bytes, iterations: int = DEFAULT_ITERATIONS) -> ScramSecret:

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from pgpool_core.config.model import Config, DatabaseConfig
+from pgpool_core.config.words import AUTH_TYPES
 from pgpool_core.control import routing
 from pgpool_core.engine.plane import VERDICT_RETRY
 from pgpool_core.testing import frontend
@@ -22,8 +23,8 @@ RING = 4096  # letters that fit
 
 
 @contextlib.contextmanager
-def engine_with_a_listener() -> Iterator[tuple[Any, tuple[str, int]]]:
-    engine = bare_engine()
+def engine_with_a_listener(auth_type: str = "trust") -> Iterator[tuple[Any, tuple[str, int]]]:
+    engine = bare_engine(auth_type=AUTH_TYPES.index(auth_type))
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         listener.setblocking(False)
         engine.start()
@@ -73,6 +74,21 @@ def read_until(sock: socket.socket, end: bytes) -> bytes:
         assert more, came
         came += more
     return came
+
+
+def test_a_password_that_control_was_to_check_is_refused_when_its_ring_is_full() -> None:
+    with engine_with_a_listener("plain") as (engine, address):
+        open_pool(engine)
+        engine.set_credential(b"app", scram=(20_000, b"salt", bytes(32), bytes(32)))
+        with socket.create_connection(address, timeout=10) as client:
+            client.sendall(frontend.startup("app", "app"))
+            read_until(client, b"R\0\0\0\x08\0\0\0\x03")
+            for _ in range(RING + 10):
+                leave_a_log_line(address)
+            client.sendall(frontend.password("secret"))
+            said = b"".join(iter(lambda: client.recv(4096), b""))
+            assert b"C53300\0Mtoo many logins wait for a decision\0" in said
+            assert "policy" not in {letter[0] for letter in engine.take_mail()}
 
 
 def leave_a_log_line(address: tuple[str, int]) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
+import hmac
 import ipaddress
 import re
 from collections.abc import Iterator
@@ -18,6 +21,7 @@ import pytest
 from pgpool_core.control.inquiries import confirmed_name
 from pgpool_core.testing import PoolerProcess, PostgresServer, PostgresUser
 from tests.conftest import PoolerFactory
+from tests.watching import until
 
 LOOKER = PostgresUser(name="looker", password="looks up", options="SUPERUSER")
 USERS = (
@@ -77,6 +81,38 @@ def test_postgres_secrets_let_users_in_and_on_to_postgres(
     for _ in range(2):  # the second login finds what the first has left
         assert who(place.url(user, "app", password=f"{user}-secret")) == user
     assert "FATAL" in refused(place.url(user, "app", password="wrong"))
+
+
+def scram_secret(password: str, rounds: int) -> str:
+    """As ALTER ROLE takes it ready-made."""
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), b"saltsaltsaltsalt", rounds)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    keys = [base64.b64encode(each).decode() for each in (stored, hmac.digest(salted, b"Server Key", "sha256"))]
+    return f"SCRAM-SHA-256${rounds}:{base64.b64encode(b'saltsaltsaltsalt').decode()}${keys[0]}:{keys[1]}"
+
+
+def test_plain_passwords_that_no_worker_checks(pooler: PoolerFactory, server: PostgresServer, role: str) -> None:
+    """Secrets of many rounds, which any role may give itself, would hold up all clients; SASLprep is not for workers either."""
+    place = pooler(databases=entries(server), passwords=LOOKS_UP, auth_type="plain", auth_failure_delay=0, **AUTH)
+    server.sql(f"alter role {role} password '{scram_secret('first', 30_000)}'")
+    for _ in range(2):
+        assert who(place.url(role, "app", password="first")) == role
+    unknown = refused(place.url("nobody", "app", password="grüße"))
+    for wrong in ("wrong", "grüße"):
+        assert refused(place.url(role, "app", password=wrong)).replace(role, "nobody") == unknown
+    with psycopg.connect(place.url("pgbouncer", "pgbouncer", unix=True, password=""), autocommit=True) as console:
+        steps = {row[0]: row[1:] for row in console.execute("show logins")}
+    assert steps["rounds"][3] >= 4
+    server.sql(f"alter role {role} password 'Ⅸ'")  # IX, after SASLprep
+    until(lambda: not failed(place.url(role, "app", password="IX")))
+    assert who(place.url(role, "app", password="Ⅸ")) == role
+
+
+def failed(url: str) -> bool:
+    try:
+        return not who(url)
+    except psycopg.OperationalError:
+        return True
 
 
 def test_every_driver_gets_through(pooler: PoolerFactory, server: PostgresServer) -> None:

@@ -15,6 +15,7 @@ from tests.peers import values
 
 LINE = b"PROXY TCP4 203.0.113.9 10.0.0.1 4711 6432\r\n"
 BINARY = b"\r\n\r\n\0\r\nQUIT\n" + struct.pack("!BBH", 0x21, 0x11, 12) + bytes([203, 0, 113, 9] * 2) + b"\x12\x67\0\1"
+MAPPED = b"PROXY TCP6 ::ffff:203.0.113.9 ::ffff:10.0.0.1 4711 6432\r\n"  # of a balancer that listens to both families at once
 HEALTH = b"\r\n\r\n\0\r\nQUIT\n" + struct.pack("!BBH", 0x20, 0, 0)
 
 
@@ -25,7 +26,7 @@ async def balanced(place: PoolerProcess, header: bytes) -> AsyncGenerator[Script
         yield peer
 
 
-@pytest.mark.parametrize("header", [LINE, BINARY], ids=["1", "2"])
+@pytest.mark.parametrize("header", [LINE, BINARY, MAPPED], ids=["1", "2", "mapped"])
 async def test_a_client_is_known_by_its_own_address(pooler: PoolerFactory, header: bytes) -> None:
     place = pooler(proxy_protocol_networks="10.0.0.0/8, 127.0.0.0/8")
     async with await connect_peer((place.host, place.port)) as peer:

@@ -272,8 +272,21 @@ def test_the_line_that_decides_about_a_login_is_told(tmp_path: Path, capsys: pyt
         status = main(["check", str(ini), "--login", "ann@app", *arguments])
         told.append((status, capsys.readouterr().out.strip().removeprefix(f"{tmp_path}/")))
     assert told == [(0, "hba:1: md5"), (0, "hba:2: peer map=m"), (1, "hba:3: reject")]
+    (tmp_path / "hba").write_text("host replication all all md5\nhost all ann all pam\n")
+    for arguments, line in ((["--replication"], "hba:1: md5"), ([], "hba:2: pam, which refuses: ")):
+        main(["check", str(ini), "--login", "ann@app", "--from", "10.1.2.3", *arguments])
+        assert capsys.readouterr().out.strip().removeprefix(f"{tmp_path}/").startswith(line)
     with pytest.raises(SystemExit):
         main(["check", str(ini), "--login", "ann@app", "--from", "somewhere"])
+
+
+def test_lines_that_fit_nobody_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "hba").write_text("hostgssenc all all all gss\nhostssl all all all md5\nhost all all all md5\n")
+    ini = tmp_path / "p.ini"
+    ini.write_text(f"[databases]\napp = host=h\n[pgbouncer]\nauth_type = hba\nauth_hba_file = {tmp_path}/hba\n")
+    main(["check", str(ini)])
+    lines = [line.partition("/hba:")[2] for line in capsys.readouterr().out.splitlines() if "/hba:" in line]
+    assert [line.partition(",")[0] for line in lines] == ["1: hostgssenc fits nobody", "2: hostssl fits nobody"]
 
 
 def test_what_only_a_server_knows_is_told_as_such(

@@ -298,6 +298,45 @@ def test_what_a_map_has_captured_is_a_name_and_nothing_else() -> None:
     assert maps.fits("o", "b@x", "rootb") and not maps.fits("o", "a@x", "root")
 
 
+@pytest.mark.parametrize(
+    ("line", "warned"),
+    [
+        ("host all all 10.0.0.0/8 trust", True),
+        ("hostssl all all samenet trust", True),
+        ("host all all db.example.org trust", True),
+        ("host all all all password", True),
+        ("hostssl all all all password", False),
+        ("hostssl all all all trust clientcert=verify-full", False),
+        ("host all all 127.0.0.0/8 trust", False),
+        ("host all all ::1/128 trust", False),
+        ("host all all samehost trust", False),
+        ("local all all trust", False),
+        ("host all all all scram-sha-256", False),
+        ("host all all all reject", False),
+    ],
+)
+def test_a_line_that_lets_others_in_without_proof_is_told(tmp_path: Path, line: str, warned: bool) -> None:
+    path = tmp_path / "hba.conf"
+    path.write_text(f"{line}\n")
+
+    def warnings(address: str = "0.0.0.0", allowed: bool = False, sslmode: str = "allow") -> tuple[str, ...]:
+        config = Config(
+            databases={"app": DatabaseConfig()},
+            auth_type="hba",
+            auth_hba_file=str(path),
+            listen_addr=(address,),
+            allow_open_auth=allowed,
+            client_tls_sslmode=sslmode,
+        )
+        return load_access(config, strict=True).warnings()
+
+    assert [text for text in warnings() if text.startswith(f"{path}:1: ")] == list(warnings())
+    assert bool(warnings()) is warned
+    assert warnings(address="127.0.0.1") == warnings(allowed=True) == ()
+    if "password" in line:
+        assert warnings(sslmode="require") == ()
+
+
 MAPS = r"""
 m  root     postgres
 m  ann      all

@@ -15,7 +15,7 @@ from pgpool_core.wire.span cimport Span
 cdef enum:
     AUTH_ANY = 0                  # whatever the name
     AUTH_TRUST = 1
-    AUTH_PLAIN = 2                # any stored secret can check it; with nothing but SCRAM keys that costs a PBKDF2
+    AUTH_PLAIN = 2                # any stored secret can check it; with nothing but SCRAM keys that costs a PBKDF2, of many rounds elsewhere
     AUTH_MD5 = 3                  # becomes SCRAM for a user who has SCRAM keys and no md5 secret
     AUTH_SCRAM = 4
     AUTH_HBA = 5                  # control says which of the others, for each login
@@ -25,7 +25,7 @@ cdef enum:
 
     LOGIN_OK = 0                  # send AuthenticationOk, after what stands in `out`
     LOGIN_MORE = 1                # send what stands in `out`, wait for a 'p' message
-    LOGIN_ELSEWHERE = 2           # AUTH_LDAP: the message holds a password that the caller has to have checked
+    LOGIN_ELSEWHERE = 2           # AUTH_LDAP, sometimes AUTH_PLAIN: the message holds a password that the caller has to have checked
     LOGIN_BAD_PASSWORD = -1       # also: no such user, nothing stored that could match
     LOGIN_PROTOCOL = -2           # the client broke the protocol
     LOGIN_EMPTY_PASSWORD = -3
@@ -58,7 +58,8 @@ cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, 
 cdef int login_password(ClientLogin *l, const uint8_t *body, uint32_t body_len,
                         uint8_t *out, size_t cap, size_t *out_len) noexcept nogil
 
-# After LOGIN_BAD_PASSWORD: check the same PasswordMessage against what is stored by now. A SCRAM exchange cannot be repeated.
+# After LOGIN_BAD_PASSWORD: check the same PasswordMessage against what is stored by now; LOGIN_ELSEWHERE as above. A SCRAM exchange cannot
+# be repeated.
 cdef int login_recheck(ClientLogin *l, const Credential *cred, const uint8_t *body, uint32_t body_len) noexcept nogil
 
 cdef void login_wipe(ClientLogin *l) noexcept nogil

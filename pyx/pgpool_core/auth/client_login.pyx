@@ -40,6 +40,7 @@ cdef enum:
     MECHANISM_LEN = 14            # with its NUL
     PLUS_LEN = 19                 # the same
     NO_RESPONSE = 0xFFFFFFFF      # the length word -1
+    MOST_ROUNDS = 10000           # of PBKDF2 in a worker, all of whose clients wait for it: 3 ms
 
 
 cdef const uint8_t *MECHANISMS = b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0"    # what we offer; C's own NUL is the end
@@ -108,7 +109,7 @@ cdef int login_password(ClientLogin *l, const uint8_t *body, uint32_t body_len,
 
 
 cdef int login_recheck(ClientLogin *l, const Credential *cred, const uint8_t *body, uint32_t body_len) noexcept nogil:
-    """LOGIN_OK or LOGIN_BAD_PASSWORD; the method and the salt stay those that the client has answered."""
+    """LOGIN_OK, LOGIN_BAD_PASSWORD or LOGIN_ELSEWHERE; the method and the salt stay those that the client has answered."""
     cdef Span message
     if l.method != AUTH_PLAIN and l.method != AUTH_MD5:
         return LOGIN_BAD_PASSWORD
@@ -189,11 +190,7 @@ cdef int check_md5(ClientLogin *l, Span answer) noexcept nogil:
 
 
 cdef int check_plain(ClientLogin *l, Span password) noexcept nogil:
-    """Check the password itself against the cheapest secret that is stored.
-
-    Stored SCRAM keys are checked with the bytes as they came: a password that SASLprep would change (text that is not
-    in Unicode's NFKC form) only matches where CRED_PLAIN or CRED_MD5 is stored too.
-    """
+    """Check the password itself against the cheapest secret that is stored; what takes long, or SASLprep, is done elsewhere."""
     cdef uint8_t computed[SHA256_LEN]          # MD5_HEX_LEN is the same number
     cdef const uint8_t *stored
     cdef Span user
@@ -205,6 +202,8 @@ cdef int check_plain(ClientLogin *l, Span password) noexcept nogil:
         user.at, user.len = l.user, l.user_len
         stored = l.credential.md5_hex
         digest_status = md5_secret(password, user, computed)
+    elif l.credential.kinds & CRED_SCRAM and (l.credential.iterations > MOST_ROUNDS or not is_ascii(password)):
+        return LOGIN_ELSEWHERE
     elif l.credential.kinds & CRED_SCRAM:
         stored = l.credential.stored_key
         digest_status = stored_key_of(password, &l.credential, computed, l.client_key)
@@ -216,6 +215,14 @@ cdef int check_plain(ClientLogin *l, Span password) noexcept nogil:
     OPENSSL_cleanse(computed, SHA256_LEN)
     l.has_key = status == LOGIN_OK and l.credential.kinds & CRED_ASKS_KEY and stored == l.credential.stored_key
     return status
+
+
+cdef bint is_ascii(Span text) noexcept nogil:
+    cdef uint32_t i
+    for i in range(text.len):
+        if text.at[i] & 0x80:
+            return False
+    return True
 
 
 cdef int stored_key_of(Span password, Credential *c, uint8_t *out, uint8_t *client_key) noexcept nogil:

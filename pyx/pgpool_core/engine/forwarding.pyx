@@ -9,7 +9,7 @@ from libc.string cimport memcmp, memcpy, memset
 from pgpool_core.engine.buf cimport buf_bytes, buf_take
 from pgpool_core.engine.client_end cimport client_fatal
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.sys cimport pgpool_peer
+from pgpool_core.engine.sys cimport pgpool_peer, pgpool_unmap
 from pgpool_core.forwarded.header cimport FORWARDED_NEED_MORE, FORWARDED_NOBODY, FORWARDED_OK, Forwarded, forwarded_parse
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -69,5 +69,6 @@ cdef bint forwarded(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
         memcpy(c.peer.addr, header.addr, sizeof(header.addr))
         c.peer.port = header.port
         c.peer.uid = -1
+        pgpool_unmap(&c.peer)
     l.phase = LG_STARTUP
     return True

@@ -76,7 +76,7 @@ cdef bint password_message(Worker *w, ClientConn *c, LoginRecord *l) noexcept no
     if l.input.len < length + 1:
         return False
     again = w.plane.looks_up and not l.listed and not l.again
-    if (again and (l.auth.method == AUTH_PLAIN or l.auth.method == AUTH_MD5) or l.auth.method == AUTH_LDAP) and not buf_add(&l.answer, at + 5, length - 4):
+    if ((again and l.auth.method == AUTH_MD5) or l.auth.method == AUTH_PLAIN or l.auth.method == AUTH_LDAP) and not buf_add(&l.answer, at + 5, length - 4):
         conn_doom(w, &c.conn, "out of memory")
         return False
     r = login_password(&l.auth, at + 5, length - 4, w.scratch, SCRATCH_SIZE, &n)
@@ -88,7 +88,6 @@ cdef bint password_message(Worker *w, ClientConn *c, LoginRecord *l) noexcept no
         return True
     if r == LOGIN_ELSEWHERE:
         ask_control(w, c, l, LG_ELSEWHERE)
-        forget_answer(l)
         return False
     if r == LOGIN_BAD_PASSWORD and again:
         l.again = 1
@@ -161,6 +160,9 @@ cdef void looked_again(Worker *w, ClientConn *c, LoginRecord *l, uint8_t verdict
     if secret_of(w, l, &s, &known):
         r = login_recheck(&l.auth, &known, buf_bytes(&l.answer), l.answer.len)
     credential_wipe(&known)
+    if r == LOGIN_ELSEWHERE:
+        ask_control(w, c, l, LG_ELSEWHERE)
+        return
     forget_answer(l)
     l.phase = LG_AUTH
     if r == LOGIN_OK and verdict == POLICY_RETRY and c.pool == NULL and not l.console:

@@ -16,7 +16,7 @@ from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport conn_doom, plane_post
 from pgpool_core.engine.login cimport login_go_on
 from pgpool_core.engine.mailbox cimport MAIL_CLIENT_KEY, MAIL_POLICY, Mail
-from pgpool_core.engine.proof cimport authenticate, checked_elsewhere, looked_again
+from pgpool_core.engine.proof cimport authenticate, checked_elsewhere, forget_answer, looked_again
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_get
 from pgpool_core.engine.slots cimport handle_of
@@ -131,6 +131,8 @@ cdef void ask_control(Worker *w, ClientConn *c, LoginRecord *l, uint8_t phase) n
         memcpy(<uint8_t *>mail.data + sizeof(pgpool_peer) + l.startup.len, names, names_len)
         if mail.server:
             memcpy(<uint8_t *>mail.data + data_len - mail.server, buf_bytes(&l.answer), mail.server)
+    if phase == LG_ELSEWHERE:
+        forget_answer(l)                          # now: where nothing can be asked, the login ends below
     if mail.data == NULL or not plane_post(w, &mail):
         if mail.data != NULL:
             OPENSSL_cleanse(mail.data, data_len)

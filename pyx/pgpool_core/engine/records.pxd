@@ -79,7 +79,7 @@ cdef enum:
     LG_FORWARDED = 7              # a PROXY header comes first
     LG_TURN = 8                   # waits for its turn (max_logins)
     LG_HELD = 9                   # has failed, and is told later (auth_failure_delay)
-    LG_ELSEWHERE = 10             # control has its password checked (LDAP)
+    LG_ELSEWHERE = 10             # control has its password checked (LDAP; SCRAM secrets of many rounds)
 
     TURN_NONE = 0
     TURN_WAITS = 1

@@ -113,6 +113,14 @@ cdef extern from * nogil:
         uint16_t port;           /* host order */
         int32_t uid, pid;        /* unix sockets only, else -1 and 0 */
     };
+    static inline void pgpool_unmap(struct pgpool_peer *peer) {    /* ::ffff:10.1.2.3 is 10.1.2.3: for rules, limits and the log */
+        static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
+        if (peer->family == 6 && __builtin_memcmp(peer->addr, mapped, sizeof mapped) == 0) {
+            peer->family = 4;
+            __builtin_memcpy(peer->addr, peer->addr + 12, 4);
+            __builtin_memset(peer->addr + 4, 0, 12);
+        }
+    }
     static inline void pgpool_fill_peer(struct pgpool_peer *out, const struct sockaddr_storage *a) {
         __builtin_memset(out, 0, sizeof *out);
         out->uid = -1;
@@ -126,6 +134,7 @@ cdef extern from * nogil:
             out->family = 6;
             __builtin_memcpy(out->addr, &in6->sin6_addr, 16);
             out->port = ntohs(in6->sin6_port);
+            pgpool_unmap(out);
         } else {
             out->family = 1;
         }
@@ -174,4 +183,5 @@ cdef extern from * nogil:
         int32_t pid
     int pgpool_accept(int, pgpool_peer *)
     void pgpool_peer_of(int, pgpool_peer *, int)
+    void pgpool_unmap(pgpool_peer *)
     void pgpool_print_peer(const pgpool_peer *, char *, unsigned int)
