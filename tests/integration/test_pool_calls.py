@@ -327,6 +327,33 @@ async def test_a_transaction_is_tried_again_where_postgresql_asks_for_it(pool: P
             pass
 
 
+async def test_a_transaction_is_tried_again_where_a_nursery_of_it_was_asked_to(pool: Pool) -> None:
+    tries = 0
+
+    async def fails_once(connection: Connection) -> None:
+        nonlocal tries
+        tries += 1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await connection.execute("insert into calls values ($1, 'a')", tries)
+            if tries == 1:
+                await connection.execute("do $$ begin raise exception using errcode = '40001'; end $$")
+            nursery.cancel_scope.cancel()
+
+    await pool.transaction(retries=1).run(fails_once)
+    assert await pool.fetch("select id from calls") == [(2,)]
+
+    async def fails_otherwise(connection: Connection) -> None:
+        nonlocal tries
+        tries += 1
+        async with trio.open_nursery():
+            raise LookupError
+
+    with pytest.raises(ExceptionGroup):
+        await pool.transaction(retries=5).run(fails_otherwise)
+    assert tries == 3
+
+
 async def test_retries_come_to_an_end(pool: Pool) -> None:
     calls = []
 
