@@ -139,10 +139,14 @@ class Catalogue:
         self.version = 0
         """Changes with every codec that is set: statements prepared before know the old ones."""
 
-    def set_custom(self, name: str, custom: CustomCodec) -> None:
-        """From now on values of the type `name` (or `schema.name`) are read and written so."""
-        self._custom[name] = custom
-        self.unproved.add(name)
+    def set_custom(self, name: str, custom: CustomCodec | None) -> None:
+        """From now on values of the type `name` (or `schema.name`) are read and written so; None: as if nobody had said anything."""
+        if custom is None:
+            self._custom.pop(name, None)
+            self.unproved.discard(name)
+        else:
+            self._custom[name] = custom
+            self.unproved.add(name)
         self.forget()
 
     def prove(self, asked: Iterable[str], rows: Iterable[Any]) -> None:

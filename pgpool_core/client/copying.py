@@ -221,25 +221,31 @@ async def copy_records(
     """See `Connection.copy_records`."""
     where = quoted(table) if schema is None else f"{quoted(schema)}.{quoted(table)}"
     names = None if columns is None else ", ".join(quoted(name) for name in columns)
-    statement = await link.prepare(f"SELECT {names or '*'} FROM {where} LIMIT 0")
-    shape = statement.shape
+    shape = await link.statements.shape(link, f"SELECT {names or '*'} FROM {where} LIMIT 0")
     codecs = () if shape is None else shape.codecs
     for name, each in zip(() if shape is None else shape.names, codecs, strict=True):
         if each.format == 0:
             raise EncodeError(f'column "{name}" has the type {each.name}, which has no binary form here: use copy_in()')
     target = f"{where} ({names})" if names is not None else where
-    async with copy_in(link, f"COPY {target} FROM STDIN (FORMAT BINARY)") as sink:
-        link.outbox.copy_begin()
-        if isinstance(records, AsyncIterable):
-            async for record in records:
-                link.outbox.copy_row(codecs, arguments(record))
-                if len(link.outbox) >= ROWS_AT_ONCE:
-                    await sink.send_collected()
-        else:
-            for record in records:
-                link.outbox.copy_row(codecs, arguments(record))
-                if len(link.outbox) >= ROWS_AT_ONCE:
-                    await sink.send_collected()
-                    await trio.lowlevel.checkpoint()
-        link.outbox.copy_end()
+    number = 0
+    try:
+        async with copy_in(link, f"COPY {target} FROM STDIN (FORMAT BINARY)") as sink:
+            link.outbox.copy_begin()
+            if isinstance(records, AsyncIterable):
+                async for record in records:
+                    number += 1
+                    link.outbox.copy_row(codecs, arguments(record))
+                    if len(link.outbox) >= ROWS_AT_ONCE:
+                        await sink.send_collected()
+            else:
+                for record in records:
+                    number += 1
+                    link.outbox.copy_row(codecs, arguments(record))
+                    if len(link.outbox) >= ROWS_AT_ONCE:
+                        await sink.send_collected()
+                        await trio.lowlevel.checkpoint()
+            link.outbox.copy_end()
+    except EncodeError as error:
+        error.add_note(f"row {number}")
+        raise
     return sink.tag.rows

@@ -14,6 +14,7 @@ import trio
 
 from pgpool_core.client.line import IDLE
 from pgpool_core.client.link import Link
+from pgpool_core.client.sqlstate import PostgresError
 from pgpool_core.embedded.block import async_block
 from pgpool_core.rows.record import Record
 
@@ -83,20 +84,31 @@ async def open_cursor(connection: Connection, sql: str, args: tuple[Any, ...], p
         raise ValueError("prefetch must be at least 1")
     async with AsyncExitStack() as stack:
         link = connection.link
-        if link.status == IDLE:
+        own = link.status == IDLE
+        if own:
             await stack.enter_async_context(connection.transaction())
         statement = await link.prepare(sql)
-        link.portals += 1
-        portal = b"c%d" % link.portals
-        link.ready()
-        link.outbox.bind(statement, args, portal=portal)
-        link.outbox.sync()
-        link.inbox.expect(None, None)
-        if statement.leaves:
-            link.dirty = True
-        await link.talk()
-        cursor = Cursor(link, statement, portal, prefetch)
+        try:
+            cursor = await _bind(link, statement, args, prefetch)
+        except PostgresError as error:
+            if not link.statements.is_stale(link, statement, error) or not own:
+                raise
+            await link.script("ROLLBACK; BEGIN")
+            cursor = await _bind(link, await link.prepare(sql), args, prefetch)
         try:
             yield cursor
         finally:
             cursor.end()
+
+
+async def _bind(link: Link, statement: Statement, args: tuple[Any, ...], prefetch: int) -> Cursor:
+    link.portals += 1
+    portal = b"c%d" % link.portals
+    link.ready()
+    link.outbox.bind(statement, args, portal=portal)
+    link.outbox.sync()
+    link.inbox.expect(None, None)
+    if statement.leaves:
+        link.dirty = True
+    await link.talk()
+    return Cursor(link, statement, portal, prefetch)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from pgpool_core.client import sqlstate
 from pgpool_core.client.catalogue import Catalogue
 from pgpool_core.client.described import rows_of_tag
-from pgpool_core.client.line import Line, OpenedServer
+from pgpool_core.client.line import IDLE, Line, OpenedServer
 from pgpool_core.client.prepared import Prepared, encoded
 from pgpool_core.client.values import CommandTag
-from pgpool_core.errors import PgPoolError
+from pgpool_core.errors import EncodeError, PgPoolError
 from pgpool_core.rows.record import Record
 from pgpool_core.rows.statement import Statement, leaves_something
+
+ENDS_TRANSACTION: Final = frozenset({"COMMIT", "PREPARE TRANSACTION"})
+FORGETS_STATEMENTS: Final = frozenset({b"DEALLOCATE ALL\0", b"DISCARD ALL\0"})  # tags, as they are sent
 
 
 class Link(Line):
@@ -45,13 +48,16 @@ class Link(Line):
     async def rows(self, text: str, args: tuple[Any, ...], *, raw: bool = False) -> list[Record]:
         """All rows of a query."""
         statements = self.statements
-        statement = statements.known.get(text)
+        known = statements.known
+        statement = known.get(text)
         if statement is None or statements.version != statements.catalogue.version:
             statement = await self.prepare(text)
+        elif len(known) >= statements.size:
+            known[text] = known.pop(text)  # the last to be forgotten
         try:
             return await self.rows_of(statement, args, raw=raw)
         except sqlstate.PostgresError as error:
-            if not statements.is_stale(self, statement, error):
+            if not statements.is_stale(self, statement, error) or self.status != IDLE or self.closed:
                 raise
         return await self.rows_of(await self.prepare(text), args, raw=raw)
 
@@ -66,28 +72,52 @@ class Link(Line):
         await self.talk()
         return rows
 
-    async def many(self, statement: Statement, batch: list[tuple[Any, ...]]) -> int:
-        """Run a command for each row of arguments; how many rows it was about. What it returns is dropped."""
-        self._ask_all((statement, args) for args in batch)
+    async def many(self, statement: Statement, batch: list[tuple[Any, ...]], before: int) -> int:
+        """Run a command for each row of arguments, `before` of which have gone before; how many rows it was about. What it returns is dropped."""
+        self._ask_all(((statement, args) for args in batch), "row", before)
         self.inbox.expect(None, None)
-        total = 0
+        total, done = 0, before
 
         def count() -> None:
-            nonlocal total
+            nonlocal total, done
             total += rows_of_tag(self.tag)
+            done += 1
 
-        await self._talk_counting(count)
+        try:
+            await self._talk_counting(count)
+        except sqlstate.PostgresError as error:
+            error.add_note(f"row {done + 1}")
+            raise
         return total
 
     async def all_of(self, asked: list[tuple[str, tuple[Any, ...]]]) -> list[tuple[list[Record], CommandTag]]:
         """Run queries together, as one transaction unless they stand in one; rows and tag of each."""
-        with self.statements.held(self):
-            return await self._all_of([(await self.prepare(text), args) for text, args in asked])
+        again = self.status == IDLE
+        while True:
+            prepared: list[tuple[Statement, tuple[Any, ...]]] = []
+            results: list[tuple[list[Record], CommandTag]] = []
+            try:
+                with self.statements.held(self):
+                    for text, args in asked:
+                        prepared.append((await self.prepare(text), args))
+                    await self._all_of(prepared, results)
+                return results
+            except sqlstate.PostgresError as error:
+                done = len(results) if len(prepared) == len(asked) else len(prepared)
+                stale = done < len(prepared) and self.statements.is_stale(self, prepared[done][0], error)
+                begun_anew = any(tag.command in ENDS_TRANSACTION for _, tag in results)
+                if not stale or not again or begun_anew or self.status != IDLE or self.closed:
+                    if done < len(asked):
+                        error.add_note(f"query {done + 1} of the pipeline")
+                    raise
+                again = False
 
-    async def _all_of(self, asked: list[tuple[Statement, tuple[Any, ...]]]) -> list[tuple[list[Record], CommandTag]]:
-        self._ask_all(asked)
+    async def _all_of(
+        self, asked: list[tuple[Statement, tuple[Any, ...]]], results: list[tuple[list[Record], CommandTag]]
+    ) -> None:
+        """Run them together; `results` has those that are done."""
+        self._ask_all(asked, "query", 0)
         self.dirty = self.dirty or any(statement.leaves for statement, _ in asked)
-        results: list[tuple[list[Record], CommandTag]] = []
         failures: list[PgPoolError] = []
         rows: list[Record] = []
         self.inbox.expect(asked[0][0].shape, rows)
@@ -103,25 +133,32 @@ class Link(Line):
         await self._talk_counting(next_one)
         if failures:
             raise failures[0]
-        return results
 
-    def _ask_all(self, asked: Iterable[tuple[Statement, tuple[Any, ...]]]) -> None:
-        """Have all of them ready to be sent, as one group; nothing where an argument does not fit."""
+    def _ask_all(self, asked: Iterable[tuple[Statement, tuple[Any, ...]]], what: str, before: int) -> None:
+        """Have all of them ready to be sent, as one group; nothing where an argument does not fit.
+
+        Args:
+            what: one of them is called, in errors. before: so many have gone before.
+        """
         self.ready()
-        before = len(self.outbox)
+        start = len(self.outbox)
+        number = before
         try:
             for statement, args in asked:
+                number += 1
                 self.outbox.bind(statement, args)
                 self.outbox.execute()
-        except BaseException:
-            self.outbox.cut(before)
+        except BaseException as error:
+            self.outbox.cut(start)
+            if isinstance(error, EncodeError):
+                error.add_note(f"{what} {number}")
             raise
         self.outbox.sync()
 
-    async def _talk_counting(self, on_complete: Callable[[], None]) -> None:
+    async def _talk_counting(self, on_complete: Callable[[], None], *, extended: bool = True) -> None:
         self.on_complete = on_complete
         try:
-            await self.talk()
+            await self.talk(extended=extended)
         finally:
             self.on_complete = None
 
@@ -133,8 +170,12 @@ class Link(Line):
         if self.leaves(raw):
             self.dirty = True
         self.inbox.expect(None, None)
-        await self.talk(extended=False)
+        await self._talk_counting(self._see_command, extended=False)
         return self.command_tag()
+
+    def _see_command(self) -> None:
+        if self.tag in FORGETS_STATEMENTS:
+            self.statements.forget_closed()
 
     def command_tag(self) -> CommandTag:
         """What the last command said."""

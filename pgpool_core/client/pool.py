@@ -124,14 +124,15 @@ class Pool:
     ) -> None:
         """From now on values of a type (`name` or `schema.name`) are read by `decode` and made by `encode`.
 
-        The type may be created later. Until there is one, a query that has arguments or columns, and is not prepared yet, raises ConfigError.
+        Without both it is as if no codec had been set. The type may be created later. Until there is one, a query that has arguments or columns, and is not prepared yet, raises ConfigError.
 
         Args:
             format: "text": they take and give str. "binary": bytes, as the type's send and receive functions have them.
         """
         if format not in ("text", "binary"):
             raise ValueError(f'format is "text" or "binary", not {format!r}')
-        self._links.catalogue.set_custom(type_name, CustomCodec(decode=decode, encode=encode, format=format))
+        custom = None if decode is encode is None else CustomCodec(decode=decode, encode=encode, format=format)
+        self._links.catalogue.set_custom(type_name, custom)
 
     def forget_types(self) -> None:
         """Look types up anew, after ALTER TYPE or DROP TYPE."""

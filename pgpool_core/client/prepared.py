@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from pgpool_core.client import sqlstate
 from pgpool_core.client.catalogue import BUILT_IN, STRANGERS_QUERY, TYPES_QUERY, Catalogue
 from pgpool_core.client.described import columns_of, parameter_oids
-from pgpool_core.client.line import IDLE
 from pgpool_core.rows import inbox as codes
 from pgpool_core.rows.record import Record, Shape
 from pgpool_core.rows.statement import Statement
@@ -33,10 +32,14 @@ class Prepared:
         self.catalogue = catalogue
         self.version = catalogue.version  # with which all that is known was made
         self.known: dict[str, Statement] = {}
-        self._size = size
+        self.size = size
         self._prefix = prefix
         self._named = 0
         self._holding = 0  # none is forgotten, however many there are
+
+    async def shape(self, link: Link, text: str) -> Shape | None:
+        """What a query gives, as the server sees it now; nothing is kept."""
+        return (await self._describe(link, encoded(text), keep=False))[0]
 
     async def prepare(self, link: Link, text: str) -> Statement:
         """The statement of a text, from the cache or from the server; a checkpoint only in the latter case."""
@@ -63,15 +66,15 @@ class Prepared:
 
     def _evict(self, link: Link) -> None:
         """Forget the statements that were used least recently, where there are too many."""
-        while len(self.known) > self._size and not self._holding:
+        while len(self.known) > self.size and not self._holding:
             oldest = self.known.pop(next(iter(self.known)))
             link.outbox.close(oldest.name)
 
     async def _describe(
-        self, link: Link, raw: bytes, *, built_in: bool = False
+        self, link: Link, raw: bytes, *, built_in: bool = False, keep: bool = True
     ) -> tuple[Shape | None, list[Any], bytes]:
         name = b""
-        if (self._size or self._holding) and not built_in:
+        if (self.size or self._holding) and keep and not built_in:
             self._named += 1
             name = b"%s%d" % (self._prefix, self._named)
         link.ready()
@@ -128,12 +131,13 @@ class Prepared:
 
     def is_stale(self, link: Link, statement: Statement, error: sqlstate.PostgresError) -> bool:
         """Whether the same query, prepared again, may do better; then the old statement is forgotten."""
+        if error.sqlstate == "26000":  # it is gone, and may not be the only one
+            self.forget(link)
+            return True
         changed = error.sqlstate == "0A000" and error.fields.get("R") == "RevalidateCachedQuery"
-        if not changed and error.sqlstate != "26000":
-            return False
-        if self.known.pop(statement.text, None) is not None and changed:
+        if changed and self.known.pop(statement.text, None) is not None:
             link.outbox.close(statement.name)
-        return link.status == IDLE and not link.closed
+        return changed
 
     @contextmanager
     def held(self, link: Link) -> Iterator[None]:

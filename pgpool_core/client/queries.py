@@ -10,6 +10,7 @@ import trio
 from pgpool_core import logs
 from pgpool_core.client.line import IDLE
 from pgpool_core.client.link import Link
+from pgpool_core.client.sqlstate import PostgresError
 from pgpool_core.client.values import CommandTag
 from pgpool_core.rows.record import Record
 
@@ -47,7 +48,7 @@ async def execute_many(link: Link, sql: str, rows: Rows) -> int:
     if begun:
         await link.script("BEGIN")
     try:
-        total = await _many(link, sql, rows)
+        total = await _many(link, sql, rows, own=begun)
     except BaseException:
         if begun and not link.closed:
             await roll_back(link, "ROLLBACK")
@@ -57,25 +58,37 @@ async def execute_many(link: Link, sql: str, rows: Rows) -> int:
     return total
 
 
-async def _many(link: Link, sql: str, rows: Rows) -> int:
+async def _many(link: Link, sql: str, rows: Rows, *, own: bool) -> int:
     statement = await link.prepare(sql)
     if statement.leaves:
         link.dirty = True
-    total, batch = 0, list[tuple[Any, ...]]()
+    total, done, batch = 0, 0, list[tuple[Any, ...]]()
+
+    async def send() -> None:
+        nonlocal statement, total, done
+        try:
+            total += await link.many(statement, batch, done)
+        except PostgresError as error:
+            if not link.statements.is_stale(link, statement, error) or done or not own:
+                raise
+            await link.script("ROLLBACK; BEGIN")
+            statement = await link.prepare(sql)
+            total += await link.many(statement, batch, done)
+        done += len(batch)
+        batch.clear()
+
     if isinstance(rows, AsyncIterable):
         async for row in rows:
             batch.append(arguments(row))
             if len(batch) == BATCH:
-                total += await link.many(statement, batch)
-                batch.clear()
+                await send()
     else:
         for row in rows:
             batch.append(arguments(row))
             if len(batch) == BATCH:
-                total += await link.many(statement, batch)
-                batch.clear()
+                await send()
     if batch:
-        total += await link.many(statement, batch)
+        await send()
     return total
 
 

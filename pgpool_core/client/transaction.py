@@ -141,8 +141,8 @@ class Transaction(AsyncEntered):
     async def run(self, work: Callable[..., Awaitable[T]], /, *args: Any) -> T:
         """`await work(connection, *args)` inside the transaction; once more, up to `retries` times, where PostgreSQL asks for that.
 
-        It asks by serialization_failure and deadlock_detected (class 40). Inside of another transaction nothing is tried again:
-        only the whole may be.
+        It asks by serialization_failure and deadlock_detected (class 40), also out of a nursery of `work`. Inside of another
+        transaction nothing is tried again: only the whole may be.
         """
         left = self._retries
         while True:
@@ -152,8 +152,15 @@ class Transaction(AsyncEntered):
                 async with once as connection:
                     inner = bool(once._savepoint)
                     return await work(connection, *args)
-            except TransactionRollback:
-                if left == 0 or inner:
+            except (TransactionRollback, ExceptionGroup) as error:
+                if left == 0 or inner or not _asks_for_another_try(error):
                     raise
                 left -= 1
             await trio.lowlevel.checkpoint()
+
+
+def _asks_for_another_try(error: Exception) -> bool:
+    """Whether it is nothing but PostgreSQL's wish to try again, in groups or not."""
+    if isinstance(error, ExceptionGroup):
+        return all(_asks_for_another_try(each) for each in error.exceptions)
+    return isinstance(error, TransactionRollback)

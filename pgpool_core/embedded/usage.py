@@ -53,7 +53,7 @@ class Usage:
         totals = last.overall.totals
         wait_us = percentile_us(totals.wait, 0.99)
         lines = [
-            f"pooler: {totals.xacts} transactions, {totals.queries} queries, {totals.client_logins} logins",
+            f"pooler: {_count(totals.xacts, 'transaction')}, {_count(totals.queries, 'query', 'queries')}, {_count(totals.client_logins, 'login')}",
             f"  at most {_count(self.clients, 'client')} and {_count(self.servers, 'server')} at once (pool size {pool_size or 'unlimited'})",
             (
                 f"  at most {_count(self.waiting, 'client')} waited for a server at once, 99 % of waits took up to {wait_us / 1000:.1f} ms"
@@ -64,18 +64,19 @@ class Usage:
         lines += [f"  kept a server for {reason}: {_count(times, 'time')}" for reason, times in features.pins.items()]
         lines += [f"  {times} x {text}" for text, times in complaints.most_common(ERRORS_SHOWN)]
         if (others := len(complaints) - ERRORS_SHOWN) > 0:
-            lines.append(f"  and {others} other warnings")
+            lines.append(f"  and {_count(others, 'other warning')}")
         lines += [f"  advice: {text}" for text in self._advice(wait_us, totals.xacts, features, pool_size)]
         return "\n".join(lines)
 
     def _advice(self, wait_us: int, xacts: int, features: SessionFeatures, pool_size: int) -> Iterator[str]:
         if self.waiting and wait_us > LONG_WAIT_US and pool_size and self.servers >= pool_size:
-            yield f"clients waited long while all {pool_size} servers were busy: try a larger --pool-size"
+            busy = f"all {pool_size} servers were" if pool_size > 1 else "the only server was"
+            yield f"clients waited long while {busy} busy: try a larger --pool-size"
         if xacts >= MANY_TRANSACTIONS and self.servers * 2 < pool_size and not self.waiting:
             yield f"--pool-size {self.servers} would have done"
         if features.pins:
             yield "some session state kept clients on their server; `pgpool-core check-app` tells what it was"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _count(number: int, noun: str, several: str = "") -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {several or noun + 's'}"

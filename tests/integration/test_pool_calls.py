@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -105,6 +105,85 @@ async def test_statements_are_prepared_once_and_forgotten_when_there_are_too_man
     async with pgpool_core.open_pool(dsn, max_size=1, statement_cache_size=0) as pool:
         assert [await pool.fetchval("select $1::text", text) for text in "ab"] == ["a", "b"]
         assert await pool.fetchval(count) == 0
+
+
+async def test_the_statement_that_was_used_least_recently_is_forgotten_first(dsn: str) -> None:
+    async with pgpool_core.open_pool(dsn, max_size=1, statement_cache_size=3) as pool:
+        for n in (1, 2, 3, 1, 4, 1, 5):
+            await pool.fetch(f"select {n}")
+        left = await pool.fetch("select statement from pg_prepared_statements")
+        assert {row.statement for row in left} >= {"select 1", "select 5"}
+
+
+async def with_executemany(connection: Connection) -> object:
+    return await connection.executemany("insert into calls (id) values ($1) returning *", [(1,), (2,)])
+
+
+async def with_a_cursor(connection: Connection) -> object:
+    async with connection.cursor("select * from calls order by id", prefetch=1) as rows:
+        return [row.id async for row in rows]
+
+
+async def with_a_pipeline(connection: Connection) -> object:
+    async with connection.pipeline() as pipeline:
+        one = pipeline.execute("insert into calls (id) values ($1)", 1)
+        all_of_them = pipeline.fetch("select * from calls order by id")
+    return one.result(), len(all_of_them.result())
+
+
+async def with_copy_records(connection: Connection) -> object:
+    return await connection.copy_records("calls", [(1,), (2,)], columns=["id"])
+
+
+@pytest.mark.parametrize("call", [with_executemany, with_a_cursor, with_a_pipeline, with_copy_records])
+async def test_every_call_survives_a_change_of_its_table_and_deallocate_all(
+    call: Callable[[Connection], Awaitable[object]], pool: Pool
+) -> None:
+    async with pool.acquire() as connection:
+        at_first = await call(connection)
+        for change in (
+            "alter table calls add more int",
+            "alter table calls alter id type bigint",
+            "deallocate all",
+            "do $$ begin deallocate all; end $$",
+        ):
+            await connection.execute(change)
+            await connection.execute("delete from calls")
+            assert await call(connection) == at_first, change
+            assert not connection.in_transaction
+
+
+async def test_in_a_transaction_a_change_is_told_once_and_not_twice(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        for call in (with_a_cursor, with_a_pipeline):
+            await call(connection)
+            await connection.execute(f"delete from calls; alter table calls add {call.__name__} int")
+            with pytest.raises(sqlstate.FeatureNotSupported, match="cached plan"):
+                async with connection.transaction():
+                    await call(connection)
+            async with connection.transaction():
+                await call(connection)
+            await connection.execute("delete from calls")
+
+
+async def test_an_error_among_many_says_at_which_it_was(pool: Pool) -> None:
+    insert = "insert into calls (id) values ($1)"
+    rows: list[tuple[Any, ...]] = [(n,) for n in range(700)]
+    async with pool.acquire() as connection:
+        for more, error in (((3,), sqlstate.UniqueViolation), (("x",), EncodeError)):
+            with pytest.raises(error) as found:
+                await connection.executemany(insert, [*rows, more])
+            assert found.value.__notes__ == ["row 701"]
+        with pytest.raises(EncodeError, match=r"column 1 cannot be sent as int4") as found:
+            await connection.copy_records("calls", [(1, "a"), ("x", "b")])
+        assert found.value.__notes__ == ["row 2"]
+        for text in ("select 1/0", "selec"):
+            with pytest.raises(sqlstate.PostgresError) as told:
+                async with connection.pipeline() as pipeline:
+                    pipeline.fetch("select 1")
+                    pipeline.fetch(text)
+            assert told.value.__notes__ == ["query 2 of the pipeline"]
+        assert await connection.fetchval("select count(*) from calls") == 0
 
 
 async def test_a_statement_survives_a_change_of_its_table_and_deallocate_all(pool: Pool) -> None:
@@ -248,6 +327,33 @@ async def test_a_transaction_is_tried_again_where_postgresql_asks_for_it(pool: P
             pass
 
 
+async def test_a_transaction_is_tried_again_where_a_nursery_of_it_was_asked_to(pool: Pool) -> None:
+    tries = 0
+
+    async def fails_once(connection: Connection) -> None:
+        nonlocal tries
+        tries += 1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await connection.execute("insert into calls values ($1, 'a')", tries)
+            if tries == 1:
+                await connection.execute("do $$ begin raise exception using errcode = '40001'; end $$")
+            nursery.cancel_scope.cancel()
+
+    await pool.transaction(retries=1).run(fails_once)
+    assert await pool.fetch("select id from calls") == [(2,)]
+
+    async def fails_otherwise(connection: Connection) -> None:
+        nonlocal tries
+        tries += 1
+        async with trio.open_nursery():
+            raise LookupError
+
+    with pytest.raises(ExceptionGroup):
+        await pool.transaction(retries=5).run(fails_otherwise)
+    assert tries == 3
+
+
 async def test_retries_come_to_an_end(pool: Pool) -> None:
     calls = []
 
@@ -329,7 +435,7 @@ async def test_records_go_in_by_a_binary_copy(pool: Pool) -> None:
         assert await connection.copy_records("calls", [(-1,)], columns=["id"], schema="public") == 1
         with pytest.raises(EncodeError, match="2 columns"):
             await connection.copy_records("calls", [(-2,)])
-        with pytest.raises(EncodeError, match=r"\$1 cannot be sent as int4"):
+        with pytest.raises(EncodeError, match="column 1 cannot be sent as int4"):
             await connection.copy_records("calls", [("x", "y")])
         assert await connection.fetchval("select count(*) from calls") == 20001
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from psycopg.types.range import Range as PsycopgRange
 
 import pgpool_core
-from pgpool_core import ConfigError, DecodeError, Pool, Range
+from pgpool_core import ConfigError, DecodeError, EncodeError, Pool, Range
 from pgpool_core.client import sqlstate
 from pgpool_core.testing import PostgresServer
 from tests.unit.test_rows_codecs import BY_NAME, VALUES
@@ -232,6 +232,17 @@ async def test_a_codec_for_a_built_in_type(pool: Pool) -> None:
     assert await pool.fetchval("select $1::int4 + 1", "00000001") == "00000002"
     assert await pool.fetchval("select '{1}'::int4[]") == ["00000001"]
     assert await pool.fetchval("select 5::int8") == 5
+
+
+async def test_a_codec_may_be_taken_back(pool: Pool) -> None:
+    pool.set_codec("numeric", decode=float)
+    assert repr(await pool.fetchval("select 1.5")) == "1.5"
+    with pytest.raises(EncodeError, match="no encoder"):
+        await pool.fetchval("select $1::numeric", Decimal("1.5"))
+    pool.set_codec("no_such_type", decode=float)
+    pool.set_codec("no_such_type")
+    pool.set_codec("numeric")
+    assert repr(await pool.fetchval("select $1::numeric", Decimal("1.5"))) == "Decimal('1.5')"
 
 
 async def test_a_codec_for_a_type_that_there_is_not_yet(pool: Pool) -> None:

@@ -50,7 +50,7 @@ def test_the_command_reaches_the_server_through_the_pooler(postgres: PostgresSer
     host, port, *row = done.stdout.split()
     assert (done.returncode, row) == (0, ["app", "app", str(postgres.port)])
     assert (host, port != str(postgres.port)) == ("127.0.0.1", True)
-    assert "pooler: 1 transactions, " in done.stderr
+    assert "pooler: 1 transaction, " in done.stderr
     assert "at most 1 client and 1 server at once" in done.stderr
     assert "no client waited for a server" in done.stderr or "at most 1 client waited" in done.stderr
 

@@ -99,7 +99,7 @@ cdef class Outbox(Out):
             part = statement.bind_head
             self.put(<const char *>part, len(part))
             for i in range(len(args)):
-                self.value(<Codec>statement.parameters[i], args[i], i)
+                self.value(<Codec>statement.parameters[i], args[i], i, "argument $")
             part = statement.raw_tail if raw else statement.bind_tail
             self.put(<const char *>part, len(part))
             self.end_message(start)
@@ -107,7 +107,7 @@ cdef class Outbox(Out):
             self.length = before
             raise
 
-    cdef int value(self, Codec codec, object value, Py_ssize_t place) except -1:
+    cdef int value(self, Codec codec, object value, Py_ssize_t place, str what) except -1:
         cdef Py_ssize_t field
         if value is None:
             return self.put32(-1)
@@ -115,7 +115,7 @@ cdef class Outbox(Out):
         try:
             codec.encode(value, self)
         except Exception as error:
-            raise EncodeError(f"argument ${place + 1} cannot be sent as {codec.name}: {error}{advice(codec, value)}") from error
+            raise EncodeError(f"{what}{place + 1} cannot be sent as {codec.name}: {error}{advice(codec, value)}") from error
         return self.end(field)
 
     def execute(self, *, bytes portal=b"", int32_t limit=0):
@@ -156,7 +156,7 @@ cdef class Outbox(Out):
             start = self.message(FE_COPY_DATA)
             self.put16(<int16_t>len(row))
             for i in range(len(row)):
-                self.value(<Codec?>codecs[i], row[i], i)
+                self.value(<Codec?>codecs[i], row[i], i, "column ")
             self.end_message(start)
         except BaseException:
             self.length = before
