@@ -21,7 +21,6 @@ cdef struct Arrival:              # owns all of it but `pool`; moves to the work
     Block *start
     Names *names
     Terms *terms
-    char *user
     Buf unread
     Buf channels                  # names that it listens to, each behind its length
 

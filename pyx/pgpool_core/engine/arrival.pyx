@@ -195,7 +195,6 @@ cdef int fill_names(Plane *plane, dict known, Arrival *a, Parcel *p) except -1:
 
 cdef int fill_client(Plane *plane, dict known, Arrival *a, Parcel *p) except -1:
     a.facts = p.client
-    copied(p.user, &a.user)
     interned(plane, p, 0, &a.settings)
     interned(plane, p, 1, &a.start)
     if p.unread.len and not buf_add(&a.unread, p.unread.at, p.unread.len):
@@ -270,7 +269,6 @@ cdef void arrival_free(Plane *plane, Arrival *a) noexcept nogil:
     terms_leave(plane.terms, a.terms)
     buf_free(&a.unread)
     buf_free(&a.channels)
-    free(a.user)
     free(a)
 
 
@@ -298,7 +296,7 @@ cdef void client_arrives(Worker *w, Arrival *a) noexcept nogil:
     c.connect_us, c.request_us, c.idle_us = a.facts.connect_us, a.facts.request_us, a.facts.idle_us
     c.unnamed_flags, c.unnamed_here, c.unnamed_fresh = a.facts.unnamed_flags, a.facts.unnamed_here, a.facts.unnamed_fresh
     c.warned, c.pin_told = a.facts.warned, a.facts.pin_told
-    c.pool, c.terms, c.user, c.names, c.settings, c.start = a.pool, a.terms, a.user, a.names, a.settings, a.start
+    c.pool, c.terms, c.names, c.settings, c.start = a.pool, a.terms, a.names, a.settings, a.start
     c.conn.held = a.unread
     c.seat.pool = a.pool.pool
     c.seat.owner = c

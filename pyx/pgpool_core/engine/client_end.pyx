@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcpy, memset, strdup, strlen
 
 from pgpool_core.engine.buf cimport buf_free
 from pgpool_core.engine.channels cimport channels_forget
@@ -150,12 +150,20 @@ cdef void forget_pool(Worker *w, ClientConn *c) noexcept nogil:
         pool_client_goes(c.pool.pool)
 
 
+cdef const char *client_user(const ClientConn *c) noexcept nogil:
+    if c.user == NULL and c.terms != NULL:
+        return <const char *>c.terms.name
+    return c.user
+
+
 cdef void uncount(Worker *w, ClientConn *c) noexcept nogil:
     """`c` stands in nobody's way any more: max_client_conn and its like have room for another."""
     if c.counted:
         c.counted = 0
         pgpool_add32(&w.plane.n_clients, -1)
     if c.terms != NULL:
+        if c.user == NULL:
+            c.user = strdup(client_user(c))       # the log still wants it
         pgpool_add32(&c.pool.pool.database.clients, -1)
         terms_leave(w.plane.terms, c.terms)
         c.terms = NULL
@@ -211,6 +219,7 @@ cdef void client_log(Worker *w, ClientConn *c, uint8_t level, const char *text, 
     cdef LogRecord *line = <LogRecord *>calloc(1, sizeof(LogRecord))
     cdef Mail mail
     cdef size_t n = strlen(text)
+    cdef const char *user
     if line == NULL:
         return
     if n > sizeof(line.text) - 20:
@@ -228,8 +237,9 @@ cdef void client_log(Worker *w, ClientConn *c, uint8_t level, const char *text, 
     if c.asked != NULL:
         memcpy(line.database, c.asked, min(strlen(c.asked), sizeof(line.database) - 1))
     line.peer = c.peer
-    if c.user != NULL:
-        memcpy(line.user, c.user, strlen(c.user))
+    user = client_user(c)
+    if user != NULL:
+        memcpy(line.user, user, strlen(user))
     if closing:
         line.age_us = w.now_us - c.connect_us + 1
     mail.kind = MAIL_LOG

@@ -8,7 +8,7 @@ from pgpool_core.auth.cancel_key cimport cancel_key_write
 from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free
 from pgpool_core.engine.channels cimport channels_put, channels_rest
 from pgpool_core.engine.client cimport client_go_on
-from pgpool_core.engine.client_end cimport client_gone
+from pgpool_core.engine.client_end cimport client_gone, client_user
 from pgpool_core.engine.conn cimport SENT, conn_not_again, conn_settle, plane_post
 from pgpool_core.engine.mailbox cimport MAIL_PARCEL, Mail
 from pgpool_core.engine.pins cimport pins_drop
@@ -202,7 +202,7 @@ cdef void put_client(Worker *w, ParcelWriter *p, ClientConn *c) noexcept nogil:
     facts.warned, facts.pin_told = c.warned, c.pin_told != 0
     facts.family, facts.port, facts.uid, facts.pid = c.peer.family, c.peer.port, c.peer.uid, c.peer.pid
     memcpy(facts.addr, c.peer.addr, sizeof(facts.addr))
-    parcel_client(p, &facts, text_span(c.user))
+    parcel_client(p, &facts, text_span(client_user(c)))
     put_block(p, PARCEL_SETTINGS, c.settings)
     put_block(p, PARCEL_START, c.start)
     if c.conn.held.len or c.conn.early.len:

@@ -174,6 +174,9 @@ cdef void enter(Worker *w, ClientConn *c, LoginRecord *l, uint8_t state) noexcep
     if c.pool != NULL:
         free(c.asked)
         c.asked = NULL
+        if c.terms != NULL:
+            free(c.user)
+            c.user = NULL                         # client_user: the terms have it
     timer_clear(&w.timers, &c.conn.timer)
     c.state = state
     c.idle_us = w.now_us

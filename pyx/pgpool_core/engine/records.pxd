@@ -338,7 +338,7 @@ cdef struct ClientConn:
     Terms *terms                  # held: of its user; NULL until routed, and for the console
     Listens *listens              # owned; NULL until it listens without a server
     Loan *loan                    # it is no client but a borrower, and has no socket; else NULL
-    char *user                    # owned: the name it logged in with; NULL before the startup packet
+    char *user                    # owned: its name while it logs in, else NULL where `terms` tell it: see client_user
     uint64_t id
     uint64_t connect_us
     uint64_t request_us

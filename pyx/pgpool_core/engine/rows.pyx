@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 
+from pgpool_core.engine.client_end cimport client_user
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.slots cimport slot_at, slot_live, slot_of, slots_room
 from pgpool_core.engine.suspend cimport worker_has
@@ -27,6 +28,7 @@ cdef void application_name(const Block *settings, char *out) noexcept nogil:
 
 cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nogil:
     """What SHOW CLIENTS tells about `c`; by its own worker only."""
+    cdef const char *user
     memset(row, 0, sizeof(ClientRow))
     row.id = c.id
     row.connect_us = c.connect_us
@@ -57,8 +59,9 @@ cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nog
         row.pin_cause = c.pin_cause
     if c.conn.tls != NULL:
         tls_info(c.conn.tls, row.tls)
-    if c.user != NULL:
-        memcpy(row.user, c.user, strlen(c.user))
+    user = client_user(c)
+    if user != NULL:
+        memcpy(row.user, user, strlen(user))
 
 
 cdef uint32_t fill_socket_rows(Worker *w, SocketRow *rows, uint32_t room) noexcept nogil:
