@@ -9,6 +9,7 @@ import trio
 
 from pgpool_core import logs
 from pgpool_core.config.model import Config
+from pgpool_core.control.slack import Slack
 
 if TYPE_CHECKING:
     from pgpool_core.control.auth_query import AuthQuery
@@ -31,7 +32,10 @@ async def janitor(
     now_us: Callable[[], int],
 ) -> None:
     """Close what is due, forget what nobody uses, look after what has been lent; for ever."""
+    from pgpool_core.engine.memory import trim
+
     backend = engine.io_backend
+    slack = Slack(lambda: engine.connections, lambda: engine.logins()[0], trim)
     while True:
         await trio.sleep(JANITOR_S)
         if backend != engine.io_backend:
@@ -42,6 +46,7 @@ async def janitor(
         pools.forget_empty(now_us())
         auth_query.expire()
         opener.poke()
+        slack.look()
 
 
 async def namekeeper(pools: PoolRegistry) -> None:

@@ -32,6 +32,9 @@ class Engine:
     @property
     def io_backend(self) -> str:
         """What is in use: epoll, also where the system has begun to refuse io_uring, or io_uring."""
+    @property
+    def connections(self) -> int:
+        """How many there have ever been, of clients and servers."""
     def start(self) -> None: ...
     def stop(self) -> None: ...
     def close(self) -> None: ...

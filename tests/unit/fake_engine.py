@@ -234,6 +234,8 @@ class FakeEngine:
         self.cancels_over.append(canceller)
         self._called()
 
+    connections = 0
+
     def sweep(self, now_us: int) -> None:
         self.sweeps += 1
 

@@ -114,6 +114,11 @@ cdef class Engine:
                 return "epoll"
         return self.chosen
 
+    @property
+    def connections(self):
+        """How many there have ever been, of clients and servers."""
+        return pgpool_load64(&self.plane.last_id)
+
     # -- life ------------------------------------------------------------------------------------------------------
 
     def start(self):

@@ -1,0 +1,10 @@
+"""Memory of the process that it holds and does not need; compiled from pyx/pgpool_core/engine/memory.pyx."""
+
+def trim() -> None:
+    """Give what has been freed back to the system, wherever it lies. A millisecond or so; nothing where the C library is not GNU's."""
+
+def let_go() -> int:
+    """Unmap the pages of program files that are as they are on disk; whoever needs one again has it at the next touch.
+
+    Returns how many bytes were mapped; 0 where /proc is not there.
+    """
