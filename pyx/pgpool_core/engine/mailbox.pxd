@@ -68,7 +68,7 @@ cdef struct Mail:
 
 
 cdef struct Cell:
-    uint64_t turn
+    uint64_t turn                 # zero in a new ring: its memory is touched only as far as there has been mail
     Mail mail
 
 
