@@ -28,9 +28,9 @@ def main() -> int:
     """The exit status: 1 when a round has failed."""
     args = arguments()
     seed = secrets.randbelow(2**31) if args.seed is None else args.seed
-    until = time.monotonic() + args.seconds
     failed = 0
     with tempfile.TemporaryDirectory() as folder, stage_in(Path(folder)) as stage:
+        until = time.monotonic() + args.seconds
         while time.monotonic() < until and failed < args.failures:
             came = play_round(
                 stage, seed, seconds=args.round, clients=args.clients, io_backend=args.io_backend, workers=args.workers
