@@ -3,8 +3,10 @@
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
 
+from pgpool_core.engine.again cimport conn_next_again, conns_again
 from pgpool_core.engine.buf cimport buf_free
-from pgpool_core.engine.conn cimport SEND_DEAD, conn_flush, conn_push, conn_put, conn_settle_all, conn_write
+from pgpool_core.engine.conn cimport (SEND_DEAD, conn_again, conn_flush, conn_not_again, conn_push, conn_put,
+                                      conn_settle_all, conn_write)
 from pgpool_core.engine.io_epoll cimport IO_EPOLL, epoll_add, epoll_start, epoll_stop
 from pgpool_core.engine.records cimport KIND_CLIENT, Conn, Upcalls, Worker
 from pgpool_core.engine.sends cimport sends_new
@@ -69,6 +71,29 @@ cdef class Sending:
     def flush(self):
         """The socket takes more."""
         assert conn_flush(self.w, self.c) != SEND_DEAD
+
+    def read_again(self, list numbers):
+        """Which of these connections, by number, are read again when reading each takes the ones behind it that are negative off the list."""
+        cdef Conn *all_of_them = <Conn *>calloc(len(numbers), sizeof(Conn))
+        cdef Conn *c
+        cdef list found = []
+        if all_of_them == NULL:
+            raise MemoryError
+        for i in range(len(numbers)):
+            conn_again(self.w, &all_of_them[i])
+        left = conns_again(self.w)
+        while left:
+            left -= 1
+            c = conn_next_again(self.w)
+            if c == NULL:
+                break
+            found.append(numbers[c - all_of_them])
+            for i in range(len(numbers)):
+                if numbers[i] < 0:
+                    conn_not_again(self.w, &all_of_them[i])
+        assert self.w.again_head == NULL and self.w.again_tail == NULL
+        free(all_of_them)
+        return found
 
     def push(self):
         """What was put goes, unless bytes wait already."""

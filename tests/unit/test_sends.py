@@ -102,3 +102,11 @@ def test_what_goes_ahead_of_the_next_bytes_can_be_pushed() -> None:
         sending.put(b"settings")
         sending.push()
         assert read(far, 100) == b"settings"
+
+
+def test_reading_one_connection_again_may_take_others_off_the_list() -> None:
+    """A client that is sent away gives its server back, which may be further down the list."""
+    with connection() as (sending, _):
+        assert sending.read_again([1, 2, -3, 4, -5]) == [1, 2, 4]
+        assert sending.read_again([-1, -2]) == [-1]
+        assert sending.read_again([]) == []

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
+from pgpool_core.engine.again cimport conn_next_again, conns_again
 from pgpool_core.engine.arrival cimport Arrival, arrival_free, cancel_moved, client_arrives
 from pgpool_core.engine.accept cimport new_client, up_accept
 from pgpool_core.engine.chore cimport server_chore
@@ -412,8 +413,8 @@ cdef bint worker_init(Worker *w, Plane *plane, unsigned int index, const Io *io)
 cdef void worker_run(Worker *w) noexcept nogil:
     """Turn until told to stop."""
     cdef Conn *c
-    cdef Conn *next
     cdef Timer *timer
+    cdef uint32_t left
     cdef int wait_ms
     pgpool_processor_number(0)
     w.io.begin(w)
@@ -427,12 +428,12 @@ cdef void worker_run(Worker *w) noexcept nogil:
         w.logins_taken = 0
         w.io.turn(w, wait_ms)
         w.logins_left = 0
-        next = w.again_head
-        w.again_head = w.again_tail = NULL
-        while next != NULL:
-            c = next
-            next = c.again_next
-            c.again = 0
+        left = conns_again(w)
+        while left:
+            left -= 1
+            c = conn_next_again(w)
+            if c == NULL:
+                break
             if c.doomed:
                 continue
             if is_login(c) and not login_goes_on(w, c):
