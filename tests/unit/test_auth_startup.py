@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from pgpool_core_probes import auth_probe
 
 OK, NEED_MORE, SSL, GSS, CANCEL = range(5)
-BAD_LENGTH, BAD_LAYOUT, OLD_PROTOCOL, BAD_PROTOCOL, NO_USER, USER_TOO_LONG, DIRECT_TLS, DATABASE_TOO_LONG = range(-1, -9, -1)
+BAD_LENGTH, BAD_LAYOUT, OLD_PROTOCOL, BAD_PROTOCOL, NO_USER, USER_TOO_LONG, DIRECT_TLS, DATABASE_TOO_LONG = range(
+    -1, -9, -1
+)
 EVERY_STATUS = range(DATABASE_TOO_LONG, CANCEL + 1)
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
