@@ -1,12 +1,13 @@
-"""What a server says of a statement and of a command that is done, as it stands in its messages. Bytes in, facts out.
+"""What a server says of a statement, of a command that is done and of a NOTIFY, as it stands in its messages. Bytes in, facts out.
 
-Source: PostgreSQL docs, "Message Formats", ParameterDescription, RowDescription, CommandComplete.
+Source: PostgreSQL docs, "Message Formats", ParameterDescription, RowDescription, CommandComplete, NotificationResponse.
 """
 
 from __future__ import annotations
 
 import struct
 
+from pgpool_core.client.values import Notification
 from pgpool_core.errors import ServerProtocolError
 
 
@@ -48,3 +49,16 @@ def columns_of(body: bytes | None) -> list[tuple[str, int]]:
     if at != len(body):
         raise ServerProtocolError("malformed RowDescription")
     return columns
+
+
+def notification_of(body: bytes) -> Notification:
+    """What a NotificationResponse says.
+
+    Raises:
+        ServerProtocolError: it is none.
+    """
+    if len(body) < 6 or body.count(b"\0", 4) < 2:
+        raise ServerProtocolError("malformed NotificationResponse")
+    (pid,) = struct.unpack_from("!i", body)
+    channel, _, payload = body[4:-1].partition(b"\0")
+    return Notification(channel.decode(errors="replace"), payload.decode(errors="replace"), pid)

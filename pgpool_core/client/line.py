@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -17,6 +16,7 @@ import trio
 from trio.lowlevel import current_trio_token, wait_readable
 
 from pgpool_core.client import sqlstate
+from pgpool_core.client.described import notification_of
 from pgpool_core.client.giving_up import give_up
 from pgpool_core.client.secure import TlsSocket
 from pgpool_core.client.values import Notification
@@ -288,21 +288,15 @@ class Line:
             name, _, value = body.rstrip(b"\0").partition(b"\0")
             self.parameters[name.decode(errors="replace")] = value.decode(errors="replace")
         elif code == codes.NOTIFICATION:
-            self._notify(body)
+            heard = notification_of(body)
+            if self.on_notification is not None:
+                self.on_notification(heard)
         elif code in (codes.PARAMETER_DESCRIPTION, codes.ROW_DESCRIPTION, codes.NO_DATA):
             self.described[code] = body
         elif code in (codes.COPY_IN, codes.COPY_OUT, codes.COPY_DATA, codes.COPY_DONE):
             pass
         elif code != codes.PORTAL_SUSPENDED:
             raise ServerProtocolError("the server sent a message out of turn")
-
-    def _notify(self, body: bytes) -> None:
-        if len(body) < 6 or body.count(b"\0", 4) < 2:
-            raise ServerProtocolError("malformed NotificationResponse")
-        if self.on_notification is not None:
-            (pid,) = struct.unpack_from("!i", body)
-            channel, _, payload = body[4:-1].partition(b"\0")
-            self.on_notification(Notification(channel.decode(errors="replace"), payload.decode(errors="replace"), pid))
 
     def _refuse_copy(self, extended: bool) -> None:
         self.outbox.copy_fail(b"use copy_in() for COPY FROM STDIN")
