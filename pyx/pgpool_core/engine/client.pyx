@@ -20,12 +20,14 @@ from pgpool_core.engine.console cimport console
 from pgpool_core.engine.copies cimport COPY_ASKED, RUN_FLUSH, copies_ask, copies_flush, copies_waits
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.databases cimport databases_text
+from pgpool_core.engine.groups cimport describes_portal, groups_past, is_plain
 from pgpool_core.engine.ledger cimport ledger_call, ledger_refusal, ledger_text, ledger_unseen, ledger_watches
 from pgpool_core.engine.listen cimport TAKE_DONE, TAKE_NOT, listen_may, listen_take
 from pgpool_core.engine.loan cimport loan_linked
 from pgpool_core.engine.login cimport login_bytes
 from pgpool_core.engine.named cimport (DEALLOCATES, DROP_IS, DROP_NEED_MORE, DROP_NOT, DROP_WAIT, NAMED_FULL, NAMED_GO_ON,
-                                       named_deallocates, named_dropped, named_drops, named_message, named_tracked)
+                                       named_deallocates, named_dropped, named_drops, named_message, named_tracked,
+                                       named_unnamed)
 from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.patience cimport patience_waits
 from pgpool_core.engine.records cimport *
@@ -58,6 +60,10 @@ cdef enum:
     IDLE_STOPS = 1                # nothing more is to be read now
     IDLE_ASKS = 2                 # a server is to answer
     IDLE_STREAMS = 3              # it is more than is kept: a server is to have what there is
+
+    ASKS_OTHERWISE = 0            # a message out of the ordinary
+    ASKS_LATER = 1                # it is answered when another one asks
+    ASKS_NOW = 2
 
 
 cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
@@ -93,19 +99,19 @@ cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcep
 
 
 cdef int use(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
-    cdef size_t used = 0
+    cdef size_t used
     cdef int stop
     if c.state == CL_ACTIVE:
         return forward(w, c, data, n)
     if c.state == CL_CONSOLE:
         return console(w, c, data, n)
-    stop = idle(w, c, data, n, &used)
-    while used:                                   # it was answered without a server
-        data += used
-        n -= used
+    while True:
         used = 0
         stop = idle(w, c, data, n, &used)
-    return stop
+        if used == 0:
+            return stop
+        data += used                              # so much was answered without a server
+        n -= used
 
 
 cdef inline int client_next(Worker *w, ClientConn *c, Cursor *cur, uint32_t max_body, const uint8_t *data, size_t n,
@@ -123,26 +129,36 @@ cdef inline int client_next(Worker *w, ClientConn *c, Cursor *cur, uint32_t max_
     return scan_whole(f, n, pos[0])
 
 
+cdef extern from * nogil:
+    """
+    static inline uint8_t pgpool_asks(uint8_t fe_type) {
+        static const uint8_t asks[256] = {
+            ['Q'] = 2, ['S'] = 2, ['F'] = 2, ['H'] = 2, ['P'] = 1, ['B'] = 1, ['D'] = 1, ['E'] = 1, ['C'] = 1,
+        };
+        return asks[fe_type];
+    }
+    """
+    uint8_t how_it_asks "pgpool_asks"(uint8_t fe_type)      # ASKS_*
+
+
 cdef inline bint asks(uint8_t kind) noexcept nogil:
     """A message whose answer is waited for."""
-    return kind == FE_QUERY or kind == FE_SYNC or kind == FE_FUNCTION_CALL or kind == FE_FLUSH
+    return how_it_asks(kind) == ASKS_NOW
 
 
 cdef inline bint plainly_asks(const uint8_t *data, size_t n, uint32_t max_body) noexcept nogil:
     """Whether whole messages, none of them out of the ordinary, lead to one that asks: what nearly always comes."""
-    cdef uint8_t kind
-    cdef uint32_t length
+    cdef uint8_t how
+    cdef uint32_t length                          # of the body; of a broken message longer than anything that there is
     while n >= HEADER_LEN:
-        kind = data[0]
-        length = load_be32(data + 1)
-        if length < 4 or length - 4 > max_body or length > n - 1:
+        how = how_it_asks(data[0])
+        length = load_be32(data + 1) - 4
+        if length > max_body or length > n - HEADER_LEN or how == ASKS_OTHERWISE:
             return False
-        if asks(kind):
+        if how == ASKS_NOW:
             return True
-        if not (kind == FE_PARSE or kind == FE_BIND or kind == FE_DESCRIBE or kind == FE_EXECUTE or kind == FE_CLOSE):
-            return False
-        data += 1 + <size_t>length
-        n -= 1 + <size_t>length
+        data += HEADER_LEN + <size_t>length
+        n -= HEADER_LEN + <size_t>length
     return False
 
 
@@ -374,10 +390,6 @@ cdef int refuse(Worker *w, ClientConn *c, ServerConn *s, Counters *k, const Fram
     return status
 
 
-cdef inline bint describes_portal(const Frame *f, const uint8_t *body, size_t have) noexcept nogil:
-    return f.type == FE_DESCRIBE and f.body_len and have and body[0] == 0x50     # 'P'
-
-
 cdef int expect_named(ServerConn *s, uint32_t n) noexcept nogil:
     """So many Parses and Closes of ours go in front of the client's message."""
     cdef uint32_t i
@@ -422,6 +434,8 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         sent = c.cur.remain if c.cur.remain < n else n
         c.dropping = c.cur.remain > n
     while True:
+        if sent <= pos and is_plain(c, s):
+            pos = groups_past(w, c, s, k, tracked, data, n, pos)
         r = scan_to(&c.cur, CLIENT_MARKS, w.plane.max_packet_size, data, n, &pos, &f)
         if r != SCAN_FOUND:
             break
@@ -491,8 +505,12 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
             if length < f.body_len:
                 databases_text(w, s, data + pos + HEADER_LEN + length,
                                strnlen(<const char *>data + pos + HEADER_LEN + length, f.body_len - length))
-        if tracked and describes_portal(&f, data + pos + HEADER_LEN, n - pos - HEADER_LEN):
+        if tracked and f.type == FE_DESCRIBE and f.body_len and describes_portal(data + pos + HEADER_LEN, n - pos - HEADER_LEN):
             w.outgoing.statement = NULL           # it uses none, so there is nothing to rename
+        elif tracked and f.type == FE_PARSE and sent <= pos and scan_whole(&f, n, pos) and f.body_len \
+                and data[pos + HEADER_LEN] == 0:
+            w.outgoing.statement = NULL
+            pushed = named_unnamed(c, s, k)
         elif tracked and sent <= pos and (f.type == FE_PARSE or f.type == FE_BIND or f.type == FE_DESCRIBE
                                           or f.type == FE_CLOSE):
             pushed = named_message(w, c, s, k, &f, data, n, pos, &sent)
