@@ -30,7 +30,9 @@ cdef inline size_t answers_past(ServerConn *s, const uint8_t *data, size_t n, si
     cdef uint8_t head = expect_head(q)
     cdef uint8_t ended
     cdef uint32_t length                          # of the body; of a broken message longer than anything that there is
-    while not is_ours(head) and n - at >= HEADER_LEN:
+    if is_ours(head):
+        return at
+    while n - at >= HEADER_LEN:
         ended = ended_by(data[at])
         length = load_be32(data + at + 1) - 4
         if ended == EXPECT_NONE or length > n - at - HEADER_LEN:
@@ -45,4 +47,6 @@ cdef inline size_t answers_past(ServerConn *s, const uint8_t *data, size_t n, si
             if ended == EXPECT_EXECUTE:
                 q.copying = q.silent = 0
             head = expect_head(q)
+            if is_ours(head):
+                break
     return at

@@ -20,7 +20,7 @@ from pgpool_core.engine.console cimport console
 from pgpool_core.engine.copies cimport COPY_ASKED, RUN_FLUSH, copies_ask, copies_flush, copies_waits
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.databases cimport databases_text
-from pgpool_core.engine.groups cimport describes_portal, groups_past, is_plain
+from pgpool_core.engine.groups cimport describes_portal, groups_past, is_plain, query_begins
 from pgpool_core.engine.ledger cimport ledger_call, ledger_refusal, ledger_text, ledger_unseen, ledger_watches
 from pgpool_core.engine.listen cimport TAKE_DONE, TAKE_NOT, listen_may, listen_take
 from pgpool_core.engine.loan cimport loan_linked
@@ -68,9 +68,7 @@ cdef enum:
 
 cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
     """Take all `n` bytes; nonzero when nothing more is to be read from this client now. NULL: its `out` has been sent."""
-    cdef Buf mine
     cdef ServerConn *s
-    cdef int stop
     if data == NULL:
         if c.state == CL_LINGER:
             conn_shut(w, &c.conn)
@@ -87,8 +85,13 @@ cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcep
         conn_hold(w, &c.conn, data, n)
         c.conn.paused = 1
         return 1
-    if c.conn.held.len == 0:
-        return use(w, c, data, n)
+    return use(w, c, data, n) if c.conn.held.len == 0 else use_held(w, c, data, n)
+
+
+cdef int use_held(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
+    """Use what is held, with these bytes behind it."""
+    cdef Buf mine
+    cdef int stop
     if not buf_add(&c.conn.held, data, n):
         conn_doom(w, &c.conn, "out of memory")
         return 1
@@ -348,14 +351,6 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
         rights_tell(w, c, s)
 
 
-cdef inline void query_begins(Worker *w, ServerConn *s, Counters *k) noexcept nogil:
-    if s.query_start_us == 0:
-        s.query_start_us = w.now_us
-        count_add(&k.queries, 1)
-        if s.xact_start_us == 0:
-            s.xact_start_us = w.now_us
-
-
 cdef bint look(Worker *w, ClientConn *c, ServerConn *s, const Frame *f, const uint8_t *body, size_t have) noexcept nogil:
     """Have the text of a Query or Parse looked at; False when it must not reach the server."""
     cdef const uint8_t *text = body
@@ -363,7 +358,9 @@ cdef bint look(Worker *w, ClientConn *c, ServerConn *s, const Frame *f, const ui
         ledger_unseen(w, c, s, body, have)        # longer than what is kept to be looked at
         return True
     if f.type == FE_PARSE:
-        text = <const uint8_t *>memchr(body, 0, f.body_len)
+        text = body
+        if f.body_len == 0 or body[0]:            # it has a name, as few have
+            text = <const uint8_t *>memchr(body, 0, f.body_len)
         if text == NULL:
             return True                           # PostgreSQL has its own words for that
         text += 1
@@ -434,8 +431,11 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         sent = c.cur.remain if c.cur.remain < n else n
         c.dropping = c.cur.remain > n
     while True:
-        if sent <= pos and is_plain(c, s):
+        if s.open_group and sent <= pos and drops == NULL and is_plain(c, s):
             pos = groups_past(w, c, s, k, tracked, data, n, pos)
+            if pos == n:
+                r = SCAN_END
+                break
         r = scan_to(&c.cur, CLIENT_MARKS, w.plane.max_packet_size, data, n, &pos, &f)
         if r != SCAN_FOUND:
             break
@@ -501,10 +501,11 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
                 else:
                     drops = NULL
         if f.type == FE_PARSE and scan_whole(&f, n, pos) and f.body_len and (not tracked or data[pos + HEADER_LEN] == 0):
-            length = strnlen(<const char *>data + pos + HEADER_LEN, f.body_len) + 1
+            length = 1
+            if data[pos + HEADER_LEN]:
+                length += strnlen(<const char *>data + pos + HEADER_LEN, f.body_len)
             if length < f.body_len:
-                databases_text(w, s, data + pos + HEADER_LEN + length,
-                               strnlen(<const char *>data + pos + HEADER_LEN + length, f.body_len - length))
+                databases_text(w, s, data + pos + HEADER_LEN + length, f.body_len - length)
         if tracked and f.type == FE_DESCRIBE and f.body_len and describes_portal(data + pos + HEADER_LEN, n - pos - HEADER_LEN):
             w.outgoing.statement = NULL           # it uses none, so there is nothing to rename
         elif tracked and f.type == FE_PARSE and sent <= pos and scan_whole(&f, n, pos) and f.body_len \
