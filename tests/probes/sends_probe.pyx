@@ -5,8 +5,8 @@ from libc.stdlib cimport calloc, free
 
 from pgpool_core.engine.again cimport conn_next_again, conns_again
 from pgpool_core.engine.buf cimport buf_free
-from pgpool_core.engine.conn cimport (SEND_DEAD, conn_again, conn_flush, conn_not_again, conn_push, conn_put,
-                                      conn_settle_all, conn_write)
+from pgpool_core.engine.conn cimport (SEND_DEAD, conn_again, conn_flush, conn_not_again, conn_push, conn_put, conn_send,
+                                      conn_settle_all)
 from pgpool_core.engine.io_epoll cimport IO_EPOLL, epoll_add, epoll_start, epoll_stop
 from pgpool_core.engine.records cimport KIND_CLIENT, Conn, Upcalls, Worker
 from pgpool_core.engine.sends cimport sends_new
@@ -58,7 +58,7 @@ cdef class Sending:
         self.w.puts_off = on
 
     def write(self, bytes data):
-        assert conn_write(self.w, self.c, <const uint8_t *>data, len(data)) != SEND_DEAD
+        assert conn_send(self.w, self.c, <const uint8_t *>data, len(data)) != SEND_DEAD
 
     def put(self, bytes data):
         """Bytes that go ahead of the next that are written."""

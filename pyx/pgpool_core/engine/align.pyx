@@ -47,14 +47,10 @@ cdef bint seems_reset(const ClientConn *c, const ServerConn *s, Span name, Span 
         and same(value, other)
 
 
-cdef bint settings_differ(const ClientConn *c, const ServerConn *s) noexcept nogil:
-    """Whether settings_align has something to do for `c` on a server that it has not had just before."""
+cdef bint settings_seem_reset(const ClientConn *c, const ServerConn *s) noexcept nogil:
+    """settings_differ, where both have the same, but `c` began with something else."""
     cdef Span name, value
     cdef uint32_t at = 0
-    if c.settings != s.settings:
-        return True
-    if c.start == c.settings or c.start == c.pool.defaults or c.start == NULL:
-        return False
     while at < c.start.len:
         at = block_entry(c.start, at, &name, &value)
         if seems_reset(c, s, name, value):

@@ -20,12 +20,14 @@ from pgpool_core.engine.console cimport console
 from pgpool_core.engine.copies cimport COPY_ASKED, RUN_FLUSH, copies_ask, copies_flush, copies_waits
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.databases cimport databases_text
+from pgpool_core.engine.groups cimport describes_portal, groups_past, is_plain, query_begins
 from pgpool_core.engine.ledger cimport ledger_call, ledger_refusal, ledger_text, ledger_unseen, ledger_watches
 from pgpool_core.engine.listen cimport TAKE_DONE, TAKE_NOT, listen_may, listen_take
 from pgpool_core.engine.loan cimport loan_linked
 from pgpool_core.engine.login cimport login_bytes
 from pgpool_core.engine.named cimport (DEALLOCATES, DROP_IS, DROP_NEED_MORE, DROP_NOT, DROP_WAIT, NAMED_FULL, NAMED_GO_ON,
-                                       named_deallocates, named_dropped, named_drops, named_message, named_tracked)
+                                       named_deallocates, named_dropped, named_drops, named_message, named_tracked,
+                                       named_unnamed)
 from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.patience cimport patience_waits
 from pgpool_core.engine.records cimport *
@@ -59,12 +61,14 @@ cdef enum:
     IDLE_ASKS = 2                 # a server is to answer
     IDLE_STREAMS = 3              # it is more than is kept: a server is to have what there is
 
+    ASKS_OTHERWISE = 0            # a message out of the ordinary
+    ASKS_LATER = 1                # it is answered when another one asks
+    ASKS_NOW = 2
+
 
 cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
     """Take all `n` bytes; nonzero when nothing more is to be read from this client now. NULL: its `out` has been sent."""
-    cdef Buf mine
     cdef ServerConn *s
-    cdef int stop
     if data == NULL:
         if c.state == CL_LINGER:
             conn_shut(w, &c.conn)
@@ -81,8 +85,13 @@ cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcep
         conn_hold(w, &c.conn, data, n)
         c.conn.paused = 1
         return 1
-    if c.conn.held.len == 0:
-        return use(w, c, data, n)
+    return use(w, c, data, n) if c.conn.held.len == 0 else use_held(w, c, data, n)
+
+
+cdef int use_held(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
+    """Use what is held, with these bytes behind it."""
+    cdef Buf mine
+    cdef int stop
     if not buf_add(&c.conn.held, data, n):
         conn_doom(w, &c.conn, "out of memory")
         return 1
@@ -93,19 +102,19 @@ cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcep
 
 
 cdef int use(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
-    cdef size_t used = 0
+    cdef size_t used
     cdef int stop
     if c.state == CL_ACTIVE:
         return forward(w, c, data, n)
     if c.state == CL_CONSOLE:
         return console(w, c, data, n)
-    stop = idle(w, c, data, n, &used)
-    while used:                                   # it was answered without a server
-        data += used
-        n -= used
+    while True:
         used = 0
         stop = idle(w, c, data, n, &used)
-    return stop
+        if used == 0:
+            return stop
+        data += used                              # so much was answered without a server
+        n -= used
 
 
 cdef inline int client_next(Worker *w, ClientConn *c, Cursor *cur, uint32_t max_body, const uint8_t *data, size_t n,
@@ -123,26 +132,36 @@ cdef inline int client_next(Worker *w, ClientConn *c, Cursor *cur, uint32_t max_
     return scan_whole(f, n, pos[0])
 
 
+cdef extern from * nogil:
+    """
+    static inline uint8_t pgpool_asks(uint8_t fe_type) {
+        static const uint8_t asks[256] = {
+            ['Q'] = 2, ['S'] = 2, ['F'] = 2, ['H'] = 2, ['P'] = 1, ['B'] = 1, ['D'] = 1, ['E'] = 1, ['C'] = 1,
+        };
+        return asks[fe_type];
+    }
+    """
+    uint8_t how_it_asks "pgpool_asks"(uint8_t fe_type)      # ASKS_*
+
+
 cdef inline bint asks(uint8_t kind) noexcept nogil:
     """A message whose answer is waited for."""
-    return kind == FE_QUERY or kind == FE_SYNC or kind == FE_FUNCTION_CALL or kind == FE_FLUSH
+    return how_it_asks(kind) == ASKS_NOW
 
 
 cdef inline bint plainly_asks(const uint8_t *data, size_t n, uint32_t max_body) noexcept nogil:
     """Whether whole messages, none of them out of the ordinary, lead to one that asks: what nearly always comes."""
-    cdef uint8_t kind
-    cdef uint32_t length
+    cdef uint8_t how
+    cdef uint32_t length                          # of the body; of a broken message longer than anything that there is
     while n >= HEADER_LEN:
-        kind = data[0]
-        length = load_be32(data + 1)
-        if length < 4 or length - 4 > max_body or length > n - 1:
+        how = how_it_asks(data[0])
+        length = load_be32(data + 1) - 4
+        if length > max_body or length > n - HEADER_LEN or how == ASKS_OTHERWISE:
             return False
-        if asks(kind):
+        if how == ASKS_NOW:
             return True
-        if not (kind == FE_PARSE or kind == FE_BIND or kind == FE_DESCRIBE or kind == FE_EXECUTE or kind == FE_CLOSE):
-            return False
-        data += 1 + <size_t>length
-        n -= 1 + <size_t>length
+        data += HEADER_LEN + <size_t>length
+        n -= HEADER_LEN + <size_t>length
     return False
 
 
@@ -332,14 +351,6 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
         rights_tell(w, c, s)
 
 
-cdef inline void query_begins(Worker *w, ServerConn *s, Counters *k) noexcept nogil:
-    if s.query_start_us == 0:
-        s.query_start_us = w.now_us
-        count_add(&k.queries, 1)
-        if s.xact_start_us == 0:
-            s.xact_start_us = w.now_us
-
-
 cdef bint look(Worker *w, ClientConn *c, ServerConn *s, const Frame *f, const uint8_t *body, size_t have) noexcept nogil:
     """Have the text of a Query or Parse looked at; False when it must not reach the server."""
     cdef const uint8_t *text = body
@@ -347,7 +358,9 @@ cdef bint look(Worker *w, ClientConn *c, ServerConn *s, const Frame *f, const ui
         ledger_unseen(w, c, s, body, have)        # longer than what is kept to be looked at
         return True
     if f.type == FE_PARSE:
-        text = <const uint8_t *>memchr(body, 0, f.body_len)
+        text = body
+        if f.body_len == 0 or body[0]:            # it has a name, as few have
+            text = <const uint8_t *>memchr(body, 0, f.body_len)
         if text == NULL:
             return True                           # PostgreSQL has its own words for that
         text += 1
@@ -372,10 +385,6 @@ cdef int refuse(Worker *w, ClientConn *c, ServerConn *s, Counters *k, const Fram
                 status = expect_named(s, w.outgoing.ours)
     conn_mix(w, &s.conn, w.scratch + sent, length - sent)
     return status
-
-
-cdef inline bint describes_portal(const Frame *f, const uint8_t *body, size_t have) noexcept nogil:
-    return f.type == FE_DESCRIBE and f.body_len and have and body[0] == 0x50     # 'P'
 
 
 cdef int expect_named(ServerConn *s, uint32_t n) noexcept nogil:
@@ -422,6 +431,11 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         sent = c.cur.remain if c.cur.remain < n else n
         c.dropping = c.cur.remain > n
     while True:
+        if s.open_group and sent <= pos and drops == NULL and is_plain(c, s):
+            pos = groups_past(w, c, s, k, tracked, data, n, pos)
+            if pos == n:
+                r = SCAN_END
+                break
         r = scan_to(&c.cur, CLIENT_MARKS, w.plane.max_packet_size, data, n, &pos, &f)
         if r != SCAN_FOUND:
             break
@@ -487,12 +501,17 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
                 else:
                     drops = NULL
         if f.type == FE_PARSE and scan_whole(&f, n, pos) and f.body_len and (not tracked or data[pos + HEADER_LEN] == 0):
-            length = strnlen(<const char *>data + pos + HEADER_LEN, f.body_len) + 1
+            length = 1
+            if data[pos + HEADER_LEN]:
+                length += strnlen(<const char *>data + pos + HEADER_LEN, f.body_len)
             if length < f.body_len:
-                databases_text(w, s, data + pos + HEADER_LEN + length,
-                               strnlen(<const char *>data + pos + HEADER_LEN + length, f.body_len - length))
-        if tracked and describes_portal(&f, data + pos + HEADER_LEN, n - pos - HEADER_LEN):
+                databases_text(w, s, data + pos + HEADER_LEN + length, f.body_len - length)
+        if tracked and f.type == FE_DESCRIBE and f.body_len and describes_portal(data + pos + HEADER_LEN, n - pos - HEADER_LEN):
             w.outgoing.statement = NULL           # it uses none, so there is nothing to rename
+        elif tracked and f.type == FE_PARSE and sent <= pos and scan_whole(&f, n, pos) and f.body_len \
+                and data[pos + HEADER_LEN] == 0:
+            w.outgoing.statement = NULL
+            pushed = named_unnamed(c, s, k)
         elif tracked and sent <= pos and (f.type == FE_PARSE or f.type == FE_BIND or f.type == FE_DESCRIBE
                                           or f.type == FE_CLOSE):
             pushed = named_message(w, c, s, k, &f, data, n, pos, &sent)

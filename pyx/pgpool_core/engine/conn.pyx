@@ -19,8 +19,8 @@ cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t, size_t)
 
 
-cdef int conn_send(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
-    """Send `n` bytes behind what `out` holds, encrypted where `c` has TLS."""
+cdef int conn_send_else(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
+    """conn_send, whatever is to be sent in whatever state."""
     if c.tls != NULL:
         return secure_send(w, c, data, n)
     return conn_write(w, c, data, n)
@@ -80,27 +80,32 @@ cdef bint put_off(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept no
     return c.queued != 0
 
 
-cdef int conn_settle(Worker *w, Conn *c) noexcept nogil:
-    """Send now what was left to the turn's end: something else happens to the socket."""
-    cdef Send *send
+cdef inline int make(Worker *w, Conn *c, Send *send) noexcept nogil:
+    """Make a send that was put off."""
     cdef ssize_t sent
-    if c.queued == 0:
-        return SENT
-    send = &w.sends.all[c.queued - 1]
     send.conn = NULL
     c.queued = 0
     sent = pgpool_send(c.fd, send.at, send.len)
+    if sent == <ssize_t>send.len:
+        return SENT
     while sent < 0 and pgpool_errno() == EINTR:
         sent = pgpool_send(c.fd, send.at, send.len)
     return conn_sent(w, c, send.at, send.len, sent if sent >= 0 else -pgpool_errno())
 
 
+cdef int conn_settle_one(Worker *w, Conn *c) noexcept nogil:
+    """conn_settle, where there is one."""
+    return make(w, c, &w.sends.all[c.queued - 1])
+
+
 cdef void conn_settle_all(Worker *w) noexcept nogil:
     """Make the sends that were left to the turn's end, which is now, in the order in which they were left."""
-    cdef uint32_t i
-    for i in range(w.sends.n):
-        if w.sends.all[i].conn != NULL:
-            conn_settle(w, <Conn *>w.sends.all[i].conn)
+    cdef Send *send = w.sends.all
+    cdef Send *end = send + w.sends.n
+    while send < end:
+        if send.conn != NULL:
+            make(w, <Conn *>send.conn, send)
+        send += 1
     sends_clear(w.sends)
 
 
@@ -133,8 +138,8 @@ cdef bint conn_put(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept n
     return buf_add(&c.out, data, n)
 
 
-cdef ssize_t conn_receive(Worker *w, Conn *c, uint8_t *into, size_t cap) noexcept nogil:
-    """Receive: what io_uring has received early, then from the socket, unless that is still io_uring's to read."""
+cdef ssize_t conn_receive_else(Worker *w, Conn *c, uint8_t *into, size_t cap) noexcept nogil:
+    """conn_receive, whatever there is to be received from."""
     cdef size_t n = c.early.len
     if c.tls != NULL:
         return secure_receive(w, c, into, cap)
@@ -281,10 +286,8 @@ cdef void conn_close(Worker *w, Conn *c) noexcept nogil:
     c.tls = NULL
 
 
-cdef bint conn_hold(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
-    """Keep bytes that cannot be used yet, in front of those to come; False when memory is short, and `c` ends."""
-    if n == 0:
-        return True
+cdef bint conn_keep(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
+    """conn_hold, where there are some."""
     if n <= BUF_NEXT:
         buf_spare(&c.held, &w.spares)
     if not buf_add(&c.held, data, n):

@@ -1,6 +1,6 @@
 """What one worker has counted for one pool. Only that worker writes; control reads and adds up.
 
-Written with count_add and hist_add, read with counters_copy: relaxed atomics, so that a reader sees whole numbers. They
+Written with count_add, hist_add and hist_count, read with counters_copy: relaxed atomics, so that a reader sees whole numbers. They
 cost what plain ones do.
 """
 
@@ -61,8 +61,12 @@ cdef inline uint32_t hist_bucket(uint64_t us) noexcept nogil:
     return index if index < HIST_BUCKETS else HIST_BUCKETS - 1
 
 
+cdef inline void hist_count(Histogram *h, uint32_t bucket) noexcept nogil:
+    pgpool_count32(&h.count[bucket])
+
+
 cdef inline void hist_add(Histogram *h, uint64_t us) noexcept nogil:
-    pgpool_count32(&h.count[hist_bucket(us)])
+    hist_count(h, hist_bucket(us))
 
 
 cdef inline void counters_copy(const Counters *seen, Counters *copy) noexcept nogil:

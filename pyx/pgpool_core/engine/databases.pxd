@@ -10,7 +10,10 @@ cdef void databases_done(Plane *plane, ServerConn *s) noexcept nogil
 
 
 cdef inline void databases_text(Worker *w, ServerConn *s, const uint8_t *text, size_t n) noexcept nogil:
-    """A text goes to `s`; where it is about databases, control hears of it. Most are not by their first letter."""
+    """A text goes to `s`, up to a zero or `n` bytes; where it is about databases, control hears of it.
+
+    Most are not by their first letter.
+    """
     cdef uint8_t first = text[0] | 0x20 if n else 0
     if not 0x65 <= first <= 0x7A:                 # e to z: neither CREATE, ALTER, DROP nor what may stand in front
         databases_look(w, s, text, n)

@@ -9,6 +9,9 @@ from pgpool_core.engine.mailbox cimport MAIL_DATABASE, Mail
 from pgpool_core.engine.records cimport *
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_store32
 
+cdef extern from "<string.h>" nogil:
+    size_t strnlen(const char *, size_t)
+
 cdef extern from "<strings.h>" nogil:
     int strncasecmp(const char *, const char *, size_t)
 
@@ -65,7 +68,9 @@ cdef bint is_about(const uint8_t *text, size_t n) noexcept nogil:
 cdef void databases_look(Worker *w, ServerConn *s, const uint8_t *text, size_t n) noexcept nogil:
     """Look behind blanks and comments."""
     cdef Mail mail
-    cdef size_t gap = past_gap(text, n, 0)
+    cdef size_t gap
+    n = strnlen(<const char *>text, n)
+    gap = past_gap(text, n, 0)
     text += gap
     n -= gap
     if not is_about(text, n):

@@ -8,10 +8,12 @@ again, every text that may call one counts as suspicious.
 from libc.stdint cimport uint8_t, uint32_t
 
 from pgpool_core.engine.mailbox cimport Mail
-from pgpool_core.engine.records cimport ClientConn, Plane, PoolRecord, ServerConn, Worker
+from pgpool_core.engine.records cimport ClientConn, FunctionsMark, Plane, PoolRecord, ServerConn, Worker
 from pgpool_core.session.effects cimport Effects
 from pgpool_core.session.sqlscan cimport SqlScan
+from pgpool_core.session.sqlwords cimport SQL_FUNCTION_DDL, SQL_OPAQUE
 from pgpool_core.statements.text cimport Statement
+from pgpool_core.sync.atomic cimport pgpool_load32
 
 
 cdef enum:
@@ -19,9 +21,29 @@ cdef enum:
 
 
 cdef const Effects *functions_of(Worker *w, const PoolRecord *pool) noexcept nogil
-cdef uint32_t functions_text(Worker *w, ClientConn *c, ServerConn *s, const SqlScan *scan, const uint8_t *text,
+cdef uint32_t functions_look(Worker *w, ClientConn *c, ServerConn *s, const SqlScan *scan, const uint8_t *text,
                              size_t n) noexcept nogil
 cdef uint32_t functions_statement(Worker *w, ClientConn *c, Statement *statement) noexcept nogil
 cdef void functions_changed(Plane *plane, ServerConn *s) noexcept nogil
 cdef void functions_mail(Worker *w, Mail *mail) noexcept nogil
 cdef void functions_free(Worker *w) noexcept nogil
+
+
+cdef inline bint functions_stale(Worker *w, const PoolRecord *pool) noexcept nogil:
+    """What is known is not the latest, and control is about to know better."""
+    cdef uint32_t number = pgpool_load32(&pool.functions)
+    cdef FunctionsMark *mark
+    cdef const Effects *known
+    if number == 0:
+        return False
+    mark = &w.plane.marks[number - 1]
+    known = w.effects[number - 1]
+    return pgpool_load32(&mark.known) and (known == NULL or known.serial != pgpool_load32(&mark.changes))
+
+
+cdef inline uint32_t functions_text(Worker *w, ClientConn *c, ServerConn *s, const SqlScan *scan, const uint8_t *text,
+                                    size_t n) noexcept nogil:
+    """What the text scanned last may do through what it calls: SQL_*, and SQL_HIDDEN; 0 = nothing, as most texts do."""
+    if (scan.hidden | scan.flags & (SQL_FUNCTION_DDL | SQL_OPAQUE)) == 0 and not functions_stale(w, c.pool):
+        return 0
+    return functions_look(w, c, s, scan, text, n)

@@ -24,18 +24,6 @@ cdef const Effects *functions_of(Worker *w, const PoolRecord *pool) noexcept nog
     return w.effects[mark - 1] if mark else NULL
 
 
-cdef bint stale(Worker *w, const PoolRecord *pool) noexcept nogil:
-    """What is known is not the latest, and control is about to know better."""
-    cdef uint32_t number = pgpool_load32(&pool.functions)
-    cdef FunctionsMark *mark
-    cdef const Effects *known
-    if number == 0:
-        return False
-    mark = &w.plane.marks[number - 1]
-    known = w.effects[number - 1]
-    return pgpool_load32(&mark.known) and (known == NULL or known.serial != pgpool_load32(&mark.changes))
-
-
 cdef bint runs(uint8_t verb) noexcept nogil:
     """A statement with this verb may call functions."""
     return verb > VERB_NONE and not (VERB_SET <= verb <= VERB_RELEASE or VERB_DEALLOCATE <= verb <= VERB_NOTIFY
@@ -65,16 +53,16 @@ cdef inline uint32_t hidden_by(const SqlScan *scan) noexcept nogil:
     return scan.hidden
 
 
-cdef uint32_t functions_text(Worker *w, ClientConn *c, ServerConn *s, const SqlScan *scan, const uint8_t *text,
+cdef uint32_t functions_look(Worker *w, ClientConn *c, ServerConn *s, const SqlScan *scan, const uint8_t *text,
                              size_t n) noexcept nogil:
-    """What the text scanned last may do through what it calls: SQL_*, and SQL_HIDDEN; 0 = nothing."""
+    """functions_text, where there may be something."""
     cdef uint32_t hidden = hidden_by(scan)
     if pgpool_load32(&c.pool.functions) == 0:
         return 0
     if (scan.flags | hidden) & SQL_FUNCTION_DDL \
             or ((scan.flags | hidden) & SQL_OPAQUE and may_create(scan, text, n)):
         s.function_ddl = 1
-    if (runs(scan.verb) or scan.statements > 1) and stale(w, c.pool) and c.pool.session_state != SESSION_PIN:
+    if (runs(scan.verb) or scan.statements > 1) and functions_stale(w, c.pool) and c.pool.session_state != SESSION_PIN:
         hidden |= SQL_OPAQUE
     return hidden | SQL_HIDDEN if hidden else 0
 
@@ -87,7 +75,7 @@ cdef uint32_t functions_statement(Worker *w, ClientConn *c, Statement *statement
     cdef SqlScan scan
     if pgpool_load32(&c.pool.functions) == 0:
         return 0
-    if stale(w, c.pool) and c.pool.session_state != SESSION_PIN:
+    if functions_stale(w, c.pool) and c.pool.session_state != SESSION_PIN:
         return SQL_OPAQUE | SQL_HIDDEN
     if known == NULL or known.count == 0:
         return 0

@@ -159,7 +159,7 @@ cdef bint login_goes_on(Worker *w, Conn *c) noexcept nogil:
     return True
 
 
-cdef void ready(Worker *w, Conn *c, uint32_t events) noexcept nogil:
+cdef inline void ready(Worker *w, Conn *c, uint32_t events) noexcept nogil:
     if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
         c.hup = 1
     if events & EPOLLOUT and c.out.len and c.writing:

@@ -3,10 +3,12 @@
 from libc.stdint cimport uint8_t, uint32_t
 
 from pgpool_core.auth.startup cimport REPLICATION_NONE
-from pgpool_core.engine.counters cimport Counters
+from pgpool_core.engine.counters cimport Counters, count_add
 from pgpool_core.engine.records cimport ClientConn, ServerConn, Worker
 from pgpool_core.pool.pool cimport MODE_SESSION
 from pgpool_core.statements.names cimport Name
+from pgpool_core.statements.owed cimport OWED_OK, owed_pass
+from pgpool_core.wire.codes cimport FE_PARSE
 from pgpool_core.wire.scan cimport Frame
 
 
@@ -14,7 +16,6 @@ cdef enum:
     NAMED_GO_ON = 0               # the message is dealt with up to `*sent`; what is behind goes as it is
     NAMED_HOLD = 1                # it has to wait: for more of itself, or for the server (c.awaiting)
     NAMED_FULL = -1
-
 
     DROP_NOT = 0                  # it is no such group: it goes as it is
     DROP_IS = 1
@@ -28,6 +29,18 @@ cdef const char *DEALLOCATES       # a query that does nothing, sent in the plac
 cdef inline bint named_tracked(ClientConn *c) noexcept nogil:
     """Whether the statements of `c` follow it."""
     return c.replication == REPLICATION_NONE and c.pool.max_prepared != 0 and c.pool.pool.settings.mode != MODE_SESSION
+
+
+cdef inline int named_unnamed(ClientConn *c, ServerConn *s, Counters *k) noexcept nogil:
+    """named_message for a whole Parse without a name, which goes as it is."""
+    if owed_pass(&s.owed, FE_PARSE) != OWED_OK:
+        return NAMED_FULL
+    count_add(&k.client_parses, 1)
+    count_add(&k.server_parses, 1)
+    c.unnamed_here = 1
+    c.unnamed_flags = c.parse_flags | c.parse_hidden
+    c.unnamed_fresh = not s.error_last
+    return NAMED_GO_ON
 
 
 cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, const Frame *f, const uint8_t *data, size_t n,

@@ -28,10 +28,6 @@ from pgpool_core.wire.codes cimport FE_BIND, FE_DESCRIBE, FE_PARSE, TX_FAILED
 from pgpool_core.wire.scan cimport HEADER_LEN, Frame
 from pgpool_core.wire.span cimport HASH_BEGIN, Span, hash_apart, hash_on, text_span
 
-cdef extern from "<string.h>" nogil:
-    size_t strnlen(const char *, size_t)
-
-
 cdef const char *DEALLOCATES = "UNLISTEN pgpool_no_channel"
 
 
@@ -98,7 +94,7 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
             if c.parse_flags:
                 pgpool_store32(&out.statement.flags, c.parse_flags)
         elif f.type == FE_BIND:
-            databases_text(w, s, out.statement.data, strnlen(<const char *>out.statement.data, out.statement.len))
+            databases_text(w, s, out.statement.data, out.statement.len)
             flags = pgpool_load32(&out.statement.flags) | functions_statement(w, c, out.statement)
             if flags:
                 if notifier_may(flags, 0, True):

@@ -4,6 +4,7 @@ Whom a send wakes runs at once where a system call returns; after all sends of a
 """
 
 from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy
 
 
 cdef enum:
@@ -32,3 +33,23 @@ cdef Sends *sends_new() noexcept nogil
 cdef uint32_t sends_add(Sends *sends, void *conn, const uint8_t *first, uint32_t first_len, const uint8_t *data,
                         uint32_t n) noexcept nogil
 cdef void sends_clear(Sends *sends) noexcept nogil
+
+
+cdef inline bint sends_keep(Sends *sends, void *conn, const uint8_t *data, uint32_t n) noexcept nogil:
+    """Keep `data`, SEND_MAX bytes at most, as one send, whose place is `sends.n` then; False when there is no room."""
+    cdef Send *send = &sends.all[sends.n]
+    if sends.n == SENDS_A_TURN:
+        return False
+    if data + n <= sends.kept_end and data >= sends.kept:
+        send.at = data
+    elif n <= ARENA_SIZE - sends.used:
+        memcpy(sends.arena + sends.used, data, n)
+        send.at = sends.arena + sends.used
+        sends.used += n
+    else:
+        return False
+    send.conn = conn
+    send.len = n
+    send.result = <int>n
+    sends.n += 1
+    return True

@@ -1,9 +1,10 @@
 """The way of a server's bytes to its client, and its way back to the pool; see server.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
 from pgpool_core.engine.advice cimport advise_tell
+from pgpool_core.engine.answers cimport answers_past, is_ours
 from pgpool_core.engine.asked cimport answered, copy_begins, error_comes
 from pgpool_core.engine.buf cimport buf_add
 from pgpool_core.engine.align cimport rights_of, server_stands
@@ -14,7 +15,7 @@ from pgpool_core.engine.conn cimport (SEND_LATER, conn_hold, conn_not_again, con
                                       conn_settle, counters_of, worker_wake)
 from pgpool_core.engine.copies cimport (COPY_ASKED, COPY_FAILED, COPY_SKIPS, copies_ask, copies_closed, copies_inside,
                                         copies_over, copies_ready)
-from pgpool_core.engine.counters cimport Counters, count_add, hist_add
+from pgpool_core.engine.counters cimport Counters, count_add, hist_add, hist_bucket, hist_count
 from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.doubt cimport DOUBT_LASTS, doubt_ask, doubt_may_end
 from pgpool_core.engine.functions cimport functions_changed
@@ -83,8 +84,10 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             return 0
     while True:
         c = client_of(s)                          # may have left in the answer to a chore
+        if c != NULL and s.redo == REDO_NOT and s.cur.remain == 0:
+            pos = answers_past(s, data, n, pos)
         kind = expect_head(&s.expect)
-        swallow = c == NULL or EXPECT_CHORE <= kind <= EXPECT_ASK_END
+        swallow = c == NULL or is_ours(kind)
         s.swallowing = swallow
         if swallow and pos > start:               # up to here it was the client's
             if c != NULL:
@@ -159,21 +162,17 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if s.expect.owed == 0:
                 s.ready_us = w.now_us
                 s.asked_us = 0
-                if s.query_start_us:
-                    count_add(&k.query_us, w.now_us - s.query_start_us)
-                    hist_add(&k.query, w.now_us - s.query_start_us)
-                    s.query_start_us = 0
             if s.tx_status == TX_IDLE:
                 if s.function_ddl:
                     functions_changed(w.plane, s)
                 if s.database_ddl and s.expect.owed == 0:
                     databases_done(w.plane, s)
-                count_add(&k.xacts, 1)
-                if s.xact_start_us:
-                    count_add(&k.xact_us, w.now_us - s.xact_start_us)
-                    hist_add(&k.xact, w.now_us - s.xact_start_us)
-                    s.xact_start_us = s.query_start_us
+                count_xact(s, k, w.now_us)
+                if pos == n:
+                    break
                 continue
+            if s.expect.owed == 0:
+                count_query(s, k, w.now_us)
             if s.sayings == 1:
                 s.sayings = 2                     # its text was not all of its transaction
             if c.pool.pool.settings.mode == MODE_STATEMENT and not s.seat.dedicated:
@@ -275,7 +274,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 return 1
             start = pos
     if c != NULL and not swallow and pos > start:
-        forwarded(w, s, c, k, data + start, pos - start)
+        pass_on(w, s, c, k, data + start, pos - start)
     if r < 0:
         server_quit(w, s, "server broke the protocol")
         return 1
@@ -293,12 +292,10 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         client_go_on(w, c)
         if c.seat.server != &s.seat:
             return 1
-    if doubt_may_end(s, c):
+    if s.in_doubt and doubt_may_end(s, c):
         doubt_ask(w, s, c)
         return s.conn.paused or s.conn.doomed
-    if s.expect.owed == 0 and s.tx_status == TX_IDLE and not s.open_group and not s.expect.copying \
-            and s.cur.remain == 0 and c.cur.remain == 0 and not c.holding and s.query_start_us == 0 and not s.in_doubt \
-            and not s.copy_doubt and c.seat.server == &s.seat and c.state == CL_ACTIVE:
+    if at_rest(s, c):
         if c.listens != NULL:
             notify_settle(w, c)
         if c.pool.pool.settings.mode == MODE_SESSION or s.seat.dedicated:
@@ -315,6 +312,43 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     return s.conn.paused
 
 
+cdef inline void count_query(ServerConn *s, Counters *k, uint64_t now_us) noexcept nogil:
+    """Nothing is asked of `s` any more: how long its queries took."""
+    if s.query_start_us:
+        count_add(&k.query_us, now_us - s.query_start_us)
+        hist_add(&k.query, now_us - s.query_start_us)
+        s.query_start_us = 0
+
+
+cdef inline void count_xact(ServerConn *s, Counters *k, uint64_t now_us) noexcept nogil:
+    """A transaction is over, and how long it took; what is still asked belongs to the next one."""
+    cdef bint nothing_asked = s.expect.owed == 0
+    cdef uint64_t took_us
+    cdef uint32_t bucket
+    count_add(&k.xacts, 1)
+    if s.xact_start_us:
+        took_us = now_us - s.xact_start_us
+        bucket = hist_bucket(took_us)
+        count_add(&k.xact_us, took_us)
+        hist_count(&k.xact, bucket)
+        if nothing_asked and s.query_start_us == s.xact_start_us:     # it was one query
+            count_add(&k.query_us, took_us)
+            hist_count(&k.query, bucket)
+            s.xact_start_us = s.query_start_us = 0
+            return
+    if nothing_asked:
+        count_query(s, k, now_us)
+    if s.xact_start_us:
+        s.xact_start_us = s.query_start_us
+
+
+cdef inline bint at_rest(const ServerConn *s, const ClientConn *c) noexcept nogil:
+    """Whether the transaction of `c` is over, and nothing more of it is on its way either way."""
+    return (s.expect.owed | s.cur.remain | c.cur.remain | s.query_start_us) == 0 \
+        and not (s.open_group | s.expect.copying | s.in_doubt | s.copy_doubt | c.holding) \
+        and s.tx_status == TX_IDLE and c.seat.server == &s.seat and c.state == CL_ACTIVE
+
+
 cdef inline bint is_question(const ServerConn *s) noexcept nogil:
     """Whether the answer that comes in is one to be read."""
     return s.chore == CHORE_PROBE or s.chore == CHORE_LEAK or s.chore == CHORE_DOUBT
@@ -325,11 +359,16 @@ cdef inline bint keep(ServerConn *s, const uint8_t *data, size_t n) noexcept nog
     return s.answer.len > MAX_ANSWER or buf_add(&s.answer, data, n)
 
 
-cdef void forwarded(Worker *w, ServerConn *s, ClientConn *c, Counters *k, const uint8_t *data, size_t n) noexcept nogil:
+cdef inline void pass_on(Worker *w, ServerConn *s, ClientConn *c, Counters *k, const uint8_t *data, size_t n) noexcept nogil:
     """Send to the client; one that takes no more stops its server from being read."""
     count_add(&k.sent, n)
     if n and conn_send(w, &c.conn, data, n) == SEND_LATER:
         s.conn.paused = 1
+
+
+cdef void forwarded(Worker *w, ServerConn *s, ClientConn *c, Counters *k, const uint8_t *data, size_t n) noexcept nogil:
+    """The same; for what comes seldom."""
+    pass_on(w, s, c, k, data, n)
 
 
 cdef bint done(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
@@ -453,7 +492,7 @@ cdef void server_free(Worker *w, ServerConn *s) noexcept nogil:
     """A clean server goes to the first waiter, wherever that lives, or waits itself."""
     cdef Client *seat = NULL
     cdef Counters *k
-    cdef bint unread = s.conn.missed or s.conn.full_read or s.conn.again or s.conn.early.len
+    cdef bint unread = s.conn.missed | s.conn.full_read | s.conn.again or s.conn.early.len
     cdef int verdict
     conn_settle(w, &s.conn)                       # another worker may have it before this turn ends
     s.conn.paused = 0

@@ -303,7 +303,7 @@ cdef Client *pool_pop_waiter(Pool *pool) noexcept nogil:
     return client
 
 
-cdef bint claimed(Pool *pool, Group *group, uint64_t first_wait_us) noexcept nogil:
+cdef inline bint claimed(Pool *pool, Group *group, uint64_t first_wait_us) noexcept nogil:
     """True, and the claim is taken, when this pool is to give a server to another one: see limits.pxd.
 
     To one without any only in favour of a client that has waited for longer than this pool's own.
@@ -313,8 +313,10 @@ cdef bint claimed(Pool *pool, Group *group, uint64_t first_wait_us) noexcept nog
     if group == NULL:
         return False
     claim_us = pgpool_load64(&group.claim_us)
+    if claim_us == 0:
+        return False
     asker_has = pgpool_load32(&group.claim_has)
-    if claim_us == 0 or not gives_busy(pool_has(pool), asker_has):
+    if not gives_busy(pool_has(pool), asker_has):
         return False
     if asker_has == 0 and first_wait_us != 0 and first_wait_us <= claim_us:
         return False
@@ -335,7 +337,7 @@ cdef bint too_old(Pool *pool, Server *server, uint64_t now_us) noexcept nogil:
     return True
 
 
-cdef const char *unwanted(Pool *pool, Server *server, uint64_t now_us) noexcept nogil:
+cdef inline const char *reason_against(Pool *pool, Server *server, uint64_t now_us) noexcept nogil:
     """Why `server`, with no client, is to be closed, in PgBouncer's words; NULL when it may stay."""
     if pool.paused == PAUSE_END:
         return "pooler is shutting down"
@@ -350,6 +352,11 @@ cdef const char *unwanted(Pool *pool, Server *server, uint64_t now_us) noexcept 
     return NULL
 
 
+cdef const char *unwanted(Pool *pool, Server *server, uint64_t now_us) noexcept nogil:
+    """The same, for other files."""
+    return reason_against(pool, server, now_us)
+
+
 cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_us, Client **out) noexcept nogil:
     """`server`, in the poll set of `worker`, is clean and free: give it to the first waiter, else keep it idle.
 
@@ -357,6 +364,7 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
     POOL_CLOSE: it is not to be used again; the caller closes it.
     """
     cdef Client *client
+    cdef uint64_t first_wait_us
     cdef const char *leaving
     cdef LockWatch *watch = &pool.set.watches[worker]
     cdef uint64_t since_ns = watched_lock(&pool.lock, watch)
@@ -368,12 +376,12 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
         server.client = NULL
     pgpool_store32(&server.worker, worker)
     client = pool.waiters.head
-    leaving = unwanted(pool, server, now_us)
+    leaving = reason_against(pool, server, now_us)
     if leaving == NULL and server.dedicated:
         leaving = "replication client was closed"
-    if leaving == NULL and (dedicated_claims(pool, client.since_us if client != NULL else 0) \
-            or claimed(pool, pool.database, client.since_us if client != NULL else 0) \
-            or claimed(pool, pool.user, client.since_us if client != NULL else 0)):
+    first_wait_us = client.since_us if client != NULL else 0
+    if leaving == NULL and (pool.dedicated.len and dedicated_claims(pool, first_wait_us)
+                            or claimed(pool, pool.database, first_wait_us) or claimed(pool, pool.user, first_wait_us)):
         leaving = "evicted"
     if leaving != NULL:
         pgpool_store8(&server.close_needed, 1)

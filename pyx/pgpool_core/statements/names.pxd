@@ -40,6 +40,7 @@ cdef struct Names:                # owned by its client
     Name **buckets
     uint32_t n_buckets            # a power of two
     uint32_t count
+    Name *recent                  # the one found last; NULL once it has gone
 
 
 cdef Name *names_find(Names *map, Span name) noexcept nogil

@@ -23,10 +23,15 @@ cdef Name *names_find(Names *map, Span name) noexcept nogil:
     cdef Name *at
     if map == NULL:
         return NULL
+    at = map.recent
+    if at != NULL and at.len == name.len and memcmp(at.text, name.at, name.len) == 0:
+        return at
     hash = hash_bytes(&map.texts.key, name.at, n)
     at = map.buckets[hash & (map.n_buckets - 1)]
     while at != NULL and not (at.hash == hash and key_len(at.len) == n and memcmp(at.text, name.at, n) == 0):
         at = at.next
+    if at != NULL:
+        map.recent = at
     return at
 
 
@@ -129,6 +134,8 @@ cdef void name_settle(Name *name) noexcept nogil:
     while at[0] != name:
         at = &at[0].next
     at[0] = name.next
+    if name.map.recent == name:
+        name.map.recent = NULL
     name.map.count -= 1
     free(name)
 

@@ -13,6 +13,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from pgpool_core.statements.names cimport Name
 from pgpool_core.statements.prepared cimport Prepared
 from pgpool_core.statements.text cimport Statement
+from pgpool_core.wire.codes cimport BE_PARSE_COMPLETE
 
 
 cdef enum:
@@ -62,7 +63,7 @@ cdef struct Owed:                 # all zero = empty
     uint64_t barrier              # 1 + number of a group behind which all names are uncertain; 0 = none
 
 
-cdef int owed_reserve(Owed *q, uint32_t n) noexcept nogil
+cdef int owed_grow(Owed *q, uint32_t n) noexcept nogil
 cdef int owed_pass(Owed *q, uint8_t fe_type) noexcept nogil
 cdef void owed_push(Owed *q, uint8_t kind, uint64_t id, Statement *statement, uint64_t epoch, Name *name) noexcept nogil
 cdef void owed_use(Owed *q, uint64_t id, Name *name) noexcept nogil
@@ -71,6 +72,11 @@ cdef int owed_answer(Owed *q, Prepared *set, uint8_t be_type) noexcept nogil
 cdef void owed_end_group(Owed *q, Prepared *set) noexcept nogil
 cdef void owed_orphan(Owed *q) noexcept nogil
 cdef void owed_free(Owed *q, Prepared *set) noexcept nogil
+
+
+cdef inline int owed_reserve(Owed *q, uint32_t n) noexcept nogil:
+    """Make room for `n` pushes, which cannot fail then."""
+    return OWED_OK if q.len + n <= q.cap else owed_grow(q, n)
 
 
 cdef inline void owed_request(Owed *q) noexcept nogil:
@@ -84,6 +90,21 @@ cdef inline void owed_ready(Owed *q, Prepared *set) noexcept nogil:
         q.answered += 1
     if q.len:
         owed_end_group(q, set)
+
+
+cdef inline bint owed_passed(Owed *q, uint8_t be_type) noexcept nogil:
+    """What `owed_answer` does where a message is answered that went to the server as it was; False: ask that."""
+    cdef OwedEntry *e
+    if q.len == 0:
+        return True
+    e = &q.ring[q.head]
+    if e.kind != (OWED_PASS_PARSE if be_type == BE_PARSE_COMPLETE else OWED_PASS_CLOSE):
+        return False
+    e.count -= 1
+    if e.count == 0:                              # it holds neither a statement nor a name
+        q.head = (q.head + 1) & (q.cap - 1)
+        q.len -= 1
+    return True
 
 
 cdef inline void owed_struck(Owed *q, uint32_t n) noexcept nogil:

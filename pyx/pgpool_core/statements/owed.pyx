@@ -20,13 +20,11 @@ cdef OwedEntry *owed_at(Owed *q, uint32_t i) noexcept nogil:
     return &q.ring[(q.head + i) & (q.cap - 1)]
 
 
-cdef int owed_reserve(Owed *q, uint32_t n) noexcept nogil:
-    """Make room for `n` pushes, which cannot fail then."""
+cdef int owed_grow(Owed *q, uint32_t n) noexcept nogil:
+    """owed_reserve, where there is no room yet."""
     cdef uint32_t cap = q.cap if q.cap else FIRST_CAP
     cdef uint32_t i
     cdef OwedEntry *bigger
-    if q.ring != NULL and q.len + n <= q.cap:
-        return OWED_OK
     while q.len + n > cap:
         cap *= 2
     if cap > OWED_MAX:

@@ -17,9 +17,6 @@ Source: PostgreSQL docs, "Message Flow", Extended Query and COPY Operations.
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from pgpool_core.wire.codes cimport (BE_BIND_COMPLETE, BE_CLOSE_COMPLETE, BE_COMMAND_COMPLETE, BE_EMPTY_QUERY, BE_NO_DATA,
-                                     BE_PARSE_COMPLETE, BE_PORTAL_SUSPENDED, BE_ROW_DESCRIPTION)
-
 
 cdef enum:
     EXPECT_NONE = 0
@@ -34,6 +31,7 @@ cdef enum:
     EXPECT_BIND = 9
     EXPECT_DESCRIBE = 10
     EXPECT_EXECUTE = 11
+    EXPECT_PASSING = 12           # no entry: what `ended_by` says of messages that only pass through
 
     EXPECT_OK = 0
     EXPECT_FULL = -1              # more than EXPECT_MAX messages unanswered, or out of memory
@@ -117,21 +115,25 @@ cdef inline uint8_t expect_head(Expect *q) noexcept nogil:
     return EXPECT_NONE
 
 
-cdef inline bint is_last_answer(uint8_t kind, uint8_t be_type) noexcept nogil:
-    """Whether a message of the extended protocol, `kind`, is answered when a message of `be_type` has come."""
-    if kind == EXPECT_NAMED:
-        return be_type == BE_PARSE_COMPLETE or be_type == BE_CLOSE_COMPLETE
-    if kind == EXPECT_BIND:
-        return be_type == BE_BIND_COMPLETE
-    if kind == EXPECT_DESCRIBE:
-        return be_type == BE_ROW_DESCRIPTION or be_type == BE_NO_DATA
-    return be_type == BE_COMMAND_COMPLETE or be_type == BE_PORTAL_SUSPENDED or be_type == BE_EMPTY_QUERY
+cdef extern from * nogil:
+    """
+    static inline uint8_t pgpool_ended_by(uint8_t be_type) {
+        static const uint8_t ended[256] = {
+            ['1'] = 8, ['3'] = 8, ['2'] = 9, ['T'] = 10, ['n'] = 10, ['C'] = 11, ['s'] = 11, ['I'] = 11,
+            ['D'] = 12, ['d'] = 12, ['H'] = 12, ['N'] = 12, ['V'] = 12, ['t'] = 12,
+        };
+        return ended[be_type];
+    }
+    """
+    # Which message of the extended protocol has its last answer in one of this type: EXPECT_NAMED and so on.
+    # EXPECT_PASSING: none, and it changes nothing else. EXPECT_NONE: none, and it may.
+    uint8_t ended_by "pgpool_ended_by"(uint8_t be_type)
 
 
 cdef inline void expect_answer(Expect *q, uint8_t be_type) noexcept nogil:
     """A message has come that may be the last answer to an extended one: ParseComplete, CommandComplete and so on."""
     cdef uint8_t kind = expect_head(q)
-    if kind < EXPECT_NAMED or not is_last_answer(kind, be_type):
+    if kind < EXPECT_NAMED or ended_by(be_type) != kind:
         return
     expect_drop(q)
     if kind == EXPECT_EXECUTE:
