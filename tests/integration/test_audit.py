@@ -85,7 +85,7 @@ async def test_pgbouncers_session_pooling_keeps_everything_apart(pgbouncer: Pool
     assert "nothing" in {finding.stranger for finding in report.findings}
 
 
-@pytest.mark.parametrize("state", ["auto", "pin"])
+@pytest.mark.parametrize("state", ["auto", pytest.param("pin", marks=pytest.mark.slow)])
 async def test_a_server_that_changes_hands_in_transaction_mode_is_clean(
     state: str, postgres: PostgresServer, pooler: PoolerFactory
 ) -> None:

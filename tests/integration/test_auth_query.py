@@ -213,7 +213,7 @@ def test_answers_are_remembered_for_auth_query_ttl(pooler: PoolerFactory, server
 
 def test_many_logins_at_once_ask_once(pooler: PoolerFactory, server: PostgresServer) -> None:
     place = pooler(
-        databases=entries(server), passwords=LOOKS_UP, auth_query="select $1, pg_sleep(0.3)::text || 'x'", **AUTH
+        databases=entries(server), passwords=LOOKS_UP, auth_query="select $1, pg_sleep(0.1)::text || 'x'", **AUTH
     )
     with ThreadPoolExecutor(20) as threads:
         told = list(threads.map(lambda _: refused(place.url("newer", "app", password="wrong")), range(20)))
