@@ -83,14 +83,13 @@ test-tsan: need-servers build/tsan/.built
 bench: .venv/.test need-servers
 	$(PY) -m benchmarks.macro $(ARGS)
 
-# What is committed in benchmarks/RESULTS.md, and with two workers against two processes of PgBouncer; then what more workers would bring.
+# What is committed in benchmarks/RESULTS.md, and with two workers against two processes of PgBouncer; then many idle clients, and what more workers would bring.
+# A part of it (ARGS='--case X') is printed, and the reports stay as they are.
 .PHONY: bench-full
 bench-full: .venv/.test need-servers
-	$(PY) -m benchmarks.macro --out benchmarks/RESULTS.md $(ARGS)
-	$(PY) -m benchmarks.macro --workers 2 --out benchmarks/RESULTS-2-workers.md $(ARGS)
-	$(PY) -m benchmarks.macro.scaling --out benchmarks/RESULTS-scaling.md
+	$(PY) -m benchmarks.macro.full $(ARGS)
 
-# What is committed: make bench-embedded ARGS='--rounds 5 --out benchmarks/RESULTS-embedded.md'
+# What is committed: make bench-embedded ARGS='--out benchmarks/RESULTS-embedded.md'
 .PHONY: bench-embedded
 bench-embedded: .venv/.bench need-servers
 	$(PY) -m benchmarks.embedded $(ARGS)

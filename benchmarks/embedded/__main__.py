@@ -10,7 +10,9 @@ import sys
 from benchmarks.embedded import hosts, report, rounds
 from benchmarks.embedded.drivers import DRIVERS, Work
 from benchmarks.macro import machine
-from benchmarks.report_file import report_file
+from benchmarks.macro.ending import status_of
+from benchmarks.macro.figures import MIN_ROUNDS
+from benchmarks.report_file import deliver, report_file
 from pgpool_core.testing import PostgresServer, PostgresUser, find_postgres
 
 PARTS = ("libraries", "proxies")
@@ -20,7 +22,7 @@ def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.embedded", description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run (default 3)")
-    parser.add_argument("--rounds", type=int, default=3, help="of all runs (default 3)")
+    parser.add_argument("--rounds", type=int, default=MIN_ROUNDS, help=f"of all runs (default {MIN_ROUNDS})")
     parser.add_argument("--clients", type=int, default=8, help="of pgbench, through the proxies (default 8)")
     parser.add_argument("--part", choices=PARTS, help="only this part")
     parser.add_argument("--out", type=report_file, metavar="FILE", help="write the report to FILE too")
@@ -63,11 +65,12 @@ def main() -> None:
         figures = DRIVERS[driver](dsn, work)
         print(json.dumps({"rate": figures.per_second, "cost": figures.cpu_us, "server": figures.server_us}))
         return
-    text = run(given)
-    print(text)
-    if given.out is not None:
-        given.out.write_text(text)
-        rounds.say(f"written to {given.out}")
+
+    def measure() -> None:
+        text = run(given)
+        deliver(text, given.out)
+
+    sys.exit(status_of(measure))
 
 
 if __name__ == "__main__":

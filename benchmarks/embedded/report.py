@@ -11,8 +11,8 @@ import attrs
 
 from benchmarks.embedded.hosts import PROCESS_COMPUTING, STANDALONE, THREAD, THREAD_COMPUTING, Host
 from benchmarks.embedded.rounds import Samples
-from benchmarks.macro.figures import MIN_ROUNDS, Ratio, Sample
-from benchmarks.macro.report import table
+from benchmarks.macro.figures import CONFIDENCE, MIN_ROUNDS, Ratio, Sample, judge
+from benchmarks.macro.report import interval_text, table
 
 OURS: Final = "pgpool_core"
 
@@ -25,11 +25,8 @@ class Goal:
     at_least: bool = False
 
     def verdict(self, ratio: Ratio) -> str:
-        """By the median of the rounds."""
-        if len(ratio.by_round) < MIN_ROUNDS:
-            return "not measured"
-        met = ratio.median >= self.bound if self.at_least else ratio.median <= self.bound
-        return "met" if met else "missed"
+        """By the interval of the median."""
+        return judge(ratio, self.bound, at_least=self.at_least).value
 
     def __str__(self) -> str:
         return f"{'>=' if self.at_least else '<='} {self.bound:g}"
@@ -72,8 +69,7 @@ def ratio_cells(ratio: Ratio | None, goal: Goal) -> list[str]:
     """The ratio, and how the goal stands."""
     if ratio is None:
         return ["-", f"{goal}: not measured"]
-    spread = f"{ratio.median:.2f} ({min(ratio.by_round):.2f}-{max(ratio.by_round):.2f})"
-    return [spread, f"{goal}: {goal.verdict(ratio)}"]
+    return [f"{ratio.median:.2f} ({ratio.written_interval()})", f"{goal}: {goal.verdict(ratio)}"]
 
 
 def figure_cells(rounds: Sequence[Sample], figures: Mapping[str, int]) -> list[str]:
@@ -101,7 +97,7 @@ def libraries_section(cases: Mapping[tuple[int, int], Samples[str]]) -> str:
     return f"""\
 ## `open_pool` beside asyncpg.Pool and psycopg_pool
 
-Ours divided by the best of the others in the same round: median (lowest-highest). Where program and PostgreSQL have all cores in use, the
+Ours divided by the best of the others in the same round. Where program and PostgreSQL have all cores in use, the
 rate can gain no more than what the program saves of the CPU time of both.
 
 {first}
@@ -162,7 +158,8 @@ def render(
 
 Rounds: {rounds}, of {seconds:g} s each; whoever is compared runs in turn, in a process of its own. Figures are medians over the rounds; do not
 compare absolute figures across calls or machines. Program, PostgreSQL and pooler share the machine. CPU is that of the program, or of the
-pooler's process, per query. A goal is `met` or `missed` by the median; with fewer than {MIN_ROUNDS} rounds it is `not measured`.
+pooler's process, per query. Behind a ratio is the interval that holds its true median with {CONFIDENCE:.0%} confidence: {interval_text(rounds)}.
+A goal is `met` or `missed` where the whole interval is on one side of it, else `open`; with fewer than {MIN_ROUNDS} rounds it is `open` always.
 
 ## Machine and versions
 

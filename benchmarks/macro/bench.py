@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import attrs
 
-from benchmarks.macro.cases import Case
+from benchmarks.macro.cases import OURS_OFF, PGBOUNCER_WIDE, Case
 from benchmarks.macro.company import run_in_company
 from benchmarks.macro.figures import Sample
 from benchmarks.macro.idle import run_idle
@@ -14,7 +15,13 @@ from benchmarks.macro.listeners import run_listeners
 from benchmarks.macro.load import run_load
 from benchmarks.macro.report import CaseResult
 from benchmarks.macro.resumed import run_resumed
-from benchmarks.macro.targets import DIRECT, OURS, OURS_OFF, PGBOUNCER, Fleet, Target
+from benchmarks.macro.targets import AGAIN, DIRECT, HAPROXY, OURS, PGBOUNCER, Fleet, Target
+
+NEVER: Final = (99, 0)
+"""A release of PgBouncer that there is not."""
+
+BESIDE: Final = {OURS_OFF: OURS, PGBOUNCER_WIDE: PGBOUNCER}
+"""Whose company a further target is measured in."""
 
 
 @attrs.frozen(kw_only=True)
@@ -26,6 +33,7 @@ class Bench:
         seconds: the counted part of each run.
         say: told what is being done, a line at a time.
         pgbouncer: PgBouncer's release, such as (1, 18); cases that it cannot do leave it out.
+        io_backends: what has moved data in ours; more than one where the system began to refuse io_uring.
     """
 
     fleet: Fleet
@@ -34,30 +42,31 @@ class Bench:
     rounds: int
     seconds: int
     say: Callable[[str], None]
+    io_backends: set[str] = attrs.field(factory=set, init=False)
 
-    def run(self, cases: Sequence[Case]) -> list[CaseResult]:
-        """Measure `cases`, those without any of the chosen targets left out.
+    def run(self, cases: Sequence[Case]) -> Iterator[CaseResult]:
+        """Measure `cases`, those without any of the chosen targets left out; each result as soon as it is there.
 
         Raises:
             BenchError: a target did not start, answer or hold out; the text names it.
         """
         wanted = [case for case in cases if self._names_for(case)]
         self._preflight(wanted)
-        results = []
         for number, case in enumerate(wanted, 1):
             self.say(f"[{number}/{len(wanted)}] {case.name}: {case.title}")
             samples = self._measure_fresh(case) if case.idle_clients or case.listeners else self._measure_load(case)
-            results.append(CaseResult(case=case, samples=samples, seconds=self.seconds))
-        return results
+            yield CaseResult(case=case, samples=samples, seconds=self.seconds)
 
     def _names_for(self, case: Case) -> list[str]:
         """The targets of a case, in the order of the report."""
         can = {
             DIRECT: case.direct,
-            PGBOUNCER: case.pgbouncer_since is not None and self.pgbouncer >= case.pgbouncer_since,
+            HAPROXY: case.direct,
+            AGAIN: self.pgbouncer >= (case.pgbouncer_since or NEVER),
+            PGBOUNCER: self.pgbouncer >= (case.pgbouncer_since or NEVER),
         }
         names = [name for name in self.names if can.get(name, True)]
-        return names + ([OURS_OFF] if case.beside_off and OURS in names else [])
+        return names + [each for each in case.beside if BESIDE[each] in names]
 
     def _preflight(self, cases: Sequence[Case]) -> None:
         """Have every target answer in each way that `cases` need, before minutes are spent on the others."""
@@ -83,6 +92,7 @@ class Bench:
                     samples[target.name].append(sample)
                     cost = f", CPU {sample['cost']:.1f} {case.cost_unit}" if "cost" in sample else ""
                     self.say(f"    round {turn + 1} {target.name}: {sample['rate']:.0f} {case.unit}{cost}")
+            self._note_io_backends(targets)
         return samples
 
     def _measure_fresh(self, case: Case) -> dict[str, list[Sample]]:
@@ -94,9 +104,13 @@ class Bench:
                 with self.fleet.running([name], auth=case.auth) as [target]:
                     target.check(case, self.fleet.database.psql)
                     sample = self._run_fresh(case, target)
+                    self._note_io_backends([target])
                 samples[name].append(sample)
                 self.say(f"    round {turn + 1} {name}: {sample['memory_kb']:.2f} kB per client")
         return samples
+
+    def _note_io_backends(self, targets: Sequence[Target]) -> None:
+        self.io_backends.update(backend for target in targets if (backend := target.io_backend()) is not None)
 
     def _run_fresh(self, case: Case, target: Target) -> Sample:
         return run_listeners(case, target, seconds=self.seconds) if case.listeners else run_idle(case, target)

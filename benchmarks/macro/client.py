@@ -17,6 +17,8 @@ from pgpool_core.policy.scram import derive_keys, new_nonce
 
 PROTOCOL_3_0: Final = 3 << 16
 ANSWER_TIMEOUT_S: Final = 20.0
+IP_BIND_ADDRESS_NO_PORT: Final = 24
+"""Linux: the port is chosen when it is known where the connection goes, so that it may be used towards other places too."""
 
 AUTH_OK: Final = 0
 AUTH_SASL: Final = 10
@@ -27,14 +29,19 @@ scram_keys = functools.lru_cache(derive_keys)
 
 
 class Client:
-    """A TCP connection that has sent its startup packet; `owner` closes it.
+    """A TCP connection that has sent its startup packet; `owner` closes it. `source` is the address that it comes from, where it matters.
 
     Source: PostgreSQL docs, "Message Formats", StartupMessage, Authentication*; "SASL Authentication".
     """
 
-    def __init__(self, target: Target, case: Case, owner: contextlib.ExitStack) -> None:
+    def __init__(self, target: Target, case: Case, owner: contextlib.ExitStack, *, source: str | None = None) -> None:
         self._target = target
-        self._socket = owner.enter_context(socket.create_connection((target.host, target.port), ANSWER_TIMEOUT_S))
+        self._socket = owner.enter_context(socket.socket())
+        self._socket.settimeout(ANSWER_TIMEOUT_S)
+        if source is not None:
+            self._socket.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            self._socket.bind((source, 0))
+        self._socket.connect((target.host, target.port))
         self._unread = b""
         self._scram: ScramExchange | None = None
         options = ["user", target.user(case), "database", target.database(case), "application_name", "idle", ""]

@@ -1,15 +1,21 @@
-"""What one run yields and how rounds are compared: medians, and ratios taken inside each round."""
+"""What one run yields and how rounds are compared: medians, ratios taken inside each round, and when to believe them.
+
+A median comes with an interval that needs no assumption about how figures are distributed: of N rounds the k-th lowest and the k-th
+highest. Each round is as likely to lie above the true median as below it, so the interval misses it only if fewer than k of N fair
+coins fall on one side. k is the largest for which that happens in less than one case of twenty. With fewer than six rounds there is no
+such k. Claims and goals follow from this interval alone.
+Source: the sign test; Hollander, Wolfe and Chicken, "Nonparametric Statistical Methods", 3.6.
+"""
 
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Final
 
 import attrs
-
-from benchmarks.macro.cases import Goal
 
 Sample = Mapping[str, float]
 """The figures of one run of one target, by the keys of FIGURES that apply to the case."""
@@ -43,15 +49,31 @@ FIGURES: Final[Mapping[str, Figure]] = {
 }
 
 NOISE: Final = 0.05
-"""A median ratio this close to 1 claims nothing: PgBouncer against itself, in interleaved rounds, spreads as far."""
+"""A median ratio this close to 1 claims nothing, however sure: what all rounds share (which core a process was put on, where its memory
+lies) makes PgBouncer differ from itself by as much, and more rounds of the same processes do not take that away."""
 
-MIN_ROUNDS: Final = 3
-"""With fewer rounds the spread says nothing, so no ratio is claimed."""
+CONFIDENCE: Final = 0.95
+"""How often an interval has to hold the true median."""
+
+
+def interval_rank(rounds: int) -> int:
+    """The largest k for which the k-th lowest and k-th highest of so many rounds enclose the median with CONFIDENCE; 0 where none does."""
+    missed, rank = 0.0, 0
+    while 2 * rank < rounds:
+        missed += 2 * math.comb(rounds, rank) / 2**rounds
+        if missed > 1 - CONFIDENCE:
+            break
+        rank += 1
+    return rank
+
+
+MIN_ROUNDS: Final = next(rounds for rounds in range(1, 100) if interval_rank(rounds))
+"""With fewer, no interval is sure enough for any claim."""
 
 
 @attrs.frozen(kw_only=True)
-class Ratio:
-    """Ours divided by the reference's, one value per round."""
+class Rounds:
+    """A figure, or a ratio, one value per round."""
 
     by_round: tuple[float, ...]
 
@@ -60,14 +82,33 @@ class Ratio:
         return median(self.by_round)
 
     @property
+    def is_sure(self) -> bool:
+        """Whether there were rounds enough for an interval that means something."""
+        return interval_rank(len(self.by_round)) > 0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """What holds the true median with CONFIDENCE; the lowest and the highest round where there are too few."""
+        ordered, rank = sorted(self.by_round), max(1, interval_rank(len(self.by_round)))
+        return ordered[rank - 1], ordered[-rank]
+
+    def written_interval(self) -> str:
+        low, high = self.interval
+        return f"{low:.2f}-{high:.2f}"
+
+
+@attrs.frozen(kw_only=True)
+class Ratio(Rounds):
+    """Ours divided by the reference's."""
+
+    @property
     def is_claimed(self) -> bool:
-        """Whether the rounds agree that there is a difference."""
-        below, above = max(self.by_round) < 1, min(self.by_round) > 1
-        return len(self.by_round) >= MIN_ROUNDS and (below or above) and abs(self.median - 1) > NOISE
+        """Whether there is a difference: the interval leaves 1 out, and the median is further from it than noise is."""
+        low, high = self.interval
+        return self.is_sure and (high < 1 or low > 1) and abs(self.median - 1) > NOISE
 
     def __str__(self) -> str:
-        spread = f"({min(self.by_round):.2f}-{max(self.by_round):.2f})"
-        return f"{self.median:.2f} {spread}" if self.is_claimed else f"~ {spread}"
+        return f"{'' if self.is_claimed else '~ '}{self.median:.2f} ({self.written_interval()})"
 
 
 class Verdict(enum.Enum):
@@ -75,9 +116,9 @@ class Verdict(enum.Enum):
 
     MET = "met"
     MISSED = "missed"
+    OPEN = "open"
+    """The interval has it inside, or there were too few rounds."""
     UNKNOWN = "not measured"
-    LEVEL = "level"
-    """The goal asks for parity, and no difference could be measured."""
 
 
 def medians(samples: Sequence[Sample]) -> dict[str, float]:
@@ -92,13 +133,13 @@ def ratio_of(key: str, ours: Sequence[Sample], reference: Sequence[Sample]) -> R
     return Ratio(by_round=tuple(a[key] / b[key] for a, b in zip(ours, reference, strict=True)))
 
 
-def judge(goal: Goal, ratio: Ratio | None, own: float) -> Verdict:
-    """How `goal` stands, given the ratio to PgBouncer and our own figure, which an absolute goal is about."""
-    if goal.is_absolute:
-        return Verdict.MET if (own >= goal.bound if goal.at_least else own <= goal.bound) else Verdict.MISSED
-    if ratio is None:
+def judge(found: Rounds | None, bound: float, *, at_least: bool) -> Verdict:
+    """Whether what was found is at least `bound`, or at most."""
+    if found is None:
         return Verdict.UNKNOWN
-    if not ratio.is_claimed and (goal.bound == 1.0 or goal.to_off):
-        return Verdict.LEVEL
-    met = ratio.median >= goal.bound if goal.at_least else ratio.median <= goal.bound
-    return Verdict.MET if met and ratio.is_claimed else Verdict.MISSED
+    low, high = found.interval
+    if not found.is_sure:
+        return Verdict.OPEN
+    if at_least:
+        return Verdict.MET if low >= bound else Verdict.MISSED if high < bound else Verdict.OPEN
+    return Verdict.MET if high <= bound else Verdict.MISSED if low > bound else Verdict.OPEN

@@ -8,6 +8,7 @@ its per-transaction log, and the CPU time is read again when it has exited.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -22,7 +23,7 @@ from typing import Final
 import attrs
 
 from benchmarks.macro.cases import Case
-from benchmarks.macro.errors import BenchError
+from benchmarks.macro.errors import BenchError, TooBusy
 from benchmarks.macro.figures import Sample
 from benchmarks.macro.procfs import CpuReading, cpu_spent
 from benchmarks.macro.targets import Target
@@ -30,6 +31,9 @@ from benchmarks.macro.targets import Target
 WARM_UP_S: Final = 1
 PATIENCE_S: Final = 45.0
 """How much longer than asked a run may take (1000 logins, a last transaction) before the target counts as stuck."""
+ATTEMPTS: Final = 5
+LEAST: Final = 0.1
+"""Of the seconds asked for, what has to be left when logins (pgbench counts them among its seconds) and warm-up are over."""
 LINES_SHOWN: Final = 6
 """Of what a failed pgbench printed: it repeats itself for every client."""
 
@@ -58,7 +62,23 @@ def run_load(
         more: further options of pgbench.
         user: instead of the case's.
     Raises:
-        BenchError: pgbench failed or hung, or the pooler is gone; the text names the target and quotes pgbench.
+        BenchError: pgbench failed or hung, or the pooler is gone, or the machine has no time for it; the text names the target and quotes pgbench.
+    """
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(TooBusy):
+            return _run_once(case, target, pgbench=pgbench, seconds=seconds, more=more, user=user)
+    raise BenchError(
+        f"{target.name}: the machine is too busy: of {WARM_UP_S + seconds} s logins and warm-up left next to nothing, {ATTEMPTS} times"
+    )
+
+
+def _run_once(
+    case: Case, target: Target, *, pgbench: Path, seconds: int, more: Sequence[str], user: str | None
+) -> Sample:
+    """One attempt.
+
+    Raises:
+        TooBusy: it means nothing.
     """
     with tempfile.TemporaryDirectory(prefix="pgpool-bench-run-") as folder:
         script_path = None
@@ -73,7 +93,7 @@ def run_load(
         warm_up, output = _drive(command, environment, target, limit_s=WARM_UP_S + seconds + PATIENCE_S)
         cpu_after = target.read_cpu()
         latencies = latencies_ms(Path(folder), since_s=warm_up.epoch_s, whole_cycles=case.reconnect)
-        return _evaluate(case, warm_up, cpu_after, output, latencies, target)
+        return _evaluate(case, warm_up, cpu_after, output, latencies, target, seconds)
 
 
 def _drive(
@@ -123,7 +143,13 @@ def _drive(
 
 
 def _evaluate(
-    case: Case, warm_up: WarmUp, cpu_after: CpuReading | None, output: str, latencies: Sequence[float], target: Target
+    case: Case,
+    warm_up: WarmUp,
+    cpu_after: CpuReading | None,
+    output: str,
+    latencies: Sequence[float],
+    target: Target,
+    seconds: int,
 ) -> Sample:
     """The figures of one run from what pgbench printed and logged."""
     transactions, tps, failed = TRANSACTIONS.search(output), TPS.search(output), FAILED.search(output)
@@ -131,6 +157,8 @@ def _evaluate(
         raise BenchError(f"{target.name}: pgbench reports failures or no figures:\n{output}{target.log_tail()}")
     counted = int(transactions[1]) - warm_up.transactions
     elapsed_s = int(transactions[1]) / float(tps[1]) - warm_up.elapsed_s
+    if elapsed_s < seconds * LEAST:
+        raise TooBusy
     if counted < 1 or not latencies:
         raise BenchError(f"{target.name}: no transaction ended after the warm-up\n{output}{target.log_tail()}")
     work = counted * (case.megabytes or 1.0)

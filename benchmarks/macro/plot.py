@@ -45,7 +45,7 @@ def draw(results: Sequence[CaseResult]) -> str:
     """Our ratios to PgBouncer, a row for each case that has any; the line is PgBouncer.
 
     A bar is green where ours is better, red where it is worse, grey where nothing is claimed; the thin line across its end is the
-    spread over the rounds.
+    interval of the median.
     """
     rows = [result for result in results if any(result.ratio(OURS, panel.figure) for panel in PANELS)]
     width = LABELS + len(PANELS) * (PANEL + GAP)
@@ -53,7 +53,7 @@ def draw(results: Sequence[CaseResult]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        '<text x="10" y="22" font-size="15">pgpool_core divided by PgBouncer, medians; the line is PgBouncer</text>',
+        '<text x="10" y="22" font-size="15">pgpool_core divided by PgBouncer: medians, and the interval of each; the line is PgBouncer, grey means that nothing is claimed</text>',
     ]
     for column, panel in enumerate(PANELS):
         left = LABELS + column * (PANEL + GAP)
@@ -75,7 +75,7 @@ def _bar(left: int, top: int, ratio: Ratio, panel: Panel) -> list[str]:
 
     good = (ratio.median > 1) == panel.more_is_better
     colour = OPEN if not ratio.is_claimed else BETTER if good else WORSE
-    low, high = place(min(ratio.by_round)), place(max(ratio.by_round))
+    low, high = (place(end) for end in ratio.interval)
     number = high + 5 if not high - 5 < place(1) < high + 45 else place(1) + 5
     return [
         f'<rect x="{left}" y="{top + 4}" width="{place(ratio.median) - left:.1f}" height="16" fill="{colour}"/>',

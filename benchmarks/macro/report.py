@@ -8,9 +8,23 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from benchmarks.macro.cases import Case, Goal
-from benchmarks.macro.figures import FIGURES, MIN_ROUNDS, NOISE, Figure, Ratio, Sample, judge, medians, ratio_of
+from benchmarks.macro.figures import (
+    CONFIDENCE,
+    FIGURES,
+    MIN_ROUNDS,
+    NOISE,
+    Figure,
+    Ratio,
+    Rounds,
+    Sample,
+    Verdict,
+    interval_rank,
+    judge,
+    medians,
+    ratio_of,
+)
 from benchmarks.macro.load import WARM_UP_S
-from benchmarks.macro.targets import DIRECT, OURS, OURS_OFF, PGBOUNCER
+from benchmarks.macro.targets import DIRECT, HAPROXY, OURS, PGBOUNCER
 
 
 @attrs.frozen(kw_only=True)
@@ -40,13 +54,19 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def goal_text(goal: Goal, result: CaseResult) -> str:
-    """A goal of a case that measured us, and how it stands, such as `CPU us/txn ratio <= 0.95: met`."""
-    ratio = result.ratio(OURS, goal.figure, to=OURS_OFF if goal.to_off else PGBOUNCER)
+    """A goal of a case that measured us, and how it stands, such as `CPU us/txn ratio <= 0.95: open (0.91-0.99)`."""
+    found: Rounds | None
+    own = result.samples[OURS]
+    if goal.is_absolute:
+        found = Rounds(by_round=tuple(sample[goal.figure] for sample in own))
+    else:
+        found = result.ratio(OURS, goal.figure, to=goal.to or PGBOUNCER)
     sign = ">=" if goal.at_least else "<="
-    kind = "" if goal.is_absolute else " of `session_state = off`" if goal.to_off else " ratio"
+    kind = "" if goal.is_absolute else f" ratio to {goal.to}" if goal.to else " ratio"
     what = label(FIGURES[goal.figure], result.case) + kind
-    own = medians(result.samples[OURS])[goal.figure]
-    return f"{what} {sign} {goal.bound:g}: {judge(goal, ratio, own).value}"
+    verdict = judge(found, goal.bound, at_least=goal.at_least)
+    shown = f" ({found.written_interval()})" if found is not None and verdict is not Verdict.MET else ""
+    return f"{what} {sign} {goal.bound:g}: {verdict.value}{shown}"
 
 
 def summary(results: Sequence[CaseResult]) -> str:
@@ -54,12 +74,13 @@ def summary(results: Sequence[CaseResult]) -> str:
     keys = ("rate", "cost", "p50_ms", "p99_ms")
     rows = []
     for result in results:
-        if result.case.idle_clients or OURS not in result.samples:
+        if OURS not in result.samples:
             continue
         ratios = [result.ratio(OURS, key) for key in keys]
         cells = ["-" if ratio is None else str(ratio) for ratio in ratios]
         goals = "; ".join(goal_text(goal, result) for goal in result.case.goals) or "-"
-        rows.append([result.case.name, result.case.unit, *cells, goals])
+        unit = "-" if result.case.idle_clients else result.case.unit
+        rows.append([result.case.name, unit, *cells, goals])
     return table(["case", "rate in", "rate", "CPU per unit of work", "p50", "p99", "goals"], rows) if rows else ""
 
 
@@ -105,6 +126,18 @@ def command_line(case: Case, seconds: int) -> str:
     return line + (f"   # script.sql: {case.script.strip()}" if case.script is not None else "")
 
 
+def interval_text(rounds: int) -> str:
+    """Which rounds bound the interval, in words."""
+    rank = interval_rank(rounds)
+    if not rank:
+        return f"{rounds} rounds are too few for one, so the lowest and the highest stand there"
+    return (
+        f"from the lowest of {rounds} rounds to the highest"
+        if rank == 1
+        else f"of {rounds} rounds from number {rank} from below to number {rank} from above"
+    )
+
+
 def render(
     results: Sequence[CaseResult],
     *,
@@ -114,6 +147,7 @@ def render(
     seconds: int,
     postgres: str,
     picture: str | None = None,
+    remark: str = "",
 ) -> str:
     """The whole report.
 
@@ -122,6 +156,7 @@ def render(
         call: the command line that made this.
         postgres: how PostgreSQL was set up, in words.
         picture: the name of a picture beside the report.
+        remark: what is to be said before all else.
     """
     intro = f"""\
 # Measured results
@@ -132,15 +167,22 @@ Rounds: {rounds}. Every run counts {seconds} s after {WARM_UP_S} s of warm-up; t
 round to round. Figures are medians over the rounds; do not compare absolute figures across calls or machines. Client,
 PostgreSQL and pooler share the machine.
 
-A ratio is the target's figure divided by PgBouncer's in the same round: median (lowest-highest). `~` stands where nothing
-is claimed: the rounds disagree about the direction, the median is within {NOISE:.0%} of 1, or there were fewer than {MIN_ROUNDS} rounds.
+A ratio is the target's figure divided by PgBouncer's in the same round: the median over the rounds, and in brackets an interval that
+holds the true median with {CONFIDENCE:.0%} confidence: {interval_text(rounds)}.
+`~` stands where nothing is claimed: 1 is inside the interval, the median is within {NOISE:.0%} of 1, or there were fewer than {MIN_ROUNDS} rounds. Even so
+one interval in twenty may miss, so of a table as long as this one no single cell proves anything that its neighbours deny.
+A goal is `met` or `missed` where the whole interval is on one side of it, else `open`. A goal of a ratio is about PgBouncer's figure.
 CPU is what the pooler's process, threads and children used (user and system), per transaction or per megabyte.
-`{DIRECT}` is PostgreSQL without a pooler (its p50 near 0 with 32 clients is pgbench's: one thread that is never idle
-sends a query and finds the answer there). A goal is `met`, `missed`, or `level` where parity is asked for and no
-difference was measured.
+`{HAPROXY}` does not pool: it forwards each client to a server connection of its own, and looks at no message. `{DIRECT}` is
+PostgreSQL without a pooler (its p50 near 0 with 32 clients is pgbench's: one thread that is never idle
+sends a query and finds the answer there).
 """
     machine = "\n".join(f"- {name}: {value}" for name, value in facts.items())
-    parts = [intro, f"## Machine and versions\n\n{machine}\n- PostgreSQL setup: {postgres}\n"]
+    parts = [
+        intro,
+        *([f"{remark}\n"] if remark else []),
+        f"## Machine and versions\n\n{machine}\n- PostgreSQL setup: {postgres}\n",
+    ]
     compared = any(OURS in result.samples and PGBOUNCER in result.samples for result in results)
     if compared and (overview := summary(results)):
         shown = f"![ratios]({picture})\n\n" if picture else ""

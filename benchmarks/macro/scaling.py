@@ -3,7 +3,7 @@
 Where there are cores enough (four for each worker), the rate is measured. Everywhere else it is a simulation, and the page says so:
 measured is what a transaction costs, in CPU time and in counts, and `curve.py` computes from it what so many cores would do.
 
-Exit status: 0 measured, 1 a target did not start or answer (named on standard error), 2 wrong arguments, 130 Ctrl-C.
+Exit status: 0 measured, 1 a target did not start or answer (named on standard error), 2 wrong arguments, 130 Ctrl-C, 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ import attrs
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.macro import machine, scaling_page
-from benchmarks.macro.__main__ import picture_of, raise_open_files, say
+from benchmarks.macro.__main__ import raise_open_files, say
 from benchmarks.macro.cases import Case, find_cases
 from benchmarks.macro.curve import Cost, median_ns, middle
 from benchmarks.macro.database import BenchDatabase, describe_setup, running_database
+from benchmarks.macro.ending import status_of
 from benchmarks.macro.errors import BenchError
 from benchmarks.macro.load import run_load
 from benchmarks.macro.procfs import CpuReading
 from benchmarks.macro.scaling_page import Scenario
 from benchmarks.macro.targets import OURS, PGBOUNCER, Fleet, Target
-from benchmarks.report_file import report_file
+from benchmarks.report_file import deliver, picture_of, report_file
 from pgpool_core.testing.binaries import find_pgbouncer, find_postgres
 from pgpool_core.testing.ports import free_port
 
@@ -117,7 +118,7 @@ def run_ours(database: BenchDatabase, case: Case, workers: int, seconds: int) ->
         watched = Watched(**attrs.asdict(target, recurse=False), metrics_port=port)
         watched.check(case, database.psql)
         sample = run_load(case, watched, pgbench=database.pgbench, seconds=seconds)
-        before, after = watched.seen
+        before, after = watched.seen[-2:]
         return cost_of(before, after, cpu_us=sample["cost"], rate=sample["rate"])
 
 
@@ -152,11 +153,18 @@ def measure(database: BenchDatabase, name: str, case: Case, *, rounds: int, seco
         costs=[middle(each) for each in costs.values()],
         pgbouncer_us={processes: median(each) for processes, each in others.items()},
         cores=cores,
+        spread={workers: spread_of([cost.cpu_us for cost in each]) for workers, each in costs.items()},
+        pgbouncer_spread={processes: spread_of(each) for processes, each in others.items()},
     )
 
 
-def run(chosen: argparse.Namespace) -> str:
-    """Measure; the page.
+def spread_of(rounds: Sequence[float]) -> tuple[float, float]:
+    """The lowest and the highest."""
+    return min(rounds), max(rounds)
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Measure, and print and write the page.
 
     Raises:
         BenchError: a target did not start, answer or hold out; the text names it.
@@ -173,16 +181,15 @@ def run(chosen: argparse.Namespace) -> str:
             measure(database, name, case, rounds=chosen.rounds, seconds=chosen.seconds, cores=cores)
             for name, case in scenarios(cores).items()
         ]
-    if chosen.out is not None:
-        picture_of(chosen.out).write_text(scaling_page.draw(found))
-    return scaling_page.render(
+    text = scaling_page.render(
         found,
         facts=facts,
-        call=shlex.join(["python", "-m", "benchmarks.macro.scaling", *sys.argv[1:]]),
+        call=shlex.join(["python", "-m", "benchmarks.macro.scaling", *chosen.arguments]),
         rounds=chosen.rounds,
         seconds=chosen.seconds,
         picture=picture_of(chosen.out).name if chosen.out is not None else None,
     )
+    deliver(text, chosen.out, scaling_page.draw(found))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -193,20 +200,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=report_file, metavar="FILE", help="write the page to FILE too, and a picture beside it"
     )
-    chosen = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = parser.parse_args(given)
+    chosen.arguments = given
     if chosen.rounds < 1 or chosen.seconds < 1:
         parser.error("--rounds and --seconds must be at least 1")
-    try:
-        text = run(chosen)
-    except BenchError as why:
-        print(f"benchmark: {why}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    print(text)
-    if chosen.out is not None:
-        chosen.out.write_text(text)
-    return 0
+    return status_of(lambda: run(chosen))
 
 
 if __name__ == "__main__":

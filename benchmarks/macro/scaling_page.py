@@ -23,13 +23,20 @@ OTHER: Final = "#b5452c"
 
 @attrs.frozen(kw_only=True)
 class Scenario:
-    """One load: what it has cost with each number of workers and of PgBouncers, and how many cores there were."""
+    """One load: what it has cost with each number of workers and of PgBouncers, and how many cores there were.
+
+    Attributes:
+        spread: the lowest and the highest round of the CPU time of a transaction, by workers.
+        pgbouncer_spread: the same of so many PgBouncers.
+    """
 
     name: str
     case: Case
     costs: Sequence[Cost]
     pgbouncer_us: Mapping[int, float]
     cores: int
+    spread: Mapping[int, tuple[float, float]] = {}
+    pgbouncer_spread: Mapping[int, tuple[float, float]] = {}
 
     def points(self, *, longer: float = 1.0) -> list[Point]:
         """The computed curve."""
@@ -72,7 +79,7 @@ def render(
 
 {what} This machine has {cores} cores, and a worker that is to be busy needs {CORES_A_WORKER}, because PostgreSQL and the clients
 need theirs. *Measured* is what a transaction costs with so many workers, in CPU time and in counts: medians of {rounds} rounds of
-{seconds} s after {WARM_UP_S} s. With more workers than cores they take turns on them, which changes how often they meet; waiting
+{seconds} s after {WARM_UP_S} s, the lowest and the highest round in brackets: what is computed is no surer than that. With more workers than cores they take turns on them, which changes how often they meet; waiting
 times mean nothing then and are left out. *Computed* is what rate so many workers with a core each come to.
 """
     parts = [intro]
@@ -121,7 +128,7 @@ def _section(scenario: Scenario) -> str:
             ),
             *("locks", "not free", "waited us", "held ns"),
         ],
-        [_measured(cost, scenario.cores) for cost in scenario.costs],
+        [_measured(cost, scenario) for cost in scenario.costs],
     )
     real = {cost.workers: cost for cost in scenario.real()}
     usual, longer = scenario.points(), scenario.points(longer=LONGER)
@@ -159,7 +166,9 @@ def _section(scenario: Scenario) -> str:
         rows,
     )
     held = curve.held_ns(scenario.costs, scenario.cores)
-    others = ", ".join(f"{us:.1f}" for us in scenario.pgbouncer_us.values())
+    others = ", ".join(
+        f"{us:.1f}{_written(scenario.pgbouncer_spread.get(n))}" for n, us in scenario.pgbouncer_us.items()
+    )
     others += " us/txn for " + ", ".join(map(str, scenario.pgbouncer_us)) + " processes"
     return f"""\
 ## {scenario.name[0].upper()}{scenario.name[1:]}
@@ -176,11 +185,15 @@ Computed from these, a lock held for {held:.0f} ns, and {others} of PgBouncer:
 """
 
 
-def _measured(cost: Cost, cores: int) -> list[str]:
-    crowded = cost.workers > cores
+def _written(spread: tuple[float, float] | None) -> str:
+    return "" if spread is None else f" ({spread[0]:.1f}-{spread[1]:.1f})"
+
+
+def _measured(cost: Cost, scenario: Scenario) -> list[str]:
+    crowded = cost.workers > scenario.cores
     return [
         str(cost.workers),
-        f"{cost.cpu_us:.1f}",
+        f"{cost.cpu_us:.1f}{_written(scenario.spread.get(cost.workers))}",
         f"{max(cost.by_worker_us):.2f}",
         f"{min(cost.by_worker_us):.2f}",
         f"{cost.steals:.3f}",

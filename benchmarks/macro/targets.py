@@ -1,4 +1,4 @@
-"""What is compared: PostgreSQL itself, PgBouncer and `pgpool_core`, the poolers started from one set of settings.
+"""What is compared: PostgreSQL itself, PgBouncer and `pgpool_core`, the poolers started from one set of settings, and HAProxy.
 
 Only what a pooler has to itself differs: ours gets `workers` and `io_backend`. Both have no TLS to the server, which both would take
 unasked where it is offered.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Final
 
 import attrs
 
-from benchmarks.macro.cases import POOL_SIZE, SESSION_POOL_SIZE, Case
+from benchmarks.macro.cases import OURS_OFF, PGBOUNCER_WIDE, POOL_SIZE, SESSION_POOL_SIZE, Case
 from benchmarks.macro.certificate import tls_settings
 from benchmarks.macro.database import DATABASE, MD5_USER, SCRAM_PASSWORD, SCRAM_USER, USER, BenchDatabase
 from benchmarks.macro.errors import BenchError
+from benchmarks.macro.forwarder import Forwarder
 from benchmarks.macro.procfs import CpuReading, read_cpu
 from pgpool_core.testing.pooler import Kind, PoolerProcess
 from pgpool_core.testing.process import GuardedProcess, ProcessFailed
@@ -26,15 +28,19 @@ from pgpool_core.testing.process import GuardedProcess, ProcessFailed
 DIRECT: Final = "direct"
 PGBOUNCER: Final[Kind] = "pgbouncer"
 OURS: Final[Kind] = "pgpool_core"
-OURS_OFF: Final = "pgpool_core (off)"
-"""Ourselves with `session_state = off`: in the cases that ask for it, where we are measured at all."""
-TARGETS: Final = (DIRECT, PGBOUNCER, OURS)
+AGAIN: Final = "pgbouncer-again"
+"""Another PgBouncer, just like the first: what its ratio differs from 1 is noise."""
+HAPROXY: Final = "haproxy"
+TARGETS: Final = (DIRECT, PGBOUNCER, AGAIN, OURS, HAPROXY)
 
 HOST: Final = "127.0.0.1"
 SESSION_DATABASE: Final = "bench_session"
 LOGIN_DATABASE: Final = "bench_login"
 ANSWER_TIMEOUT_S: Final = 20.0
 LOG_LINES_SHOWN: Final = 15
+
+BACKEND: Final = re.compile(r"(?:io_backend=|by now: )(\w+)")
+"""In our log: what a worker begins with, and what goes on where the system has begun to refuse it."""
 
 IO_BACKENDS: Final = ("auto", "epoll", "io_uring")
 SHARED_SETTINGS: Final[Mapping[str, object]] = {
@@ -86,7 +92,7 @@ class Target:
 
     def database(self, case: Case) -> str:
         """The database that puts `case` into its pool mode; PostgreSQL has only one."""
-        if self.process is None:
+        if self.name in (DIRECT, HAPROXY):
             return DATABASE
         return SESSION_DATABASE if case.session else DATABASE if case.auth == "trust" else LOGIN_DATABASE
 
@@ -99,6 +105,11 @@ class Target:
         """The environment of a libpq client: no TLS but in the cases that are about it."""
         mode = "require" if case.tls else "disable"
         return {"PGPASSWORD": SCRAM_PASSWORD, "PGSSLMODE": mode, "PGGSSENCMODE": "disable"}
+
+    def io_backend(self) -> str | None:
+        """What moves data in ours by now, as its log says; None for the others."""
+        said = [] if self.process is None else BACKEND.findall(self.process.log)
+        return said[-1] if said else None
 
     def log_tail(self) -> str:
         """The last that the pooler logged, for error messages."""
@@ -163,8 +174,11 @@ class Fleet:
         """One target; `stack` stops it."""
         if name == DIRECT:
             return Target(name=name, host=HOST, port=self.database.port, socket_dir=self.database.socket_dir)
-        if name == PGBOUNCER:
-            poolers = [self._pooler(PGBOUNCER, auth, **self._share()) for _ in range(self.workers)]
+        if name == HAPROXY:
+            return self._forwarder(stack)
+        if name in (PGBOUNCER, AGAIN, PGBOUNCER_WIDE):
+            more = {"pkt_buf": 65536} if name == PGBOUNCER_WIDE else {}
+            poolers = [self._pooler(PGBOUNCER, auth, **self._share(), **more) for _ in range(self.workers)]
         else:
             own = {"session_state": "off"} if name == OURS_OFF else {}
             poolers = [self._pooler(OURS, auth, workers=self.workers, io_backend=self.io_backend, **own)]
@@ -187,6 +201,16 @@ class Fleet:
             process=first.process,
             beside=[pooler.process for pooler in others],
         )
+
+    def _forwarder(self, stack: contextlib.ExitStack) -> Target:
+        """HAProxy in front of the database, with a thread for each worker."""
+        forwarder = Forwarder(server_port=self.database.port, threads=self.workers)
+        stack.callback(forwarder.close)
+        try:
+            process = forwarder.start()
+        except (OSError, ProcessFailed) as why:
+            raise BenchError(f"{HAPROXY} does not start: {why}") from why
+        return Target(name=HAPROXY, host=HOST, port=forwarder.port, socket_dir=forwarder.folder, process=process)
 
     def _share(self) -> dict[str, object]:
         """What each of several processes of PgBouncer gets."""

@@ -95,10 +95,20 @@ def test_the_page_says_which_rates_are_measured(cores: int, said: str) -> None:
     assert cores_enough(2, cores) == (cores == 8)
     [case] = find_cases(["select1-simple-32"])
     costs = [cost(workers, rate=77_777.0) for workers in (1, 2, 4, 8, 16)]
-    scenario = Scenario(name="a load", case=case, costs=costs, pgbouncer_us={1: 20.0, 4: 25.0}, cores=cores)
+    scenario = Scenario(
+        name="a load",
+        case=case,
+        costs=costs,
+        pgbouncer_us={1: 20.0, 4: 25.0},
+        cores=cores,
+        spread={2: (9.5, 11.0)},
+        pgbouncer_spread={4: (24.0, 31.0)},
+    )
     page = render([scenario], facts={}, call="x", rounds=1, seconds=1, picture=None)
     assert said in page
     assert ("77,777" in page) == (cores == 8)
+    assert "| 2 | 10.0 (9.5-11.0) |" in page
+    assert "20.0, 25.0 (24.0-31.0) us/txn" in page
     assert "| 200,000 |" in page, "4 PgBouncers at most"
     assert "| 160,000 |" in page, "4 PgBouncers, crowded alike"
     assert ("<circle" in draw([scenario])) == (cores == 8)
