@@ -193,9 +193,12 @@ def _about_this_machine(loaded: Loaded, file: str) -> Iterator[ConfigProblem]:
         yield _say(loaded, f"every user of this machine may read {config.auth_file}", "auth_file")
     if any(entry.password for entry in config.databases.values()) and _others_may_read(file):
         yield ConfigProblem(f"every user of this machine may read the passwords in {file}", file, None, "databases")
-    if config.client_tls_key_file and _others_may_read(config.client_tls_key_file):
-        text = f"every user of this machine may read {config.client_tls_key_file}"
-        yield _say(loaded, text, "client_tls_key_file")
+    for key in ("client_tls_key_file", "server_tls_key_file"):
+        if (path := getattr(config, key)) and _others_may_read(path):
+            yield _say(loaded, f"every user of this machine may read {path}", key)
+    for path in dict.fromkeys(entry.sslkey for entry in config.databases.values()):
+        if path and _others_may_read(path):
+            yield ConfigProblem(f"every user of this machine may read {path} (sslkey)", file, None, "databases")
     for key in ("logfile", "pidfile"):
         path = getattr(config, key)
         if path and not os.access(Path(path).parent, os.W_OK):

@@ -47,8 +47,8 @@ class Access:
     """auth_type = ldap: how all passwords are checked."""
     asks_nobody: tuple[str, ...] = ()
     """Lines that depend on the roles of a user where nobody can be asked for them."""
-    open_to_all: tuple[str, ...] = ()
-    """Lines that let others than this machine in as `auth_type` would not without `allow_open_auth`."""
+    open_to_some: tuple[str, ...] = ()
+    """Lines that let some others than this machine in as `auth_type` would not without `allow_open_auth`."""
     idle: tuple[str, ...] = ()
     """Lines that fit nobody."""
 
@@ -62,7 +62,7 @@ class Access:
             *(f"line left out: {text}" for text in self.problems()),
             *self.rules.refusing,
             *self.asks_nobody,
-            *self.open_to_all,
+            *self.open_to_some,
             *self.idle,
         )
 
@@ -140,7 +140,7 @@ def load_access(config: Config, *, strict: bool) -> Access:
         strict: a line that cannot be understood is an error; else it is left out.
 
     Raises:
-        ConfigError: a file is not named, or cannot be read.
+        ConfigError: a file is not named, or cannot be read; a line lets everybody in, and nothing says that this is wanted.
     """
     if config.auth_type == "ldap":
         return Access(ldap=_ldap_for_all(config))
@@ -161,31 +161,38 @@ def load_access(config: Config, *, strict: bool) -> Access:
     told = (f"{line}: membership in roles is looked up by auth_user, which is not set (auth_user)" for line in lines)
     if not is_installed():
         rules = _without_ldap(rules)
+    reachable = ", ".join(open_addresses(config))
+    open_lines = list(_open_lines(config, rules)) if reachable and not config.allow_open_auth else []
+    wanted = f"and {reachable} is open to them; allow_open_auth = 1 says that this is wanted"
     access = Access(
         rules=rules,
         maps=maps,
         asks_nobody=tuple(told),
-        open_to_all=tuple(_open_lines(config, rules)),
+        open_to_some=tuple(f"{text} others, {wanted}" for rule, text in open_lines if not rule.is_for_everybody),
         idle=tuple(_idle_lines(config, rules)),
     )
-    if strict and access.problems():
-        raise ConfigError(ConfigProblem(text, section="pgbouncer", key="auth_hba_file") for text in access.problems())
+    errors = [
+        f"{text} whoever reaches listen_addr {reachable}: name private networks or another method, or set allow_open_auth = 1"
+        " (auth_hba_file)"
+        for rule, text in open_lines
+        if rule.is_for_everybody
+    ]
+    errors += access.problems() if strict else ()
+    if errors:
+        raise ConfigError(ConfigProblem(text, section="pgbouncer", key="auth_hba_file") for text in errors)
     return access
 
 
-def _open_lines(config: Config, rules: Rules) -> Iterator[str]:
-    reachable = ", ".join(open_addresses(config))
-    if config.allow_open_auth or not reachable:
-        return
+def _open_lines(config: Config, rules: Rules) -> Iterator[tuple[Rule, str]]:
+    """Lines that let others than this machine in as `auth_type` would not without `allow_open_auth`; what they do, without whom."""
     encrypted = tls_is_required(config)
-    for rule in filter(lambda rule: rule.is_for_others, rules.rules):
-        if rule.method == "trust" and not rule.clientcert:
-            what = "lets others in without any proof"
-        elif rule.method in ("plain", "ldap") and rule.kind != "hostssl" and not encrypted:
-            what = "takes passwords unencrypted from others"
-        else:
+    for rule in rules.rules:
+        if not rule.is_for_others or (rule.kind == "hostssl" and config.client_tls_sslmode == "disable"):
             continue
-        yield f"{rule}: {rule.written} {what}, and {reachable} is open to them; allow_open_auth = 1 says that this is wanted"
+        if rule.method == "trust" and not rule.clientcert:
+            yield rule, f"{rule}: {rule.written} lets in, without any proof,"
+        elif rule.method in ("plain", "ldap") and rule.kind != "hostssl" and not encrypted:
+            yield rule, f"{rule}: {rule.written} takes unencrypted passwords from"
 
 
 def _idle_lines(config: Config, rules: Rules) -> Iterator[str]:

@@ -124,6 +124,11 @@ class AuthQuery:
             logs.LOGGER.exception("internal error while looking a user up")
             raise LookupFailed("internal error", sqlstate="XX000") from error
 
+    def tell_nobody(self, answer: Answer, database: bytes, user: bytes) -> None:
+        """Have the engine refuse logins of `user` to `database`, as long as the answer holds."""
+        self._pools.set_nobody(database, user)
+        answer.told.add(database)
+
     async def tell(self, lookup: Lookup, answer: Answer, database: bytes, user: bytes, *, scram: bool) -> None:
         """Give the engine what logins of `user` to `database` are checked against."""
         if answer.secret is None or database in answer.told:
@@ -136,6 +141,7 @@ class AuthQuery:
             return  # it has changed meanwhile: the login fails, and is looked up again
         asks_key = self._pools.keys.missing(answer.secret)
         self._engine.set_credential(user, **credential, database=database, asks_key=asks_key)
+        self._pools.is_somebody(database, user)
         now.told.add(database)
 
     def expire(self) -> None:
@@ -180,6 +186,7 @@ class AuthQuery:
             self._pools.keys.forget(before.secret)
         for database in before.told:
             self._engine.forget_credential(key[1], database)
+            self._pools.is_somebody(database, key[1])
 
     async def rows(self, lookup: Lookup, user: bytes, *, most: int) -> tuple[tuple[bytes | None, bytes | None], ...]:
         """What the query of `lookup` says of `user`, asked for now: at most so many rows.

@@ -110,6 +110,12 @@ class Names:
             raise type(name.error)(*name.error.args)
         return list(name.addresses)
 
+    @property
+    def are_due(self) -> bool:
+        """Whether `refresh` has anything to do."""
+        now = trio.current_time()
+        return any(name.looking is None and name.expires <= now for name in self._names.values())
+
     async def refresh(self) -> list[Moved]:
         """Look up again what has expired and is in use, and forget what is not; the names that lack addresses they had."""
         now = trio.current_time()

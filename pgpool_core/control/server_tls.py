@@ -29,9 +29,13 @@ SYSTEM: Final = "system"
 
 STRICT: Final = ("require", *VERIFYING)
 
+_KEYS: Final = {"certificate": "sslcert", "key": "sslkey", "pair": "sslkey", "ca": "sslrootcert", "crl": "sslcrl"}
+"""Of an entry of [databases], by what they are in a context."""
+
 _SETTINGS: Final = {
     "certificate": ("cert_file", "server_tls_cert_file"),
     "key": ("key_file", "server_tls_key_file"),
+    "pair": ("key_file", "server_tls_key_file"),
     "ca": ("ca_file", "server_tls_ca_file"),
     "crl": ("crl_file", "server_tls_crl_file"),
     "protocols": ("protocols", "server_tls_protocols"),
@@ -55,6 +59,7 @@ class TlsWish:
     protocols: tuple[str, ...] = SECURE
     ciphers: str = "default"
     suites: str = ""
+    of_entry: frozenset[str] = attrs.field(factory=frozenset, eq=False)  # keys that the entry has itself, for messages
 
     @property
     def verifies(self) -> bool:
@@ -87,6 +92,7 @@ def tls_wish(config: Config, entry: DatabaseConfig) -> TlsWish:
         protocols=protocols,
         ciphers=config.server_tls_ciphers,
         suites=config.server_tls13_ciphers,
+        of_entry=frozenset(key for key in _KEYS.values() if getattr(entry, key)),
     )
 
 
@@ -188,15 +194,21 @@ def make_context(wish: TlsWish) -> Context:
             suites=wish.suites,
         )
     except TlsError as error:
-        field, key = _SETTINGS.get(error.part, ("mode", "server_tls_sslmode"))
+        field, key = _named(wish, error.part)
         value = getattr(wish, field)
-        raise ConfigError(
-            [ConfigProblem(f"{value}: {error} ({key})" if value else f"{error} ({key})", key=key)]
-        ) from None
+        why = f"{error} in {_named(wish, 'certificate')[1]} {wish.cert_file}" if error.part == "pair" else str(error)
+        raise ConfigError([ConfigProblem(f"{value}: {why} ({key})" if value else f"{why} ({key})", key=key)]) from None
+
+
+def _named(wish: TlsWish, part: str) -> tuple[str, str]:
+    """The field of a wish, and what the configuration calls it."""
+    field, key = _SETTINGS.get(part, ("mode", "server_tls_sslmode"))
+    own = _KEYS.get(part, "")
+    return field, own if own in wish.of_entry else key
 
 
 def _read(wish: TlsWish, part: str) -> bytes:
-    field, key = _SETTINGS[part]
+    field, key = _named(wish, part)
     path: str = getattr(wish, field)
     if not path:
         return b""

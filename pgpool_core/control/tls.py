@@ -22,6 +22,7 @@ LIBRARYS_CIPHERS: Final = ("default", "secure", "fast", "normal")
 _SETTINGS: Final = {
     "certificate": "cert_file",
     "key": "key_file",
+    "pair": "key_file",
     "ca": "ca_file",
     "crl": "crl_file",
     "protocols": "protocols",
@@ -79,7 +80,8 @@ def client_tls(config: Config, before: ClientTls | None = None) -> ClientTls:
     except TlsError as error:
         key = "client_tls13_ciphers" if error.part == "suites" else f"client_tls_{_SETTINGS[error.part]}"
         value = getattr(config, key)
-        raise _error(f"{key} {value}: {error} ({key})" if value else f"{key}: {error} ({key})", key) from None
+        why = f"{error} in client_tls_cert_file {config.client_tls_cert_file}" if error.part == "pair" else str(error)
+        raise _error(f"{key} {value}: {why} ({key})" if value else f"{key}: {why} ({key})", key) from None
 
 
 def _read(config: Config, key: str) -> bytes:

@@ -47,6 +47,15 @@ _HOST_NAME: Final = re.compile(
 )
 """The last part does not begin with a digit: a slip in an address is no name."""
 
+_PRIVATE: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
+        *("::1/128", "fc00::/7", "fe80::/10"),
+    )
+)
+"""Networks that nobody comes from out of the Internet. Source: RFC 1918, 6598, 3927, 4193, 4291."""
+
 OwnAddresses = Callable[[], Iterable[ipaddress.IPv4Interface | ipaddress.IPv6Interface]]
 """Tells this machine's addresses."""
 
@@ -159,6 +168,14 @@ class Rule:
         """Whether it is about logins from other machines."""
         own = self.where == "samehost" or (isinstance(self.where, Network) and self.where.is_loopback)
         return self.kind not in ("local", _GSS) and not own
+
+    @property
+    def is_for_everybody(self) -> bool:
+        """Whether it is about logins from anywhere: from all addresses, or from many that are not of a private network."""
+        if not isinstance(self.where, Network):
+            return self.is_for_others and self.where == "all"
+        private = any(self.where[0] in each and self.where[-1] in each for each in _PRIVATE)
+        return self.is_for_others and self.where.num_addresses > 1 and not private
 
     @property
     def needs_roles(self) -> bool:

@@ -39,7 +39,7 @@ class Context:
     ) -> None:
         """
         Raises:
-            TlsError: a text or a name cannot be used; `part` says which: a parameter's name, or "memory".
+            TlsError: a text or a name cannot be used; `part` says which: a parameter's name, "pair" (certificate and key), or "memory".
         """
 
 class Session:

@@ -107,6 +107,30 @@ def test_a_listener_that_is_open_to_all_is_refused_unless_that_is_wanted(
     assert who(open_one.url("trusted", "app")) == "app"
 
 
+def test_a_line_that_lets_everybody_in_is_refused_unless_that_is_wanted(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    place = pooler(start=False, auth_type="hba", listen_addr="*", databases={"app": forced(postgres)})
+    rules = place.folder / "auth_hba_file"
+    place.settings["auth_hba_file"] = rules
+    place._write(rules, "local all all trust\nhost all all 0.0.0.0/0 trust\n")
+    place.spawn()
+    with pytest.raises(ProcessFailed, match=f"{rules}:2: trust lets in.*allow_open_auth"):
+        place.wait_for_log("process up")
+    place.stop()
+    place._write(rules, "host all all 127.0.0.0/8 md5\n")
+    place.start()
+    place._write(rules, "host all all all trust\n")
+    place.settings["listen_addr"] = "127.0.0.1"  # what a restart would make of it, and a reload does not
+    place.reload()
+    place.wait_for_log(f"reload failed, nothing was changed: .*{rules}:1: trust lets in")
+    assert "failed" in refused(place.url("app", "app", password="wrong"))
+    place.settings["allow_open_auth"] = 1
+    place.reload()
+    place.wait_for_log("configuration reloaded")
+    assert who(place.url("app", "app", password="wrong")) == "app"
+
+
 def forced(postgres: PostgresServer) -> str:
     return f"host={postgres.host} port={postgres.port} user=app password={PASSWORDS['app']}"
 

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import scramp
 
+from pgpool_core.control.host_key import host_key
 from pgpool_core.testing import Message, PeerMismatch, PostgresServer, connect_peer, frontend
 from tests.conftest import PASSWORDS, PoolerFactory, Target
 from tests.peers import logged_in, values
@@ -109,17 +110,39 @@ async def test_an_unknown_user_is_told_no_more_than_one_with_a_wrong_password(
     assert told["app"].replace('"app"', '"X"') == told["nobody_knows"].replace('"nobody_knows"', '"X"')
 
 
+async def scram_asks(place: Any, user: str) -> list[bytes]:
+    """Salt and iteration count, as a client reads them."""
+    async with await connect_peer((place.host, place.port)) as peer:
+        await peer.send(frontend.startup(user, "app"))
+        assert (await peer.expect("R")).body == struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"
+        first = b"n,,n=,r=rOprNGfwEbeRWgbNEkqO"
+        await peer.send(Message(b"p", b"SCRAM-SHA-256\0" + struct.pack("!I", len(first)) + first))
+        return (await peer.expect("R")).body.split(b",")[1:]
+
+
 async def test_a_mock_exchange_looks_the_same_every_time(pooler: PoolerFactory) -> None:
     place = pooler(auth_type="scram-sha-256")
-    salts = set()
-    for _ in range(3):
-        async with await connect_peer((place.host, place.port)) as peer:
-            await peer.send(frontend.startup("nobody_knows", "app"))
-            assert (await peer.expect("R")).body == struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"
-            first = b"n,,n=,r=rOprNGfwEbeRWgbNEkqO"
-            await peer.send(Message(b"p", b"SCRAM-SHA-256\0" + struct.pack("!I", len(first)) + first))
-            salts.add((await peer.expect("R")).body.split(b",")[1])
+    salts = {tuple(await scram_asks(place, "nobody_knows")) for _ in range(3)}
     assert len(salts) == 1  # a salt that changes tells that there is no such user
+
+
+async def test_a_mock_exchange_looks_the_same_after_a_restart_and_in_every_process(pooler: PoolerFactory) -> None:
+    if host_key() != host_key():
+        pytest.skip("this machine has no /etc/machine-id")
+    place, neighbour = pooler(auth_type="scram-sha-256"), pooler(auth_type="scram-sha-256", workers=2)
+    asked = await scram_asks(place, "nobody_knows")
+    assert await scram_asks(neighbour, "nobody_knows") == asked
+    place.stop()
+    place.start()
+    assert await scram_asks(place, "nobody_knows") == asked
+    assert (await scram_asks(place, "nobody_else"))[0] != asked[0]
+
+
+async def test_who_has_no_scram_secret_is_asked_like_one_who_does_not_exist(pooler: PoolerFactory) -> None:
+    secrets = {"app": md5_secret("app", "app-secret")}
+    place = pooler(auth_type="scram-sha-256", scram_iterations=5000, passwords=secrets)
+    told = [await scram_asks(place, user) for user in ("app", "nobody_knows")]
+    assert [asked[1] for asked in told] == [b"i=5000", b"i=5000"]
 
 
 async def test_an_empty_password_is_never_right(any_pooler: PoolerFactory, postgres: PostgresServer) -> None:

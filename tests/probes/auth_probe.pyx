@@ -16,7 +16,7 @@ from pgpool_core.auth.client_login cimport (
 )
 from pgpool_core.auth.credentials cimport (
     CREDENTIALS_OK, Credential, Credentials, credential_md5, credential_plain, credential_scram, credentials_clear,
-    credentials_free, credentials_get, credentials_mock, credentials_new, credentials_put,
+    credentials_free, credentials_get, credentials_mock, credentials_mock_by, credentials_new, credentials_put,
 )
 from pgpool_core.auth.digest cimport (
     DIGEST_OK, MD5_LEN, SHA256_LEN, hmac_sha256, md5, pbkdf2_sha256, sha256,
@@ -170,13 +170,17 @@ cdef class Secret:
 
 
 cdef class Table:
-    """A Credentials table of its own."""
+    """A Credentials table of its own; `mock_key`: what users who do not exist are made of, None: random."""
     cdef Credentials *table
 
-    def __cinit__(self):
+    def __cinit__(self, bytes mock_key=bytes(SHA256_LEN)):
         self.table = credentials_new()
         if self.table is NULL:
             raise MemoryError
+        if mock_key is not None:
+            if len(mock_key) != SHA256_LEN:
+                raise ValueError("a key has 32 bytes")
+            credentials_mock_by(self.table, <const uint8_t *><const char *>mock_key)
 
     def __dealloc__(self):
         credentials_free(self.table)
@@ -207,6 +211,9 @@ cdef class Table:
             credentials_clear(self.table)
 
 
+cdef Table STRANGERS = Table()
+
+
 cdef class Login:
     """One ClientLogin; each call returns the status and the bytes to send."""
     cdef ClientLogin login
@@ -226,7 +233,7 @@ cdef class Login:
             if out is NULL:
                 raise MemoryError
             with nogil:
-                status = login_begin(&self.login, auth_type, credential, known, name, bound, out, cap, &out_len)
+                status = login_begin(&self.login, auth_type, STRANGERS.table, credential, known, name, bound, out, cap, &out_len)
             return status, (<const char *>out)[:out_len]
         finally:
             free(out)

@@ -151,6 +151,8 @@ def test_a_user_who_does_not_exist_looks_the_same_each_time_and_like_nobody_else
     assert table.mock(b"ghost").raw == ghost.raw == auth_probe.Table().mock(b"ghost").raw
     assert (len(ghost.salt), ghost.iterations) == (16, 4096)
     assert table.mock(b"ghosu").salt != ghost.salt
+    assert auth_probe.Table(b"k" * 32).mock(b"ghost").salt != ghost.salt
+    assert auth_probe.Table(None).mock(b"ghost").salt != auth_probe.Table(None).mock(b"ghost").salt
     assert not ghost.kinds & PLAIN
 
 

@@ -96,7 +96,10 @@ def test_faults_name_setting_and_file(own: Certificate, authority: Authority, tm
     assert "client_tls_ca_file, which is not set" in fault(own, "verify-ca")
     assert fault(own, client_tls_cert_file=str(empty)).startswith(f"client_tls_cert_file {empty}: no certificate in it")
     assert fault(own, client_tls_key_file=str(empty)).startswith(f"client_tls_key_file {empty}: no private key in it")
-    assert "is not the key of the certificate" in fault(own, client_tls_key_file=str(other.key_file))
+    assert fault(own, client_tls_key_file=str(other.key_file)) == (
+        f"client_tls_key_file {other.key_file}: it is not the key of the certificate in client_tls_cert_file {own.cert_file}"
+        " (client_tls_key_file)"
+    )
     assert fault(own, "verify-full", client_tls_ca_file=str(empty)).startswith(f"client_tls_ca_file {empty}: no certif")
     gone = tmp_path / "gone.pem"
     assert f"client_tls_crl_file {gone}: cannot be read: No such file" in fault(own, client_tls_crl_file=str(gone))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 
+import attrs
 import pytest
 
 from pgpool_core.config import Config, DatabaseConfig
@@ -304,7 +305,8 @@ def test_what_a_map_has_captured_is_a_name_and_nothing_else() -> None:
         ("host all all 10.0.0.0/8 trust", True),
         ("hostssl all all samenet trust", True),
         ("host all all db.example.org trust", True),
-        ("host all all all password", True),
+        ("host all all 8.8.8.8/32 password", True),
+        ("host all all fd00::/16 password", True),
         ("hostssl all all all password", False),
         ("hostssl all all all trust clientcert=verify-full", False),
         ("host all all 127.0.0.0/8 trust", False),
@@ -335,6 +337,41 @@ def test_a_line_that_lets_others_in_without_proof_is_told(tmp_path: Path, line: 
     assert warnings(address="127.0.0.1") == warnings(allowed=True) == ()
     if "password" in line:
         assert warnings(sslmode="require") == ()
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("host all all all trust", "host app,other ann all trust", "hostssl all all 0.0.0.0/0 trust"),
+        *("host all all ::/0 trust", "host all all 128.0.0.0/1 trust", "host all all 10.0.0.0 254.0.0.0 trust"),
+        *("host all all 8.8.8.0/24 trust", "host replication all 2000::/3 trust", "host all all 127.0.0.0/7 trust"),
+        *("host all all all password", "hostnossl all all ::/0 password"),
+    ],
+)
+def test_a_line_that_lets_everybody_in_without_proof_is_an_error(tmp_path: Path, line: str, strict: bool) -> None:
+    path = tmp_path / "hba.conf"
+    path.write_text(f"local all all trust\n{line}\n")
+    config = Config(
+        databases={"app": DatabaseConfig()},
+        auth_type="hba",
+        auth_hba_file=str(path),
+        listen_addr=("::1", "10.0.0.1"),
+        client_tls_sslmode="allow",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_access(config, strict=strict)
+    (problem,) = caught.value.problems
+    assert problem.text.startswith(f"{path}:2: {line.split()[-1]} ")
+    assert "whoever reaches listen_addr 10.0.0.1" in problem.text and "allow_open_auth" in problem.text
+    for harmless in (attrs.evolve(config, allow_open_auth=True), attrs.evolve(config, listen_addr=("::1",))):
+        assert load_access(harmless, strict=strict).warnings() == ()
+    encrypted = attrs.evolve(config, client_tls_sslmode="require")
+    if "password" in line:
+        assert load_access(encrypted, strict=strict).warnings() == ()
+    else:
+        with pytest.raises(ConfigError):
+            load_access(encrypted, strict=strict)
 
 
 MAPS = r"""

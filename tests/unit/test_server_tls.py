@@ -103,9 +103,26 @@ def test_each_file_that_cannot_be_used_is_told_with_its_entry(tmp_path: Path) ->
         make_contexts(wishes_of(Config(databases=databases)))
     texts = sorted(problem.text for problem in caught.value.problems)
     assert texts[0].startswith(f'database "a": {tmp_path}/none: ')
-    assert (
-        texts[1] == f'database "b": {tmp_path}/missing cannot be read: No such file or directory (server_tls_cert_file)'
-    )
+    assert texts[1] == f'database "b": {tmp_path}/missing cannot be read: No such file or directory (sslcert)'
+
+
+def test_a_key_of_another_certificate_is_told_with_both_files_and_how_they_are_set(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    ours, others = authority.issue("pooler"), authority.issue("somebody")
+    pair = {"sslcert": str(ours.cert_file), "sslkey": str(others.key_file)}
+    settings = {"server_tls_cert_file": pair["sslcert"], "server_tls_key_file": pair["sslkey"]}
+    told = {}
+    for name, entry, more in (("own", pair, {}), ("set", {}, settings), ("half", {"sslkey": pair["sslkey"]}, settings)):
+        config = Config.of(databases={name: {"host": "h", "sslmode": "require", **entry}}, **more)
+        with pytest.raises(ConfigError) as caught:
+            make_contexts(wishes_of(config))
+        told[name] = str(caught.value).replace(str(others.key_file), "KEY").replace(str(ours.cert_file), "CERT")
+    why = "KEY: it is not the key of the certificate in"
+    assert told == {
+        "own": f'database "own": {why} sslcert CERT (sslkey)',
+        "set": f'database "set": {why} server_tls_cert_file CERT (server_tls_key_file)',
+        "half": f'database "half": {why} server_tls_cert_file CERT (sslkey)',
+    }
 
 
 def test_a_links_socket_takes_and_gives_everything_however_little_the_kernel_takes(tmp_path: Path) -> None:

@@ -385,7 +385,7 @@ def broken_contexts(papers: Papers) -> dict[str, tuple[dict[str, Any], str]]:
             "certificate",
         ),
         "no key": (good | {"key": papers.server.cert}, "key"),
-        "somebody else's key": (good | {"key": papers.alice.key}, "key"),
+        "somebody else's key": (good | {"key": papers.alice.key}, "pair"),
         "no authority": (good | {"peer": "required"}, "ca"),
         "an authority that is none": (good | {"ca": papers.server.key}, "ca"),
         "no list": (good | {"ca": papers.authority.ca, "crl": papers.authority.ca}, "crl"),

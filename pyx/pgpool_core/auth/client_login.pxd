@@ -7,7 +7,7 @@ fit the method, goes through the same messages as anybody else and fails at the 
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from pgpool_core.auth.credentials cimport Credential
+from pgpool_core.auth.credentials cimport Credential, Credentials
 from pgpool_core.auth.scram cimport ScramServer
 from pgpool_core.wire.span cimport Span
 
@@ -49,10 +49,10 @@ cdef struct ClientLogin:          # owns what `scram` owns; secret until login_w
     ScramServer scram
 
 
-# `credential` is copied, NULL is fine for an unknown user; `binding` is tls-server-end-point of the connection, empty without TLS.
+# `table` is what users are imitated by; `credential` is copied, NULL is fine for an unknown user; `binding` is tls-server-end-point of the connection, empty without TLS.
 # Of `cap` bytes at `out` the first out_len[0] are to be sent.
-cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, bint known_user, Span user, Span binding,
-                     uint8_t *out, size_t cap, size_t *out_len) noexcept nogil
+cdef int login_begin(ClientLogin *l, uint8_t auth_type, Credentials *table, const Credential *cred, bint known_user, Span user,
+                     Span binding, uint8_t *out, size_t cap, size_t *out_len) noexcept nogil
 
 # The body may hold the password itself: the caller wipes it. After a final status the secrets in `l` are gone.
 cdef int login_password(ClientLogin *l, const uint8_t *body, uint32_t body_len,

@@ -7,7 +7,8 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from pgpool_core.auth.credentials cimport (
-    CRED_ASKS_KEY, CRED_MD5, CRED_PLAIN, CRED_SCRAM, CREDENTIALS_OK, Credential, credential_wipe, credentials_mock, password_mac,
+    CRED_ASKS_KEY, CRED_MD5, CRED_PLAIN, CRED_SCRAM, CREDENTIALS_OK, Credential, Credentials, credential_wipe, credentials_mock,
+    password_mac,
 )
 from pgpool_core.auth.chance cimport chance_take
 from pgpool_core.auth.crypto cimport CRYPTO_memcmp, OPENSSL_cleanse
@@ -46,8 +47,8 @@ cdef enum:
 cdef const uint8_t *MECHANISMS = b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0"    # what we offer; C's own NUL is the end
 
 
-cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, bint known_user, Span user, Span binding,
-                     uint8_t *out, size_t cap, size_t *out_len) noexcept nogil:
+cdef int login_begin(ClientLogin *l, uint8_t auth_type, Credentials *table, const Credential *cred, bint known_user, Span user,
+                     Span binding, uint8_t *out, size_t cap, size_t *out_len) noexcept nogil:
     """Begin one login and write the request that it needs.
 
     LOGIN_OK: nothing is asked (any, peer; trust and cert of a known user, whose certificate the caller looks at). LOGIN_MORE: send `out`. Below 0: the end.
@@ -70,12 +71,12 @@ cdef int login_begin(ClientLogin *l, uint8_t auth_type, const Credential *cred, 
         l.scram.binding_len = <uint8_t>binding.len
     if cred is not NULL:
         l.credential = cred[0]
-    elif imitate(l, user) != LOGIN_OK:
+    elif imitate(l, table, user) != LOGIN_OK:
         return LOGIN_INTERNAL
     if auth_type == AUTH_MD5 and (l.credential.kinds & (CRED_MD5 | CRED_SCRAM)) == CRED_SCRAM:
         l.method = AUTH_SCRAM
     if l.method == AUTH_SCRAM:
-        if not l.credential.kinds & CRED_SCRAM and imitate(l, user) != LOGIN_OK:
+        if not l.credential.kinds & CRED_SCRAM and imitate(l, table, user) != LOGIN_OK:
             return LOGIN_INTERNAL
         if l.scram.binding_len:
             return ask(l, STEP_SASL_INITIAL, CODE_SASL, MECHANISMS, PLUS_LEN + MECHANISM_LEN + 1, out, cap, out_len)
@@ -125,10 +126,10 @@ cdef void login_wipe(ClientLogin *l) noexcept nogil:
     OPENSSL_cleanse(l, sizeof(ClientLogin))
 
 
-cdef int imitate(ClientLogin *l, Span user) noexcept nogil:
+cdef int imitate(ClientLogin *l, Credentials *table, Span user) noexcept nogil:
     """Go on with made-up secrets, to fail at the end."""
     l.doomed = True
-    if credentials_mock(NULL, user, &l.credential) != CREDENTIALS_OK:
+    if credentials_mock(table, user, &l.credential) != CREDENTIALS_OK:
         return LOGIN_INTERNAL
     return LOGIN_OK
 

@@ -16,6 +16,8 @@ cdef enum:
     CRED_SCRAM = 4                # iterations, salt, stored_key and server_key are set
     CRED_ASKS_KEY = 8             # control wants the ClientKey of a login that succeeds, to log in to servers with it
 
+    CRED_NOBODY = 16              # made up: there is no such user. Which of the others hold, credentials_mock_kinds knows
+
     MAX_SALT_LEN = 64             # bytes; PostgreSQL makes salts of 16
     MOCK_ITERATIONS = 4096        # PostgreSQL's default
     MOCK_SALT_LEN = 16
@@ -51,6 +53,7 @@ cdef struct Credentials:          # the table: any thread may call any of the fu
     uint32_t md5_able             # entries that md5 logins can be checked against
     uint32_t mock_iterations      # scram_iterations, for mocks; 0 = PostgreSQL's default. Atomic
     uint32_t scram_only           # entries with SCRAM keys and no md5 secret
+    uint8_t mock_key[32]          # what users who do not exist are made of; secret. Random, until credentials_mock_by
 
 
 # The ways to fill a Credential that began as all zero; several may be called on one. A plain password serves
@@ -70,6 +73,8 @@ cdef void credentials_clear(Credentials *table) noexcept nogil
 cdef void credentials_forget(Credentials *table, Span user) noexcept nogil
 cdef void credentials_settle(Credentials *table, Span user) noexcept nogil  # no CRED_ASKS_KEY any more
 
-# A credential for a user who does not exist: nothing matches it, and it looks the same at each login of that name.
-# `table` may be NULL.
+# A credential for a user who does not exist: nothing matches it, and it looks the same at each login of that name, in all tables with the
+# same key, which has 32 bytes.
+cdef void credentials_mock_by(Credentials *table, const uint8_t *key) noexcept nogil
 cdef int credentials_mock(Credentials *table, Span user, Credential *out) noexcept nogil
+cdef uint8_t credentials_mock_kinds(Credentials *table) noexcept nogil     # what it would be asked for now

@@ -20,10 +20,8 @@ cdef enum:
 
 
 cdef uint8_t PLAIN_KEY[SHA256_LEN]
-cdef uint8_t MOCK_KEY[SHA256_LEN]
 cdef uint32_t HASH_SEED
-if (RAND_bytes(PLAIN_KEY, SHA256_LEN) != 1 or RAND_bytes(MOCK_KEY, SHA256_LEN) != 1
-        or RAND_bytes(<unsigned char *>&HASH_SEED, sizeof(HASH_SEED)) != 1):
+if RAND_bytes(PLAIN_KEY, SHA256_LEN) != 1 or RAND_bytes(<unsigned char *>&HASH_SEED, sizeof(HASH_SEED)) != 1:
     raise ImportError("libcrypto has no random numbers")
 
 
@@ -92,7 +90,7 @@ cdef Credentials *credentials_new() noexcept nogil:
     if table is NULL:
         return NULL
     table.buckets = <Entry **>calloc(FIRST_BUCKETS, sizeof(Entry *))
-    if table.buckets is NULL or pthread_mutex_init(&table.lock, NULL) != 0:
+    if table.buckets is NULL or RAND_bytes(table.mock_key, SHA256_LEN) != 1 or pthread_mutex_init(&table.lock, NULL) != 0:
         free(table.buckets)
         free(table)
         return NULL
@@ -106,6 +104,7 @@ cdef void credentials_free(Credentials *table) noexcept nogil:
     credentials_clear(table)
     pthread_mutex_destroy(&table.lock)
     free(table.buckets)
+    OPENSSL_cleanse(table, sizeof(Credentials))
     free(table)
 
 
@@ -244,34 +243,51 @@ cdef uint32_t hash_of(Span user) noexcept nogil:
 
 # Users who do not exist.
 
+cdef void credentials_mock_by(Credentials *table, const uint8_t *key) noexcept nogil:
+    pthread_mutex_lock(&table.lock)
+    memcpy(table.mock_key, key, SHA256_LEN)
+    pthread_mutex_unlock(&table.lock)
+
+
 cdef int credentials_mock(Credentials *table, Span user, Credential *out) noexcept nogil:
     """Make up a credential for `user` that no password matches; all zero when libcrypto fails.
 
-    Salt and secrets come from the name and a key of this process, so asking twice tells nothing. Where md5 logins may
+    Salt and secrets come from the name and the table's key, so asking twice tells nothing. Where md5 logins may
     be answered by SCRAM, the mock follows what most of the table's users have. A user whose keys were made with another
     iteration count than `mock_iterations` can be told from a mock, as with PostgreSQL itself.
     """
     cdef uint8_t label
     cdef uint8_t *targets[5]
     cdef uint8_t salt[SHA256_LEN]
+    cdef uint8_t key[SHA256_LEN]
     cdef Span parts[2]
-    cdef bint offers_md5 = True
+    cdef bint made = True
     memset(out, 0, sizeof(Credential))
     targets[0], targets[1], targets[2], targets[3], targets[4] = (
         salt, out.md5_hex, out.plain_mac, out.stored_key, out.server_key)
     parts[0].at, parts[0].len = &label, 1
     parts[1] = user
+    pthread_mutex_lock(&table.lock)
+    memcpy(key, table.mock_key, SHA256_LEN)
+    pthread_mutex_unlock(&table.lock)
     for label in range(5):
-        if hmac_sha256(MOCK_KEY, parts, 2, targets[label]) != DIGEST_OK:
-            memset(out, 0, sizeof(Credential))
-            return CREDENTIALS_FAILED
+        made = hmac_sha256(key, parts, 2, targets[label]) == DIGEST_OK and made
+    OPENSSL_cleanse(key, SHA256_LEN)
+    if not made:
+        memset(out, 0, sizeof(Credential))
+        return CREDENTIALS_FAILED
     memcpy(out.salt, salt, MOCK_SALT_LEN)
-    out.salt_len, out.iterations = MOCK_SALT_LEN, MOCK_ITERATIONS
-    if table is not NULL:
-        if pgpool_load32(&table.mock_iterations):
-            out.iterations = pgpool_load32(&table.mock_iterations)
-        pthread_mutex_lock(&table.lock)
-        offers_md5 = table.md5_able >= table.scram_only
-        pthread_mutex_unlock(&table.lock)
-    out.kinds = CRED_SCRAM | (CRED_MD5 if offers_md5 else 0)
+    out.salt_len, out.iterations = MOCK_SALT_LEN, pgpool_load32(&table.mock_iterations)
+    if out.iterations == 0:
+        out.iterations = MOCK_ITERATIONS
+    out.kinds = credentials_mock_kinds(table)
     return CREDENTIALS_OK
+
+
+cdef uint8_t credentials_mock_kinds(Credentials *table) noexcept nogil:
+    cdef uint8_t kinds = CRED_SCRAM
+    pthread_mutex_lock(&table.lock)
+    if table.md5_able >= table.scram_only:
+        kinds |= CRED_MD5
+    pthread_mutex_unlock(&table.lock)
+    return kinds

@@ -7,8 +7,8 @@ from pgpool_core.engine.records cimport ClientConn, LoginRecord, Worker
 from pgpool_core.wire.span cimport Span
 
 
-# Begin; `known` is copied, and filled with a mock where there is no secret.
-cdef void authenticate(Worker *w, ClientConn *c, LoginRecord *l, Span user, Credential *known, bint has_secret) noexcept nogil
+# Begin; `known` is copied, and filled with a mock where there is none. `secret`: what secret_of has said of it.
+cdef void authenticate(Worker *w, ClientConn *c, LoginRecord *l, Span user, Credential *known, int secret) noexcept nogil
 
 # Use one PasswordMessage out of the login's input. False: it is not whole, or the login waits, or it is over.
 cdef bint password_message(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil

@@ -10,15 +10,15 @@ from pgpool_core.auth.client_login cimport (
     AUTH_CERT, AUTH_LDAP, AUTH_MD5, AUTH_PLAIN, AUTH_TRUST, LOGIN_BAD_PASSWORD, LOGIN_ELSEWHERE, LOGIN_EMPTY_PASSWORD, LOGIN_MORE,
     LOGIN_OK, LOGIN_PROTOCOL, MAX_PASSWORD_LEN, login_begin, login_password, login_recheck,
 )
-from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_mock
+from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_mock, credentials_mock_kinds
 from pgpool_core.auth.crypto cimport OPENSSL_cleanse
-from pgpool_core.auth.startup cimport Startup, startup_parse
+from pgpool_core.auth.startup cimport Startup
 from pgpool_core.auth.strikes cimport StrikeVerdict, strikes_add
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
 from pgpool_core.engine.client_end cimport client_fatal, client_log, uncount, with_name
 from pgpool_core.engine.conn cimport conn_doom, conn_send
 from pgpool_core.engine.login cimport login_passed
-from pgpool_core.engine.question cimport admitted, ask_control, secret_of
+from pgpool_core.engine.question cimport SECRET_FOUND, SECRET_NOBODY, admitted, ask_control, secret_of
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_get
 from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_set
@@ -31,7 +31,8 @@ from pgpool_core.wire.span cimport Span
 
 
 cdef void authenticate(Worker *w, ClientConn *c, LoginRecord *l, Span user, Credential *known,
-                       bint has_secret) noexcept nogil:
+                       int secret) noexcept nogil:
+    cdef bint has_secret = secret == SECRET_FOUND
     cdef size_t n = 0
     cdef int r
     cdef Span binding
@@ -39,7 +40,9 @@ cdef void authenticate(Worker *w, ClientConn *c, LoginRecord *l, Span user, Cred
     if l.console == POLICY_CONSOLE_TRUSTED + 1:
         login_passed(w, c, l)
         return
-    if not has_secret:
+    if secret == SECRET_NOBODY:
+        known.kinds = credentials_mock_kinds(w.plane.credentials)
+    elif not has_secret:
         credentials_mock(w.plane.credentials, user, known)
     l.phase = LG_AUTH
     binding.at, binding.len = NULL, 0
@@ -47,7 +50,7 @@ cdef void authenticate(Worker *w, ClientConn *c, LoginRecord *l, Span user, Cred
         binding.at, binding.len = c.conn.tls.context.binding, c.conn.tls.context.binding_len
     if method == AUTH_CERT and not l.told and (c.conn.tls == NULL or not peer_is_named(c.conn.tls.ssl, user)):
         has_secret = False                        # control has looked itself where it has told
-    r = login_begin(&l.auth, method, known, has_secret, user, binding, w.scratch, SCRATCH_SIZE, &n)
+    r = login_begin(&l.auth, method, w.plane.credentials, known, has_secret, user, binding, w.scratch, SCRATCH_SIZE, &n)
     if n:
         conn_send(w, &c.conn, w.scratch, n)
     if r != LOGIN_MORE:
@@ -136,11 +139,10 @@ cdef bint held_back(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
 
 cdef void login_told(Worker *w, ClientConn *c) noexcept nogil:
     cdef LoginRecord *l = c.login
-    cdef Startup s
+    cdef const Startup *s = &l.packet
     if l.failed == LOGIN_EMPTY_PASSWORD:
         client_fatal(w, c, "28P01", "empty password returned by client")
     else:
-        startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
         if l.auth.method == AUTH_CERT:
             client_fatal(w, c, "28000", "certificate authentication failed")
         elif l.auth.method == AUTH_LDAP:
@@ -153,11 +155,10 @@ cdef void login_told(Worker *w, ClientConn *c) noexcept nogil:
 
 cdef void looked_again(Worker *w, ClientConn *c, LoginRecord *l, uint8_t verdict) noexcept nogil:
     """Control has looked the user up anew: what has failed may be right by now. A SCRAM exchange has to be begun anew by the client."""
-    cdef Startup s
+    cdef const Startup *s = &l.packet
     cdef Credential known
     cdef int r = LOGIN_BAD_PASSWORD
-    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
-    if secret_of(w, l, &s, &known):
+    if secret_of(w, l, s, &known) == SECRET_FOUND:
         r = login_recheck(&l.auth, &known, buf_bytes(&l.answer), l.answer.len)
     credential_wipe(&known)
     if r == LOGIN_ELSEWHERE:
@@ -174,9 +175,8 @@ cdef void looked_again(Worker *w, ClientConn *c, LoginRecord *l, uint8_t verdict
 
 cdef void checked_elsewhere(Worker *w, ClientConn *c, LoginRecord *l, uint8_t verdict) noexcept nogil:
     """Control knows whether the password was right, and where the login leads."""
-    cdef Startup s
+    cdef const Startup *s = &l.packet
     l.phase = LG_AUTH
-    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
     if verdict != POLICY_WRONG and c.pool == NULL and not l.console:
         c.pool = <PoolRecord *>routes_get(w.plane.routes, s.database, s.user)
         if c.pool != NULL and not admitted(w, c, s.user):

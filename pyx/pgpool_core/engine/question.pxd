@@ -8,9 +8,15 @@ from pgpool_core.engine.records cimport ClientConn, LoginRecord, Worker
 from pgpool_core.wire.span cimport Span
 
 
+cdef enum:
+    SECRET_NONE = 0               # nothing is known here
+    SECRET_FOUND = 1
+    SECRET_NOBODY = 2             # control has said that no password is right
+
+
 cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept nogil
 cdef bint admitted(Worker *w, ClientConn *c, Span user) noexcept nogil   # else `c` ends: it is one too many
-cdef bint secret_of(Worker *w, LoginRecord *l, const Startup *s, Credential *known) noexcept nogil
+cdef int secret_of(Worker *w, LoginRecord *l, const Startup *s, Credential *known) noexcept nogil     # SECRET_*
 cdef void tell_key(Worker *w, LoginRecord *l) noexcept nogil
 
 # Send control the startup packet, and in LG_ELSEWHERE the password; wait in `phase`.

@@ -7,10 +7,10 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from pgpool_core.auth.client_login cimport AUTH_ANY, AUTH_HBA, AUTH_LDAP, AUTH_PEER
-from pgpool_core.auth.credentials cimport Credential, credential_wipe, credentials_get, credentials_settle
+from pgpool_core.auth.client_login cimport AUTH_ANY, AUTH_HBA, AUTH_LDAP, AUTH_PEER, AUTH_PLAIN, AUTH_SCRAM
+from pgpool_core.auth.credentials cimport CRED_NOBODY, Credential, credential_wipe, credentials_get, credentials_settle
 from pgpool_core.auth.crypto cimport OPENSSL_cleanse
-from pgpool_core.auth.startup cimport Startup, startup_parse
+from pgpool_core.auth.startup cimport Startup
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free
 from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport conn_doom, plane_post
@@ -35,20 +35,22 @@ cdef enum:
 
 cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept nogil:
     """Find pool and secret of the login, asking control once for what is not known here; then authenticate."""
-    cdef Startup s
+    cdef const Startup *s = &l.packet
     cdef Credential known
+    cdef int secret
     cdef bint has_secret
-    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
     if not l.console:
         c.pool = <PoolRecord *>routes_get(w.plane.routes, s.database, s.user)
-    has_secret = secret_of(w, l, &s, &known)
+    secret = secret_of(w, l, s, &known)
+    has_secret = secret == SECRET_FOUND
     if asked and forgotten(w, c, l, has_secret) and l.asked < ASKS_MOST:
         l.asked += 1
         l.console = 0
         credential_wipe(&known)
         ask_control(w, c, l, LG_POLICY)
         return
-    if not asked and (c.pool == NULL or w.plane.auth_type == AUTH_HBA or (not has_secret and w.plane.auth_type != AUTH_ANY and w.plane.auth_type != AUTH_LDAP)
+    if not asked and not (secret == SECRET_NOBODY and AUTH_PLAIN <= w.plane.auth_type <= AUTH_SCRAM and w.plane.looks_up != 2) and (
+                      c.pool == NULL or w.plane.auth_type == AUTH_HBA or (not has_secret and w.plane.auth_type != AUTH_ANY and w.plane.auth_type != AUTH_LDAP)
                       or (w.plane.looks_up == 2 and not l.listed)):
         credential_wipe(&known)
         ask_control(w, c, l, LG_POLICY)
@@ -56,17 +58,19 @@ cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept n
     if c.pool != NULL and c.terms == NULL and not admitted(w, c, s.user):
         credential_wipe(&known)
         return
-    authenticate(w, c, l, s.user, &known, has_secret)
+    authenticate(w, c, l, s.user, &known, secret)
     credential_wipe(&known)
 
 
-cdef bint secret_of(Worker *w, LoginRecord *l, const Startup *s, Credential *known) noexcept nogil:
-    """Copy out what the login is checked against: of auth_file, else what auth_query has said for its database."""
+cdef int secret_of(Worker *w, LoginRecord *l, const Startup *s, Credential *known) noexcept nogil:
+    """Copy out what the login is checked against: of auth_file, else what control has said for its database."""
     cdef uint8_t[SCOPED_LEN] name
     l.listed = credentials_get(w.plane.credentials, s.user, known)
-    if l.listed or not w.plane.looks_up:
-        return l.listed
-    return credentials_get(w.plane.credentials, scoped_name(s, name), known)
+    if l.listed:
+        return SECRET_FOUND
+    if not credentials_get(w.plane.credentials, scoped_name(s, name), known):
+        return SECRET_NONE
+    return SECRET_NOBODY if known.kinds & CRED_NOBODY else SECRET_FOUND
 
 
 cdef Span scoped_name(const Startup *s, uint8_t *out) noexcept nogil:
@@ -173,9 +177,8 @@ cdef void login_verdict(Worker *w, ClientConn *c, uint64_t said, uint8_t *error,
 cdef void tell_key(Worker *w, LoginRecord *l) noexcept nogil:
     """Control opens servers with the key that the client's login has revealed; before any server is asked for on its behalf."""
     cdef uint8_t[SCOPED_LEN] name
-    cdef Startup s
+    cdef const Startup *s = &l.packet
     cdef Mail mail
-    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
     memset(&mail, 0, sizeof(Mail))
     mail.kind = MAIL_CLIENT_KEY
     mail.len = sizeof(l.auth.client_key)
@@ -187,4 +190,4 @@ cdef void tell_key(Worker *w, LoginRecord *l) noexcept nogil:
         OPENSSL_cleanse(mail.data, mail.len)
         free(mail.data)
         return
-    credentials_settle(w.plane.credentials, s.user if l.listed else scoped_name(&s, name))
+    credentials_settle(w.plane.credentials, s.user if l.listed else scoped_name(s, name))

@@ -2,8 +2,8 @@
 
 from libc.string cimport memset
 
-from pgpool_core.auth.credentials cimport (CRED_ASKS_KEY, CREDENTIALS_OK, Credential, credential_md5, credential_plain,
-                                           credential_scram, credential_wipe, credentials_forget, credentials_put)
+from pgpool_core.auth.credentials cimport (CRED_ASKS_KEY, CRED_NOBODY, CREDENTIALS_OK, Credential, credential_md5, credential_plain,
+                                           credential_scram, credential_wipe, credentials_forget, credentials_mock, credentials_put)
 from pgpool_core.engine.records cimport Plane
 from pgpool_core.engine.texts cimport span
 
@@ -34,6 +34,17 @@ cdef int secret_set(Plane *plane, bytes user, bytes database, bytes plain, bytes
             raise MemoryError
     finally:
         credential_wipe(&c)
+    return 0
+
+
+cdef int secret_nobody(Plane *plane, bytes user, bytes database) except -1:
+    cdef Credential c
+    cdef bytes name = name_in(user, database)
+    if credentials_mock(plane.credentials, span(user), &c) != CREDENTIALS_OK:
+        return 0                                  # without it, the next login asks again
+    c.kinds = CRED_NOBODY
+    if credentials_put(plane.credentials, span(name), &c) != CREDENTIALS_OK:
+        raise MemoryError
     return 0
 
 

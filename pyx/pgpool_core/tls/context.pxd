@@ -37,6 +37,7 @@ cdef enum:
     PART_SUITES = 7
     PART_GROUPS = 8
     PART_MEMORY = 9
+    PART_PAIR = 10                # the key is not that of the certificate
 
     BINDING_MAX = 64
 

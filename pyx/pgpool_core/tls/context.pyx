@@ -95,7 +95,7 @@ cdef const char *use_certificate(TlsContext *c, Span pem) noexcept nogil:
     return wrong
 
 
-cdef const char *use_key(TlsContext *c, Span pem) noexcept nogil:
+cdef const char *use_key(TlsContext *c, Span pem, uint8_t *part) noexcept nogil:
     cdef BIO *bio = text_of(pem)
     cdef EVP_PKEY *key
     cdef const char *wrong = NULL
@@ -111,6 +111,7 @@ cdef const char *use_key(TlsContext *c, Span pem) noexcept nogil:
             wrong = "no private key in it"
     elif SSL_CTX_use_PrivateKey(c.ctx, key) != 1 or SSL_CTX_check_private_key(c.ctx) != 1:
         ERR_clear_error()
+        part[0] = PART_PAIR
         wrong = "it is not the key of the certificate"
     EVP_PKEY_free(key)
     BIO_free(bio)
@@ -223,7 +224,7 @@ cdef const char *settle(TlsContext *c, const TlsTerms *terms, uint8_t *part) noe
         if wrong != NULL:
             return wrong
         part[0] = PART_KEY
-        wrong = use_key(c, terms.key)
+        wrong = use_key(c, terms.key, part)
         if wrong != NULL:
             return wrong
     elif terms.role == TLS_SERVER:

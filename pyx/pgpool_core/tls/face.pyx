@@ -18,7 +18,7 @@ PEERS = {"ignored": PEER_IGNORED, "asked": PEER_ASKED, "required": PEER_REQUIRED
 PROTOCOLS = {"tlsv1.0": TLS_1_0, "tlsv1.1": TLS_1_1, "tlsv1.2": TLS_1_2, "tlsv1.3": TLS_1_3}
 DHPARAMS = {"none": DH_NONE, "auto": DH_AUTO, "legacy": DH_LEGACY}
 PARTS = {PART_CERTIFICATE: "certificate", PART_KEY: "key", PART_CA: "ca", PART_CRL: "crl", PART_PROTOCOLS: "protocols",
-         PART_CIPHERS: "ciphers", PART_SUITES: "suites", PART_GROUPS: "groups", PART_MEMORY: "memory"}
+         PART_CIPHERS: "ciphers", PART_SUITES: "suites", PART_GROUPS: "groups", PART_MEMORY: "memory", PART_PAIR: "pair"}
 
 cdef enum:
     CHUNK = 65536
