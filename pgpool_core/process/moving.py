@@ -47,6 +47,7 @@ class Giver:
         self._keys: set[bytes] = set()
         self._unanswered: OrderedDict[int, Parcel] = OrderedDict()
         self._last = 0
+        self._offered = 0  # and neither answered nor ours again: not sent yet, on the way, or under way
         self._gone = False
         self.came_back = False
         """Something that was to be given away has not been taken."""
@@ -78,7 +79,8 @@ class Giver:
 
     async def wait_given(self) -> None:
         """Wait until all that was offered has been answered."""
-        await self._idle.wait()
+        while self._offered:
+            await self._idle.wait()
 
     def received(self, packet: bytes) -> bool:
         """A packet of the new process; False: it is not about parcels."""
@@ -87,8 +89,10 @@ class Giver:
             return False
         if (parcel := self._unanswered.pop(number, None)) is not None:
             _drop(parcel)
+            self._offered -= 1
         self._room.set()
-        self._look()
+        if not self._offered:
+            self._idle.set()
         return True
 
     def ended(self) -> None:
@@ -98,15 +102,14 @@ class Giver:
         self._send.close()
 
     def _offer(self, parcel: Parcel) -> None:
-        self._idle = trio.Event()
         try:
             self._send.send_nowait(parcel)
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             self._succession.take_back(parcel)
-
-    def _look(self) -> None:
-        if not self._unanswered and not self._waiting.statistics().current_buffer_used:
-            self._idle.set()
+            return
+        self._offered += 1
+        if self._idle.is_set():
+            self._idle = trio.Event()  # else somebody may be waiting for the one that there is
 
     async def _give(self, parcel: Parcel) -> None:
         self._last = number = self._last + 1
@@ -142,6 +145,7 @@ class Giver:
                 left.append(self._waiting.receive_nowait())
         self._waiting.close()
         self.came_back = bool(left)
+        self._offered = 0
         for parcel in left:
             self._succession.take_back(parcel)
         self._idle.set()

@@ -40,6 +40,7 @@ _LATE: Final = (
     "pgpool_core.admin.commands",
     "pgpool_core.control.endpoint",
     "pgpool_core.control.pages",
+    "pgpool_core.engine.memory",
     "pgpool_core.engine.plane",
     "pgpool_core.metrics.prometheus",
 )
@@ -161,6 +162,7 @@ class _Service:
             pooler.use_for_metrics(successor.sockets.metrics_listen, successor.sockets.metrics)
             if successor.sockets.moves == VERSION:
                 pooler.first_text = successor.sockets.texts + TEXTS_APART
+            pooler.mock_key = successor.sockets.mock_key or pooler.mock_key
         pooler.on_reload = partial(use_log_settings, self._output)
         pooler.on_reloading = self._notifier.reloading
         pooler.on_reloaded = self._notifier.ready
@@ -231,7 +233,7 @@ class _Service:
             self._pidfile.leave()
 
         try:
-            door = Door(path, lambda: Sockets(*pooler.listening_sockets(), texts=pooler.last_text), let_go)
+            door = Door(path, lambda: _sockets_of(pooler), let_go)
             with self._door:
                 pid, connection, moves = await door.serve()
             if self._door.cancelled_caught:
@@ -264,6 +266,10 @@ class _Service:
             self._output.leave_standard_error()
             self._background.ready()
         self._notifier.ready()
+
+
+def _sockets_of(pooler: Pooler) -> Sockets:
+    return Sockets(*pooler.listening_sockets(), texts=pooler.last_text, mock_key=pooler.mock_key)
 
 
 async def _until_ended(successor: Successor, pooler: Pooler) -> None:
