@@ -52,6 +52,7 @@ CANCELS_AT_ONCE: Final = 64  # connections that carry cancel requests; further o
 
 NO_PHYSICAL: Final = (b"", b"database", b"0", b"f", b"fa", b"fal", b"fals", b"false", b"n", b"no", b"of", b"off")
 """Values of `replication` that mean a database."""
+PASSWORD_TYPES: Final = ("plain", "md5", "scram-sha-256")  # values of auth_type with which only a password counts
 SCRAM_TYPES: Final = ("scram-sha-256", "hba")  # values of auth_type that may ask for SCRAM of a plain password
 COUNTED: Final = (b"Q", b"E")  # console messages that SHOW STATS counts as queries
 
@@ -332,7 +333,12 @@ class Mailroom:
             method=method,
             looked_up=answer is not None,
         )
-        if answer is not None and lookup is not None:
+        nobody = self._is_nobody(login, decision)
+        if nobody and answer is None:
+            pools.set_nobody(login.database, login.user)
+        elif nobody and answer is not None and config.auth_query_ttl:
+            self._auth_query.tell_nobody(answer, login.database, login.user)
+        elif answer is not None and lookup is not None:
             await self._auth_query.tell(
                 lookup, answer, login.database, login.user, scram=config.auth_type in SCRAM_TYPES
             )
@@ -357,6 +363,13 @@ class Mailroom:
                     if login.proof is not None and method == "ldap" and decision.entry.user is None:
                         record.looked_up = Secret.plain_password(login.proof.removesuffix(b"\0"))
                 return Verdict.RETRY, b""
+
+    def _is_nobody(self, login: Policy, decision: ToPool | ToConsole | Refusal) -> bool:
+        """Whether no password is right, where the engine would not ask us again about a user who has one."""
+        config, name = self._pools.config, routing.as_name(login.database)
+        if not isinstance(decision, Refusal) or decision.sqlstate != "28P01" or config.auth_type not in PASSWORD_TYPES:
+            return False
+        return routing.entry_for(config, name) is not None and name not in self._pools.holds.disabled
 
     def _is_own_console(self, login: Policy) -> bool:
         """Our own uid on the unix socket, which needs no secret for the console."""

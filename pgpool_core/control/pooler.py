@@ -15,6 +15,7 @@ import trio
 
 from pgpool_core import logs
 from pgpool_core.config.change import with_setting
+from pgpool_core.config.diff import reload_config
 from pgpool_core.config.doubts import without_effect
 from pgpool_core.config.model import Config
 from pgpool_core.config.settings import describe
@@ -30,6 +31,7 @@ from pgpool_core.control.functions import Functions
 from pgpool_core.control.goodbye import SHUTTING_DOWN, say_goodbye
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.handing import Handing
+from pgpool_core.control.host_key import host_key
 from pgpool_core.control.inquiries import Inquiries
 from pgpool_core.control.ldap import Ldap
 from pgpool_core.control.leaving import leave
@@ -42,7 +44,7 @@ from pgpool_core.control.orders import Orders
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.reload import plan_pools
 from pgpool_core.control.report import Report
-from pgpool_core.control.rounds import janitor, namekeeper, statistician
+from pgpool_core.control.rounds import janitor, statistician
 from pgpool_core.control.server_tls import make_contexts, wishes_of
 from pgpool_core.control.succession import NOT_RUNNING, Here, Succession
 from pgpool_core.control.tls import client_tls
@@ -96,6 +98,8 @@ class Pooler:
         self._server_tls = make_contexts(wishes_of(config))
         self.first_text = 0
         """Texts of prepared statements get higher numbers than this: another process, which we are to take from, has lower ones."""
+        self.mock_key = host_key()
+        """What users who do not exist are made of; that of another process, where we take its place."""
         self.on_reload: Callable[[Config], None] = lambda config: None
         """Called with the configuration in force after each reload; must not raise."""
         self.on_reloading: Callable[[], None] = lambda: None
@@ -155,6 +159,7 @@ class Pooler:
                 self._engine = engine
                 if self.first_text:
                     engine.count_texts_from(self.first_text)
+                engine.imitate_by(self.mock_key)
                 self._pools = PoolRegistry(engine, self.config, self._userlist)
                 self._pools.contexts.use(self._server_tls)
                 self._channels = Channels(engine, self._pools, open_server=self._open_server)
@@ -196,7 +201,8 @@ class Pooler:
         """
         if self._engine is None:
             raise PoolClosed(NOT_RUNNING)
-        access = await trio.to_thread.run_sync(partial(load_access, config, strict=True))
+        in_force = reload_config(self.config, config).config  # listen_addr stays until a restart
+        access = await trio.to_thread.run_sync(partial(load_access, in_force, strict=True))
         tls = await trio.to_thread.run_sync(client_tls, config, self._client_tls)
         server_tls = await trio.to_thread.run_sync(make_contexts, wishes_of(config))
         await self._observed.open(config.metrics_listen)
@@ -463,7 +469,6 @@ class Pooler:
         nursery.start_soon(
             janitor, engine, self._pools, self._opener, self._loans, self._auth_query, self._now_us, name="janitor"
         )
-        nursery.start_soon(namekeeper, self._pools)
         nursery.start_soon(statistician, self._report, lambda: self.config, lambda line: self.on_stats(line))
         nursery.start_soon(self._functions.watch)
         fields = {"workers": engine.workers, "io_backend": engine.io_backend}

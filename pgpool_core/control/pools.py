@@ -30,6 +30,7 @@ from pgpool_core.policy.userlist import Userlist
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
 
+NOBODIES: Final = 1000  # users who do not exist, whom the engine knows as such; the oldest go first
 DATABASE_REMOVED: Final = error_response(PoolClosed("database removed", sqlstate="57P01"))
 
 
@@ -72,6 +73,7 @@ class PoolRegistry:
         self._user_groups: dict[str, int] = {}
         self._orders: dict[str, HostOrder] = {}
         self._credentials: dict[bytes, trio.Event] = {}
+        self._nobodies: dict[tuple[bytes, bytes], None] = {}
         self.holds = Holds()
         self.keys = ClientKeys()
         self.hear: Callable[[], None] = lambda: None
@@ -166,6 +168,20 @@ class PoolRegistry:
         finally:
             told.set()
 
+    def set_nobody(self, database: bytes, user: bytes) -> None:
+        """Tell the engine that logins of `user` to `database` fail: the next ones take as long as those of a user who is known."""
+        self._nobodies.pop((database, user), None)
+        self._nobodies[database, user] = None
+        self._engine.set_nobody(user, database)
+        if len(self._nobodies) > NOBODIES:
+            old_database, old_user = next(iter(self._nobodies))
+            del self._nobodies[old_database, old_user]
+            self._engine.forget_credential(old_user, old_database)
+
+    def is_somebody(self, database: bytes, user: bytes) -> None:
+        """The engine has been told, or has forgotten, what logins of `user` to `database` are checked against."""
+        self._nobodies.pop((database, user), None)
+
     def login_target(self, record: PoolRecord) -> ServerTarget:
         """The pool's target with what logs in there now: keys and secrets come and go with clients."""
         return attrs.evolve(record.target, secret=record.target.secret or record.looked_up, unlock=self.unlock)
@@ -185,6 +201,7 @@ class PoolRegistry:
         engine.clear_routes()
         engine.clear_credentials()
         self._credentials.clear()
+        self._nobodies.clear()
         for name, group in self._database_groups.items():
             engine.set_group_limit(group, routing.database_limit(plan.config, name))
             engine.set_group_clients(group, routing.database_clients(plan.config, name))

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from pgpool_core.control.report import Report
     from pgpool_core.engine.plane import Engine
 
-JANITOR_S: Final = 1 / 3  # precision of all timeouts that the janitor checks, as PgBouncer's
-NAMES_S: Final = 1.0  # how often it is looked which names are due to be looked up again
+SOON_S: Final = 1 / 3  # between two rounds of the janitor, as PgBouncer's
+CALM_S: Final = (
+    1.0  # where nobody waits and no timeout is short: each round wakes a process that may have nothing else to do
+)
 
 
 async def janitor(
@@ -31,29 +33,31 @@ async def janitor(
     auth_query: AuthQuery,
     now_us: Callable[[], int],
 ) -> None:
-    """Close what is due, forget what nobody uses, look after what has been lent; for ever."""
+    """Close what is due, forget what nobody uses, look after what has been lent, renew names of hosts; for ever."""
     from pgpool_core.engine.memory import trim
 
     backend = engine.io_backend
     slack = Slack(lambda: engine.connections, lambda: engine.logins()[0], trim)
-    while True:
-        await trio.sleep(JANITOR_S)
-        if backend != engine.io_backend:
-            backend = engine.io_backend
-            logs.LOGGER.warning("the system refuses io_uring by now: %s goes on (io_backend)", backend)
-        engine.sweep(now_us())
-        loans.look()
-        pools.forget_empty(now_us())
-        auth_query.expire()
-        opener.poke()
-        slack.look()
+    pause_s = SOON_S
+    async with trio.open_nursery() as nursery:
+        while True:
+            await trio.sleep(pause_s)
+            if backend != engine.io_backend:
+                backend = engine.io_backend
+                logs.LOGGER.warning("the system refuses io_uring by now: %s goes on (io_backend)", backend)
+            soon = engine.sweep(now_us())
+            loans.look()
+            pools.forget_empty(now_us())
+            auth_query.expire()
+            opener.poke()
+            soon = slack.look() or soon
+            if pools.names.are_due:
+                nursery.start_soon(_renew, pools)
+            pause_s = SOON_S if soon or loans.lookers else CALM_S
 
 
-async def namekeeper(pools: PoolRegistry) -> None:
-    """Look names of hosts up again when they are due; for ever."""
-    while True:
-        await trio.sleep(NAMES_S)
-        pools.moved(await pools.names.refresh())
+async def _renew(pools: PoolRegistry) -> None:
+    pools.moved(await pools.names.refresh())
 
 
 async def statistician(report: Report, config: Callable[[], Config], tell: Callable[[str], None]) -> None:

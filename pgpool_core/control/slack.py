@@ -26,8 +26,11 @@ class Slack:
         self._seen = self._trimmed = connections()
         self._again = False
 
-    def look(self) -> None:
-        """Trim where enough have come since the last time, none since the last look, and their logins are over."""
+    def look(self) -> bool:
+        """Trim where enough have come since the last time, none since the last look, and their logins are over.
+
+        Returns whether the next look should come soon.
+        """
         seen = self._connections()
         is_quiet = seen == self._seen
         self._seen = seen
@@ -36,3 +39,4 @@ class Slack:
             self._again = is_due
             self._trimmed = seen
             self._trim()
+        return self._again or seen - self._trimmed >= BURST

@@ -2,9 +2,3 @@
 
 def trim() -> None:
     """Give what has been freed back to the system, wherever it lies. A millisecond or so; nothing where the C library is not GNU's."""
-
-def let_go() -> int:
-    """Unmap the pages of program files that are as they are on disk; whoever needs one again has it at the next touch.
-
-    Returns how many bytes were mapped; 0 where /proc is not there.
-    """

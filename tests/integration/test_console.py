@@ -146,6 +146,13 @@ def test_show_tells_what_is_there(place: PoolerProcess) -> None:
         assert console.lists()["used_servers"] == 2
 
 
+def test_the_record_of_a_client_takes_half_a_kilobyte(place: PoolerProcess) -> None:
+    """It is all that an idle client costs the process, so whoever makes it longer is to know."""
+    with Console(place) as console:
+        [row] = [row for row in console.rows("SHOW MEM") if row["name"] == "client_cache"]
+    assert 0 < row["size"] <= 500
+
+
 def test_show_servers_names_the_backends_of_postgres(place: PoolerProcess, postgres: PostgresServer) -> None:
     with Console(place) as console:
         named = {row["remote_pid"] for row in console.rows("SHOW SERVERS")}

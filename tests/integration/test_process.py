@@ -20,6 +20,7 @@ from pgpool_core.testing import PoolerProcess, find_pgbouncer
 from pgpool_core.testing.account import service_account
 from pgpool_core.testing.ports import can_connect, free_port
 from tests.conftest import PoolerFactory
+from tests.console import Console
 from tests.watching import until
 
 OURS = (sys.executable, "-m", "pgpool_core.cli.pgbouncer")
@@ -318,6 +319,33 @@ for fd, to in ((tcp, 3), (unix, 4)):
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2")
 os.execv(command[0], command)
 """
+
+
+_READS_NO_MORE = """
+import sys
+from pgpool_core.cli.serve import main
+from pgpool_core.process.service import import_all
+import_all()
+class Unreadable:
+    def find_spec(self, name, path=None, target=None):
+        raise ImportError(f"no rights to read {name}")
+sys.meta_path.insert(0, Unreadable())
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_nothing_is_imported_once_rights_have_been_given_up(pooler: PoolerFactory) -> None:
+    """The user that `user` names may not be able to read the interpreter's files."""
+    process: PoolerProcess = pooler(start=False)
+    process.command = (sys.executable, "-c", _READS_NO_MORE)
+    process.start()
+    with psycopg.connect(process.url("app", "app")) as client:
+        client.execute("select 1")
+    with Console(process) as console:
+        assert console.pool()
+        assert console.run("RELOAD") == "RELOAD"
+    assert process.stop() == 0
+    assert "no rights to read" not in process.log
 
 
 def spawn_with(process: PoolerProcess, *sockets: socket.socket) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgpool_core.testing import PoolerProcess
+from pgpool_core.testing import PoolerProcess, frontend
 from pgpool_core.testing.ports import free_port
 from tests.conftest import PoolerFactory
 from tests.console import Console
 from tests.integration.test_metrics import sample
-from tests.watching import until
+from tests.peers import logged_in, values
+from tests.watching import until, until_async
 
 Client = psycopg.Connection[tuple[object, ...]]
 
@@ -84,3 +85,20 @@ def test_workers_say_who_they_are_what_they_take_over_and_what_they_hand_on(
     assert sample(port, "pgpool_core_worker_handoffs_total", worker="0") == told(process, "handoffs")[0]
     assert sample(port, "pgpool_core_worker_steals_total", worker="1") == told(process, "steals")[1]
     assert sample(port, "pgpool_core_worker_pool_locks_total", worker="1") == told(process, "locks")[1]
+
+
+async def test_who_has_waited_longest_is_served_first_wherever_it_lives(pooler: PoolerFactory) -> None:
+    """Twelve clients of three workers ask one after the other while the one server is taken."""
+    place = pooler(workers=3, default_pool_size=1)
+    async with contextlib.AsyncExitStack() as stack:
+        holder, *queue = [await stack.enter_async_context(logged_in(place)) for _ in range(13)]
+        assert all(clients > 0 for clients in told(place, "clients"))
+        await holder.query("begin")
+        with Console(place) as console:
+            for number, peer in enumerate(queue, 1):
+                await peer.send(frontend.query("select txid_current()"))
+                await until_async(lambda number=number: console.waiting() == number)
+        await holder.query("commit")
+        served = [values(await peer.until("Z"))[0][0] for peer in queue]
+    assert served == sorted(served, key=lambda xid: int(xid or 0))
+    assert len(set(served)) == len(queue)

@@ -9,14 +9,14 @@ from libc.stdlib cimport calloc, free
 
 from pgpool_core.pool.client cimport WAIT_GRANTED, WAIT_NONE, Client
 from pgpool_core.pool.dedicated cimport dedicated_ask, dedicated_leave, dedicated_link, dedicated_part
-from pgpool_core.pool.plan cimport PLAN_EVICT, PLAN_OPEN, plan_gone, plan_next, sweep_pool
+from pgpool_core.pool.plan cimport PLAN_EVICT, PLAN_OPEN, plan_gone, plan_next
 from pgpool_core.pool.pool cimport (
     POOL_CHECK, POOL_CLOSE, POOL_GOT, POOL_GRANTED, Pool, PoolSet, pool_leave_queue, pool_move, pool_next_check, pool_pop_waiter,
     pool_release, pool_request, pool_take_idle, pool_unlink, pool_unlist_one, poolset_add_group, poolset_add_pool,
     poolset_free, poolset_new,
 )
 from pgpool_core.pool.server cimport MAX_WORKERS, SV_FREE, SV_STATES, Server, server_move
-
+from pgpool_core.pool.sweep cimport sweep_pool, sweep_soon
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.sync.watched cimport HELD_BUCKETS, HELD_EVERY, LockWatch, held_bucket, watch_seen
 
@@ -251,6 +251,9 @@ cdef class Set:
         cdef Server *closing[SWEEP_ROOM]
         cdef uint32_t n = sweep_pool(self.pool(pool), now_us, closing, min(room, SWEEP_ROOM))
         return [self.number_of(closing[i]) for i in range(n)]
+
+    def sweep_soon(self, uint32_t pool, uint64_t now_us):
+        return sweep_soon(self.pool(pool), now_us)
 
     def dump_groups(self):
         return [{"limit": self.set.groups[i].limit, "count": self.set.groups[i].count,

@@ -128,6 +128,9 @@ class FakeEngine:
         self.settings = settings
         self.configured += 1
 
+    def imitate_by(self, key: bytes) -> None:
+        self.mock_key = key
+
     def set_client_tls(self, context: Context | None, required: bool) -> None:
         self.client_tls = (context, required)
 
@@ -175,6 +178,9 @@ class FakeEngine:
 
     def set_credential(self, user: bytes, **secret: Any) -> None:
         self.credentials[user] = secret
+
+    def set_nobody(self, user: bytes, database: bytes) -> None:
+        self.credentials[user] = {"nobody": database}
 
     def forget_credential(self, user: bytes, database: bytes) -> None:
         self.credentials.pop(user, None)
@@ -236,8 +242,9 @@ class FakeEngine:
 
     connections = 0
 
-    def sweep(self, now_us: int) -> None:
+    def sweep(self, now_us: int) -> bool:
         self.sweeps += 1
+        return True
 
     def retire_servers(self, pool: int, host: bytes | None = None, *, dedicated: bool = True) -> None:
         self.pool_list[pool].retired += 1

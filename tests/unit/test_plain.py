@@ -1,11 +1,9 @@
 """What is passed at a glance is what a look at each message would pass, wherever the bytes are cut."""
 
-from itertools import accumulate
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgpool_core_probes.plain_probe import BIND, CHORE, DESCRIBE, EXECUTE, NAMED, QUERY, SYNC, Link
+from pgpool_core_probes.plain_probe import BIND, CHORE, DESCRIBE, EXECUTE, NAMED, QUERY, ROOM, SYNC, Link
 
 LAST = {
     b"1": NAMED,
@@ -20,7 +18,6 @@ LAST = {
 PASSING = (b"D", b"d", b"H", b"N", b"V", b"t")
 CLOSELY = (b"Z", b"S", b"E", b"A", b"G", b"W", b"c", b"?", b"\0")
 """Those that are to be looked at closely."""
-ASKED = {b"B": BIND, b"D": DESCRIBE, b"E": EXECUTE}
 MOST = 100
 """max_packet_size of the probe."""
 
@@ -104,17 +101,22 @@ def test_a_length_that_no_message_has_is_not_passed() -> None:
         assert link.groups(b"E" + length.to_bytes(4, "big") + b"....", False) == 0
 
 
-PLAIN = st.sampled_from(
-    [
-        message(b"B", b"\0\0\0\0\0\0\0\0"),
-        message(b"D", b"P\0"),
-        message(b"E", b"\0\0\0\0\0"),
-        message(b"E", b"c1\0...."),
-    ]
-)
+HARMLESS = b"SELECT * FROM t"
+"""A text that the probe knows."""
+PLAIN = {
+    message(b"P", b"\0" + HARMLESS + b"\0\0\0"): NAMED,
+    message(b"P", b"\0" + HARMLESS + b"\0\0\1\0\0\0\0"): NAMED,
+    message(b"B", b"\0\0\0\0\0\0\0\0"): BIND,
+    message(b"D", b"P\0"): DESCRIBE,
+    message(b"E", b"\0\0\0\0\0"): EXECUTE,
+    message(b"E", b"c1\0...."): EXECUTE,
+    message(b"S"): SYNC,
+}
+"""And what is written down for it."""
+QUERIES = {message(b"Q", HARMLESS + b"\0"): QUERY}
 OTHERS = st.sampled_from(
-    [message(kind, b"\0") for kind in (b"P", b"Q", b"C", b"F", b"H", b"X", b"d", b"c", b"f", b"?")]
-    + [message(b"E", b"." * (MOST + 1)), message(b"S")]
+    [message(kind, b"\0") for kind in (b"Q", b"P", b"C", b"F", b"H", b"X", b"d", b"c", b"f", b"?")]
+    + [message(b"E", b"." * (MOST + 1)), message(b"Q"), message(b"Q", HARMLESS), message(b"P"), message(b"P", b"\0")]
 )
 NAMES = st.sampled_from(
     [
@@ -127,27 +129,74 @@ NAMES = st.sampled_from(
 )
 
 
-@given(st.lists(PLAIN, max_size=6), OTHERS, CUTS)
-def test_plain_groups_are_written_down_one_by_one(group: list[bytes], behind: bytes, cut: int) -> None:
+@given(st.lists(st.sampled_from([*PLAIN, *QUERIES]), max_size=8), OTHERS, CUTS, st.booleans())
+def test_plain_messages_are_written_down_one_by_one(asked: list[bytes], behind: bytes, cut: int, tracked: bool) -> None:
     link = Link()
-    link.begun()
-    ends = [0, *accumulate(map(len, group))]
-    stream = b"".join(group) + behind
+    link.known(HARMLESS)
+    ends, wrote, open_group = [0], [], False
+    for each in asked:
+        if open_group and each in QUERIES:
+            break  # which is not plain there
+        ends.append(ends[-1] + len(each))
+        wrote.append(PLAIN.get(each, QUERY))
+        open_group = each not in QUERIES and wrote[-1] != SYNC
+    stream = b"".join(asked) + behind
     seen = stream[: max(0, len(stream) - cut)]
     n = max(i for i, end in enumerate(ends) if end <= len(seen))
-    synced = cut == 0 and behind == message(b"S")
-    assert link.groups(seen, True) == (len(stream) if synced else ends[n])
-    assert link.open != synced
-    assert link.owes() == [ASKED[each[:1]] for each in group[:n]] + [SYNC] * synced
+    assert link.groups(seen, tracked, True) == ends[n]
+    del wrote[n:]
+    requests = sum(kind in (SYNC, QUERY) for kind in wrote)
+    assert link.open == (n > 0 and wrote[-1] not in (SYNC, QUERY))
+    assert link.requests == (requests, requests)
+    assert link.parses == wrote.count(NAMED) * tracked
+    assert link.owes() == wrote
+
+
+@given(
+    st.sampled_from(
+        [b"SELECT * FROM u", b"SET a = 1", b"BEGIN", b"LISTEN abc", b"DEALLOCATE abc", b"SELECT pg_notify($1, $2)"]
+    )
+)
+def test_a_text_that_is_unknown_or_does_something_is_looked_at(text: bytes) -> None:
+    link = Link()
+    link.known(HARMLESS)
+    if text != b"SELECT * FROM u":
+        link.known(text)
+    for asked in (message(b"Q", text + b"\0"), message(b"P", b"\0" + text + b"\0\0\0")):
+        assert link.groups(asked, True, True) == 0
+        assert link.groups(asked, False, False) == len(asked)
+        assert link.groups(message(b"S"), False, False) == 5
 
 
 @given(NAMES)
 def test_a_name_is_looked_at_where_names_follow_their_client(named: bytes) -> None:
     for tracked in (True, False):
         link = Link()
-        link.begun()
         assert link.groups(named, tracked) == (0 if tracked else len(named))
 
 
-def test_nothing_is_passed_outside_a_group() -> None:
-    assert Link().groups(message(b"E", b"\0\0\0\0\0"), False) == 0
+def test_a_bind_is_plain_only_where_its_client_has_parsed() -> None:
+    link = Link()
+    bind = message(b"B", b"\0\0\0\0\0\0\0\0")
+    link.parsed(False)
+    assert link.groups(bind, True) == 0
+    link.parsed(True)
+    assert link.groups(bind, True) == len(bind)
+
+
+def test_more_than_there_is_room_for_is_left_to_the_long_way() -> None:
+    link = Link()
+    executes = message(b"E", b"\0\0\0\0\0")
+    assert link.groups(executes * 100, False) == len(executes) * ROOM
+    assert link.groups(executes, False) == 0
+    assert link.owes() == [EXECUTE] * ROOM
+
+
+def test_a_group_that_is_kept_ends_with_its_sync() -> None:
+    link = Link()
+    link.begun()
+    link.kept()
+    executes, sync = message(b"E", b"\0\0\0\0\0"), message(b"S")
+    assert link.groups(executes + sync + executes + sync, True) == len(executes + sync)
+    assert not link.kept_on
+    assert link.owes() == [EXECUTE, SYNC]

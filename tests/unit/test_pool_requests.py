@@ -89,6 +89,44 @@ def test_a_client_that_has_been_granted_a_server_cannot_leave_the_queue() -> Non
     assert pool.room.dump_client(client)["server"] == pool.servers[0]
 
 
+@pytest.mark.parametrize(
+    ("settings", "soon"),
+    [
+        ({}, False),
+        ({"server_idle_timeout_us": 600 * SECOND_US, "server_lifetime_us": 3600 * SECOND_US}, False),
+        ({"server_idle_timeout_us": SECOND_US}, True),
+        ({"server_lifetime_us": 5 * SECOND_US}, True),
+        ({"server_check_delay_us": SECOND_US}, True),
+        ({"server_check_delay_us": 0}, False),
+        ({"min_pool_size": 3, "pool_size": 3}, True),
+    ],
+    ids=["nothing", "long", "idle", "one of two each", "check", "check always", "too few"],
+)
+def test_a_pool_where_nothing_is_due_soon_is_not_looked_at_again_soon(settings: dict[str, int], soon: bool) -> None:
+    pool = OnePool(0, 0, **{"server_check_delay_us": 30 * SECOND_US, **settings})
+    assert pool.room.sweep_soon(pool.pool, NOW_US + SECOND_US) == soon
+
+
+def test_min_pool_size_without_a_client_is_nothing_to_look_for() -> None:
+    pool = OnePool(clients=0, min_pool_size=3, pool_size=3)
+    assert not pool.room.sweep_soon(pool.pool, NOW_US)
+
+
+def test_a_pool_is_looked_at_soon_while_anybody_waits_and_while_servers_come_or_go() -> None:
+    pool = OnePool(0, server_check_delay_us=30 * SECOND_US)
+    a = pool.servers[0]
+    pool.request()
+    assert not pool.room.sweep_soon(pool.pool, NOW_US)
+    waiting, _ = pool.request()
+    assert pool.room.sweep_soon(pool.pool, NOW_US)
+    pool.room.leave_queue(pool.pool, waiting)
+    assert not pool.room.sweep_soon(pool.pool, NOW_US)
+    pool.room.unlink(a, BEING_CANCELED, NOW_US)
+    assert pool.room.sweep_soon(pool.pool, NOW_US)
+    pool.room.move(a, CLOSING, NOW_US)
+    assert pool.room.sweep_soon(pool.pool, NOW_US)
+
+
 def test_a_server_that_was_idle_for_long_is_checked_before_reuse() -> None:
     pool = OnePool(0, 0, server_check_delay_us=SECOND_US)
     a, b = pool.servers

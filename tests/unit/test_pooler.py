@@ -18,6 +18,7 @@ from pgpool_core.control.connect import LoggedInServer, ServerTarget
 from pgpool_core.control.mailroom import CANCELS_AT_ONCE
 from pgpool_core.control.messages import ErrorFields
 from pgpool_core.control.pooler import Pooler
+from pgpool_core.control.pools import NOBODIES
 from pgpool_core.control.routing import Verdict
 from pgpool_core.errors import ConfigError, PoolClosed, ServerLoginRefused, ServerUnavailable
 from pgpool_core.policy.userlist import Userlist, parse_userlist
@@ -294,6 +295,26 @@ async def test_an_unknown_database_is_refused_only_after_the_password(folder: Pa
         assert sql_error(error).message == "no such database: nope"
         late, error = it.engine.verdicts[2]
         assert (late, sql_error(error).sqlstate) == (Verdict.REFUSE_LATE, "28P01")
+
+
+async def test_the_engine_knows_who_does_not_exist_where_it_would_know_who_does(folder: Path) -> None:
+    async with running(folder, admin_users=("mallory",)) as it:
+        for client, database in enumerate((b"app", b"nope", b"pgbouncer")):
+            it.engine.post(*policy(client, database, b"mallory"))
+            await wait_all_tasks_blocked()
+            assert it.engine.verdicts[client][0] == Verdict.REFUSE_LATE
+            assert it.engine.credentials == {b"mallory": {"nobody": b"app"}}
+        await it.pooler.apply(it.pooler.config, USERS)
+        assert it.engine.credentials == {}
+
+
+async def test_of_those_who_do_not_exist_the_engine_knows_the_last_ones(folder: Path) -> None:
+    async with running(folder) as it:
+        for some in (range(2), range(2, NOBODIES + 2)):
+            for number in some:
+                it.engine.post(*policy(number, b"app", b"user%d" % number))
+            await wait_all_tasks_blocked()
+        assert it.engine.credentials.keys() == {b"user%d" % number for number in range(2, NOBODIES + 2)}
 
 
 async def test_our_own_uid_may_use_the_console_without_a_password(folder: Path) -> None:

@@ -52,7 +52,7 @@ class Logins:
     allow_open_auth: bool = setting(
         False,
         Flag(),
-        "ours: start although auth_type any or trust lets in whoever reaches listen_addr, or plain or ldap lets passwords come unencrypted",
+        "ours: start although auth_type any or trust lets in whoever reaches listen_addr, or plain or ldap lets passwords come unencrypted; or although lines of auth_hba_file do",
     )
     auth_failure_delay: float = setting(
         1.0,

@@ -10,7 +10,7 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.share cimport STREAK_MOST, share_accepts, share_lets
 from pgpool_core.engine.slots cimport slot_new, slot_release
 from pgpool_core.engine.sys cimport *
-from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_set
+from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_of, timer_set
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_next64
 
 cdef extern from "<openssl/rand.h>" nogil:
@@ -99,7 +99,8 @@ cdef void new_client(Worker *w, int fd, const pgpool_peer *peer) noexcept nogil:
         return
     c.conn.fd = fd
     c.conn.kind = KIND_CLIENT
-    c.conn.timer.owner = c.watch.owner = c
+    timer_of(c, &c.conn.timer)
+    timer_of(c, &c.watch)
     c.peer = peer[0]
     if is_forwarded(w.plane, &c.peer):
         c.login.phase = LG_FORWARDED

@@ -1,6 +1,6 @@
 """Notices about session state; see advice.pxd."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint16_t, uint32_t
 
 from pgpool_core.engine.client_end cimport client_log
 from pgpool_core.engine.conn cimport conn_send, counters_of
@@ -69,8 +69,8 @@ cdef void advise_left(Worker *w, ClientConn *c, uint32_t flags) noexcept nogil:
             continue
         count_add(&counters_of(w, c.pool).warned_of[bit], 1)
         if not c.warned >> bit & 1:
-            c.warned |= <uint32_t>1 << bit
-            c.warnings_due |= <uint32_t>1 << bit
+            c.warned |= <uint16_t>(1 << bit)
+            c.warnings_due |= <uint16_t>(1 << bit)
             client_log(w, c, 2, pgpool_advice[bit].left, False)
 
 
@@ -78,7 +78,7 @@ cdef void advise_pinned(ClientConn *c, uint32_t pins) noexcept nogil:
     """`c` has begun to keep its server for these reasons; the first time is the only one that it is told of."""
     if c.pool.pin_notice and not c.pin_told:
         c.pin_told = 1
-        c.pin_due = pins
+        c.pin_due = <uint16_t>pins
 
 
 cdef void advise_tell(Worker *w, ClientConn *c) noexcept nogil:

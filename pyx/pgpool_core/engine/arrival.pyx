@@ -1,6 +1,6 @@
 """Clients and servers of another process; see arrival.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -19,6 +19,7 @@ from pgpool_core.engine.server_end cimport server_lost
 from pgpool_core.engine.slots cimport handle_of, slot_at, slot_new, slot_of, slots_room
 from pgpool_core.engine.sys cimport close, pgpool_now_us
 from pgpool_core.engine.terms cimport TERMS_OK, terms_leave, terms_stay
+from pgpool_core.engine.timers cimport timer_of
 from pgpool_core.engine.waiter cimport client_cancel
 from pgpool_core.moving.parcel cimport *
 from pgpool_core.pool.plan cimport plan_arrives
@@ -285,7 +286,8 @@ cdef void client_arrives(Worker *w, Arrival *a) noexcept nogil:
         return
     c.conn.fd = a.fd
     c.conn.kind = KIND_CLIENT
-    c.conn.timer.owner = c.watch.owner = c
+    timer_of(c, &c.conn.timer)
+    timer_of(c, &c.watch)
     memset(&c.peer, 0, sizeof(c.peer))
     c.peer.family, c.peer.port, c.peer.uid, c.peer.pid = a.facts.family, a.facts.port, a.facts.uid, a.facts.pid
     memcpy(c.peer.addr, a.facts.addr, sizeof(a.facts.addr))
@@ -295,7 +297,7 @@ cdef void client_arrives(Worker *w, Arrival *a) noexcept nogil:
     c.id = a.id
     c.connect_us, c.request_us, c.idle_us = a.facts.connect_us, a.facts.request_us, a.facts.idle_us
     c.unnamed_flags, c.unnamed_here, c.unnamed_fresh = a.facts.unnamed_flags, a.facts.unnamed_here, a.facts.unnamed_fresh
-    c.warned, c.pin_told = a.facts.warned, a.facts.pin_told
+    c.warned, c.pin_told = <uint16_t>a.facts.warned, a.facts.pin_told
     c.pool, c.terms, c.names, c.settings, c.start = a.pool, a.terms, a.names, a.settings, a.start
     c.conn.held = a.unread
     c.seat.pool = a.pool.pool

@@ -14,13 +14,13 @@ from pgpool_core.engine.back cimport back_may, back_send, back_take
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_give_back, buf_steal
 from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_parts, protocol_error
-from pgpool_core.engine.conn cimport (conn_doom, conn_hold, conn_mix, conn_mixed, conn_resume, conn_send, conn_shut, counters_of,
-                                      plane_want)
+from pgpool_core.engine.conn cimport (conn_doom, conn_hold, conn_mix, conn_mixed, conn_resume, conn_send, conn_shut,
+                                      counters_of, plane_want)
 from pgpool_core.engine.console cimport console
 from pgpool_core.engine.copies cimport COPY_ASKED, RUN_FLUSH, copies_ask, copies_flush, copies_waits
 from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.databases cimport databases_text
-from pgpool_core.engine.groups cimport describes_portal, groups_past, is_plain, query_begins
+from pgpool_core.engine.groups cimport EYES_TRACK, EYES_WATCH, describes_portal, groups_past, query_begins, uses_name
 from pgpool_core.engine.ledger cimport ledger_call, ledger_refusal, ledger_text, ledger_unseen, ledger_watches
 from pgpool_core.engine.listen cimport TAKE_DONE, TAKE_NOT, listen_may, listen_take
 from pgpool_core.engine.loan cimport loan_linked
@@ -153,15 +153,15 @@ cdef inline bint plainly_asks(const uint8_t *data, size_t n, uint32_t max_body) 
     """Whether whole messages, none of them out of the ordinary, lead to one that asks: what nearly always comes."""
     cdef uint8_t how
     cdef uint32_t length                          # of the body; of a broken message longer than anything that there is
-    while n >= HEADER_LEN:
-        how = how_it_asks(data[0])
-        length = load_be32(data + 1) - 4
-        if length > max_body or length > n - HEADER_LEN or how == ASKS_OTHERWISE:
+    cdef size_t at = 0
+    while at + HEADER_LEN <= n:
+        how = how_it_asks(data[at])
+        length = load_be32(data + at + 1) - 4
+        at += HEADER_LEN + <size_t>length
+        if length > max_body or at > n:
             return False
-        if how == ASKS_NOW:
-            return True
-        data += HEADER_LEN + <size_t>length
-        n -= HEADER_LEN + <size_t>length
+        if how != ASKS_LATER:
+            return how == ASKS_NOW
     return False
 
 
@@ -309,7 +309,7 @@ cdef int request(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     c.conn.paused = 1
     if not conn_hold(w, &c.conn, data, n):
         return 1
-    c.noticed = 0
+    c.seat.noticed = 0
     patience_waits(w, c)
     if verdict == POOL_CHECK:
         server_chore(w, <ServerConn *>seat.owner, CHORE_CHECK)
@@ -409,11 +409,39 @@ cdef size_t put_deallocates(Worker *w, uint8_t kind) noexcept nogil:
     return n + 2
 
 
+cdef inline size_t plain_past(Worker *w, ClientConn *c, ServerConn *s, Counters *k, uint8_t eyes, const uint8_t *data, size_t n,
+                              size_t at, size_t kept) noexcept nogil:
+    """groups_past; where a group that is kept ends there, it is kept from `kept` on."""
+    cdef bint keeps = s.redo == REDO_KEPT
+    at = groups_past(w, c, s, k, eyes, data, n, at)
+    if keeps and s.redo == REDO_WHOLE:
+        redo_keep(s, data + kept, at - kept)
+    return at
+
+
 cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:
     """Pass a linked client's bytes on, noting which of them the server will answer."""
     cdef ServerConn *s = <ServerConn *>(<Server *>c.seat.server).owner
     cdef Counters *k = counters_of(w, c.pool)
-    cdef size_t pos = 0, sent = 0
+    cdef uint8_t eyes = (EYES_TRACK if named_tracked(c) else 0) | (EYES_WATCH if ledger_watches(c) else 0)
+    cdef size_t pos = 0 if eyes & EYES_TRACK and uses_name(data, n) else plain_past(w, c, s, k, eyes, data, n, 0, 0)
+    if pos < n or n == 0:
+        return forward_rest(w, c, s, k, eyes, data, n, pos)
+    if s.redo == REDO_KEPT:
+        redo_keep(s, data, n)
+    count_add(&k.received, n)
+    conn_send(w, &s.conn, data, n)
+    if s.conn.writing or c.awaiting:
+        c.conn.paused = 1
+    if c.conn.timer.kind == TIMER_STALL:
+        timer_clear(&w.timers, &c.conn.timer)
+    return c.conn.paused
+
+
+cdef int forward_rest(Worker *w, ClientConn *c, ServerConn *s, Counters *k, uint8_t eyes, uint8_t *data, size_t n,
+                      size_t pos) noexcept nogil:
+    """The same for what is not plain: from `pos` on nothing has been written down, and nothing has been sent."""
+    cdef size_t sent = 0
     cdef Frame f, other
     cdef Name *drops = NULL       # taken away by the DEALLOCATE of the group at hand
     cdef int verdict
@@ -421,21 +449,16 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     cdef size_t kept = 0          # of `data`, what is in front of it is not to be kept for another try
     cdef int r, pushed = EXPECT_OK
     cdef uint32_t this_one, before
-    cdef bint watched = ledger_watches(c)
     cdef bint allowed, banned = False
     cdef int once                 # whether the group at hand does nothing but run its text
-    cdef bint tracked = named_tracked(c)
+    cdef bint watched = eyes & EYES_WATCH
+    cdef bint tracked = eyes & EYES_TRACK
     cdef bint crowded = c.pins == 0 and c.pool.max_pinned and pgpool_load32(&c.pool.pinned) >= c.pool.max_pinned
     w.mixed = 0
     if c.dropping:
         sent = c.cur.remain if c.cur.remain < n else n
         c.dropping = c.cur.remain > n
     while True:
-        if s.open_group and sent <= pos and drops == NULL and is_plain(c, s):
-            pos = groups_past(w, c, s, k, tracked, data, n, pos)
-            if pos == n:
-                r = SCAN_END
-                break
         r = scan_to(&c.cur, CLIENT_MARKS, w.plane.max_packet_size, data, n, &pos, &f)
         if r != SCAN_FOUND:
             break
@@ -595,6 +618,8 @@ cdef int forward(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         if pushed != EXPECT_OK:
             break
         scan_past(&c.cur, &f, n, &pos)
+        if sent <= pos < n and drops == NULL:
+            pos = plain_past(w, c, s, k, eyes, data, n, pos, kept)
     if s.redo == REDO_KEPT:
         redo_keep(s, data + kept, pos - kept)
     count_add(&k.received, pos)

@@ -14,6 +14,7 @@ from pgpool_core.engine.login cimport login_end
 from pgpool_core.engine.mailbox cimport MAIL_CONSOLE_GONE, MAIL_LOG, MAIL_MOVED_GONE, Mail
 from pgpool_core.engine.orphan cimport server_orphan
 from pgpool_core.engine.records cimport *
+from pgpool_core.engine.server cimport half_told
 from pgpool_core.engine.slots cimport slot_release
 from pgpool_core.engine.terms cimport terms_leave
 from pgpool_core.engine.timers cimport TIMER_LINGER, timer_clear, timer_set
@@ -66,7 +67,7 @@ cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n,
     sent = SENT
     if n:
         s = <ServerConn *>(<Server *>c.seat.server).owner if c.state == CL_ACTIVE and c.seat.server != NULL else NULL
-        if s == NULL or s.cur.remain == 0 or s.swallowing:
+        if s == NULL or not half_told(s):
             sent = conn_send(w, &c.conn, message, n)
         note_error(c, message, n)
         if w.plane.log_pooler_errors:

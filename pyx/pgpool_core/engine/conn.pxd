@@ -1,10 +1,11 @@
 """Sending, and the two lists of a turn: those to be read again, those that end."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy
 
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mail
-from pgpool_core.engine.records cimport STREAM_ON, Conn, Plane, PoolRecord, Worker
+from pgpool_core.engine.records cimport SCRATCH_SIZE, STREAM_ON, Conn, Plane, PoolRecord, Worker
 from pgpool_core.engine.sends cimport SEND_MAX, sends_keep
 from pgpool_core.engine.sys cimport pgpool_recv, ssize_t
 
@@ -18,7 +19,7 @@ cdef enum:
 cdef int conn_send_else(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
 cdef int conn_write(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
 cdef bint conn_put(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
-cdef int conn_mix(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
+cdef void conn_mix_more(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil
 cdef int conn_mixed(Worker *w, Conn *c) noexcept nogil
 cdef int conn_flush(Worker *w, Conn *c) noexcept nogil
 cdef int conn_push(Worker *w, Conn *c) noexcept nogil
@@ -51,6 +52,17 @@ cdef inline int conn_send(Worker *w, Conn *c, const uint8_t *data, size_t n) noe
         c.queued = <uint16_t>w.sends.n
         return SENT
     return conn_send_else(w, c, data, n)
+
+
+cdef inline void conn_mix(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
+    """Add a piece to what goes to `c` in one send; a long one goes at once, behind what is there."""
+    if n == 0:
+        return
+    if w.mixed + n > SCRATCH_SIZE:
+        conn_mix_more(w, c, data, n)
+        return
+    memcpy(w.mix + w.mixed, data, n)
+    w.mixed += <uint32_t>n
 
 
 cdef inline int conn_settle(Worker *w, Conn *c) noexcept nogil:

@@ -37,7 +37,7 @@ cdef int conn_write(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept 
         return SEND_DEAD
     if w.puts_off and put_off(w, c, data, n):
         return SENT
-    if c.queued and conn_settle(w, c) == SEND_DEAD:
+    if conn_settle(w, c) == SEND_DEAD:
         return SEND_DEAD
     queued = c.out.len
     if not c.writing:
@@ -153,16 +153,13 @@ cdef ssize_t conn_receive_else(Worker *w, Conn *c, uint8_t *into, size_t cap) no
     return pgpool_recv(c.fd, into, cap)
 
 
-cdef int conn_mix(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
-    """Add a piece to what goes to `c` in one send; a long one goes at once, behind what is there."""
-    cdef int status = SENT
-    if w.mixed + n > SCRATCH_SIZE:
-        status = conn_mixed(w, c)
-        if n > SCRATCH_SIZE // 2:
-            return conn_send(w, c, data, n)
-    memcpy(w.mix + w.mixed, data, n)
-    w.mixed += <uint32_t>n
-    return status
+cdef void conn_mix_more(Worker *w, Conn *c, const uint8_t *data, size_t n) noexcept nogil:
+    """conn_mix, where there is no room."""
+    conn_mixed(w, c)
+    if n > SCRATCH_SIZE // 2:
+        conn_send(w, c, data, n)
+    else:
+        conn_mix(w, c, data, n)
 
 
 cdef int conn_mixed(Worker *w, Conn *c) noexcept nogil:
@@ -175,7 +172,7 @@ cdef int conn_mixed(Worker *w, Conn *c) noexcept nogil:
 cdef int conn_flush(Worker *w, Conn *c) noexcept nogil:
     """The socket takes more: send from `out`."""
     cdef ssize_t sent
-    if c.queued and conn_settle(w, c) != SENT:
+    if conn_settle(w, c) != SENT:
         return SEND_DEAD if c.doomed else SEND_LATER
     while c.out.len:
         sent = pgpool_send(c.fd, buf_bytes(&c.out), c.out.len)

@@ -90,6 +90,7 @@ cdef bint begin(Worker *w, ClientConn *c, LoginRecord *l, Startup *s) noexcept n
         return False
     buf_take(&l.input, s.packet_len)
     startup_parse(buf_bytes(&l.startup), l.startup.len, s)
+    l.packet = s[0]
     if s.minor or s.protocol_options:
         n = build_negotiate(buf_bytes(&l.startup), s, w.scratch, SCRATCH_SIZE)
         if n == 0:

@@ -23,7 +23,7 @@ cdef enum:
 cdef const Effects *functions_of(Worker *w, const PoolRecord *pool) noexcept nogil
 cdef uint32_t functions_look(Worker *w, ClientConn *c, ServerConn *s, const SqlScan *scan, const uint8_t *text,
                              size_t n) noexcept nogil
-cdef uint32_t functions_statement(Worker *w, ClientConn *c, Statement *statement) noexcept nogil
+cdef uint32_t functions_used(Worker *w, ClientConn *c, Statement *statement) noexcept nogil
 cdef void functions_changed(Plane *plane, ServerConn *s) noexcept nogil
 cdef void functions_mail(Worker *w, Mail *mail) noexcept nogil
 cdef void functions_free(Worker *w) noexcept nogil
@@ -47,3 +47,12 @@ cdef inline uint32_t functions_text(Worker *w, ClientConn *c, ServerConn *s, con
     if (scan.hidden | scan.flags & (SQL_FUNCTION_DDL | SQL_OPAQUE)) == 0 and not functions_stale(w, c.pool):
         return 0
     return functions_look(w, c, s, scan, text, n)
+
+
+cdef inline uint32_t functions_statement(Worker *w, ClientConn *c, Statement *statement) noexcept nogil:
+    """The same for a named statement that is used again: functions may have changed since it was parsed."""
+    cdef uint32_t number = pgpool_load32(&c.pool.functions)
+    cdef const Effects *known = w.effects[number - 1] if number else NULL
+    if (known == NULL or known.count == 0) and not functions_stale(w, c.pool):
+        return 0
+    return functions_used(w, c, statement)

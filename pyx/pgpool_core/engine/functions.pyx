@@ -67,8 +67,8 @@ cdef uint32_t functions_look(Worker *w, ClientConn *c, ServerConn *s, const SqlS
     return hidden | SQL_HIDDEN if hidden else 0
 
 
-cdef uint32_t functions_statement(Worker *w, ClientConn *c, Statement *statement) noexcept nogil:
-    """The same for a named statement that is used again: functions may have changed since it was parsed."""
+cdef uint32_t functions_used(Worker *w, ClientConn *c, Statement *statement) noexcept nogil:
+    """functions_statement, where there may be something."""
     cdef const Effects *known = functions_of(w, c.pool)
     cdef const uint8_t *end
     cdef uint64_t seen

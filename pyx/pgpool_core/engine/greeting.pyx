@@ -5,7 +5,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, cancel_key_write
-from pgpool_core.auth.startup cimport Startup, startup_parse
+from pgpool_core.auth.startup cimport Startup
 from pgpool_core.engine.align cimport rights_of
 from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free
 from pgpool_core.engine.client cimport client_go_on
@@ -188,10 +188,9 @@ cdef void enter(Worker *w, ClientConn *c, LoginRecord *l, uint8_t state) noexcep
 cdef void log_login(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     cdef LogRecord *line = <LogRecord *>calloc(1, sizeof(LogRecord))
     cdef Mail mail
-    cdef Startup s
+    cdef const Startup *s = &l.packet
     if line == NULL:
         return
-    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
     memcpy(line.user, s.user.at, s.user.len)
     memcpy(line.database, s.database.at, s.database.len)
     memcpy(line.text, b"login attempt: ", 16)

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strlen
 
-from pgpool_core.auth.startup cimport STARTUP_OK, Startup, startup_parse
+from pgpool_core.auth.startup cimport STARTUP_OK, startup_parse
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_steal
 from pgpool_core.engine.client cimport client_request
 from pgpool_core.engine.client_end cimport client_fatal, client_leave
@@ -20,7 +20,7 @@ from pgpool_core.engine.server cimport server_parameter
 from pgpool_core.engine.server_end cimport server_drop, server_lost, server_quit
 from pgpool_core.engine.slots cimport slot_new
 from pgpool_core.engine.sys cimport close, pgpool_dup
-from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_clear, timer_set
+from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_clear, timer_of, timer_set
 from pgpool_core.pool.pool cimport pool_client_comes, pool_unlink
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, Server
 from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_cas_ptr, pgpool_load8, pgpool_load_ptr, pgpool_next64,
@@ -28,6 +28,7 @@ from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_cas_ptr, pgpool_load8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.tls.session cimport tls_free
 from pgpool_core.wire.build cimport build_error
+from pgpool_core.wire.span cimport Span
 
 cdef enum:
     DUE_NOW = 1
@@ -108,14 +109,15 @@ cdef void loans_read(Worker *w) noexcept nogil:
 
 cdef void begin(Worker *w, Loan *loan) noexcept nogil:
     """Somebody wants a server: a client without a socket, who need not log in."""
-    cdef Startup startup
+    cdef Span user
     cdef ClientConn *c = <ClientConn *>slot_new(&w.clients)
     if c == NULL:
         tell(w, loan, LOAN_ENDED)
         return
     c.conn.fd = -1
     c.conn.kind = KIND_CLIENT
-    c.conn.timer.owner = c.watch.owner = c
+    timer_of(c, &c.conn.timer)
+    timer_of(c, &c.watch)
     c.peer.family = 1
     c.peer.pid = getpid()
     RAND_bytes(<unsigned char *>&c.secret, 4)
@@ -129,14 +131,15 @@ cdef void begin(Worker *w, Loan *loan) noexcept nogil:
     if c.login == NULL or not buf_add(&c.login.startup, buf_bytes(&loan.startup), loan.startup.len):
         client_fatal(w, c, "53200", "out of memory")
         return
-    if startup_parse(buf_bytes(&c.login.startup), c.login.startup.len, &startup) != STARTUP_OK:
+    if startup_parse(buf_bytes(&c.login.startup), c.login.startup.len, &c.login.packet) != STARTUP_OK:
         client_fatal(w, c, "08P01", "malformed startup packet")
         return
-    c.user = <char *>calloc(1, startup.user.len + 1)
+    user = c.login.packet.user
+    c.user = <char *>calloc(1, user.len + 1)
     if c.user == NULL:
         client_fatal(w, c, "53200", "out of memory")
         return
-    memcpy(c.user, startup.user.at, startup.user.len)
+    memcpy(c.user, user.at, user.len)
     if pgpool_load8(&w.plane.draining):
         client_fatal(w, c, "57P01", "pooler is shutting down")
         return
@@ -144,7 +147,7 @@ cdef void begin(Worker *w, Loan *loan) noexcept nogil:
     if pgpool_add32(&w.plane.n_clients, 1) > w.plane.max_client_conn:
         client_fatal(w, c, "53300", "no more connections allowed (max_client_conn)")
         return
-    if not admitted(w, c, startup.user):
+    if not admitted(w, c, user):
         return
     c.login.started_us = w.now_us
     if w.plane.client_login_timeout_us:
@@ -246,7 +249,7 @@ cdef void lend(Worker *w, ClientConn *c, Loan *loan, ServerConn *s) noexcept nog
         return
     conn_not_again(w, &s.conn)
     timer_clear(&w.timers, &s.conn.timer)
-    s.lent = 1
+    pgpool_store8(&s.lent, 1)
     s.conn.paused = 1
     s.conn.missed = s.conn.full_read = 0
     loan.unread = buf_steal(&s.conn.held)
@@ -322,7 +325,7 @@ cdef void returned(Worker *w, Loan *loan) noexcept nogil:
     loan.tls = NULL
     c.loan = NULL
     loan_free(w.plane, loan)
-    s.lent = 0
+    pgpool_store8(&s.lent, 0)
     s.conn.paused = 0
     s.function_ddl |= how & RETURNED_FUNCTIONS
     leak_released(s, c)
@@ -361,7 +364,7 @@ cdef void loan_seize(Worker *w, ServerConn *s) noexcept nogil:
     """
     cdef Loan *loan = (<ClientConn *>s.seat.client.owner).loan
     loan.seized = s
-    s.lent = 0
+    pgpool_store8(&s.lent, 0)
     pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
 
 

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.string cimport memchr, memcmp, memcpy, strlen
 
-from pgpool_core.auth.startup cimport REPLICATION_NONE, Startup, startup_next_param, startup_parse
+from pgpool_core.auth.startup cimport REPLICATION_NONE, Startup, startup_next_param
 from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.client_end cimport client_fatal, with_name
 from pgpool_core.engine.conn cimport conn_doom
@@ -22,20 +22,19 @@ cdef extern from "<strings.h>" nogil:
 cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     """The pool's defaults with what the startup packet asks for; -1 when the client has been refused."""
     cdef uint8_t[MAX_NAME_LEN] room
-    cdef Startup s
+    cdef const Startup *s = &l.packet
     cdef Span name, value, canonical
     cdef uint32_t at
-    startup_parse(buf_bytes(&l.startup), l.startup.len, &s)
     pthread_mutex_lock(&c.pool.lock)
     c.settings = block_ref(w.plane.settings, c.pool.defaults)
     pthread_mutex_unlock(&c.pool.lock)
     at = s.first_param
-    while startup_next_param(buf_bytes(&l.startup), &s, &at, &name, &value):
+    while startup_next_param(buf_bytes(&l.startup), s, &at, &name, &value):
         if same(name, text_span("options")) and c.replication == REPLICATION_NONE \
                 and options(w, c, value, ignored(w.plane, name)) != 0:
             return -1
     at = s.first_param                            # parameters by their names count more, wherever they stand
-    while startup_next_param(buf_bytes(&l.startup), &s, &at, &name, &value):
+    while startup_next_param(buf_bytes(&l.startup), s, &at, &name, &value):
         if same(name, text_span("user")) or same(name, text_span("database")) or same(name, text_span("options")) \
                 or same(name, text_span("replication")) or (name.len > 5 and memcmp(name.at, b"_pq_.", 5) == 0):
             continue

@@ -5,6 +5,7 @@ from libc.stdint cimport uint64_t
 from pgpool_core.engine.client_end cimport client_fatal
 from pgpool_core.engine.conn cimport conn_doom, conn_send
 from pgpool_core.engine.records cimport *
+from pgpool_core.engine.server cimport half_told
 from pgpool_core.engine.terms cimport *
 from pgpool_core.engine.timers cimport TIMER_PATIENCE, TIMER_QUERY_WAIT, timer_clear, timer_set
 from pgpool_core.pool.pool cimport MODE_SESSION
@@ -19,7 +20,7 @@ cdef enum:
 
 cdef void give_up(Worker *w, ClientConn *c, ServerConn *s, const char *sqlstate, const char *text) noexcept nogil:
     """End `c`; what runs at `s` is cancelled and rolled back. A client that has only a part of a message hears nothing."""
-    if s != NULL and s.cur.remain and not s.swallowing:
+    if s != NULL and half_told(s):
         conn_doom(w, &c.conn, text)
     else:
         client_fatal(w, c, sqlstate, text)
@@ -80,7 +81,7 @@ cdef void patience_look(Worker *w, ClientConn *c) noexcept nogil:
 cdef void patience_waits(Worker *w, ClientConn *c) noexcept nogil:
     """The same for a client in the queue, which is told once that it waits (query_wait_notify)."""
     cdef uint64_t next_us = <uint64_t>-1
-    cdef uint64_t notify_us = 0 if c.noticed else w.plane.query_wait_notify_us
+    cdef uint64_t notify_us = 0 if c.seat.noticed else w.plane.query_wait_notify_us
     timer_clear(&w.timers, &c.conn.timer)
     if over(w, c.request_us, patience_us(c, PATIENCE_QUERY_WAIT), &next_us):
         if pgpool_load32(&c.pool.pinned) and pgpool_load32(&c.pool.pinned) >= pgpool_load32(&c.pool.pool.total):
@@ -93,7 +94,7 @@ cdef void patience_waits(Worker *w, ClientConn *c) noexcept nogil:
         client_fatal(w, c, "57014", "query_timeout")
         return
     if over(w, c.request_us, notify_us, &next_us):
-        c.noticed = 1
+        c.seat.noticed = 1
         conn_send(w, &c.conn, w.scratch, build_notice(w.scratch, SCRATCH_SIZE, "NOTICE", "00000",
                   "No server connection available in postgres backend, client being queued", NULL))
     if next_us != <uint64_t>-1:

@@ -1,6 +1,6 @@
 """Reasons for which a client keeps its server; see pins.pxd."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint16_t, uint32_t
 
 from pgpool_core.engine.advice cimport advise_pinned
 from pgpool_core.engine.client_end cimport client_fatal
@@ -19,7 +19,7 @@ cdef void pins_set(Worker *w, ClientConn *c, uint32_t pins) noexcept nogil:
     cdef uint32_t before = c.pins
     cdef uint32_t others, bit
     cdef uint32_t fresh = pins & ~before
-    c.pins = pins
+    c.pins = <uint16_t>pins
     for bit in range(PIN_KINDS):
         if fresh >> bit & 1:
             count_add(&counters_of(w, pool).pinned_for[bit], 1)

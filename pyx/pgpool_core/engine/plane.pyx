@@ -7,7 +7,8 @@ import time
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc
 
-from pgpool_core.auth.credentials cimport credentials_clear
+from pgpool_core.auth.credentials cimport credentials_clear, credentials_mock_by
+from pgpool_core.auth.digest cimport SHA256_LEN
 from pgpool_core.engine.arrival cimport forget_texts, learn_texts, place_server, take_client, take_server
 from pgpool_core.engine.aside cimport aside_give, aside_take
 from pgpool_core.engine.cancels cimport cancel_find, cancel_moved
@@ -33,7 +34,7 @@ from pgpool_core.engine.report cimport (count_all, empty_pools, find_wrong, logi
                                         worker_rows)
 from pgpool_core.engine.routes cimport routes_clear, routes_drop, routes_put
 from pgpool_core.engine.rules cimport rules_ignore, rules_notice, rules_tls, rules_track
-from pgpool_core.engine.secrets cimport secret_forget, secret_set
+from pgpool_core.engine.secrets cimport secret_forget, secret_nobody, secret_set
 from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.engine.terms cimport AS_ALL, PATIENCES, terms_begin, terms_end, terms_set
 from pgpool_core.engine.texts cimport set_text, set_times, span
@@ -206,6 +207,12 @@ cdef class Engine:
         self.max_opening = max_opening
         pools_open(p, max_opening)
 
+    def imitate_by(self, bytes key):
+        """What users who do not exist are made of: 32 bytes, the same for every process that a client may take for this one."""
+        if len(key) != SHA256_LEN:
+            raise ValueError("a key has 32 bytes")
+        credentials_mock_by(self.plane.credentials, <const uint8_t *><const char *>key)
+
     def set_client_tls(self, Context context, bint required):
         """TLS for clients whose handshake begins from now on; None: there is none. `required`: who comes without is sent away."""
         rules_tls(self.plane, context, required)
@@ -356,6 +363,10 @@ cdef class Engine:
         """
         secret_set(self.plane, user, database, plain, md5, scram, asks_key)
 
+    def set_nobody(self, bytes user, bytes database):
+        """No password is right for logins of `user` to a database: they fail without a question, in the time that others take."""
+        secret_nobody(self.plane, user, database)
+
     def forget_credential(self, bytes user, bytes database):
         """Forget what holds for logins of `user` to one database: the next one asks."""
         secret_forget(self.plane, user, database)
@@ -453,9 +464,11 @@ cdef class Engine:
         server_cancelled(self.plane, server)
 
     def sweep(self, uint64_t now_us):
-        """The janitor's round: idle servers that are due for a check, too old, idle for too long or not wanted."""
-        if not self.stopped:
-            sweep_all(self.plane, now_us)
+        """The janitor's round: idle servers that are due for a check, too old, idle for too long or not wanted.
+
+        Returns whether the next one should come soon (`sweep_soon`).
+        """
+        return not self.stopped and sweep_all(self.plane, now_us)
 
     def retire_servers(self, int pool, bytes host=None, *, bint dedicated=True):
         """Close every server of `pool` (-1 = of all pools), or those at one address, as soon as nobody is linked to it.

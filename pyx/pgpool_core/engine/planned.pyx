@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset, strcmp
 
+from pgpool_core.engine.align cimport rights_of
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free
 from pgpool_core.engine.letters cimport server_parameters
 from pgpool_core.engine.mailbox cimport MAIL_KICK
@@ -13,7 +14,8 @@ from pgpool_core.engine.post cimport tell
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.slots cimport handle_of, slot_at, slot_live, slot_new, slot_of, slot_release, slots_room
 from pgpool_core.engine.sys cimport pgpool_now_us
-from pgpool_core.engine.texts cimport add_settings, set_pairs
+from pgpool_core.engine.texts cimport add_settings, set_pairs, span
+from pgpool_core.engine.timers cimport timer_of
 from pgpool_core.pool.dedicated cimport dedicated_part
 from pgpool_core.pool.plan cimport PLAN_EVICT, PLAN_OPEN, plan_gone, plan_next
 from pgpool_core.pool.pool cimport Pool
@@ -69,7 +71,7 @@ cdef ServerConn *server_seat(Plane *plane) noexcept nogil:
         return NULL
     s.conn.fd = -1
     s.conn.kind = KIND_SERVER
-    s.conn.timer.owner = s
+    timer_of(s, &s.conn.timer)
     s.seat.owner = s
     pgpool_store32(&s.seat.worker, NO_WORKER)
     expect_init(&s.expect)
@@ -121,8 +123,7 @@ cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backe
     memcpy(s.host, <const char *>host, len(host) + 1)
     add_settings(plane.settings, &s.settings, parameters)
     for name, value in parameters:
-        if name == b"is_superuser":
-            s.rights = RIGHTS_SUPERUSER if value == b"on" else RIGHTS_PLAIN
+        s.rights = rights_of(span(name), span(value)) or s.rights
     if s.settings != NULL:
         pgpool_store8(&s.settings.verified, 1)
     s.begun = block_ref(plane.settings, s.settings)

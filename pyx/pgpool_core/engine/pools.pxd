@@ -23,4 +23,4 @@ cdef int pool_pause(Plane *plane, uint32_t pool, uint8_t how) except -1
 cdef int pool_hold(Plane *plane, uint32_t pool, uint64_t until_us) except -1
 cdef void pools_open(Plane *plane, uint32_t at_once) noexcept nogil
 cdef int pool_turn_away(Plane *plane, uint32_t pool, bytes error) except -1
-cdef void sweep_all(Plane *plane, uint64_t now_us) noexcept nogil
+cdef bint sweep_all(Plane *plane, uint64_t now_us) noexcept nogil        # whether to look again soon

@@ -15,9 +15,9 @@ from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.engine.texts cimport add_settings, set_pairs, set_text
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.limits cimport Group
-from pgpool_core.pool.plan cimport sweep_pool
 from pgpool_core.pool.pool cimport Pool, PoolSet, pool_pop_waiter, poolset_add_group, poolset_add_pool
 from pgpool_core.pool.server cimport SV_CLOSING, SV_FREE, SV_LOGIN, Server
+from pgpool_core.pool.sweep cimport sweep_pool, sweep_soon
 from pgpool_core.session.settings cimport Block, block_unref
 from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_store64
 from pgpool_core.sync.mutex cimport pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
@@ -214,7 +214,10 @@ cdef void sweep_one(Plane *plane, PoolRecord *record, uint64_t now_us) noexcept 
             break
 
 
-cdef void sweep_all(Plane *plane, uint64_t now_us) noexcept nogil:
+cdef bint sweep_all(Plane *plane, uint64_t now_us) noexcept nogil:
     cdef uint32_t i
+    cdef bint soon = False
     for i in range(plane.set.n_pools):
         sweep_one(plane, plane.records[i], now_us)
+        soon = sweep_soon(plane.records[i].pool, now_us) or soon
+    return soon

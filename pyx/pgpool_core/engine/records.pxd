@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from pgpool_core.auth.cancel_key cimport CancelKeys
 from pgpool_core.auth.client_login cimport ClientLogin
 from pgpool_core.auth.credentials cimport Credentials
+from pgpool_core.auth.startup cimport Startup
 from pgpool_core.auth.strikes cimport Strikes
 from pgpool_core.engine.buf cimport Buf, Spares
 from pgpool_core.engine.counters cimport Counters
@@ -196,6 +197,7 @@ cdef struct LoginRecord:          # lives from accept to the greeting
     LoginRecord *turn_next        # among those of its worker that wait, or that have a turn
     LoginRecord *turn_prev
     uint64_t turn_us              # since when it has
+    Startup packet                # what `startup` says; borrows from it
 
 
 cdef struct Logins:               # of one worker, in order
@@ -346,21 +348,21 @@ cdef struct ClientConn:
     Timer watch                   # TIMER_PATIENCE
     uint32_t secret               # of its cancel key
     uint8_t cancel_key[8]         # `moved`: the key that it has, of the process which it has logged in to
-    uint32_t pins                 # PIN_*: why it keeps its server between transactions
+    uint32_t scanned              # bytes of `held` known to hold no message that asks for an answer
     Names *names                  # owned: its named statements; NULL until the first
     uint8_t unnamed_fresh         # an unnamed statement of its own is at its server, not bound yet
     uint8_t unnamed_here          # one has been parsed since it got this server
     uint8_t awaiting              # its next message waits for answers to those before
+    uint8_t pin_told              # it has been, or is about to be, told of a reason why it keeps its server
     uint32_t unnamed_flags        # SQL_* of its last unnamed Parse, where they matter
     uint32_t parse_flags          # of its last Parse
     uint32_t parse_hidden         # of its last Parse: what the functions that it calls may do
-    uint32_t warned               # kinds of state that session_state = warn has warned of
-    uint32_t warnings_due         # those that the client has not been sent yet
-    uint32_t pin_due              # the same of reasons why it keeps its server
-    uint8_t pin_told              # it has been, or is about to be, told of one
+    uint16_t warned               # kinds of state that session_state = warn has warned of
+    uint16_t warnings_due         # those that the client has not been sent yet
+    uint16_t pins                 # PIN_*: why it keeps its server between transactions
+    uint16_t pin_due              # those that the client has not been sent yet
     uint64_t pinned_us            # since when
     uint64_t pin_cause            # fingerprint of the text that did it
-    uint32_t scanned              # bytes of `held` known to hold no message that asks for an answer
     pgpool_peer peer
     uint8_t state                 # CL_*
     uint8_t leaving               # has sent Terminate: ends when its answers are there
@@ -372,7 +374,6 @@ cdef struct ClientConn:
     uint8_t console               # control keeps a session for it
     uint8_t counted               # among n_clients of the plane
     uint8_t replication           # REPLICATION_*: it has, or waits for, a server of its own
-    uint8_t noticed               # has been told that it waits
     uint8_t moved                 # it has come from another process
     uint8_t rights                # RIGHTS_*: what it has been told of its role
 

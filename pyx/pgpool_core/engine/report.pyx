@@ -177,7 +177,7 @@ cdef list find_wrong(Plane *plane):
             s = <ServerConn *>slot_at(&plane.servers, slot)
             if slot_live(&s.conn.head) and s.seat.pool == p:
                 states[s.seat.state] = states.get(s.seat.state, 0) + 1
-                if s.lent and (s.seat.state != SV_ACTIVE or s.seat.client == NULL):
+                if pgpool_load8(&s.lent) and (s.seat.state != SV_ACTIVE or s.seat.client == NULL):
                     wrong.append(f"pool {i}: a server is lent and {SERVER_STATES[s.seat.state]}")
         for j in range(SV_STATES):
             if p.count[j] != states.get(j, 0):

@@ -35,21 +35,28 @@ cdef uint32_t sends_add(Sends *sends, void *conn, const uint8_t *first, uint32_t
 cdef void sends_clear(Sends *sends) noexcept nogil
 
 
-cdef inline bint sends_keep(Sends *sends, void *conn, const uint8_t *data, uint32_t n) noexcept nogil:
-    """Keep `data`, SEND_MAX bytes at most, as one send, whose place is `sends.n` then; False when there is no room."""
+cdef inline void sends_put(Sends *sends, void *conn, const uint8_t *at, uint32_t n) noexcept nogil:
+    """There is room; `at` stays as it is until the turn's end."""
     cdef Send *send = &sends.all[sends.n]
-    if sends.n == SENDS_A_TURN:
-        return False
-    if data + n <= sends.kept_end and data >= sends.kept:
-        send.at = data
-    elif n <= ARENA_SIZE - sends.used:
-        memcpy(sends.arena + sends.used, data, n)
-        send.at = sends.arena + sends.used
-        sends.used += n
-    else:
-        return False
     send.conn = conn
+    send.at = at
     send.len = n
     send.result = <int>n
     sends.n += 1
+
+
+cdef inline bint sends_keep(Sends *sends, void *conn, const uint8_t *data, uint32_t n) noexcept nogil:
+    """Keep `data`, SEND_MAX bytes at most, as one send, whose place is `sends.n` then; False when there is no room."""
+    cdef const uint8_t *at = data
+    if sends.n == SENDS_A_TURN:
+        return False
+    if data + n <= sends.kept_end and data >= sends.kept:
+        pass
+    elif n <= ARENA_SIZE - sends.used:
+        at = sends.arena + sends.used
+        memcpy(sends.arena + sends.used, data, n)
+        sends.used += n
+    else:
+        return False
+    sends_put(sends, conn, at, n)
     return True

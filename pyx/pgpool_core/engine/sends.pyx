@@ -17,25 +17,18 @@ cdef Sends *sends_new() noexcept nogil:
 cdef uint32_t sends_add(Sends *sends, void *conn, const uint8_t *first, uint32_t first_len, const uint8_t *data,
                         uint32_t n) noexcept nogil:
     """Keep `first` and `data` as one send; its place + 1, or 0 when there is no room. What is not kept elsewhere is copied."""
-    cdef Send *send
     cdef uint8_t *copy = sends.arena + sends.used
-    if sends.n == SENDS_A_TURN or first_len + n > SEND_MAX:
+    cdef uint32_t total = first_len + n
+    if total > SEND_MAX:
         return 0
-    send = &sends.all[sends.n]
-    if first_len == 0 and data >= sends.kept and data + n <= sends.kept_end:
-        send.at = data
-    else:
-        if first_len + n > ARENA_SIZE - sends.used:
-            return 0
-        if first_len:
-            memcpy(copy, first, first_len)
-        memcpy(copy + first_len, data, n)
-        send.at = copy
-        sends.used += first_len + n
-    send.conn = conn
-    send.len = first_len + n
-    send.result = <int>send.len
-    sends.n += 1
+    if first_len == 0:
+        return sends.n if sends_keep(sends, conn, data, n) else 0
+    if sends.n == SENDS_A_TURN or total > ARENA_SIZE - sends.used:
+        return 0
+    memcpy(copy, first, first_len)
+    memcpy(copy + first_len, data, n)
+    sends.used += total
+    sends_put(sends, conn, copy, total)
     return sends.n
 
 

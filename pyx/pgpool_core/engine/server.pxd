@@ -11,8 +11,13 @@ cdef void server_stirs(Worker *w, ServerConn *s) noexcept nogil
 cdef void server_free(Worker *w, ServerConn *s) noexcept nogil
 cdef bint push_grant(Worker *to, Client *seat) noexcept nogil
 cdef void servers_go_back(Worker *w) noexcept nogil
+cdef void server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n, bint swallow) noexcept nogil
 
 
 cdef inline ClientConn *client_of(ServerConn *s) noexcept nogil:
     return <ClientConn *>s.seat.client.owner if s.seat.client != NULL else NULL
-cdef void server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n, bint swallow) noexcept nogil
+
+
+cdef inline bint half_told(const ServerConn *s) noexcept nogil:
+    """The client has only a part of the message that `s` sends: what is sent to it now would be read as the rest."""
+    return s.cur.remain != 0 and not s.swallowing

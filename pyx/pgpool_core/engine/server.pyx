@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
 from pgpool_core.engine.advice cimport advise_tell
-from pgpool_core.engine.answers cimport answers_past, is_ours
+from pgpool_core.engine.answers cimport answers_past, is_bound, is_ours
 from pgpool_core.engine.asked cimport answered, copy_begins, error_comes
 from pgpool_core.engine.buf cimport buf_add
 from pgpool_core.engine.align cimport rights_of, server_stands
@@ -84,8 +84,11 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             return 0
     while True:
         c = client_of(s)                          # may have left in the answer to a chore
-        if c != NULL and s.redo == REDO_NOT and s.cur.remain == 0:
-            pos = answers_past(s, data, n, pos)
+        if c != NULL and s.cur.remain == 0:
+            if s.redo & REDO_LASTS and is_bound(s, data + pos, n - pos):
+                s.redo = REDO_NOT                 # it has not been refused
+            if s.redo == REDO_NOT:
+                pos = answers_past(s, data, n, pos)
         kind = expect_head(&s.expect)
         swallow = c == NULL or is_ours(kind)
         s.swallowing = swallow
@@ -417,6 +420,7 @@ cdef void server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_
     """
     cdef uint8_t[MAX_NAME_LEN] room
     cdef Span name, value, canonical
+    cdef uint8_t rights
     cdef const uint8_t *end = <const uint8_t *>memchr(body, 0, n)
     cdef Block *fresh
     if end == NULL or end + 1 >= body + n or body[n - 1] != 0:
@@ -427,8 +431,9 @@ cdef void server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_
     value.len = n - name.len - 2
     if memchr(value.at, 0, value.len) != NULL:
         return
-    if rights_of(name, value) != RIGHTS_UNKNOWN:
-        s.rights = rights_of(name, value)
+    rights = rights_of(name, value)
+    if rights != RIGHTS_UNKNOWN:
+        s.rights = rights
         if c != NULL and not swallow:
             c.rights = s.rights
         return
@@ -499,12 +504,12 @@ cdef void server_free(Worker *w, ServerConn *s) noexcept nogil:
     s.canceling = 0
     conn_not_again(w, &s.conn)
     s.seat.mark = s.settings
+    if unread:
+        w.io.rearm(w, &s.conn)                    # afterwards it may be another worker's, in whose set it is reported anyway
     verdict = pool_release(s.pool.pool, &s.seat, w.index, w.now_us, &seat)
     if verdict == POOL_GRANTED:
         if seat.worker == w.index:
             client_granted(w, seat)
-            if unread and s.seat.worker == w.index and s.seat.state == SV_ACTIVE:
-                w.io.rearm(w, &s.conn)
         else:
             w.io.remove(w, &s.conn)
             k = counters_of(w, s.pool)
@@ -512,8 +517,6 @@ cdef void server_free(Worker *w, ServerConn *s) noexcept nogil:
             count_add(&k.wakeups, push_grant(&w.plane.workers[seat.worker], seat))
     elif verdict == POOL_CLOSE:
         server_close(w, s, s.seat.leaving)
-    elif unread:
-        w.io.rearm(w, &s.conn)                    # stolen meanwhile: not in this set, and reported where it is now
 
 
 cdef void server_stirs(Worker *w, ServerConn *s) noexcept nogil:

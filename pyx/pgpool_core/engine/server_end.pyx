@@ -16,7 +16,7 @@ from pgpool_core.engine.mailbox cimport MAIL_SERVER_CLOSED, Mail
 from pgpool_core.engine.named cimport named_free
 from pgpool_core.engine.notes cimport slot_forget
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.server cimport client_of
+from pgpool_core.engine.server cimport client_of, half_told
 from pgpool_core.engine.sys cimport SHUT_WR, shutdown
 from pgpool_core.engine.timers cimport TIMER_CLOSE, timer_set
 from pgpool_core.pool.plan cimport plan_gone
@@ -46,7 +46,7 @@ cdef void server_close(Worker *w, ServerConn *s, const char *reason) noexcept no
 cdef void server_quit(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
     """Give up a server whose state is not known: tell its client, end our side, wait for PostgreSQL to end its own."""
     cdef ClientConn *c = client_of(s)
-    cdef bint cut = s.cur.remain and not s.swallowing         # the client has only a part of a message
+    cdef bint cut = half_told(s)
     if s.seat.state == SV_CLOSING or s.conn.doomed:
         return
     pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)

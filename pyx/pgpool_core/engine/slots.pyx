@@ -1,14 +1,14 @@
 """Slot arrays; see slots.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_store8
+from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_store64, pgpool_store8
 
 
 cdef bint slots_init(Slots *slots, uint32_t record_size) noexcept nogil:
-    """An empty array for records of `record_size` bytes; False when memory is short."""
+    """An empty array for records of `record_size` bytes, a multiple of eight; False when memory is short."""
     memset(slots, 0, sizeof(Slots))
     slots.record_size = record_size
     slots.chunks = <uint8_t **>calloc(MAX_CHUNKS, sizeof(uint8_t *))
@@ -47,6 +47,14 @@ cdef bint add_chunk(Slots *slots) noexcept nogil:
     return True
 
 
+cdef inline void clear(SlotHead *record, uint32_t size) noexcept nogil:
+    """All zero behind its head, word by word: another thread that saw the last user of the slot may still be looking whose it is."""
+    cdef uint64_t *word = <uint64_t *>(<uint8_t *>record + sizeof(SlotHead))
+    cdef uint32_t i
+    for i in range((size - <uint32_t>sizeof(SlotHead)) // <uint32_t>sizeof(uint64_t)):
+        pgpool_store64(&word[i], 0)
+
+
 cdef SlotHead *slot_new(Slots *slots) noexcept nogil:
     """A record, all zero behind its head; NULL when memory or slots are used up."""
     cdef SlotHead *record
@@ -54,7 +62,7 @@ cdef SlotHead *slot_new(Slots *slots) noexcept nogil:
         return NULL
     record = slot_at(slots, slots.free_head - 1)
     slots.free_head = record.next_free
-    memset(<uint8_t *>record + sizeof(SlotHead), 0, slots.record_size - sizeof(SlotHead))
+    clear(record, slots.record_size)
     pgpool_store8(&record.live, 1)
     slots.live += 1
     return record

@@ -1,6 +1,6 @@
 """Deadlines of one worker: a wheel of lists, so setting and clearing one costs a few stores."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef enum:
@@ -21,9 +21,9 @@ cdef enum:
 cdef struct Timer:                # part of its owner's record; all zero = not set
     Timer *prev
     Timer *next
-    void *owner
     uint64_t deadline_us
     uint32_t slot
+    uint16_t within               # bytes from the beginning of that record: see timer_of
     uint8_t kind                  # TIMER_*
 
 
@@ -39,3 +39,12 @@ cdef void timer_set(Timers *wheel, Timer *timer, uint8_t kind, uint64_t deadline
 cdef void timer_clear(Timers *wheel, Timer *timer) noexcept nogil
 cdef Timer *timers_due(Timers *wheel, uint64_t now_us) noexcept nogil
 cdef int timers_wait_ms(Timers *wheel, uint64_t now_us) noexcept nogil
+
+
+cdef inline void timer_of(void *owner, Timer *timer) noexcept nogil:
+    """Make `timer`, which is a part of it, `owner`'s."""
+    timer.within = <uint16_t>(<uint8_t *>timer - <uint8_t *>owner)
+
+
+cdef inline void *timer_owner(Timer *timer) noexcept nogil:
+    return <uint8_t *>timer - timer.within

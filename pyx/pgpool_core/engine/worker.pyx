@@ -263,17 +263,6 @@ cdef void tell_sockets(Worker *w, uint64_t token) noexcept nogil:
         free(rows)
 
 
-cdef void kick(Worker *w, ClientConn *c, const Mail *mail) noexcept nogil:
-    """Send `c` away, without a word where it has only a part of a server's message."""
-    cdef ServerConn *s
-    if c.state == CL_ACTIVE and c.seat.server != NULL:
-        s = <ServerConn *>(<Server *>c.seat.server).owner
-        if s.cur.remain and not s.swallowing:
-            client_end(w, c, NULL, 0, "closed by the pooler")
-            return
-    client_end(w, c, <uint8_t *>mail.data, mail.len, "closed by the pooler")
-
-
 cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
     """Mail that concerns clients by pool or by id, or all of them."""
     cdef uint32_t slot, n = 0
@@ -297,10 +286,10 @@ cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
             if c.id == mail.a and c.login != NULL and c.login.phase == LG_DEDICATED:
                 client_end(w, c, <uint8_t *>mail.data, mail.len, "server login failed")
             elif c.id == mail.a:
-                kick(w, c, mail)
+                client_end(w, c, <uint8_t *>mail.data, mail.len, "closed by the pooler")
         elif mail.kind == MAIL_KICK_POOL:
             if c.pool != NULL and c.pool.pool.id == mail.a:
-                kick(w, c, mail)
+                client_end(w, c, <uint8_t *>mail.data, mail.len, "closed by the pooler")
         elif mail.kind == MAIL_PATIENCE:
             if c.state == CL_WAITING:
                 patience_waits(w, c)
@@ -330,7 +319,7 @@ cdef void up_woken(Worker *w) noexcept nogil:
 
 
 cdef void timer_fired(Worker *w, Timer *timer) noexcept nogil:
-    cdef Conn *conn = <Conn *>timer.owner
+    cdef Conn *conn = <Conn *>timer_owner(timer)
     cdef ClientConn *c
     cdef uint8_t kind = timer.kind
     timer_clear(&w.timers, timer)

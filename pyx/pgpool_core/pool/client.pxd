@@ -23,6 +23,7 @@ cdef struct Client:               # part of its owner's slot; list pointers are 
     uint32_t worker
     uint8_t waiting               # WAIT_*
     uint8_t unserved              # queued while fewer servers were on their way than clients waiting, and one more fits
+    uint8_t noticed               # has been told that it waits; the engine's
 
 
 cdef struct ClientList:

@@ -25,4 +25,3 @@ cdef void plan_listener_gone(PoolSet *set, Pool *pool) noexcept nogil
 # A connection of control's own: counted by these two of the set's groups, and by no pool. False: one of them is full.
 cdef bint plan_aside(PoolSet *set, uint32_t database, uint32_t user, uint64_t now_us, Server **evicted) noexcept nogil
 cdef void plan_aside_gone(PoolSet *set, uint32_t database, uint32_t user) noexcept nogil
-cdef uint32_t sweep_pool(Pool *pool, uint64_t now_us, Server **closing, uint32_t room) noexcept nogil

@@ -5,10 +5,10 @@ from libc.stdint cimport uint32_t, uint64_t
 from pgpool_core.pool.limits cimport Group, gives_busy, gives_idle, group_full, group_give, group_take
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.dedicated cimport dedicated_bind, dedicated_wanted
-from pgpool_core.pool.pool cimport (Pool, PoolSet, PoolSettings, below_size, elapsed_us, pool_coming, pool_first_us,
-                                    pool_has, pool_wants, unwanted)
-from pgpool_core.pool.server cimport (MAX_WORKERS, SV_CLOSING, SV_FREE, SV_LOGIN, SV_USED, Server,
-                                      ServerList, server_may, server_move, servers_insert, servers_remove)
+from pgpool_core.pool.pool cimport (Pool, PoolSet, below_size, elapsed_us, pool_coming, pool_first_us, pool_has,
+                                    pool_wants)
+from pgpool_core.pool.server cimport (MAX_WORKERS, SV_CLOSING, SV_FREE, SV_LOGIN, Server, ServerList, server_may, server_move,
+                                      servers_remove)
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_store32, pgpool_store64
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 
@@ -388,46 +388,3 @@ cdef void plan_aside_gone(PoolSet *set, uint32_t database, uint32_t user) noexce
     group_give(set.groups[database])
     group_give(set.groups[user])
     pthread_mutex_unlock(&set.lock)
-
-
-cdef uint32_t sweep_list(Pool *pool, ServerList *list, uint64_t now_us, Server **closing, uint32_t room) noexcept nogil:
-    """Take out of `list` (longest idle first) what is due; those due for a check go to `used`."""
-    cdef PoolSettings *s = &pool.settings
-    cdef Server *server = list.head
-    cdef Server *next
-    cdef const char *leaving
-    cdef uint64_t idle_us
-    cdef uint32_t n = 0
-    while server != NULL and n < room:
-        next = server.next
-        idle_us = elapsed_us(now_us, server.since_us)
-        leaving = unwanted(pool, server, now_us)
-        if leaving == NULL and s.server_idle_timeout_us and idle_us >= s.server_idle_timeout_us \
-                and pool.total - pool.count[SV_CLOSING] > s.min_pool_size:
-            leaving = "server idle timeout"
-        if leaving != NULL:
-            servers_remove(list, server)
-            server_move(server, SV_CLOSING, now_us)
-            server.leaving = leaving
-            closing[n] = server
-            n += 1
-        elif list != &pool.used and idle_us >= s.server_check_delay_us:
-            servers_remove(list, server)
-            idle_us = server.since_us
-            server_move(server, SV_USED, now_us)
-            server.since_us = idle_us               # idle since then, whatever it is called now
-            servers_insert(&pool.used, server)
-        server = next
-    return n
-
-
-cdef uint32_t sweep_pool(Pool *pool, uint64_t now_us, Server **closing, uint32_t room) noexcept nogil:
-    """The janitor's look at one pool: at most `room` servers go to SV_CLOSING and must be closed by their workers."""
-    cdef uint32_t n, i
-    pthread_mutex_lock(&pool.lock)
-    n = sweep_list(pool, &pool.used, now_us, closing, room)
-    for i in range(MAX_WORKERS):
-        if pool.idle[i].head != NULL and n < room:
-            n += sweep_list(pool, &pool.idle[i], now_us, closing + n, room - n)
-    pthread_mutex_unlock(&pool.lock)
-    return n

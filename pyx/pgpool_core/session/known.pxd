@@ -5,6 +5,7 @@ do not drive out those without. Found is only what is equal byte by byte.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp
 
 from pgpool_core.session.effects cimport Effects
 from pgpool_core.session.sqlscan cimport SqlScan
@@ -26,6 +27,36 @@ cdef struct KnownText:
 
 cdef struct KnownTexts:           # of one thread; all zero = none
     KnownText all[KNOWN_TEXTS]
+
+
+cdef extern from *:
+    """
+    #include <string.h>
+    static inline uint64_t pgpool_eight(const uint8_t *at) {
+        uint64_t value;
+        memcpy(&value, at, 8);
+        return value;
+    }
+    """
+    uint64_t eight "pgpool_eight"(const uint8_t *at) nogil
+
+
+cdef inline uint64_t known_look(const uint8_t *text, size_t len) noexcept nogil:
+    """What a text of KNOWN_LEAST bytes or more looks like, as a number."""
+    return (eight(text) * <uint64_t>0x9E3779B97F4A7C15 ^ eight(text + len - 8) ^ len) * <uint64_t>0x9E3779B97F4A7C15
+
+
+cdef inline KnownText *known_place(KnownTexts *known, uint64_t look) noexcept nogil:
+    return &known.all[look >> 32 & (KNOWN_TEXTS - 1)]
+
+
+cdef inline const SqlScan *known_found(KnownTexts *known, const uint8_t *text, size_t len, const Effects *effects) noexcept nogil:
+    """What has been found in this text, NULL where it is not known; borrowed until the next text is looked at."""
+    cdef KnownText *at
+    if not KNOWN_LEAST <= len <= KNOWN_MOST:
+        return NULL
+    at = known_place(known, known_look(text, len))
+    return &at.scan if at.len == len and at.effects == effects and memcmp(at.text, text, len) == 0 else NULL
 
 
 cdef void known_scan(KnownTexts *known, const uint8_t *text, size_t len, const Effects *effects, SqlScan *out) noexcept nogil

@@ -51,3 +51,8 @@ cdef void name_stands(Name *name, Statement *statement) noexcept nogil
 cdef void name_settle(Name *name) noexcept nogil
 cdef void names_clear(Names *map) noexcept nogil
 cdef void names_free(Names *map) noexcept nogil
+
+
+cdef inline bint name_rests(const Name *name) noexcept nogil:
+    """It stands for what is planned for it: name_settle would do nothing."""
+    return name.planned != NULL and name.planned == name.stands

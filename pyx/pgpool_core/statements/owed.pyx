@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from pgpool_core.statements.names cimport Name, name_settle, name_stands
+from pgpool_core.statements.names cimport Name, name_rests, name_settle, name_stands
 from pgpool_core.statements.prepared cimport Planted, Prepared, prepared_find, prepared_is, prepared_settle
 from pgpool_core.statements.text cimport EPOCH_NEVER, Statement, text_ref, text_unref
 from pgpool_core.wire.codes cimport BE_CLOSE_COMPLETE, BE_PARSE_COMPLETE, FE_PARSE
@@ -143,8 +143,16 @@ cdef int owed_answer(Owed *q, Prepared *set, uint8_t be_type) noexcept nogil:
 
 cdef void owed_end_group(Owed *q, Prepared *set) noexcept nogil:
     """Forget what was not answered in the groups that have ended: the server has skipped it."""
-    while q.len and owed_at(q, 0).group < q.answered:
-        pop(q, set)
+    cdef OwedEntry *e
+    while q.len and q.ring[q.head].group < q.answered:
+        e = &q.ring[q.head]
+        if e.kind == OWED_USE and (e.name == NULL or name_rests(e.name)):
+            if e.name != NULL:
+                e.name.holds -= 1
+            q.head = (q.head + 1) & (q.cap - 1)   # it has no statement, and nothing was in flight
+            q.len -= 1
+        else:
+            pop(q, set)
     if q.len == 0 and q.cap > KEEP_CAP:
         free(q.ring)
         q.ring = NULL

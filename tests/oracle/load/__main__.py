@@ -20,6 +20,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=16, help="at once (default: 16)")
     parser.add_argument("--io-backend", choices=("auto", "epoll", "io_uring"), help="of every pooler (default: any)")
     parser.add_argument("--workers", type=int, help="of every pooler (default: 1 or 2)")
+    parser.add_argument("--replaced", action="store_true", help="other processes take over meanwhile (-R)")
     parser.add_argument("--failures", type=int, default=3, help="stop after so many rounds that failed (default: 3)")
     return parser.parse_args()
 
@@ -33,7 +34,13 @@ def main() -> int:
         until = time.monotonic() + args.seconds
         while time.monotonic() < until and failed < args.failures:
             came = play_round(
-                stage, seed, seconds=args.round, clients=args.clients, io_backend=args.io_backend, workers=args.workers
+                stage,
+                seed,
+                seconds=args.round,
+                clients=args.clients,
+                io_backend=args.io_backend,
+                workers=args.workers,
+                replaced=args.replaced,
             )
             print(came, flush=True)
             failed += bool(came.failures)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 
 import attrs
 import trio
 
 from pgpool_core.testing import frontend
+from pgpool_core.testing.process import ProcessFailed
 from tests.oracle.load.acts import CHANNEL, QUIET, Act, announce
 from tests.oracle.load.line import Ended, Gate, Line
 from tests.oracle.load.matter import Wrong, size
@@ -32,6 +34,7 @@ class Crowd:
     clients: int
     acts: tuple[Act, ...]
     pauses: bool  # PAUSE waits for sessions to end, where servers belong to sessions
+    replace: Callable[[], object] | None = None  # has another process take over (-R)
     failures: list[str] = attrs.field(factory=list)
     done: Counter[str] = attrs.field(factory=Counter)
     _heard: dict[int, int] = attrs.field(factory=dict)
@@ -127,21 +130,31 @@ class Crowd:
         self.done["heard"] += 1
 
     async def _operator(self) -> None:
-        """Orders, one after the other; what is stopped goes on at once."""
+        """Orders, one after the other; what is stopped goes on at once. Now and then another process takes over."""
         rng = random.Random(f"{self.seed}/operator")
-        orders = SHORT if self.pauses else SHORT[:-1]
         try:
-            async with Line(attrs.evolve(self.gate, database="pgbouncer"), rng) as line:
-                while not self._over:
-                    order = rng.choice(orders)
-                    await line.send(frontend.query(order))
-                    while (came := await line.message()).type != b"Z":
-                        if came.type == b"E":
-                            raise Wrong(f"{order}: {came.fields}")
-                    if order in ("PAUSE", "SUSPEND"):
-                        await self._pause(rng.random() * 0.05)
-                        await line.done("RESUME")
-                    self.done[order] += 1
-                    await self._pause(rng.random() * 0.3)
-        except* (Wrong, Ended, trio.TooSlowError) as group:
+            while not self._over:
+                async with Line(attrs.evolve(self.gate, database="pgbouncer"), rng) as line:
+                    await self._orders(line, rng)
+                if self.replace is not None and not self._over:
+                    await trio.to_thread.run_sync(self.replace)
+                    self.done["-R"] += 1
+        except* (Wrong, Ended, trio.TooSlowError, ProcessFailed) as group:
             self._fail("operator", group)
+
+    async def _orders(self, line: Line, rng: random.Random) -> None:
+        """Until all is over, or a takeover is due."""
+        orders = SHORT if self.pauses else SHORT[:-1]
+        count = 0
+        while not self._over and (self.replace is None or count < 4):
+            count += 1
+            order = rng.choice(orders)
+            await line.send(frontend.query(order))
+            while (came := await line.message()).type != b"Z":
+                if came.type == b"E":
+                    raise Wrong(f"{order}: {came.fields}")
+            if order in ("PAUSE", "SUSPEND"):
+                await self._pause(rng.random() * 0.05)
+                await line.done("RESUME")
+            self.done[order] += 1
+            await self._pause(rng.random() * 0.3)

@@ -56,24 +56,26 @@ class Place:
     server_tls: bool
     server_unix: bool
     streams: bool  # clients ask for long answers, mostly
+    replaced: bool  # other processes take over
 
     def __str__(self) -> str:
         return " ".join(f"{name}={value}" for name, value in attrs.asdict(self).items())
 
 
-def place_of(rng: random.Random, *, io_backend: str | None, workers: int | None) -> Place:
-    """One of them."""
+def place_of(rng: random.Random, *, io_backend: str | None, workers: int | None, replaced: bool) -> Place:
+    """One of them. Processes that take over have few servers: PostgreSQL has those of several at the same time."""
     return Place(
         io_backend=io_backend or rng.choice(("epoll", "auto") if refusal() else ("epoll", "auto", "io_uring")),
         workers=workers or rng.choice((1, 2)),
         mode=rng.choice(("transaction", "transaction", "session")),
-        servers=rng.choice((1, 3, 6, 30)),
+        servers=rng.choice((1, 3, 6, 6 if replaced else 30)),
         socket_buffer=(narrow := rng.choice((0, 0, 0, 4096, 30_000))),
         reads_a_turn=rng.choice((1, 1, 2, 5)),
         client_tls=rng.random() < 0.5,
         server_tls=(tls := not narrow and rng.random() < 0.4),
         server_unix=narrow != 0 or (not tls and rng.random() < 0.3),  # over TCP a narrow one would wait for timers
         streams=rng.random() < 0.4,
+        replaced=replaced,
     )
 
 

@@ -22,10 +22,13 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield it
 
 
-def hold_up(stage: Stage, seconds: float, io_backend: str | None = None, workers: int | None = None) -> None:
+def hold_up(
+    stage: Stage, seconds: float, io_backend: str | None = None, workers: int | None = None, *, replaced: bool = False
+) -> None:
     """One round that fails the test with what went wrong in it."""
+    seed = secrets.randbelow(2**31)
     came = play_round(
-        stage, secrets.randbelow(2**31), seconds=seconds, clients=12, io_backend=io_backend, workers=workers
+        stage, seed, seconds=seconds, clients=12, io_backend=io_backend, workers=workers, replaced=replaced
     )
     assert not came.failures, str(came)
     assert came.done.total() > 0
@@ -44,3 +47,10 @@ def test_many_seconds(stage: Stage, io_backend: str, workers: int, part: int) ->
     if io_backend == "io_uring" and refusal():
         pytest.skip(f"no io_uring: {refusal()}")
     hold_up(stage, 6, io_backend, workers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("workers", [1, 2])
+def test_many_seconds_of_takeovers(stage: Stage, workers: int, part: int) -> None:
+    hold_up(stage, 10, workers=workers, replaced=True)
