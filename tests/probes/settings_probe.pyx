@@ -1,9 +1,10 @@
-"""Doors to `session.settings`, `session.replay` and `session.probe` for tests and fuzz targets; outputs have exactly their capacity, for sanitizers."""
+"""Doors to `session.settings`, `session.outcome`, `session.replay` and `session.probe` for tests and fuzz targets; outputs have exactly their capacity, for sanitizers."""
 
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 
+from pgpool_core.session.outcome cimport OUTCOMES, Outcome, outcome_find, outcome_learn
 from pgpool_core.session.probe cimport (
     PROBE_ROW, Found, SettingNames, found_unescape, names_find, probe_next, probe_write,
 )
@@ -117,6 +118,41 @@ cdef class Held:
         if block_get(self.block, span_of(name), &value):
             return (<const char *>value.at)[:value.len]
         return None
+
+
+cdef class Outcomes:
+    """A worker's table of remembered outcomes, over blocks of one Settings table; `whose` is any number."""
+    cdef Table settings
+    cdef Outcome *table
+
+    def __cinit__(self, Table settings not None):
+        self.settings = settings
+        self.table = <Outcome *>calloc(OUTCOMES, sizeof(Outcome))
+        if self.table is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        for i in range(OUTCOMES if self.table is not NULL else 0):
+            block_unref(self.settings.table, self.table[i].before)
+            block_unref(self.settings.table, self.table[i].start)
+            block_unref(self.settings.table, self.table[i].after)
+        free(self.table)
+
+    def learn(self, size_t whose, Held before, Held start, bytes text, Held after):
+        outcome_learn(self.table, self.settings.table, <const void *>whose, NULL if before is None else before.block,
+                      NULL if start is None else start.block, <const uint8_t *>text, <uint32_t>len(text),
+                      NULL if after is None else after.block)
+
+    def find(self, size_t whose, Held before, Held start, bytes text):
+        """What the text makes of `before`; None where that is not known (or nothing)."""
+        cdef Block *after = outcome_find(self.table, <const void *>whose, NULL if before is None else before.block,
+                                         NULL if start is None else start.block, <const uint8_t *>text, <uint32_t>len(text))
+        if after is NULL:
+            return None
+        held = Held(self.settings)
+        held.block = block_ref(self.settings.table, after)
+        return held
 
 
 def replay(Held have, Held want, cap=None):

@@ -1,8 +1,8 @@
 """What a text has done to a block of settings, remembered: the next time nobody needs to be asked.
 
 Only for texts whose outcome, when they succeed, depends on nothing but the text, the settings before it, whose session
-it is, and what the client began with, which RESET goes back to. One table for each worker; an entry is overwritten by
-the next one that falls into its place.
+it is, and what the client began with, which RESET goes back to. One table for each worker, in sets: a new entry goes into
+the set that its key falls into, and the set's oldest one goes.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -12,7 +12,8 @@ from pgpool_core.session.settings cimport Block, Settings
 
 cdef enum:
     OUTCOME_TEXT_MAX = 160        # longer texts are not remembered
-    OUTCOMES = 256
+    OUTCOMES = 256                # entries of a table
+    OUTCOME_WAYS = 4              # entries of a set: two that fall together do not drive each other out by turns
 
 
 cdef struct Outcome:
