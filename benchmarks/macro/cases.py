@@ -44,6 +44,7 @@ class Company(enum.Enum):
 
     LARGE_RESULTS = "Alone first, then while 2 more clients fetch results of 20 MB without a pause."
     OVERLOAD = "As fast as it goes first, then asked for twice that rate, whether answers come or not."
+    LOGINS = "Alone first, then while 5000 clients log in at once, again and again."
     SECOND_USER = "Half of the clients are another user's; both users share max_db_connections."
 
 
@@ -232,6 +233,17 @@ CASES: Final[Sequence[Case]] = (
         goals=(Goal(figure="kept", bound=0.9, at_least=True, is_absolute=True),),
     ),
     Case(
+        name="beside-logins",
+        title="`pgbench -S`, 8 clients, md5, TCP, beside waves of 5000 logins",
+        clients=8,
+        md5=True,
+        sampling=0.2,
+        direct=False,
+        company=Company.LOGINS,
+        settings={"max_client_conn": 6000},
+        goals=(Goal(figure="raised", bound=2.0, is_absolute=True),),
+    ),
+    Case(
         name="two-users",
         title=f"`SELECT 1`, two users with 32 clients each, max_db_connections = {POOL_SIZE}, TCP",
         script=SELECT_ONE,
@@ -301,6 +313,7 @@ CASES: Final[Sequence[Case]] = (
         scram=True,
         clients=10,
         threads=10,
+        goals=(cost(0.9),),
     ),
     Case(
         name="connect-md5",

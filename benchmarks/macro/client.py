@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import socket
 import struct
 from typing import Final
@@ -21,11 +22,16 @@ IP_BIND_ADDRESS_NO_PORT: Final = 24
 """Linux: the port is chosen when it is known where the connection goes, so that it may be used towards other places too."""
 
 AUTH_OK: Final = 0
+AUTH_MD5: Final = 5
 AUTH_SASL: Final = 10
 AUTH_SASL_CONTINUE: Final = 11
 AUTH_SASL_FINAL: Final = 12
 
 scram_keys = functools.lru_cache(derive_keys)
+
+
+def md5_hex(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest().encode()
 
 
 class Client:
@@ -36,6 +42,7 @@ class Client:
 
     def __init__(self, target: Target, case: Case, owner: contextlib.ExitStack, *, source: str | None = None) -> None:
         self._target = target
+        self._user = target.user(case)
         self._socket = owner.enter_context(socket.socket())
         self._socket.settimeout(ANSWER_TIMEOUT_S)
         if source is not None:
@@ -44,7 +51,7 @@ class Client:
         self._socket.connect((target.host, target.port))
         self._unread = b""
         self._scram: ScramExchange | None = None
-        options = ["user", target.user(case), "database", target.database(case), "application_name", "idle", ""]
+        options = ["user", self._user, "database", target.database(case), "application_name", "idle", ""]
         body = struct.pack("!i", PROTOCOL_3_0) + b"".join(word.encode() + b"\0" for word in options)
         self._socket.sendall(struct.pack("!i", len(body) + 4) + body)
 
@@ -70,6 +77,8 @@ class Client:
             self._send(b"p", self._scram.client_final(scram_keys(SCRAM_PASSWORD.encode(), salt, iterations)))
         elif code == AUTH_SASL_FINAL and self._scram is not None:
             self._scram.check_server_final(data)
+        elif code == AUTH_MD5:
+            self._send(b"p", b"md5" + md5_hex(md5_hex(SCRAM_PASSWORD.encode() + self._user.encode()) + data) + b"\0")
         elif code != AUTH_OK:
             raise BenchError(f"{self._target.name} asks for authentication {code}")
         return False

@@ -37,6 +37,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "p99_ms": Figure(label="p99 ms", decimals=2, compared=True),
     "spread": Figure(label="p99/p50", decimals=2),
     "raised": Figure(label="p99 against alone", decimals=2, compared=True),
+    "wave_s": Figure(label="s for 5000 logins", decimals=2, compared=True),
     "kept": Figure(label="share of the rate kept", decimals=2, compared=True, more_is_better=True),
     "evenness": Figure(label="rate of the slower user to the faster's", decimals=2, compared=True, more_is_better=True),
     "cost": Figure(label="CPU {cost_unit}", decimals=1, compared=True),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from signal import SIGCONT, SIGSTOP
 from urllib.request import urlopen
 
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from pgpool_core.testing import PoolerProcess, ScriptedPeer, connect_peer, frontend
 from pgpool_core.testing.ports import free_port
 from tests.conftest import PASSWORDS, PoolerFactory
+from tests.console import Console
 from tests.peers import values
 from tests.watching import until, until_async
 
@@ -86,3 +89,36 @@ async def test_the_number_changes_with_a_reload(pooler: PoolerFactory) -> None:
         await peer.expect("R")
         await peer.aclose()
     until(lambda: "configuration reloaded" in place.log)
+
+
+async def test_a_wave_that_comes_in_one_turn_is_served_and_who_has_left_is_passed_over(pooler: PoolerFactory) -> None:
+    """More come and go at once than have a share of a turn: that of a client who is in already goes on."""
+    place = pooler(max_client_conn=400, workers=1)
+    assert place.process is not None
+    done: list[bool] = []
+
+    async def log_in(peer: ScriptedPeer) -> None:
+        await peer.log_in("app", "app", PASSWORDS["app"])
+        done.append(values(await peer.query("select 1")) == [[b"1"]])
+
+    async with await connect_peer((place.host, place.port)) as settled:
+        await log_in(settled)
+        place.process.signal(SIGSTOP)
+        leaving = [await begun(place) for _ in range(100)]
+        staying = [await connect_peer((place.host, place.port), patience_s=60) for _ in range(200)]
+        async with trio.open_nursery() as nursery:
+            for peer in staying:
+                nursery.start_soon(log_in, peer)
+            await wait_all_tasks_blocked()
+            for peer in leaving:
+                await peer.aclose()
+            place.process.signal(SIGCONT)
+            nursery.start_soon(settled.query, "select 1")
+        assert done == [True] * 201
+        place.process.signal(SIGSTOP)
+        for peer in staying:
+            await peer.aclose()
+        place.process.signal(SIGCONT)
+        assert values(await settled.query("select 1")) == [[b"1"]]
+        with Console(place) as console:
+            until(lambda: len(console.rows("SHOW CLIENTS")) == 2)

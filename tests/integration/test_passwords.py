@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
+import attrs
 import psycopg
 import pytest
+import trio
 
+import pgpool_core
+from pgpool_core.config import Config, PasswordWanted
 from pgpool_core.testing import PoolerProcess, PostgresServer
 from tests.conftest import PoolerFactory
 from tests.console import Console
-from tests.watching import until
+from tests.in_process import Place, config
+from tests.peers import logged_in, values
+from tests.watching import until, until_async
 
 
 def entry(postgres: PostgresServer, password: str) -> dict[str, str]:
@@ -72,3 +79,41 @@ def test_auth_user_may_have_its_password_in_users(
     )
     with psycopg.connect(place.url("app", "app", password="app-secret")) as connection:
         assert connection.execute("select current_user").fetchone() == ("app",)
+
+
+async def test_an_async_password_changes_under_load(own_postgres: PostgresServer) -> None:
+    """Each time the servers are opened anew meanwhile: nobody hears of it."""
+    words = ["app-secret", *(f"word number {number}" for number in range(5))]
+    now = words[0]
+    told: list[str] = []
+
+    async def password(wanted: PasswordWanted) -> str:
+        assert (wanted.user, wanted.database) == ("app", "app")
+        await trio.lowlevel.checkpoint()
+        told.append(now)
+        return now
+
+    entry = {"host": own_postgres.host, "port": own_postgres.port, "user": "app", "dbname": "app", "password": password}
+    settings = config(own_postgres, default_pool_size=3, server_login_retry=0.1)
+    answers = [0] * 8
+
+    async def work(place: Place, number: int) -> None:
+        async with logged_in(place) as client:
+            while True:
+                assert values(await client.query("select current_user")) == [[b"app"]]
+                answers[number] += 1
+
+    def all_go_on(word: str, before: list[int]) -> bool:
+        return word in told and all(after > count for after, count in zip(answers, before, strict=True))
+
+    settings = attrs.evolve(settings, databases=Config.of(databases={"app": entry}).databases)
+    async with pgpool_core.open_proxy(settings) as proxy, trio.open_nursery() as nursery:
+        for number in range(len(answers)):
+            nursery.start_soon(work, Place(proxy), number)
+        for word in words:
+            await trio.to_thread.run_sync(own_postgres.sql, f"alter role app password '{word}'")
+            now = word
+            proxy.orders.reconnect("app")
+            await until_async(functools.partial(all_go_on, word, list(answers)))
+        nursery.cancel_scope.cancel()
+    assert set(told) == set(words)

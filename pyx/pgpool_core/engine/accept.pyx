@@ -31,7 +31,7 @@ cdef void up_accept(Worker *w, uint32_t index) noexcept nogil:
     for i in range(share_accepts(w.accept_streak)):
         if not pgpool_load8(&listener.live):
             return
-        if i and (w.logins_left or not share_lets(w.logins_taken, pgpool_now_us() - w.now_us)):
+        if i and (w.crowd.n or not share_lets(w.crowd_taken, pgpool_now_us() - w.now_us)):
             w.accepts_left = 1
             return
         fd = pgpool_accept(listener.fd, &peer)
@@ -118,7 +118,7 @@ cdef void new_client(Worker *w, int fd, const pgpool_peer *peer) noexcept nogil:
     elif not w.io.add(w, &c.conn):
         conn_doom(w, &c.conn, "cannot be watched")
     elif w.plane.tcp_defer_accept and c.peer.family != 1:
-        w.logins_taken += 1
+        w.crowd_taken += 1
         w.io.pump(w, &c.conn)                     # the kernel has waited for its first packet
 
 

@@ -6,7 +6,8 @@ from libc.string cimport memcpy, memset
 from pgpool_core.engine.buf cimport BUF_NEXT, Buf, buf_add, buf_bytes, buf_free, buf_spare, buf_take
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mail, mailbox_post
-from pgpool_core.engine.records cimport KIND_SERVER, SCRATCH_SIZE, STREAM_NONE, STREAM_ON, Conn, Plane, PoolRecord, Worker
+from pgpool_core.engine.records cimport (AGAIN_NEXT, AGAIN_NOT, KIND_SERVER, SCRATCH_SIZE, STREAM_NONE, STREAM_ON, Conn, Plane,
+                                         PoolRecord, Worker)
 from pgpool_core.engine.secure cimport secure_bye, secure_last, secure_put, secure_receive, secure_send
 from pgpool_core.engine.sends cimport SEND_MAX, Send, sends_add, sends_clear
 from pgpool_core.engine.sys cimport (EAGAIN, EINTR, SHUT_WR, close, pgpool_errno, pgpool_no_data, pgpool_recv, pgpool_send,
@@ -219,7 +220,7 @@ cdef void conn_again(Worker *w, Conn *c) noexcept nogil:
     """Read `c` in the next turn, whether or not the kernel reports it."""
     if c.again:
         return
-    c.again = 1
+    c.again = AGAIN_NEXT
     c.again_next = NULL
     if w.again_tail != NULL:
         w.again_tail.again_next = c
@@ -229,10 +230,11 @@ cdef void conn_again(Worker *w, Conn *c) noexcept nogil:
 
 
 cdef void conn_not_again(Worker *w, Conn *c) noexcept nogil:
-    """Take `c` off that list: it ends, or another worker takes it over."""
+    """Take `c` off that list: it ends, or another worker takes it over. In the crowd it only is passed over when its time comes."""
     cdef Conn **at = &w.again_head
     cdef Conn *before = NULL
-    if not c.again:
+    if c.again != AGAIN_NEXT:
+        c.again = AGAIN_NOT
         return
     while at[0] != c:
         before = at[0]
@@ -240,7 +242,7 @@ cdef void conn_not_again(Worker *w, Conn *c) noexcept nogil:
     at[0] = c.again_next
     if w.again_tail == c:
         w.again_tail = before
-    c.again = 0
+    c.again = AGAIN_NOT
 
 
 cdef void conn_doom(Worker *w, Conn *c, const char *reason) noexcept nogil:

@@ -19,7 +19,5 @@ cdef void epoll_rearm(Worker *w, Conn *c) noexcept nogil
 cdef void epoll_want_write(Worker *w, Conn *c, bint on) noexcept nogil
 cdef void epoll_listen(Worker *w, int fd, uint32_t index) noexcept nogil
 cdef void epoll_unlisten(Worker *w, int fd) noexcept nogil
-cdef bint is_login(Conn *c) noexcept nogil                     # whether it is a client that logs in
-cdef bint login_goes_on(Worker *w, Conn *c) noexcept nogil
 cdef void epoll_pump(Worker *w, Conn *c) noexcept nogil
 cdef int epoll_turn(Worker *w, int timeout_ms) noexcept nogil

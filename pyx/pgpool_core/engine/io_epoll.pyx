@@ -10,9 +10,9 @@ from libc.string cimport memcpy
 
 from pgpool_core.engine.buf cimport buf_bytes, buf_give_back
 from pgpool_core.engine.conn cimport SENT, conn_again, conn_flush, conn_receive, conn_settle_all
-from pgpool_core.engine.records cimport (CL_LOGIN, HEADROOM, KIND_CLIENT, KIND_LISTENER, KIND_SERVER, KIND_WAKE, RECV_SIZE,
-                                         STREAM_ON, ClientConn, Conn, Io, ServerConn, Worker)
-from pgpool_core.engine.share cimport SHARE_LEAST, share_lets
+from pgpool_core.engine.crowd cimport crowd_add, crowd_goes_on, crowd_has
+from pgpool_core.engine.records cimport (HEADROOM, KIND_CLIENT, KIND_LISTENER, KIND_SERVER, KIND_WAKE, RECV_SIZE, STREAM_ON,
+                                         Conn, Io, ServerConn, Worker)
 from pgpool_core.engine.slots cimport handle_of, slot_of
 from pgpool_core.engine.suspend cimport suspend_rests
 from pgpool_core.engine.sys cimport *
@@ -146,19 +146,6 @@ cdef void epoll_pump(Worker *w, Conn *c) noexcept nogil:
     conn_again(w, c)
 
 
-cdef bint is_login(Conn *c) noexcept nogil:
-    return c.kind == KIND_CLIENT and (<ClientConn *>c).state == CL_LOGIN
-
-
-cdef bint login_goes_on(Worker *w, Conn *c) noexcept nogil:
-    """Whether `c`, which logs in, is read in this turn; else it has to be in the next one."""
-    if w.logins_taken >= SHARE_LEAST and not share_lets(w.logins_taken, pgpool_now_us() - w.now_us):
-        w.logins_left = 1
-        return False
-    w.logins_taken += 1
-    return True
-
-
 cdef inline void ready(Worker *w, Conn *c, uint32_t events) noexcept nogil:
     if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
         c.hup = 1
@@ -166,8 +153,8 @@ cdef inline void ready(Worker *w, Conn *c, uint32_t events) noexcept nogil:
         if conn_flush(w, c) == SENT:
             w.up.bytes(w, c, NULL, 0)                # all sent: who waited for that may go on
     if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-        if is_login(c) and (w.logins_left or not login_goes_on(w, c)):
-            conn_again(w, c)                         # behind those that were left over
+        if crowd_has(c) and (w.crowd.n or not crowd_goes_on(w)):
+            crowd_add(w, c)
         else:
             w.io.pump(w, c)
 

@@ -57,6 +57,10 @@ cdef enum:
 
     SECRETS = 256                 # random numbers that a worker makes at a time
 
+    AGAIN_NOT = 0
+    AGAIN_NEXT = 1                # on the list of those to be read next turn
+    AGAIN_CROWD = 2               # among those who have a share of a turn
+
     STREAM_NONE = 0               # told of by the poll set when there is something, then received from
     STREAM_SOON = 1               # the same; io_uring is to receive from it, from the next turn on
     STREAM_ON = 2                 # io_uring receives from it, into buffers of its own
@@ -157,7 +161,7 @@ cdef struct Conn:                 # what both ends have in common; the first mem
     uint8_t paused                # not to be read: its peer cannot take more, or nobody has asked for it
     uint8_t hup                   # the other side has closed: read on until there is nothing left
     uint8_t doomed                # on the list of those that end with this turn
-    uint8_t again                 # on the list of those to be read next turn
+    uint8_t again                 # AGAIN_*: whether it is to be read without being reported
     uint8_t writing               # waits until its socket takes more
     uint8_t full_read             # the last receive filled the buffer: there may be more
     uint8_t missed                # something was reported while it was paused
@@ -526,6 +530,14 @@ cdef struct Listener:
     uint8_t late                  # it was open before its options were set: who has come by then has not got them
 
 
+cdef struct Crowd:                # who waits for a share of a turn
+    uint64_t *handles             # owned; a ring
+    uint32_t room
+    uint32_t head                 # the place of the first
+    uint32_t n
+
+
+
 cdef struct Worker:
     Plane *plane
     const Io *io
@@ -542,9 +554,8 @@ cdef struct Worker:
     uint32_t[SECRETS] secrets     # random, for the cancel keys of clients to come
     uint32_t secrets_left
     uint32_t accept_streak        # how often in a row there were as many at a listener as were taken; STREAK_MOST at most
-    uint32_t logins_taken         # gone on with in this turn (share)
+    uint32_t crowd_taken          # of those with a share, how many this turn has gone on with
     uint8_t accepts_left          # there may be more clients at a listener than were taken in this turn
-    uint8_t logins_left           # some are on the list of those that are read again, behind their share
     uint32_t signalled            # atomic: wake_fd has been written
     uint32_t stop                 # atomic
     uint64_t now_us
@@ -560,6 +571,7 @@ cdef struct Worker:
     uint8_t *scratch              # SCRATCH_SIZE, for messages being built
     uint8_t *cipher               # CIPHER_SIZE: what has come encrypted, or has just been; no longer than a call
     Slots clients
+    Crowd crowd
     Conn *again_head
     Conn *again_tail
     Conn *doomed

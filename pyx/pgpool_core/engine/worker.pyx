@@ -12,12 +12,12 @@ from pgpool_core.engine.buf cimport spares_free
 from pgpool_core.engine.channels cimport channels_forget, channels_free, channels_tell
 from pgpool_core.engine.client cimport client_bytes, client_drain, client_go_on, client_granted
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_free, client_leave
-from pgpool_core.engine.conn cimport conn_again, conn_doom, conn_send, plane_post, worker_wake
+from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post, worker_wake
 from pgpool_core.engine.counters cimport Counters
+from pgpool_core.engine.crowd cimport crowd_add, crowd_free, crowd_goes_on, crowd_has, crowd_next
 from pgpool_core.engine.departure cimport depart
 from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
 from pgpool_core.engine.functions cimport functions_free, functions_mail
-from pgpool_core.engine.io_epoll cimport is_login, login_goes_on
 from pgpool_core.engine.leak cimport leak_begin
 from pgpool_core.engine.loan cimport loans_lend, loans_read, loans_wait
 from pgpool_core.engine.login cimport login_end, login_welcome
@@ -408,15 +408,14 @@ cdef void worker_run(Worker *w) noexcept nogil:
     pgpool_processor_number(0)
     w.io.begin(w)
     while not pgpool_load32(&w.stop):
-        if w.again_head != NULL or w.gives or (w.due != NULL and not w.suspended and loans_wait(w)):
+        if w.again_head != NULL or w.crowd.n or w.gives or (w.due != NULL and not w.suspended and loans_wait(w)):
             wait_ms = 0
         elif w.suspended:
             wait_ms = -1                          # no timer runs
         else:
             wait_ms = turns_wait_ms(w, timers_wait_ms(&w.timers, pgpool_now_us()))
-        w.logins_taken = 0
+        w.crowd_taken = 0
         w.io.turn(w, wait_ms)
-        w.logins_left = 0
         left = conns_again(w)
         while left:
             left -= 1
@@ -425,9 +424,13 @@ cdef void worker_run(Worker *w) noexcept nogil:
                 break
             if c.doomed:
                 continue
-            if is_login(c) and not login_goes_on(w, c):
-                conn_again(w, c)
+            if crowd_has(c):
+                crowd_add(w, c)
             else:
+                w.io.pump(w, c)
+        while w.crowd.n and crowd_goes_on(w):
+            c = crowd_next(w)
+            if c != NULL:
                 w.io.pump(w, c)
         servers_go_back(w)
         if w.due != NULL and not w.suspended:
@@ -493,6 +496,7 @@ cdef void worker_free(Worker *w) noexcept nogil:
     free(w.outcomes)
     free(w.known)
     spares_free(&w.spares)
+    crowd_free(&w.crowd)
 
 
 cdef Upcalls upcalls
