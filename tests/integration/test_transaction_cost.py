@@ -25,7 +25,7 @@ def test_the_instructions_of_a_transaction_are_counted_function_by_function() ->
     head = re.search(r"## simple: (\d+) instructions a transaction .*, (-?\d+\.\d+) allocations", done.stdout)
     assert head is not None
     shown = dict(re.findall(r"\| (engine\.\S+) \| (\d+) \|", done.stdout))
-    assert 0 < int(shown["engine.client.forward"]) < int(head[1])
+    assert 0 < int(shown["engine.relay.relay"]) < int(head[1])
     assert 0 < int(shown["engine.server.server_bytes"]) < int(head[1])
 
 

@@ -49,9 +49,9 @@ cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept n
         credential_wipe(&known)
         ask_control(w, c, l, LG_POLICY)
         return
-    if not asked and not (secret == SECRET_NOBODY and AUTH_PLAIN <= w.plane.auth_type <= AUTH_SCRAM and w.plane.looks_up != 2) and (
+    if not asked and not (secret == SECRET_NOBODY and AUTH_PLAIN <= w.plane.auth_type <= AUTH_SCRAM and w.plane.looks_up != LOOKS_UP_EACH) and (
                       c.pool == NULL or w.plane.auth_type == AUTH_HBA or (not has_secret and w.plane.auth_type != AUTH_ANY and w.plane.auth_type != AUTH_LDAP)
-                      or (w.plane.looks_up == 2 and not l.listed)):
+                      or (w.plane.looks_up == LOOKS_UP_EACH and not l.listed)):
         credential_wipe(&known)
         ask_control(w, c, l, LG_POLICY)
         return

@@ -145,6 +145,10 @@ cdef enum:
     SUSPEND_BEGIN = 1             # read nobody who is not in the middle of something; tell how many are
     SUSPEND_DROP = 2              # end those who still are
 
+    LOOKS_UP_NOT = 0              # no secret comes from auth_query
+    LOOKS_UP_NEW = 1              # what is known will do
+    LOOKS_UP_EACH = 2             # for every login
+
     POLICY_RETRY = 0
     POLICY_CONSOLE_ADMIN = 1
     POLICY_CONSOLE_STATS = 2
@@ -567,7 +571,7 @@ cdef struct Worker:
     KnownTexts *known             # owned; texts that come again and again
     Outgoing outgoing             # for the message being renamed
     uint8_t *mix                  # SCRATCH_SIZE: what goes to a server in one send, made of several pieces
-    uint32_t mixed                # bytes of it in use; none outside `forward`
+    uint32_t mixed                # bytes of it in use; none outside `relay`
     uint8_t *scratch              # SCRATCH_SIZE, for messages being built
     uint8_t *cipher               # CIPHER_SIZE: what has come encrypted, or has just been; no longer than a call
     Slots clients
@@ -662,7 +666,7 @@ cdef struct Plane:
     uint32_t tcp_socket_buffer    # bytes; 0 = as the system has it
     uint32_t reads_a_turn         # receives on one connection before the others get their turn
     uint8_t auth_type
-    uint8_t looks_up              # secrets come from auth_query too: 1 = what is known will do, 2 = ask for every login
+    uint8_t looks_up              # LOOKS_UP_*
     uint8_t disable_pqexec
     uint8_t server_fast_close
     uint8_t application_name_add_host
