@@ -99,6 +99,7 @@ class AuthQuery:
         self._answers: Remembered[tuple[Lookup, bytes], Answer] = Remembered(
             self._answer, lambda answer: pools.config.auth_query_ttl, most=REMEMBERED, changed=self._changed, now=now
         )
+        self._unknown: list[tuple[Lookup, bytes]] = []  # to be logged
         self.holds: Callable[[bytes], bool] = lambda database: False
 
     async def find(self, lookup: Lookup, user: bytes, *, again: bool = False) -> Answer:
@@ -145,7 +146,11 @@ class AuthQuery:
         now.told.add(database)
 
     def expire(self) -> None:
-        """Forget what is too old, and close connections that are idle for too long; the janitor's round."""
+        """Forget what is too old, and close connections that are idle for too long; the janitor's round.
+
+        It logs who does not exist, too: done at once, that would make their logins the slower ones.
+        """
+        self._log_unknown()
         self._answers.expire(FRESH_S)
         now = self._now()
         for place in self._places.values():
@@ -171,6 +176,12 @@ class AuthQuery:
         for place in self._places.values():
             place.closed = True
             self._drop_idle(place)
+        self._log_unknown()
+
+    def _log_unknown(self) -> None:
+        unknown, self._unknown = self._unknown, []
+        for lookup, user in unknown:
+            logs.LOGGER.info("%s", logs.line(str(lookup), "no such user", {"user": routing.as_name(user)}))
 
     def _drop_idle(self, place: Place) -> None:
         for each in place.idle:
@@ -210,7 +221,7 @@ class AuthQuery:
             raise self._misconfigured(lookup, "expected at most 1 row from auth_query, not more")
         name, secret = rows[0] if rows else (None, None)
         if name is None:
-            logs.LOGGER.info("%s", logs.line(str(lookup), "no such user", {"user": routing.as_name(user)}))
+            self._unknown.append((lookup, user))
             return None
         if name != user:
             raise self._misconfigured(lookup, "auth_query has answered with another user's name")

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import struct
+from types import SimpleNamespace
 
 import attrs
 import pytest
 
+from pgpool_core.config import Config
 from pgpool_core.control.auth_lookup import AuthLookup, LookupDone
+from pgpool_core.control.auth_query import AuthQuery
 from pgpool_core.control.messages import message
+from pgpool_core.control.routing import Lookup
 from pgpool_core.control.server_login import NO_CLIENT_KEYS, LoginRefused, ServerLogin
 from pgpool_core.control.talk import NEED_DATA, AnswerCut
 from pgpool_core.errors import ServerProtocolError
 from pgpool_core.policy.client_keys import ClientKeys
 from pgpool_core.policy.scram import ScramSecret, derive_keys
 from pgpool_core.policy.secrets import Secret
+from tests.unit.fake_engine import FakeEngine
 
 
 def row(*values: bytes | None) -> bytes:
@@ -100,6 +105,24 @@ def test_a_server_that_breaks_the_protocol_is_told_so_for_good(data: bytes) -> N
     for _ in range(2):
         with pytest.raises(ServerProtocolError):
             lookup.next_event()
+
+
+async def test_who_does_not_exist_is_logged_when_the_login_has_been_answered(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To write a line takes a tenth of a look-up: done before the answer, it would tell who exists."""
+
+    async def rows(*_: object, most: int) -> tuple[()]:
+        return ()
+
+    query = AuthQuery(FakeEngine(), SimpleNamespace(config=Config()), open_server=rows)  # type: ignore[arg-type]
+    monkeypatch.setattr(query, "rows", rows)
+    with caplog.at_level("INFO", "pgpool_core"):
+        assert (await query.find(Lookup("app", "boss", "select $1"), b"ann")).secret is None
+        assert caplog.messages == []
+        query.expire()
+        query.expire()
+    assert [message.partition(" user=")[2] for message in caplog.messages] == ["ann"]
 
 
 # -- keys of clients ---------------------------------------------------------------------------------------------------
