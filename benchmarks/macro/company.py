@@ -101,35 +101,23 @@ def _waves(case: Case, target: Target) -> Iterator[list[float]]:
     Raises:
         BenchError: a login failed, or no wave was over in time; the text quotes what was said.
     """
-    process = subprocess.Popen(
-        [
-            "nice",
-            "-n",
-            LOWEST,
-            sys.executable,
-            "-m",
-            "benchmarks.macro.wave",
-            case.name,
-            target.name,
-            target.host,
-            str(target.port),
-        ],
+    program = [sys.executable, "-m", "benchmarks.macro.wave", case.name, target.name, target.host, str(target.port)]
+    took_s: list[float] = []
+    with subprocess.Popen(
+        ["nice", "-n", LOWEST, *program],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None
-    took_s: list[float] = []
-    try:
-        first = process.stdout.readline()  # so that the clients who are in are never without
-        yield took_s
-        ended = process.poll()
-        process.kill()
+    ) as process:
+        assert process.stdout is not None
+        try:
+            first = process.stdout.readline()  # so that the clients who are in are never without
+            yield took_s
+            ended = process.poll()
+        finally:
+            process.kill()
         rest, said = process.communicate()
         if ended is not None or not first:
             raise BenchError(f"{target.name}: a wave of logins failed\n{said}\n{target.log_tail()}")
         took_s += [float(line) for line in (first + rest).splitlines()]
-    finally:
-        process.kill()
-        process.wait()
