@@ -40,6 +40,7 @@ cdef struct ClientLogin:          # owns what `scram` owns; secret until login_w
     uint8_t step
     uint8_t method                # AUTH_*: what is asked of the client, also after the end
     uint8_t doomed                # fails at the end, whatever comes
+    uint8_t secret                # something stands below that has to be wiped
     uint8_t user_len
     uint8_t user[127]
     uint8_t md5_salt[4]

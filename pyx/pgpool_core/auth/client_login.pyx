@@ -62,6 +62,7 @@ cdef int login_begin(ClientLogin *l, uint8_t auth_type, Credentials *table, cons
         return LOGIN_OK if known_user else LOGIN_BAD_PASSWORD
     if (auth_type > AUTH_SCRAM and auth_type != AUTH_LDAP) or user.len > MAX_USER_LEN:
         return LOGIN_INTERNAL
+    l.secret = True
     if user.len > 0:
         memcpy(l.user, user.at, user.len)
     l.user_len = <uint8_t>user.len
@@ -122,8 +123,9 @@ cdef int login_recheck(ClientLogin *l, const Credential *cred, const uint8_t *bo
 
 
 cdef void login_wipe(ClientLogin *l) noexcept nogil:
-    scram_free(&l.scram)
-    OPENSSL_cleanse(l, sizeof(ClientLogin))
+    if l.secret:
+        scram_free(&l.scram)
+        OPENSSL_cleanse(l, sizeof(ClientLogin))
 
 
 cdef int imitate(ClientLogin *l, Credentials *table, Span user) noexcept nogil:

@@ -79,6 +79,8 @@ cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n,
     c.conn.paused = 0
     buf_free(&c.conn.held)
     forget_pool(w, c)
+    if c.user == NULL and c.terms != NULL:
+        c.user = strdup(client_user(c))           # the log still wants it when the terms are gone
     uncount(w, c)
     c.state = CL_LINGER
     timer_set(&w.timers, &c.conn.timer, TIMER_LINGER, w.now_us + LINGER_US)
@@ -163,8 +165,6 @@ cdef void uncount(Worker *w, ClientConn *c) noexcept nogil:
         c.counted = 0
         pgpool_add32(&w.plane.n_clients, -1)
     if c.terms != NULL:
-        if c.user == NULL:
-            c.user = strdup(client_user(c))       # the log still wants it
         pgpool_add32(&c.pool.pool.database.clients, -1)
         terms_leave(w.plane.terms, c.terms)
         c.terms = NULL

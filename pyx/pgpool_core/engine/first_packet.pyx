@@ -85,11 +85,14 @@ cdef bint begin(Worker *w, ClientConn *c, LoginRecord *l, Startup *s) noexcept n
     """Begin the login that the startup packet at the front of `input` asks for."""
     cdef size_t n
     cdef int r
-    if not buf_add(&l.startup, buf_bytes(&l.input), s.packet_len):
-        conn_doom(w, &c.conn, "out of memory")
-        return False
-    buf_take(&l.input, s.packet_len)
-    startup_parse(buf_bytes(&l.startup), l.startup.len, s)
+    if l.input.len == s.packet_len:
+        l.startup = buf_steal(&l.input)           # what `s` borrows stays where it is
+    else:
+        if not buf_add(&l.startup, buf_bytes(&l.input), s.packet_len):
+            conn_doom(w, &c.conn, "out of memory")
+            return False
+        buf_take(&l.input, s.packet_len)
+        startup_parse(buf_bytes(&l.startup), l.startup.len, s)
     l.packet = s[0]
     if s.minor or s.protocol_options:
         n = build_negotiate(buf_bytes(&l.startup), s, w.scratch, SCRATCH_SIZE)

@@ -1,6 +1,6 @@
 """AuthenticationOk to ReadyForQuery; see greeting.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
@@ -20,7 +20,9 @@ from pgpool_core.engine.patience cimport patience_look
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.timers cimport timer_clear
 from pgpool_core.pool.pool cimport pool_client_comes
+from pgpool_core.session.regulars cimport Regular, regular_find, regular_greeting, regular_learn
 from pgpool_core.session.settings cimport Block, block_entry, block_get, block_ref, block_unref
+from pgpool_core.sync.atomic cimport pgpool_load32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.tls.session cimport tls_info
 from pgpool_core.wire.be cimport load_be32
@@ -68,8 +70,8 @@ cdef inline bint own_value(const Own *own, Span name, Span *value) noexcept nogi
     return not own.whole and block_get(own.settings, name, value)
 
 
-cdef size_t greeting(Worker *w, ClientConn *c, Buf *parameters) noexcept nogil:
-    """Write AuthenticationOk, what the client is told about its server, its cancel key, login_notify_message, ReadyForQuery.
+cdef size_t greeting(Worker *w, ClientConn *c, Buf *parameters, uint32_t *key_at) noexcept nogil:
+    """Write AuthenticationOk, what the client is told about its server, its cancel key (at `key_at`), login_notify_message, ReadyForQuery.
 
     0: too long. A notice that is too long beside the rest is left out.
     """
@@ -89,6 +91,7 @@ cdef size_t greeting(Worker *w, ClientConn *c, Buf *parameters) noexcept nogil:
         if build_parameter(out + n, SCRATCH_SIZE - n - 32, name, value) == 0:
             return 0
         n += 5 + name.len + value.len + 2
+    key_at[0] = <uint32_t>n
     n += build_cancel_key(w, c, out + n, SCRATCH_SIZE - n)
     pthread_mutex_lock(&w.plane.ignored_lock)
     if 0 < w.plane.login_notice.len <= SCRATCH_SIZE - n - 16:
@@ -110,19 +113,51 @@ cdef void greeted(Worker *w, ClientConn *c, size_t n, uint8_t state) noexcept no
     enter(w, c, c.login, state)
 
 
-cdef void greet(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
-    """One send: what the pool's servers have reported, with what the client has asked for."""
+cdef size_t greet_again(Worker *w, ClientConn *c, LoginRecord *l, uint64_t version) noexcept nogil:
+    """Begin as others have who came with the same packet, and write what they were told; 0: nobody has."""
+    cdef const Regular *known = regular_find(w.regulars, c.pool, version, buf_bytes(&l.startup), l.startup.len)
+    if known == NULL:
+        return 0
+    c.settings = block_ref(w.plane.settings, known.settings)
+    c.start = block_ref(w.plane.settings, known.settings)
+    c.rights = known.rights
+    memcpy(w.scratch, regular_greeting(known), known.greeting_len)
+    build_cancel_key(w, c, w.scratch + known.key_at, SCRATCH_SIZE - known.key_at)
+    return known.greeting_len
+
+
+cdef size_t greet_anew(Worker *w, ClientConn *c, LoginRecord *l, uint64_t version) noexcept nogil:
+    """Choose its settings and write the greeting; 0: the client has been refused, or is one of our own, who needs none."""
+    cdef Regular fresh
     cdef size_t n
     if choose_settings(w, c, l) != 0:
-        return
+        return 0
     if c.loan != NULL:
         loan_greeted(w, c)
-        return
+        return 0
     pthread_mutex_lock(&c.pool.lock)
-    n = greeting(w, c, &c.pool.welcome)
+    n = greeting(w, c, &c.pool.welcome, &fresh.key_at)
     pthread_mutex_unlock(&c.pool.lock)
     if n == 0:
         client_fatal(w, c, "54000", "the server's parameters are too long")
+        return 0
+    if not w.plane.application_name_add_host:
+        fresh.whose, fresh.version, fresh.bytes = c.pool, version, NULL
+        fresh.packet_len, fresh.greeting_len = l.startup.len, <uint32_t>n
+        fresh.rights, fresh.settings = c.rights, c.settings
+        regular_learn(w.regulars, w.plane.settings, &fresh, buf_bytes(&l.startup), w.scratch)
+    return n
+
+
+cdef void greet(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """One send: what the pool's servers have reported, with what the client has asked for."""
+    cdef uint64_t version = <uint64_t>pgpool_load32(&w.plane.retold) << 32 | pgpool_load32(&c.pool.retold)
+    cdef size_t n = 0
+    if c.loan == NULL and not w.plane.application_name_add_host:      # which would tell one client from the next
+        n = greet_again(w, c, l, version)
+    if n == 0:
+        n = greet_anew(w, c, l, version)
+    if n == 0:
         return
     c.seat.pool = c.pool.pool
     c.seat.owner = c
@@ -133,9 +168,10 @@ cdef void greet(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
 cdef void greet_dedicated(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     """`s`, which `c` waited for, is linked to it: greet with what that server has reported."""
     cdef size_t n
+    cdef uint32_t key_at
     block_unref(w.plane.settings, c.settings)
     c.settings = block_ref(w.plane.settings, s.settings)
-    n = greeting(w, c, &s.greeting)
+    n = greeting(w, c, &s.greeting, &key_at)
     buf_free(&s.greeting)
     if n != 0:
         greeted(w, c, n, CL_ACTIVE)

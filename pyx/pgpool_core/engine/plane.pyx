@@ -310,6 +310,7 @@ cdef class Engine:
         record.reset_always = reset_always
         record.reset_is_discard = reset_query.strip(b" ;").upper() == b"DISCARD ALL"
         record.session_state = session_state
+        pgpool_add32(&record.retold, 1)
         record.max_prepared = max_prepared_statements
         record.max_pinned = max_pinned
         for i in range(PATIENCES):

@@ -19,7 +19,7 @@ from pgpool_core.pool.pool cimport Pool, PoolSet, pool_pop_waiter, poolset_add_g
 from pgpool_core.pool.server cimport SV_CLOSING, SV_FREE, SV_LOGIN, Server
 from pgpool_core.pool.sweep cimport sweep_pool, sweep_soon
 from pgpool_core.session.settings cimport Block, block_unref
-from pgpool_core.sync.atomic cimport pgpool_store32, pgpool_store64
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_store32, pgpool_store64
 from pgpool_core.sync.mutex cimport pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 
 
@@ -88,6 +88,7 @@ cdef int pool_welcome(Plane *plane, uint32_t pool, parameters) except -1:
     record.welcome_old = 0
     old = record.defaults
     record.defaults = defaults
+    pgpool_add32(&record.retold, 1)
     buf_free(&record.error)
     buf_free(&record.first_error)
     pgpool_store64(&record.error_until_us, 0)

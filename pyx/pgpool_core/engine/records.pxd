@@ -21,6 +21,7 @@ from pgpool_core.pool.pool cimport Pool, PoolSet
 from pgpool_core.pool.server cimport Server
 from pgpool_core.session.effects cimport Effects
 from pgpool_core.session.outcome cimport OUTCOME_TEXT_MAX, Outcome
+from pgpool_core.session.regulars cimport Regular
 from pgpool_core.session.known cimport KnownTexts
 from pgpool_core.session.probe cimport SettingNames
 from pgpool_core.session.settings cimport Block, Settings
@@ -221,6 +222,7 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     Buf reset_query
     Buf check_query
     Buf welcome                   # name, zero, value, zero ...: what clients are told at login
+    uint32_t retold               # how often what greetings are made of has changed; atomic
     uint8_t welcome_old           # servers may report something else by now: told only while those that have reported it are in use
     Block *defaults               # the tracked ones among them
     Buf error                     # ErrorResponse for clients that come while no server can be had
@@ -567,6 +569,7 @@ cdef struct Worker:
     Spares spares                 # for `held`
     Effects **effects             # by mark of the plane, owned; NULL = nothing is known
     Outcome *outcomes             # what short texts have done to settings
+    Regular *regulars             # owned; greetings of clients that begin as others have
     SqlScan scan                  # of the text looked at last
     KnownTexts *known             # owned; texts that come again and again
     Outgoing outgoing             # for the message being renamed
@@ -647,6 +650,7 @@ cdef struct Plane:
     Buf login_notice              # NoticeResponse behind each greeting; under `ignored_lock`
     TlsContext *client_tls        # held: for handshakes that begin; NULL = clients get no TLS. Under `ignored_lock`
     uint8_t tls_required          # who does not come with TLS, or by the unix socket, is sent away; atomic
+    uint32_t retold               # the same as that of a pool, of all of them; atomic
     uint8_t *extra                # track_extra_parameters, in the same form; never changes once there
     uint8_t *ignored              # startup parameters to drop: name, zero, ... zero
     pthread_mutex_t ignored_lock

@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 
 from pgpool_core.engine.buf cimport buf_add, buf_free
 from pgpool_core.engine.records cimport Plane
-from pgpool_core.sync.atomic cimport pgpool_store8
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.tls.context cimport TlsContext, context_ref, context_unref
 from pgpool_core.tls.face cimport Context
@@ -29,6 +29,7 @@ cdef int rules_ignore(Plane *plane, names) except -1:
     pthread_mutex_lock(&plane.ignored_lock)
     free(plane.ignored)
     plane.ignored = ignored
+    pgpool_add32(&plane.retold, 1)
     pthread_mutex_unlock(&plane.ignored_lock)
     return 0
 
@@ -53,6 +54,7 @@ cdef int rules_notice(Plane *plane, bytes text) except -1:
     buf_free(&plane.login_notice)
     if n:
         buf_add(&plane.login_notice, message, n)
+    pgpool_add32(&plane.retold, 1)
     pthread_mutex_unlock(&plane.ignored_lock)
     free(message)
     return 0

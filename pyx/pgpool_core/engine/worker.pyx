@@ -45,6 +45,7 @@ from pgpool_core.pool.pool cimport MAX_POOLS, pool_move
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_TESTED, SV_USED, Server
 from pgpool_core.session.known cimport KnownTexts
 from pgpool_core.session.outcome cimport OUTCOMES, Outcome
+from pgpool_core.session.regulars cimport REGULARS, Regular, regulars_free
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_swap_ptr
 
 
@@ -389,13 +390,14 @@ cdef bint worker_init(Worker *w, Plane *plane, unsigned int index, const Io *io)
     w.cipher = <uint8_t *>malloc(CIPHER_SIZE)
     w.sends = sends_new()
     w.outcomes = <Outcome *>calloc(OUTCOMES, sizeof(Outcome))
+    w.regulars = <Regular *>calloc(REGULARS, sizeof(Regular))
     w.known = <KnownTexts *>calloc(1, sizeof(KnownTexts))
     w.counters = <Counters **>calloc(MAX_POOLS, sizeof(Counters *))
     w.effects = <Effects **>calloc(MAX_POOLS, sizeof(Effects *))
     w.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     w.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC)
     return (w.buf != NULL and w.scratch != NULL and w.mix != NULL and w.cipher != NULL and w.sends != NULL
-            and w.outcomes != NULL and w.known != NULL and w.counters != NULL and w.effects != NULL and w.wake_fd >= 0
+            and w.outcomes != NULL and w.regulars != NULL and w.known != NULL and w.counters != NULL and w.effects != NULL and w.wake_fd >= 0
             and slots_init(&w.clients, sizeof(ClientConn)) and mailbox_init(&w.inbox) and w.io.start(w))
 
 
@@ -494,6 +496,7 @@ cdef void worker_free(Worker *w) noexcept nogil:
     free(w.cipher)
     free(w.sends)
     free(w.outcomes)
+    regulars_free(w.regulars, w.plane.settings)
     free(w.known)
     spares_free(&w.spares)
     crowd_free(&w.crowd)
