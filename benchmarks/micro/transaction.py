@@ -2,7 +2,7 @@
 
 `pgpool-core serve` runs under callgrind in front of a real PostgreSQL, with pgbench as its clients. Counted is what the worker's thread
 does in user mode; the kernel, which takes most of the time of a transaction, is not in it. Logins drop out (but with --connect, where
-each transaction has one of its own): pgbench is run twice, and what the longer run has beyond the shorter one is divided by its further transactions. Needs valgrind, and an optimised
+each transaction has one of its own, by trust or the method that it names): pgbench is run twice, and what the longer run has beyond the shorter one is divided by its further transactions. Needs valgrind, and an optimised
 build (without PGPOOL_CORE_DEBUG) for figures that mean something. A loaded machine changes little: instructions are counted, not time.
 """
 
@@ -22,13 +22,23 @@ from typing import Final
 import attrs
 
 from benchmarks.macro.cases import POOL_SIZE, SELECT_ONE
-from benchmarks.macro.database import DATABASE, USER, BenchDatabase, running_database
+from benchmarks.macro.database import (
+    DATABASE,
+    MD5_USER,
+    SCRAM_PASSWORD,
+    SCRAM_USER,
+    USER,
+    BenchDatabase,
+    running_database,
+)
 from benchmarks.macro.errors import BenchError
 from benchmarks.micro.callgrind import Profile
 from pgpool_core.testing.pooler import PoolerProcess
 from pgpool_core.testing.process import ProcessFailed
 
 PROTOCOLS: Final = ("simple", "extended", "prepared")
+METHODS: Final = {"trust": USER, "md5": MD5_USER, "scram-sha-256": SCRAM_USER}
+"""Who logs in by them."""
 GOALS: Final = {"simple": 2500, "extended": 3000}
 """Instructions of a `SELECT 1`, at most."""
 ALLOCATORS: Final = ("malloc", "calloc", "realloc", "aligned_alloc")
@@ -51,9 +61,9 @@ class Cost:
 class Watched:
     """A pooler under callgrind."""
 
-    def __init__(self, database: BenchDatabase, folder: Path, *, io_backend: str, connects: bool = False) -> None:
+    def __init__(self, database: BenchDatabase, folder: Path, *, io_backend: str, connects: str | None = None) -> None:
         self._database, self._out, self._parts = database, folder / "callgrind", 0
-        self._connects = connects
+        self._connects, self._user = connects, METHODS[connects or "trust"]
         options = (
             f"--callgrind-out-file={self._out}",
             "--separate-threads=yes",
@@ -61,10 +71,10 @@ class Watched:
             "--dump-line=no",
         )
         self.pooler = PoolerProcess(
-            databases={DATABASE: f"host=127.0.0.1 port={database.port} dbname={DATABASE}"},
+            databases={DATABASE: f"host=127.0.0.1 port={database.port} dbname={DATABASE} user={USER}"},
             passwords=database.secrets,
             settings={
-                "auth_type": "trust",
+                "auth_type": connects or "trust",
                 "pool_mode": "transaction",
                 "server_tls_sslmode": "disable",
                 "default_pool_size": POOL_SIZE,
@@ -89,7 +99,7 @@ class Watched:
 
     def load(self, protocol: str, *, clients: int, each: int, script: Path) -> int:
         """Let every client run so many transactions; how many that were."""
-        place = ["-h", self.pooler.host, "-p", str(self.pooler.port), "-U", USER]
+        place = ["-h", self.pooler.host, "-p", str(self.pooler.port), "-U", self._user]
         options = ["-n", "-M", protocol, "-c", str(clients), "-j", "1", "-t", str(each), "-f", str(script)]
         options += ["-C"] if self._connects else []
         done = subprocess.run(
@@ -98,7 +108,13 @@ class Watched:
             text=True,
             timeout=SLOW,
             check=False,
-            env={**os.environ, "PGSSLMODE": "disable", "PGGSSENCMODE": "disable", "LC_ALL": "C"},
+            env={
+                **os.environ,
+                "PGPASSWORD": SCRAM_PASSWORD,
+                "PGSSLMODE": "disable",
+                "PGGSSENCMODE": "disable",
+                "LC_ALL": "C",
+            },
         )
         ended = re.search(r"number of transactions actually processed: (\d+)/(\d+)", done.stdout)
         if done.returncode != 0 or ended is None or ended[1] != ended[2]:
@@ -156,7 +172,13 @@ def main() -> None:
     )
     parser.add_argument("--protocol", choices=PROTOCOLS, action="append", help="only this one; repeatable")
     parser.add_argument("--sql", default=SELECT_ONE, help="what a transaction runs (SELECT 1), as a script of pgbench")
-    parser.add_argument("--connect", action="store_true", help="with a login for each transaction (trust)")
+    parser.add_argument(
+        "--connect",
+        choices=METHODS,
+        nargs="?",
+        const="trust",
+        help="with a login for each transaction, by this method (trust)",
+    )
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--transactions", type=int, default=500, help="of each client, in the longer run")
     parser.add_argument("--io-backend", choices=("epoll", "io_uring"), default="epoll")
