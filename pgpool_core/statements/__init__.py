@@ -1,0 +1,3 @@
+from pgpool_core.compiled import use_bundle
+
+use_bundle()
