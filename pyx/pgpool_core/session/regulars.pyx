@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memmove
 
-from pgpool_core.session.settings cimport Block, Settings, block_ref, block_unref
+from pgpool_core.session.settings cimport Settings, block_ref, block_unref
 
 
 cdef Regular *set_of(Regular *table, const void *whose, const uint8_t *packet, uint32_t n) noexcept nogil:
