@@ -35,6 +35,11 @@ def test_a_compiled_module_comes_from_the_bundle(name: str) -> None:
     assert sys.modules[name] is module
 
 
+@pytest.mark.parametrize("room", sorted({name.split(".")[1] for name in NAMES if name.count(".") > 1}))
+def test_a_compiled_room_that_is_imported_first_finds_its_modules(room: str) -> None:
+    assert "use_bundle()" in (PACKAGE / room / "__init__.py").read_text()
+
+
 def test_modules_that_differ_only_in_their_room_are_two() -> None:
     one, other = (importlib.import_module(f"pgpool_core.{room}.server") for room in ("engine", "pool"))
     assert one is not other
