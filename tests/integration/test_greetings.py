@@ -24,6 +24,13 @@ async def asked_for(place: PoolerProcess, **parameters: str) -> tuple[dict[str, 
         return peer.parameters, row
 
 
+async def reload(place: PoolerProcess, **settings: str) -> None:
+    """Apply other settings."""
+    place.settings.update(settings)
+    place.reload()
+    await until_async(lambda: "configuration reloaded" in place.log)
+
+
 async def test_who_begins_as_another_did_stands_where_that_one_stood_with_a_key_of_its_own(
     pooler: PoolerFactory,
 ) -> None:
@@ -54,9 +61,7 @@ async def test_what_a_reload_makes_of_the_same_packet_counts_from_then_on(pooler
     for _ in range(2):
         _, row = await asked_for(place, work_mem="5MB")
         assert row[0] == b"4MB"
-    place.settings["ignore_startup_parameters"] = ""
-    place.reload()
-    await until_async(lambda: "configuration reloaded" in place.log)
+    await reload(place, ignore_startup_parameters="")
     _, row = await asked_for(place, work_mem="5MB")
     assert row[0] == b"5MB"
 
@@ -66,8 +71,6 @@ async def test_what_session_state_refuses_from_now_on_is_refused_to_who_begins_a
     for _ in range(2):
         _, row = await asked_for(place, work_mem="5MB")
         assert row[0] == b"5MB"
-    place.settings["session_state"] = "off"
-    place.reload()
-    await until_async(lambda: "configuration reloaded" in place.log)
+    await reload(place, session_state="off")
     with pytest.raises(PeerMismatch, match="unsupported startup parameter: work_mem"):
         await asked_for(place, work_mem="5MB")

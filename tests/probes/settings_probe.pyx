@@ -1,13 +1,14 @@
-"""Doors to `session.settings`, `session.outcome`, `session.replay` and `session.probe` for tests and fuzz targets; outputs have exactly their capacity, for sanitizers."""
+"""Doors to `session.settings`, `session.outcome`, `session.regulars`, `session.replay` and `session.probe` for tests and fuzz targets; outputs have exactly their capacity, for sanitizers."""
 
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
 from pgpool_core.session.outcome cimport OUTCOMES, Outcome, outcome_find, outcome_learn
 from pgpool_core.session.probe cimport (
     PROBE_ROW, Found, SettingNames, found_unescape, names_find, probe_next, probe_write,
 )
+from pgpool_core.session.regulars cimport REGULARS, Regular, regular_find, regular_greeting, regular_learn, regulars_free
 from pgpool_core.session.replay cimport replay_bound, replay_write
 from pgpool_core.session.settings cimport (
     MAX_NAME_LEN, SETTINGS_BUCKETS, SETTINGS_OK, Block, Settings, block_get, block_ref, block_unref, block_with,
@@ -153,6 +154,38 @@ cdef class Outcomes:
         held = Held(self.settings)
         held.block = block_ref(self.settings.table, after)
         return held
+
+
+cdef class Regulars:
+    """A worker's table of remembered greetings, over blocks of one Settings table; `whose` is any number but 0."""
+    cdef Table settings
+    cdef Regular *table
+
+    def __cinit__(self, Table settings not None):
+        self.settings = settings
+        self.table = <Regular *>calloc(REGULARS, sizeof(Regular))
+        if self.table is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        regulars_free(self.table, self.settings.table)
+
+    def learn(self, size_t whose, uint64_t version, bytes packet, bytes greeting, Held settings not None, uint8_t rights=0):
+        cdef Regular fresh
+        fresh.whose, fresh.version, fresh.bytes = <const void *>whose, version, NULL
+        fresh.packet_len, fresh.greeting_len, fresh.key_at = <uint32_t>len(packet), <uint32_t>len(greeting), 0
+        fresh.rights, fresh.settings = rights, settings.block
+        regular_learn(self.table, self.settings.table, &fresh, <const uint8_t *>packet, <const uint8_t *>greeting)
+
+    def find(self, size_t whose, uint64_t version, bytes packet):
+        """(greeting, settings, rights) of who begins with `packet`; None where nothing is known."""
+        cdef const Regular *known = regular_find(self.table, <const void *>whose, version, <const uint8_t *>packet,
+                                                 <uint32_t>len(packet))
+        if known is NULL:
+            return None
+        held = Held(self.settings)
+        held.block = block_ref(self.settings.table, known.settings)
+        return (<const char *>regular_greeting(known))[:known.greeting_len], held, known.rights
 
 
 def replay(Held have, Held want, cap=None):

@@ -6,15 +6,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgpool_core.testing import frontend
-from pgpool_core_probes.regulars_probe import Regulars
+from pgpool_core_probes.settings_probe import Held, Regulars, Table
 
 PACKET = frontend.startup("app", "app", application_name="web")
 
 
+def made(table: Table, value: bytes) -> Held:
+    held = table.having(None, b"work_mem", value)
+    assert isinstance(held, Held)
+    return held
+
+
+def greeting(regulars: Regulars, whose: int, version: int, packet: bytes) -> bytes | None:
+    found = regulars.find(whose, version, packet)
+    return None if found is None else found[0]
+
+
 def test_a_greeting_belongs_to_its_packet_its_pool_and_its_version() -> None:
-    regulars = Regulars()
-    regulars.learn(7, 1, PACKET, b"greeting", b"3MB", 2)
-    assert regulars.find(7, 1, PACKET) == (b"greeting", b"3MB", 2)
+    table = Table()
+    regulars = Regulars(table)
+    settings = made(table, b"3MB")
+    regulars.learn(7, 1, PACKET, b"greeting", settings, 2)
+    found = regulars.find(7, 1, PACKET)
+    assert found is not None
+    assert (found[0], found[2]) == (b"greeting", 2)
+    assert found[1].same(settings)
     assert regulars.find(8, 1, PACKET) is None
     assert regulars.find(7, 2, PACKET) is None
     assert regulars.find(7, 1, PACKET[:-1]) is None
@@ -22,42 +38,48 @@ def test_a_greeting_belongs_to_its_packet_its_pool_and_its_version() -> None:
 
 
 def test_the_last_greeting_of_the_same_packet_counts() -> None:
-    regulars = Regulars()
-    regulars.learn(7, 1, PACKET, b"first", b"1MB")
-    regulars.learn(7, 2, PACKET, b"second", b"2MB")
+    table = Table()
+    regulars = Regulars(table)
+    regulars.learn(7, 1, PACKET, b"first", made(table, b"1MB"))
+    regulars.learn(7, 2, PACKET, b"second", made(table, b"2MB"))
     assert regulars.find(7, 1, PACKET) is None
-    assert regulars.find(7, 2, PACKET) == (b"second", b"2MB", 0)
-    assert len(regulars) == 1
+    assert greeting(regulars, 7, 2, PACKET) == b"second"
+    assert len(table) == 1
 
 
 def test_packets_that_differ_in_a_byte_do_not_drive_each_other_out() -> None:
     """Workers of a service name themselves alike: each is known after one round, wherever the packets fall."""
+    table = Table()
+    settings = made(table, b"1MB")
     packets = [frontend.startup("app", "app", application_name=f"worker-{number}") for number in range(8)]
     for whose in range(1, 65):
-        regulars = Regulars()
+        regulars = Regulars(table)
         for packet in packets:
-            regulars.learn(whose << 4, 1, packet, packet[::-1], b"1MB")
+            regulars.learn(whose << 4, 1, packet, packet[::-1], settings)
         for packet in packets:
-            assert regulars.find(whose << 4, 1, packet) == (packet[::-1], b"1MB", 0), whose
+            assert greeting(regulars, whose << 4, 1, packet) == packet[::-1], whose
 
 
 def test_a_table_that_is_full_forgets_the_oldest_and_holds_no_more_blocks_than_it_has_places() -> None:
-    regulars = Regulars()
+    table = Table()
+    regulars = Regulars(table)
     for number in range(3000):
-        regulars.learn(7, 1, b"%08d" % number, b"greeting", b"%d" % number)
-    assert len(regulars) <= 256
-    assert regulars.find(7, 1, b"%08d" % 2999) == (b"greeting", b"2999", 0)
+        regulars.learn(7, 1, b"%08d" % number, b"greeting", made(table, b"%d" % number))
+    assert len(table) <= 256
+    assert greeting(regulars, 7, 1, b"%08d" % 2999) == b"greeting"
     assert regulars.find(7, 1, b"%08d" % 0) is None
-    regulars.close()
-    assert len(regulars) == 0
+    del regulars
+    assert len(table) == 0
 
 
 def test_what_is_too_long_is_not_remembered() -> None:
-    regulars = Regulars()
-    regulars.learn(7, 1, b"p" * 512, b"g" * 2048, b"1MB")
-    assert regulars.find(7, 1, b"p" * 512) == (b"g" * 2048, b"1MB", 0)
-    regulars.learn(7, 1, b"p" * 513, b"greeting", b"1MB")
-    regulars.learn(7, 1, b"q" * 512, b"g" * 2049, b"1MB")
+    table = Table()
+    regulars = Regulars(table)
+    settings = made(table, b"1MB")
+    regulars.learn(7, 1, b"p" * 512, b"g" * 2048, settings)
+    assert greeting(regulars, 7, 1, b"p" * 512) == b"g" * 2048
+    regulars.learn(7, 1, b"p" * 513, b"greeting", settings)
+    regulars.learn(7, 1, b"q" * 512, b"g" * 2049, settings)
     assert regulars.find(7, 1, b"p" * 513) is None
     assert regulars.find(7, 1, b"q" * 512) is None
 
@@ -69,12 +91,14 @@ def test_what_is_too_long_is_not_remembered() -> None:
     )
 )
 def test_what_is_found_is_what_was_learnt_last(learnt: list[tuple[int, int, bytes, bytes]]) -> None:
-    regulars = Regulars()
+    table = Table()
+    regulars = Regulars(table)
+    settings = made(table, b"1MB")
     last: dict[tuple[int, bytes], tuple[int, bytes]] = {}
-    for whose, version, packet, greeting in learnt:
-        regulars.learn(whose, version, packet, greeting, b"1MB")
-        last[whose, packet] = version, greeting
-        assert regulars.find(whose, version, packet) == (greeting, b"1MB", 0)
-    for (whose, packet), (version, greeting) in last.items():
-        assert regulars.find(whose, version, packet) in ((greeting, b"1MB", 0), None)
+    for whose, version, packet, text in learnt:
+        regulars.learn(whose, version, packet, text, settings)
+        last[whose, packet] = version, text
+        assert greeting(regulars, whose, version, packet) == text
+    for (whose, packet), (version, text) in last.items():
+        assert greeting(regulars, whose, version, packet) in (text, None)
         assert regulars.find(whose, 1 - version, packet) is None
