@@ -17,7 +17,8 @@ FIRST_CLIENTS: Final = 320
 """Clients that come and query before the first reading, so that fixed costs are not counted as the others': what is done for many
 at a time (random numbers for 256) is among those. They stay to the end: the others would find the room that they left."""
 SETTLE_S: Final = 2.5
-"""Between the last login and the reading: what a burst of them took may go back to the system first (ours does that once a second)."""
+"""Between the last login and each reading of what is held: what a burst took may go back to the system first (ours does that once a second),
+and pages of the program that its first rounds bring in are nobody's."""
 
 
 def run_idle(case: Case, target: Target) -> Sample:
@@ -38,6 +39,7 @@ def run_idle(case: Case, target: Target) -> Sample:
             client = Client(target, case, open_clients)
             client.log_in()
             client.ask()
+        time.sleep(SETTLE_S)
         before = read_rss_bytes(pid)
         clients = []
         for _ in range(case.idle_clients):
