@@ -185,6 +185,7 @@ cdef class Engine:
         pgpool_store32(&p.credentials.mock_iterations, scram_iterations)
         p.disable_pqexec = disable_pqexec
         p.application_name_add_host = application_name_add_host
+        pgpool_add32(&p.retold, 1)                # what a login has made of it meanwhile is not remembered
         p.tcp_user_timeout = tcp_user_timeout
         p.tcp_socket_buffer = tcp_socket_buffer
         p.reads_a_turn = reads_a_turn if reads_a_turn else <uint32_t>-1
