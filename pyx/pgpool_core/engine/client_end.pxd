@@ -14,7 +14,6 @@ cdef void client_parts(Worker *w, ClientConn *c) noexcept nogil
 cdef void with_name(Worker *w, ClientConn *c, const char *sqlstate, const char *before, Span name,
                     const char *after) noexcept nogil
 cdef void protocol_error(Worker *w, ClientConn *c, const uint8_t *header) noexcept nogil
-cdef const char *client_user(const ClientConn *c) noexcept nogil          # the name it logged in with, or NULL; until its terms go
 cdef void uncount(Worker *w, ClientConn *c) noexcept nogil
 cdef void client_free(Worker *w, ClientConn *c) noexcept nogil
 cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil

@@ -2,9 +2,10 @@
 
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset, strdup, strlen
+from libc.string cimport memcpy, memset, strlen
 
 from pgpool_core.engine.buf cimport buf_free
+from pgpool_core.engine.caller cimport caller_free, caller_keep, caller_note, client_asked, client_told, client_user
 from pgpool_core.engine.channels cimport channels_forget
 from pgpool_core.engine.conn cimport SENT, conn_again, conn_close, conn_doom, conn_send, conn_settle, conn_shut, plane_post
 from pgpool_core.engine.console cimport console_tell
@@ -23,10 +24,8 @@ from pgpool_core.pool.pool cimport pool_client_goes, pool_leave_queue
 from pgpool_core.pool.server cimport Server
 from pgpool_core.session.settings cimport block_unref
 from pgpool_core.statements.names cimport names_free
-from pgpool_core.statements.rewrite cimport ErrorFields, error_fields
 from pgpool_core.sync.atomic cimport pgpool_add32
 from pgpool_core.wire.build cimport build_error
-from pgpool_core.wire.codes cimport BE_ERROR
 from pgpool_core.wire.scan cimport HEADER_LEN
 from pgpool_core.wire.span cimport Span
 
@@ -69,9 +68,9 @@ cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n,
         s = <ServerConn *>(<Server *>c.seat.server).owner if c.state == CL_ACTIVE and c.seat.server != NULL else NULL
         if s == NULL or not half_told(s):
             sent = conn_send(w, &c.conn, message, n)
-        note_error(c, message, n)
+        caller_note(c, message, n)
         if w.plane.log_pooler_errors:
-            client_log(w, c, 2, c.told if c.told != NULL else reason, False)
+            client_log(w, c, 2, client_told(c) if client_told(c) != NULL else reason, False)
     detach(w, c)
     if c.conn.doomed:
         return
@@ -79,8 +78,7 @@ cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n,
     c.conn.paused = 0
     buf_free(&c.conn.held)
     forget_pool(w, c)
-    if c.user == NULL and c.terms != NULL:
-        c.user = strdup(client_user(c))           # the log still wants it when the terms are gone
+    caller_keep(c)
     uncount(w, c)
     c.state = CL_LINGER
     timer_set(&w.timers, &c.conn.timer, TIMER_LINGER, w.now_us + LINGER_US)
@@ -95,17 +93,6 @@ cdef void client_parts(Worker *w, ClientConn *c) noexcept nogil:
         conn_doom(w, &c.conn, "client close request")
     else:
         client_end(w, c, NULL, 0, "client close request")
-
-
-cdef void note_error(ClientConn *c, const uint8_t *message, size_t n) noexcept nogil:
-    """Keep the text of an ErrorResponse for the log: the message alone, which has no SQL in it."""
-    cdef ErrorFields fields
-    if c.told != NULL or n <= HEADER_LEN or message[0] != BE_ERROR \
-            or not error_fields(message + HEADER_LEN, <uint32_t>(n - HEADER_LEN), &fields) or fields.message.len == 0:
-        return
-    c.told = <char *>calloc(1, fields.message.len + 1)
-    if c.told != NULL:
-        memcpy(c.told, fields.message.at, fields.message.len)
 
 
 cdef void client_refuse(Worker *w, ClientConn *c, const char *sqlstate, const char *text,
@@ -153,12 +140,6 @@ cdef void forget_pool(Worker *w, ClientConn *c) noexcept nogil:
         pool_client_goes(c.pool.pool)
 
 
-cdef const char *client_user(const ClientConn *c) noexcept nogil:
-    if c.user == NULL and c.terms != NULL:
-        return <const char *>c.terms.name
-    return c.user
-
-
 cdef void uncount(Worker *w, ClientConn *c) noexcept nogil:
     """`c` stands in nobody's way any more: max_client_conn and its like have room for another."""
     if c.counted:
@@ -173,10 +154,7 @@ cdef void uncount(Worker *w, ClientConn *c) noexcept nogil:
 cdef void client_free(Worker *w, ClientConn *c) noexcept nogil:
     """Close its socket and give back what it owns; the slot is the caller's matter."""
     conn_close(w, &c.conn)
-    free(c.user)
-    free(c.asked)
-    free(c.told)
-    c.user = c.asked = c.told = NULL
+    caller_free(c)
     block_unref(w.plane.settings, c.settings)
     block_unref(w.plane.settings, c.start)
     c.settings = c.start = NULL
@@ -193,7 +171,7 @@ cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
     if c.loan != NULL:
         loan_over(w, c)
     if w.plane.log_disconnections and c.conn.fd >= 0:
-        client_log(w, c, 1, c.told if c.told != NULL else reason, True)
+        client_log(w, c, 1, client_told(c) if client_told(c) != NULL else reason, True)
     client_gone(w, c)
 
 
@@ -220,7 +198,8 @@ cdef void client_log(Worker *w, ClientConn *c, uint8_t level, const char *text, 
     cdef LogRecord *line = <LogRecord *>calloc(1, sizeof(LogRecord))
     cdef Mail mail
     cdef size_t n = strlen(text)
-    cdef const char *user
+    cdef const char *user = client_user(c)
+    cdef const char *asked = client_asked(c)
     if line == NULL:
         return
     if n > sizeof(line.text) - 20:
@@ -235,10 +214,9 @@ cdef void client_log(Worker *w, ClientConn *c, uint8_t level, const char *text, 
     line.worker = w.index
     line.id = c.id
     line.pool = c.pool
-    if c.asked != NULL:
-        memcpy(line.database, c.asked, min(strlen(c.asked), sizeof(line.database) - 1))
+    if asked != NULL:
+        memcpy(line.database, asked, min(strlen(asked), sizeof(line.database) - 1))
     line.peer = c.peer
-    user = client_user(c)
     if user != NULL:
         memcpy(line.user, user, strlen(user))
     if closing:

@@ -6,7 +6,6 @@ are PgBouncer's.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport calloc
 from libc.string cimport memcpy
 
 from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, CANCEL_OURS, CANCEL_PEER, CancelWho, cancel_key_read
@@ -16,6 +15,7 @@ from pgpool_core.auth.startup cimport (
     STARTUP_SSL, STARTUP_USER_TOO_LONG, Startup, build_negotiate, startup_parse, startup_replication,
 )
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_steal, buf_take
+from pgpool_core.engine.caller cimport caller_says
 from pgpool_core.engine.client_end cimport client_fatal, client_refuse, with_name
 from pgpool_core.engine.conn cimport conn_again, conn_doom, conn_send, conn_write, plane_post, worker_wake
 from pgpool_core.engine.mailbox cimport MAIL_FIND_CANCEL, MAIL_PEER_CANCEL, Mail, mailbox_post
@@ -105,14 +105,9 @@ cdef bint begin(Worker *w, ClientConn *c, LoginRecord *l, Startup *s) noexcept n
         with_name(w, c, "22023", "invalid value for parameter \"replication\": \"", s.replication, "\"")
         return False
     c.replication = <uint8_t>r
-    c.user = <char *>calloc(1, s.user.len + 1)
-    if c.user == NULL:
+    if not caller_says(c, s.user, s.database):
         conn_doom(w, &c.conn, "out of memory")
         return False
-    memcpy(c.user, s.user.at, s.user.len)
-    c.asked = <char *>calloc(1, s.database.len + 1)
-    if c.asked != NULL:                           # only the log wants it
-        memcpy(c.asked, s.database.at, s.database.len)
     if same(s.database, text_span("pgbouncer")):
         if c.replication != REPLICATION_NONE:
             client_fatal(w, c, "0A000", "the console takes no replication connections")

@@ -8,6 +8,7 @@ from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, cancel_key_write
 from pgpool_core.auth.startup cimport Startup
 from pgpool_core.engine.align cimport rights_of
 from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free
+from pgpool_core.engine.caller cimport caller_known
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport conn_hold, conn_send, counters_of, plane_post
@@ -207,12 +208,7 @@ cdef void enter(Worker *w, ClientConn *c, LoginRecord *l, uint8_t state) noexcep
     if l.input.len:
         held = conn_hold(w, &c.conn, buf_bytes(&l.input), l.input.len)
     login_end(w, c)
-    if c.pool != NULL:
-        free(c.asked)
-        c.asked = NULL
-        if c.terms != NULL:
-            free(c.user)
-            c.user = NULL                         # client_user: the terms have it
+    caller_known(c)
     timer_clear(&w.timers, &c.conn.timer)
     c.state = state
     c.idle_us = w.now_us

@@ -6,6 +6,7 @@ from libc.string cimport memcpy, strlen
 
 from pgpool_core.auth.startup cimport STARTUP_OK, startup_parse
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_steal
+from pgpool_core.engine.caller cimport caller_says
 from pgpool_core.engine.client cimport client_request
 from pgpool_core.engine.client_end cimport client_fatal, client_leave
 from pgpool_core.engine.chore cimport server_settle
@@ -28,7 +29,7 @@ from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_cas_ptr, pgpool_load8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.tls.session cimport tls_free
 from pgpool_core.wire.build cimport build_error
-from pgpool_core.wire.span cimport Span
+from pgpool_core.wire.span cimport Span, text_span
 
 cdef enum:
     DUE_NOW = 1
@@ -135,11 +136,9 @@ cdef void begin(Worker *w, Loan *loan) noexcept nogil:
         client_fatal(w, c, "08P01", "malformed startup packet")
         return
     user = c.login.packet.user
-    c.user = <char *>calloc(1, user.len + 1)
-    if c.user == NULL:
+    if not caller_says(c, user, text_span("")):
         client_fatal(w, c, "53200", "out of memory")
         return
-    memcpy(c.user, user.at, user.len)
     if pgpool_load8(&w.plane.draining):
         client_fatal(w, c, "57P01", "pooler is shutting down")
         return

@@ -183,6 +183,11 @@ cdef struct Conn:                 # what both ends have in common; the first mem
     const char *reason            # why it is doomed: text for the log and the other end; static
 
 
+cdef struct Caller:               # the user's name is behind it, and then the database that it asked for; each ends with a zero byte
+    char *asked                   # the latter; both are empty where nobody has said them
+    char *told                    # owned: the error that ends it; else NULL, and `conn.reason` is why
+
+
 cdef struct LoginRecord:          # lives from accept to the greeting
     Buf input                     # what has come and is not yet used
     Buf startup                   # the startup packet, kept whole
@@ -345,12 +350,10 @@ cdef struct ClientConn:
     Block *settings               # held
     Block *start                  # held: what it began with, which RESET goes back to
     LoginRecord *login            # owned; NULL after login
-    char *told                    # owned: the error that ends it, for the log; else NULL, and `conn.reason` is why
-    char *asked                   # owned: the database that it asked for, while `pool` does not tell; else NULL
+    Caller *caller                # owned: who it says it is, while `pool` and `terms` do not tell; NULL while it idles
     Terms *terms                  # held: of its user; NULL until routed, and for the console
     Listens *listens              # owned; NULL until it listens without a server
     Loan *loan                    # it is no client but a borrower, and has no socket; else NULL
-    char *user                    # owned: its name while it logs in, else NULL where `terms` tell it: see client_user
     uint64_t id
     uint64_t connect_us
     uint64_t request_us

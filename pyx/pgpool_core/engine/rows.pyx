@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 
-from pgpool_core.engine.client_end cimport client_user
+from pgpool_core.engine.caller cimport client_user
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.slots cimport slot_at, slot_live, slot_of, slots_room
 from pgpool_core.engine.suspend cimport worker_has
