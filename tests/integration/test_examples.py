@@ -103,18 +103,23 @@ def test_django(database: str) -> None:
         connection.execute("drop table notes_note")
 
 
-def workers_and_servers(url: str, requests: int) -> tuple[set[str], set[str]]:
+def servers_of_workers(url: str) -> set[str]:
+    """The servers that more than one of gunicorn's workers have answered with; one may come up long before the other."""
+    words: list[list[str]] = []
+
+    def two_have_answered() -> bool:
+        words.extend(answer.split() for answer in threads.map(got, [url] * 100))
+        return len({each[1] for each in words}) > 1
+
     with ThreadPoolExecutor(16) as threads:
-        words = [answer.split() for answer in threads.map(got, [url] * requests)]
-    return {each[1] for each in words}, {each[3] for each in words}
+        until(two_have_answered)
+    return {each[3] for each in words}
 
 
 def test_gunicorn_shares_one_pool_over_all_workers(database: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn_conf.py", "app:application"]
     with site(database, *command, folder=EXAMPLES / "gunicorn_site", BIND="127.0.0.1:0", HOME=str(tmp_path)) as url:
-        workers, servers = workers_and_servers(url, 100)
-    assert len(workers) > 1
-    assert len(servers) <= 5
+        assert len(servers_of_workers(url)) <= 5
 
 
 @pytest.mark.slow
@@ -129,9 +134,7 @@ def test_the_procfile(database: str, tmp_path: Path) -> None:
     for word, what in here.items():
         line = line.replace(word, what)
     with site(database, *line.split(), folder=EXAMPLES / "gunicorn_site", HOME=str(tmp_path)) as url:
-        workers, servers = workers_and_servers(url, 100)
-    assert len(workers) > 1
-    assert len(servers) <= 5
+        assert len(servers_of_workers(url)) <= 5
 
 
 def test_starlette_with_sqlalchemy(database: str) -> None:
