@@ -57,7 +57,7 @@ test: lint need-servers
 
 .PHONY: test-all
 test-all: lint need-servers
-	$(PYTEST) --hypothesis-profile=others $(ARGS)
+	PGPOOL_TEST_FORK=0 $(PYTEST) --hypothesis-profile=others $(ARGS)
 	$(OTHER_BACKEND)
 
 .PHONY: test-debug
@@ -65,7 +65,7 @@ test-debug: need-servers build/debug/.built
 	cd build/debug && PYTHONPATH=. ../../$(PY) -m pytest -m 'not slow and not pgbouncer' --ignore=tests/unit/test_style.py $(ARGS)
 
 # Everything runs in an interpreter with the sanitizer preloaded; tests/sanitized says how, and what is no leak.
-SANITIZED = PYTHONPATH=.:$$PWD/tests/sanitized PGPOOL_SANITIZED_PYTHON=$$PWD/python PYTHONMALLOC=malloc \
+SANITIZED = PGPOOL_TEST_FORK=0 PYTHONPATH=.:$$PWD/tests/sanitized PGPOOL_SANITIZED_PYTHON=$$PWD/python PYTHONMALLOC=malloc \
 	UBSAN_OPTIONS=print_stacktrace=1 LSAN_OPTIONS=suppressions=$$PWD/tests/sanitized/lsan.supp:print_suppressions=0
 
 .PHONY: test-asan

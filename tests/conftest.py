@@ -25,6 +25,8 @@ import pytest
 from pgpool_core.testing import PoolerProcess, PostgresServer, PostgresUser, find_pgbouncer
 from pgpool_core.testing.account import Account
 from pgpool_core.testing.pooler import Kind
+from pgpool_core.testing.process import GuardedProcess
+from tests.fork_server import ForkServer, can_fork
 
 USERS = (
     PostgresUser(name="app", password="app-secret"),
@@ -87,6 +89,18 @@ def _no_signals_of_the_caller() -> None:
     """Who runs us in the background of a script has SIGINT ignored, and our children would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _poolers_are_forked(_no_environment_of_the_caller: None, _no_signals_of_the_caller: None) -> Iterator[None]:
+    """See tests/fork_server.py."""
+    if not can_fork():
+        yield
+        return
+    forks = ForkServer()
+    with contextlib.closing(forks), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GuardedProcess, "popen", forks.start)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,10 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
-from typing import IO
+from typing import IO, Any, ClassVar, Protocol
 
 from pgpool_core.testing.account import Account
 from pgpool_core.testing.ports import can_connect
@@ -24,6 +24,18 @@ _LINES_KEPT = 20_000
 
 class ProcessFailed(RuntimeError):
     """A child ended, or did not say what was waited for; the text carries the end of its output."""
+
+
+class Child(Protocol):
+    """What is used of a `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
 
 
 class GuardedProcess:
@@ -38,7 +50,12 @@ class GuardedProcess:
         env: the whole environment; ours when None.
         cwd: where to run; "/" is always allowed to every user.
         guard_signal: what the child gets when we vanish.
+
+    Attributes:
+        popen: how the child comes to be, with the arguments of `subprocess.Popen`. Who has to start many can put something faster here.
     """
+
+    popen: ClassVar[Callable[..., Child]] = subprocess.Popen[Any]
 
     def __init__(
         self,
@@ -55,7 +72,7 @@ class GuardedProcess:
         self._closed = False
         self._news = threading.Condition()
         credentials = account.credentials()
-        self._process = subprocess.Popen(
+        self._process = self.popen(
             self.command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
