@@ -47,8 +47,7 @@ cdef void caller_note(ClientConn *c, const uint8_t *message, size_t n) noexcept 
     if client_told(c) != NULL or n <= HEADER_LEN or message[0] != BE_ERROR \
             or not error_fields(message + HEADER_LEN, <uint32_t>(n - HEADER_LEN), &fields) or fields.message.len == 0:
         return
-    if c.caller == NULL:
-        caller_keep(c)
+    caller_keep(c)
     if c.caller == NULL and not caller_says(c, text_span(""), text_span("")):       # it has not said yet who it is
         return
     c.caller.told = <char *>calloc(1, fields.message.len + 1)

@@ -6,9 +6,9 @@ from libc.string cimport memcpy, memset
 
 from pgpool_core.auth.cancel_key cimport cancel_key_write
 from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free
+from pgpool_core.engine.caller cimport client_user
 from pgpool_core.engine.channels cimport channels_put, channels_rest
 from pgpool_core.engine.client cimport client_go_on
-from pgpool_core.engine.caller cimport client_user
 from pgpool_core.engine.client_end cimport client_gone
 from pgpool_core.engine.conn cimport SENT, conn_not_again, conn_settle, plane_post
 from pgpool_core.engine.mailbox cimport MAIL_PARCEL, Mail
