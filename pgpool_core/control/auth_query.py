@@ -20,6 +20,7 @@ from pgpool_core.control import routing
 from pgpool_core.control.auth_lookup import ROWS, AuthLookup, LookupDone
 from pgpool_core.control.connect import LoggedInServer, ServerTarget
 from pgpool_core.control.hosts import HostOrder
+from pgpool_core.control.login_steps import Asking, NobodyAsks
 from pgpool_core.control.opener import OpenServer
 from pgpool_core.control.pipes import SocketPipe
 from pgpool_core.control.remembered import Abandoned, Remembered
@@ -72,7 +73,8 @@ class Place:
     """One auth_user in one database."""
 
     target: ServerTarget
-    groups: tuple[int, int]  # the limits that count its connections
+    key: PoolKey
+    groups: tuple[int, int] | None = None  # the limits that count its connections; none before the first one
     turns: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(CONNECTIONS))
     idle: list[Connection] = attrs.field(factory=list)
     failed_until: float = -math.inf
@@ -102,24 +104,31 @@ class AuthQuery:
         self._unknown: list[tuple[Lookup, bytes]] = []  # to be logged
         self.holds: Callable[[bytes], bool] = lambda database: False
 
-    async def find(self, lookup: Lookup, user: bytes, *, again: bool = False) -> Answer:
+    async def find(self, lookup: Lookup, user: bytes, *, again: bool = False, asking: Asking | None = None) -> Answer:
         """The answer about `user`: remembered, or asked for now. One question about a user is under way at a time.
 
         Args:
             again: the remembered one has failed a login: ask, unless it is quite fresh.
+            asking: who may leave before it is asked.
 
         Raises:
             LookupFailed: it cannot be had.
+            NobodyAsks: `asking` has gone, and nobody else has asked.
         """
         try:
-            return await self._answers.get((lookup, user), longest_s=FRESH_S if again else math.inf)
+            longest_s = FRESH_S if again else math.inf
+            return await self._answers.get((lookup, user), longest_s=longest_s, asking=asking)
         except Abandoned:
             raise LookupFailed(UNAVAILABLE, sqlstate="57P03") from None
+
+    def known(self, lookup: Lookup, user: bytes) -> Answer | None:
+        """What has been said about `user` last, however long ago: a login has passed with it."""
+        return self._answers.known((lookup, user))
 
     async def _answer(self, key: tuple[Lookup, bytes]) -> Answer:
         try:
             return Answer(await self._ask(*key))
-        except LookupFailed:
+        except (LookupFailed, NobodyAsks):
             raise
         except Exception as error:
             logs.LOGGER.exception("internal error while looking a user up")
@@ -158,6 +167,9 @@ class AuthQuery:
             place.idle = [each for each in place.idle if now - each.since <= IDLE_S]
             for each in stale:
                 self._end(place, each.server)
+        for key, place in list(self._places.items()):
+            if not place.idle and not place.turns.borrowed_tokens and now >= place.failed_until:
+                del self._places[key]  # of a database that there is not, as like as not
 
     def let_go(self, databases: Set[bytes]) -> None:
         """Close what is idle in these; what is in use is closed when it comes back, while `holds` says so."""
@@ -199,14 +211,22 @@ class AuthQuery:
             self._engine.forget_credential(key[1], database)
             self._pools.is_somebody(database, key[1])
 
-    async def rows(self, lookup: Lookup, user: bytes, *, most: int) -> tuple[tuple[bytes | None, bytes | None], ...]:
+    async def rows(
+        self, lookup: Lookup, user: bytes, *, most: int, wanted: Callable[[], bool]
+    ) -> tuple[tuple[bytes | None, bytes | None], ...]:
         """What the query of `lookup` says of `user`, asked for now: at most so many rows.
+
+        Args:
+            wanted: looked at when it is its turn.
 
         Raises:
             LookupFailed: it cannot be had.
+            NobodyAsks: it was not `wanted` any more.
         """
         place = self._place(lookup)
         async with place.turns:
+            if not wanted():
+                raise NobodyAsks
             done = await self._run(place, lookup, user, most)
         if done.error is not None and done.error.sqlstate == "22021":  # not a name in that database's encoding
             return ()
@@ -216,7 +236,7 @@ class AuthQuery:
         return done.rows
 
     async def _ask(self, lookup: Lookup, user: bytes) -> Secret | None:
-        rows = await self.rows(lookup, user, most=ROWS)
+        rows = await self.rows(lookup, user, most=ROWS, wanted=lambda: self._answers.is_wanted((lookup, user)))
         if len(rows) > 1:
             raise self._misconfigured(lookup, "expected at most 1 row from auth_query, not more")
         name, secret = rows[0] if rows else (None, None)
@@ -247,7 +267,7 @@ class AuthQuery:
             target = routing.server_target(
                 pools.config, PoolKey(*key), entry, pools.userlist.get, HostOrder(), names, pools.contexts
             )
-            place = self._places[key] = Place(target, pools.groups_for(*key))
+            place = self._places[key] = Place(target, PoolKey(*key), pools.known_groups(*key))
         return place
 
     async def _run(self, place: Place, lookup: Lookup, user: bytes, most: int) -> LookupDone:
@@ -268,16 +288,24 @@ class AuthQuery:
 
     def _end(self, place: Place, server: LoggedInServer) -> None:
         server.close()
+        assert place.groups is not None
         self._engine.give_aside(*place.groups)
 
     async def _open(self, place: Place, lookup: Lookup) -> LoggedInServer:
         if place.failure is not None and self._now() < place.failed_until:
             raise place.failure
-        await self._take_room(place, lookup)
+        place.groups = place.groups or self._pools.known_groups(place.key.database, place.key.user)
+        if counted := place.groups is not None:
+            await self._take_room(place, lookup)
         opened = False
         try:
             target = attrs.evolve(place.target, unlock=self._pools.unlock)
             server = await self._open_server(target, timeout_s=connect_timeout_s(self._pools.config))
+            if not counted:  # there is such a database: its limits are worth a place of theirs
+                place.groups = self._pools.groups_for(place.key.database, place.key.user)
+                if not self._engine.take_aside(*place.groups):
+                    server.close()
+                    raise self._crowded(lookup)
             opened = True
             return server
         except PgPoolError as error:
@@ -288,18 +316,22 @@ class AuthQuery:
             place.failed_until = self._now() + FAILED_S
             raise place.failure from error
         finally:
-            if not opened:
+            if counted and not opened and place.groups is not None:
                 self._engine.give_aside(*place.groups)
 
     async def _take_room(self, place: Place, lookup: Lookup) -> None:
         """Wait until the limits allow one more connection."""
+        assert place.groups is not None
         with trio.move_on_after(connect_timeout_s(self._pools.config) / 2):
             while True:
                 if self._engine.take_aside(*place.groups):
                     return
                 await trio.sleep(SLOT_LOOK_S)
+        raise self._crowded(lookup)
+
+    def _crowded(self, lookup: Lookup) -> LookupFailed:
         logs.LOGGER.error("%s", logs.line(str(lookup), CROWDED))
-        raise LookupFailed(CROWDED, sqlstate="53300")
+        return LookupFailed(CROWDED, sqlstate="53300")
 
     async def _try(
         self, place: Place, connection: Connection, lookup: Lookup, user: bytes, most: int

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pgpool_core.control.listeners import Listener
     from pgpool_core.engine.plane import Engine
 
+GOES_ON: Final = "RESUME came before everything was given out"
 OWNER: Final = "pgbouncer"  # who may have descriptors
 CALM_ROUNDS: Final = 3  # in which no worker has given anything more
 ROUND_S: Final = 0.005
@@ -160,7 +161,8 @@ class Handing:
     async def _give(self) -> bytes:
         if not self._parcels:
             await self._collect()
-        assert self._console is not None
+        if self._console is None or not self._pools.holds.suspended:
+            return reply.error_response(GOES_ON, sqlstate="57014") + reply.ready_for_query("I")
         with trio.socket.from_stdlib_socket(self._console.dup()) as console:
             await _send(console, reply.row_description(_COLUMNS), -1)
             for cells, fd in [*self._listening(), *self._moving()]:
@@ -174,10 +176,10 @@ class Handing:
 
     async def _collect(self) -> None:
         """Have the workers give all that they can, while everybody stands still."""
-        self.to = self._parcels.append
+        self.to = lambda parcel: self._parcels.append(parcel)
         try:
             calm = 0
-            while calm < CALM_ROUNDS:
+            while calm < CALM_ROUNDS and self._pools.holds.suspended:
                 before = len(self._parcels)
                 self._engine.give(plain=True)
                 await self._round_trip()
@@ -190,6 +192,8 @@ class Handing:
                 await self._round_trip()
             self.read()
             self.to = None
+            if not self._pools.holds.suspended:  # RESUME has come in between, or the console has gone
+                self.end()
 
     def _hand_over(self) -> None:
         logs.LOGGER.info("%s", logs.line("", "SHUTDOWN: handed over", self._fields()))

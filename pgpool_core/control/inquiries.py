@@ -18,7 +18,7 @@ from pgpool_core import logs
 from pgpool_core.config.names import CONSOLE_DATABASE
 from pgpool_core.control import routing
 from pgpool_core.control.auth_query import CONFIG_ERROR, AuthQuery, LookupFailed
-from pgpool_core.control.login_steps import LoginStep
+from pgpool_core.control.login_steps import Asking, LoginStep
 from pgpool_core.control.remembered import Remembered
 from pgpool_core.control.routing import Lookup
 from pgpool_core.policy.facts import HOST, ROLES, Facts
@@ -66,15 +66,16 @@ class Inquiries:
             self._ask_name, lambda name: pools.config.dns_max_ttl if name else pools.config.dns_nxdomain_ttl
         )
 
-    async def learn(self, facts: Facts, kind: str, visitor: Visitor) -> Facts:
+    async def learn(self, facts: Facts, kind: str, visitor: Visitor, asking: Asking | None = None) -> Facts:
         """`facts` with the one of this kind.
 
         Raises:
             LookupFailed: it cannot be had.
+            NobodyAsks: `asking` has gone before it was its turn.
         """
         with self.steps[kind].taken():
             if kind == ROLES:
-                return attrs.evolve(facts, roles=await self._roles_of(visitor))
+                return attrs.evolve(facts, roles=await self._roles_of(visitor, asking))
             assert kind == HOST and visitor.address is not None
             return attrs.evolve(facts, host=await self._names.get(visitor.address))
 
@@ -83,11 +84,11 @@ class Inquiries:
         self._roles.forget()
         self._names.forget()
 
-    async def _roles_of(self, visitor: Visitor) -> frozenset[str]:
+    async def _roles_of(self, visitor: Visitor, asking: Asking | None) -> frozenset[str]:
         config = self._pools.config
         lookup = routing.lookup_for(config, visitor.database)
         if lookup is not None:
-            return await self._roles.get((attrs.evolve(lookup, query=ROLES_QUERY), visitor.user))
+            return await self._roles.get((attrs.evolve(lookup, query=ROLES_QUERY), visitor.user), asking=asking)
         if visitor.database != CONSOLE_DATABASE and routing.entry_for(config, visitor.database) is None:
             return (
                 frozenset()
@@ -99,7 +100,9 @@ class Inquiries:
 
     async def _ask_roles(self, key: tuple[Lookup, str]) -> frozenset[str]:
         lookup, user = key
-        rows = await self._auth_query.rows(lookup, routing.as_bytes(user), most=MOST_ROLES + 1)
+        rows = await self._auth_query.rows(
+            lookup, routing.as_bytes(user), most=MOST_ROLES + 1, wanted=lambda: self._roles.is_wanted(key)
+        )
         if len(rows) > MOST_ROLES:
             logs.LOGGER.error("%s", logs.line(str(lookup), f"a user has more than {MOST_ROLES} roles", {"user": user}))
             raise LookupFailed(CONFIG_ERROR, sqlstate="F0000")

@@ -16,7 +16,7 @@ from typing import Any, Final
 import trio
 
 from pgpool_core import logs
-from pgpool_core.control.login_steps import LoginStep
+from pgpool_core.control.login_steps import Asking, LoginStep, NobodyAsks
 from pgpool_core.errors import PoolError
 from pgpool_core.policy.ldap import LdapOptions
 
@@ -53,20 +53,25 @@ class Ldap:
         """max_ldap_logins, from now on."""
         self._turns.total_tokens = at_once
 
-    async def is_right(self, options: LdapOptions, user: bytes, password: bytes, *, timeout_s: float) -> bool:
+    async def is_right(
+        self, options: LdapOptions, user: bytes, password: bytes, *, timeout_s: float, asking: Asking
+    ) -> bool:
         """Whether an LDAP server takes `password` for `user`'s. Each step of the talk with it has `timeout_s` seconds.
 
         Raises:
             LdapUnavailable: none has answered, or it cannot be asked.
+            NobodyAsks: `asking` has gone before it was its turn.
         """
         with self.step.taken():
             return await trio.to_thread.run_sync(
-                _ask, options, user, password, timeout_s, limiter=self._turns, abandon_on_cancel=True
+                _ask, options, user, password, timeout_s, asking, limiter=self._turns, abandon_on_cancel=True
             )
 
 
-def _ask(options: LdapOptions, user: bytes, password: bytes, timeout_s: float) -> bool:
-    """Ask one server after the other; runs in a thread."""
+def _ask(options: LdapOptions, user: bytes, password: bytes, timeout_s: float, asking: Asking) -> bool:
+    """Ask one server after the other; runs in a thread, when it is its turn."""
+    if asking.gone:
+        raise NobodyAsks
     try:
         name = user.decode()
     except UnicodeDecodeError:

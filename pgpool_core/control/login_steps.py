@@ -5,12 +5,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import attrs
 import trio
 
 from pgpool_core.errors import PoolError
 from pgpool_core.metrics.snapshot import LoginStepRow
 
-__all__ = ["LoginStep"]
+__all__ = ["Asking", "LoginStep", "NobodyAsks"]
+
+
+@attrs.define(eq=False)
+class Asking:
+    """A login that waits for an answer."""
+
+    gone: bool = False  # its client has left
+
+
+class NobodyAsks(Exception):
+    """Whoever wanted to know has left before it was asked."""
 
 
 class LoginStep:

@@ -30,7 +30,7 @@ from pgpool_core.control.handing import Handing
 from pgpool_core.control.inquiries import Inquiries
 from pgpool_core.control.ldap import Ldap, LdapUnavailable
 from pgpool_core.control.loans import Lent, Loans
-from pgpool_core.control.login_steps import LoginStep
+from pgpool_core.control.login_steps import Asking, LoginStep, NobodyAsks
 from pgpool_core.control.opener import Opener
 from pgpool_core.control.orders import Orders
 from pgpool_core.control.peers import Peers
@@ -76,6 +76,7 @@ class Policy:
     certificate: tuple[bytes, ...] | None = None  # names in the client's certificate; None: no TLS
     proof: bytes | None = attrs.field(default=None, repr=False)
     """Its PasswordMessage, which is to be checked here: a password and a zero byte."""
+    passed: bool = False  # it has been proved: only its pool is not known
 
 
 @attrs.frozen
@@ -155,6 +156,7 @@ class Mailroom:
         self._access = access
         self._loans = loans
         self._consoles: dict[int, ConsoleClient] = {}  # by the client's id
+        self._asking: dict[int, Asking] = {}  # by client
 
     async def pump(self) -> None:
         """Deliver mail as it comes, until cancelled."""
@@ -188,6 +190,9 @@ class Mailroom:
                 self._pools.keys.learn(key)
             case ("policy", *about):
                 self._nursery.start_soon(self._answer_login, Policy(*about))
+            case ("policy_gone", client):
+                if (asking := self._asking.get(client)) is not None:
+                    asking.gone = True
             case ("console", client, client_id, kind, body, is_admin):
                 self._nursery.start_soon(self._answer_console, client, client_id, kind, body, is_admin)
             case ("console_cancel", client_id):
@@ -249,46 +254,54 @@ class Mailroom:
 
     async def _answer_login(self, login: Policy) -> None:
         method: str | LdapOptions | Refusal = ""
+        asking = self._asking[login.client] = Asking()
         try:
-            method = await self._method(login)
+            method = await self._method(login, asking)
             if isinstance(method, Refusal):
                 verdict, error, method = method.verdict, method.error_response(), ""
-            elif login.proof is None or await self._is_right(login, method):
-                verdict, error = await self._decide(login, "ldap" if isinstance(method, LdapOptions) else method)
+            elif login.proof is None or await self._is_right(login, method, asking):
+                verdict, error = await self._decide(
+                    login, "ldap" if isinstance(method, LdapOptions) else method, asking
+                )
             else:
                 verdict, error = Verdict.WRONG, b""
         except (LookupFailed, LdapUnavailable, PlainPasswordsBusy) as failure:
             verdict, error = Verdict.REFUSE, error_response(failure)
+        except NobodyAsks:
+            return
         except Exception:
             logs.LOGGER.exception("internal error while deciding about a login")
             verdict, error = Verdict.REFUSE, INTERNAL_ERROR
+        finally:
+            if self._asking.get(login.client) is asking:
+                del self._asking[login.client]
         told = METHOD_NUMBERS.get("ldap" if isinstance(method, LdapOptions) else str(method))
         self._engine.answer_policy(login.client, verdict, error, method=told)
 
-    async def _is_right(self, login: Policy, method: str | LdapOptions) -> bool:
+    async def _is_right(self, login: Policy, method: str | LdapOptions, asking: Asking) -> bool:
         """Whether the password is right; a reload may have come since the client was asked for it: then it counts no more."""
         assert login.proof is not None
         password, timeout_s = login.proof.removesuffix(b"\0"), connect_timeout_s(self._pools.config)
         if isinstance(method, LdapOptions):
-            return await self._ldap.is_right(method, login.user, password, timeout_s=timeout_s)
+            return await self._ldap.is_right(method, login.user, password, timeout_s=timeout_s, asking=asking)
         if (method or self._pools.config.auth_type) != "plain":
             return False
-        secret = await self._secret_of(login)
+        secret = await self._secret_of(login, asking)
         if await self._plain.is_right(secret, login.user, password, timeout_s=timeout_s):
             return True
-        before, secret = secret, await self._secret_of(login, again=True)
+        before, secret = secret, await self._secret_of(login, asking, again=True)
         return secret != before and await self._plain.is_right(secret, login.user, password, timeout_s=timeout_s)
 
-    async def _secret_of(self, login: Policy, *, again: bool = False) -> Secret | None:
+    async def _secret_of(self, login: Policy, asking: Asking, *, again: bool = False) -> Secret | None:
         """What the user's password is checked against; `again`: what has been remembered may be wrong."""
         secret = self._pools.userlist.get(login.user)
         lookup = routing.lookup_for(self._pools.config, routing.as_name(login.database))
         if secret is not None or lookup is None:
             return secret
         with self._looked_up.taken():
-            return (await self._auth_query.find(lookup, login.user, again=again)).secret
+            return (await self._auth_query.find(lookup, login.user, again=again, asking=asking)).secret
 
-    async def _method(self, login: Policy) -> str | LdapOptions | Refusal:
+    async def _method(self, login: Policy, asking: Asking) -> str | LdapOptions | Refusal:
         """How this login is to be proved; empty where auth_type says it for all."""
         if (ldap := self._access().ldap) is not None and not self._is_own_console(login):
             return ldap
@@ -308,19 +321,21 @@ class Mailroom:
             try:
                 return await trio.to_thread.run_sync(self._access().method, visitor, login.peer_uid, facts)
             except FactWanted as wanted:
-                facts = await self._inquiries.learn(facts, wanted.kind, visitor)
+                facts = await self._inquiries.learn(facts, wanted.kind, visitor, asking)
 
-    async def _decide(self, login: Policy, method: str) -> tuple[Verdict, bytes]:
+    async def _decide(self, login: Policy, method: str, asking: Asking) -> tuple[Verdict, bytes]:
         pools = self._pools
         secret, answer, config = pools.userlist.get(login.user), None, pools.config
         lookup = routing.lookup_for(config, routing.as_name(login.database)) if config.auth_type != "any" else None
         if method == "ldap":
             lookup = None  # nothing is compared with what PostgreSQL has
         if secret is None and lookup is not None and not self._is_own_console(login):
-            with self._looked_up.taken():
-                answer = await self._auth_query.find(lookup, login.user, again=login.again)
+            answer = self._auth_query.known(lookup, login.user) if login.passed else None
+            if answer is None:
+                with self._looked_up.taken():
+                    answer = await self._auth_query.find(lookup, login.user, again=login.again, asking=asking)
             if pools.config is not config:  # a reload came in between
-                return await self._decide(login, method)
+                return await self._decide(login, method, asking)
             secret = answer.secret
         decision = routing.route(
             config,
@@ -354,7 +369,7 @@ class Mailroom:
             case ToPool() if decision.key.database in pools.holds.disabled:
                 text = f'database "{decision.key.database}" is disabled'
                 return Verdict.REFUSE_LATE, error_response(PoolClosed(text, sqlstate="55000"))
-            case ToPool():
+            case ToPool() if login.passed or login.proof is not None:  # else its pool is made when it has been proved
                 # A reload may have come while keys were computed: the route must be that of the configuration in force now.
                 if routing.entry_for(pools.config, decision.key.database) is decision.entry:
                     record = pools.add_login(login.database, login.user, decision)
@@ -362,6 +377,8 @@ class Mailroom:
                         record.looked_up = answer.secret
                     if login.proof is not None and method == "ldap" and decision.entry.user is None:
                         record.looked_up = Secret.plain_password(login.proof.removesuffix(b"\0"))
+                return Verdict.RETRY, b""
+            case ToPool():
                 return Verdict.RETRY, b""
 
     def _is_nobody(self, login: Policy, decision: ToPool | ToConsole | Refusal) -> bool:

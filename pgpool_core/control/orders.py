@@ -234,16 +234,23 @@ class Orders:
             raise
 
     async def round_trip(self) -> None:
-        """While everybody stands still: return when all workers have answered."""
-        await self._unsettled(drop=False)
+        """Return when all workers have answered. Nobody stands still who did not before."""
+        if self._holds.suspended:
+            await self._unsettled(drop=False)
+        else:
+            await self._told_all(self._engine.go_on)
 
     async def _unsettled(self, *, drop: bool) -> int:
         """Have everybody stand still; how many are not at rest yet, 1 where a worker has not answered."""
+        return await self._told_all(lambda token: self._engine.suspend(token, drop))
+
+    async def _told_all(self, tell: Callable[[int], bool]) -> int:
+        """Tell every worker, and add up what they answer."""
         self._token += 1
         token, told, complete = self._token, dict[int, int](), trio.Event()
         self._resting[token] = told, complete
         try:
-            await until_taken(partial(self._engine.suspend, token, drop))
+            await until_taken(partial(tell, token))
             with trio.move_on_after(ANSWER_S) as scope:
                 await complete.wait()
         finally:

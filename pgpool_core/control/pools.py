@@ -278,6 +278,12 @@ class PoolRegistry:
             self._group(self._user_groups, user, routing.user_limit(config, user)),
         )
 
+    def known_groups(self, database: str, user: str) -> tuple[int, int] | None:
+        """The same where there are both; None: no server connection is counted yet."""
+        if database not in self._database_groups or user not in self._user_groups:
+            return None
+        return self._database_groups[database], self._user_groups[user]
+
     def is_limited(self, database: str, user: str) -> bool:
         """Whether there is such a limit."""
         return bool(routing.database_limit(self.config, database) or routing.user_limit(self.config, user))

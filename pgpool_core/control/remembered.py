@@ -10,6 +10,8 @@ from typing import Final, Generic, TypeVar
 import attrs
 import trio
 
+from pgpool_core.control.login_steps import Asking
+
 REMEMBERED: Final = 10_000  # answers; the oldest go first
 
 K = TypeVar("K", bound=Hashable)
@@ -21,6 +23,7 @@ class _Flight(Generic[V]):
     """A question under way; others who ask the same wait for it."""
 
     done: trio.Event = attrs.field(factory=trio.Event)
+    asking: list[Asking] = attrs.field(factory=list)
     answer: V | None = None
     error: Exception | None = None
 
@@ -61,8 +64,16 @@ class Remembered(Generic[K, V]):
         known = self._answers.get(key)
         return None if known is None else known[1]
 
-    async def get(self, key: K, *, longest_s: float = math.inf) -> V:
+    def is_wanted(self, key: K) -> bool:
+        """Whether anybody still waits for the answer about `key` that is being asked for."""
+        flight = self._flights.get(key)
+        return flight is None or not all(each.gone for each in flight.asking)
+
+    async def get(self, key: K, *, longest_s: float = math.inf, asking: Asking | None = None) -> V:
         """The answer about `key`: remembered, and for less than `longest_s`, or asked for now.
+
+        Args:
+            asking: who may leave before it is asked; see `is_wanted`.
 
         Raises:
             Abandoned: another task has asked, and has been cancelled.
@@ -72,8 +83,10 @@ class Remembered(Generic[K, V]):
         if known is not None and self._now() - known[0] < min(self._ttl_s(known[1]), longest_s):
             return known[1]
         flight = self._flights.get(key)
-        if flight is None:
-            flight = self._flights[key] = _Flight()
+        if flight is not None:
+            flight.asking.append(asking or Asking())
+        else:
+            flight = self._flights[key] = _Flight(asking=[asking or Asking()])
             try:
                 flight.answer = await self._ask(key)
                 self._remember(key, flight, flight.answer)

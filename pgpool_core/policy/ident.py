@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import attrs
 
 from pgpool_core.policy.facts import NOTHING, Facts
-from pgpool_core.policy.regex import compile_pattern
+from pgpool_core.policy.regex import captures_alike, compile_pattern
 from pgpool_core.policy.tokens import Line, Word, read_lines, split_lines
 
 
@@ -112,4 +112,8 @@ def _entry(line: Line) -> tuple[str, Entry]:
     user_pattern = compile_pattern(user.text[1:]) if user.text[:1] == "/" else None
     if user_pattern is None and "\\1" in user.text and (system_pattern is None or not system_pattern.groups):
         raise ValueError("\\1 needs a system user with a regular expression that captures something")
+    if user_pattern is None and "\\1" in user.text and not captures_alike(system.text[1:]):
+        raise ValueError(
+            "for \\1 the regular expression has to end with $, and to have no | up to the end of what it captures"
+        )
     return name.text, Entry(system, system_pattern, user, user_pattern)

@@ -7,8 +7,11 @@ Source: PostgreSQL docs, "POSIX Regular Expressions".
 
 from __future__ import annotations
 
+import importlib
 import re
-from typing import Final
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 _CLASSES: Final = {
     "[:alpha:]": "A-Za-z",
@@ -23,20 +26,73 @@ _CLASSES: Final = {
     "[:punct:]": r"!-/:-@\[-`{-~",
 }
 _ESCAPES: Final = {r"\y": r"\b", r"\m": r"\b(?=\w)", r"\M": r"\b(?<=\w)"}
+_PARSER: Final[Any] = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
 _SET: Final = re.compile(r"\[(\^?)(\]?(?:\\.|\[:[a-z]*:\]|[^\]\\])*)\]", re.DOTALL)
 _IN_SET: Final = re.compile(r"\\.|\[:[a-z]*:\]|\[[.=]|.", re.DOTALL)
+
+
+FLAGS: Final = re.DOTALL | re.ASCII
+UNLIMITED_MOST: Final = 4
+"""Repetitions without a limit in one expression; a name of 127 letters can be shared among more of them in too many ways."""
 
 
 def compile_pattern(text: str) -> re.Pattern[str]:
     """A regular expression of a file.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or one that takes for ever with some names: `re` tries one way after the other, and a stranger chooses names.
     """
+    rewritten = _rewritten(text)
     try:
-        return re.compile(_rewritten(text), re.DOTALL | re.ASCII)
+        pattern = re.compile(rewritten, FLAGS)
+        if _is_endless(list(_within(_PARSER.parse(rewritten, FLAGS)))):
+            raise ValueError(
+                "repetitions inside each other, or more than four without a limit, take for ever with some names"
+            )
+        return pattern
     except (re.error, OverflowError, RecursionError):
         raise ValueError("not a regular expression") from None
+
+
+def captures_alike(text: str) -> bool:
+    """Whether `re`, which takes the first way that fits, captures what PostgreSQL does, which takes the longest.
+
+    So it is where the end of the name is part of the expression, and nothing up to the end of what is captured has alternatives.
+    """
+    tree = list(_PARSER.parse(_rewritten(text), FLAGS))
+    if not tree or tree[-1] != (_PARSER.AT, _PARSER.AT_END_STRING):
+        return False
+    at = next((at for at, item in enumerate(tree) if _captures(item)), len(tree))
+    return not any(op in (_PARSER.BRANCH, _PARSER.MIN_REPEAT) for op, _ in _within(tree[: at + 1]))
+
+
+def _captures(item: tuple[Any, Any]) -> bool:
+    return any(op is _PARSER.SUBPATTERN and of[0] == 1 for op, of in _within([item]))
+
+
+def _within(tree: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+    """Every part of an expression."""
+    for op, of in tree:
+        yield op, of
+        for part in of if isinstance(of, (tuple, list)) else (of,):
+            if isinstance(part, _PARSER.SubPattern):
+                yield from _within(part)
+            elif isinstance(part, list) and part and isinstance(part[0], _PARSER.SubPattern):  # alternatives
+                for each in part:
+                    yield from _within(each)
+
+
+def _is_endless(parts: Sequence[tuple[Any, Any]]) -> bool:
+    """Whether there are too many ways to take a name apart: something of no fixed length is repeated without a limit, or many things are."""
+    bodies = [
+        of[2] for op, of in parts if op in (_PARSER.MAX_REPEAT, _PARSER.MIN_REPEAT) and of[1] == _PARSER.MAXREPEAT
+    ]
+    lengths = [body.getwidth() for body in bodies]
+    return (
+        len(bodies) > UNLIMITED_MOST
+        or any(shortest != longest for shortest, longest in lengths)
+        or any(op is _PARSER.BRANCH for body in bodies for op, _ in _within(body))
+    )
 
 
 def _rewritten(text: str) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import ipaddress
 import re
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,9 +19,11 @@ import psycopg
 import psycopg2
 import pytest
 
+from pgpool_core.control.auth_query import CONNECTIONS
 from pgpool_core.control.inquiries import confirmed_name
-from pgpool_core.testing import PoolerProcess, PostgresServer, PostgresUser
-from tests.conftest import PoolerFactory
+from pgpool_core.testing import PoolerProcess, PostgresServer, PostgresUser, frontend
+from tests.conftest import CONSOLE_USERS, PoolerFactory
+from tests.console import Console
 from tests.watching import until
 
 LOOKER = PostgresUser(name="looker", password="looks up", options="SUPERUSER")
@@ -295,6 +298,83 @@ def test_what_a_client_asks_for_at_login_does_not_reach_the_lookup(
             assert "failed" in refused(url)
     finally:
         server.sql("drop table public.my_users; drop schema evil cascade", database="app")
+
+
+def test_what_an_owner_puts_on_the_search_path_does_not_decide_what_the_default_query_asks(
+    pooler: PoolerFactory, server: PostgresServer
+) -> None:
+    server.sql(
+        """create schema evil;
+        create view evil.pg_authid as select 'newer'::name as rolname, null::timestamptz as rolvaliduntil,
+            'chosen'::text as rolpassword, true as rolcanlogin;
+        grant usage on schema evil to public; grant select on evil.pg_authid to public;
+        alter database app set search_path = evil, pg_catalog""",
+        database="app",
+    )
+    try:
+        place = pooler(databases=entries(server), passwords=LOOKS_UP, auth_type="plain", **AUTH)
+        assert "failed" in refused(place.url("newer", "app", password="chosen"))
+        assert who(place.url("newer", "app", password="newer-secret")) == "newer"
+    finally:
+        server.sql("alter database app reset search_path; drop schema evil cascade", database="app")
+
+
+def test_who_has_left_is_not_looked_up(pooler: PoolerFactory, server: PostgresServer) -> None:
+    server.sql(
+        """create table asked(name text);
+        create function slowly(name text) returns table (u text, p text) language plpgsql as $$ begin
+            insert into asked values ($1); perform pg_advisory_xact_lock_shared(7);
+            return query select rolname::text, rolpassword from pg_authid where rolname = $1; end $$;""",
+        database="app",
+    )
+    try:
+        place = pooler(
+            databases=entries(server),
+            passwords={**LOOKS_UP, **CONSOLE_USERS},
+            auth_query="select * from slowly($1)",
+            **AUTH,
+        )
+        with (
+            psycopg.connect(server.dsn("looker", "app"), autocommit=True) as holder,
+            ThreadPoolExecutor(CONNECTIONS) as threads,
+            contextlib.ExitStack() as ghosts,
+        ):
+            holder.execute("select pg_advisory_lock(7)")
+            there = [threads.submit(refused, place.url(f"user{n}", "app", password="x")) for n in range(CONNECTIONS)]
+            waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+            until(lambda: holder.execute(waiting).fetchone() == (CONNECTIONS,))
+            for n in range(50):
+                ghost = ghosts.enter_context(socket.create_connection((place.host, place.port)))
+                ghost.sendall(frontend.startup(f"ghost{n}", "app"))
+            until(lambda: logging_in(place) == CONNECTIONS + 50)
+            ghosts.close()
+            until(lambda: logging_in(place) == CONNECTIONS)
+            holder.execute("select pg_advisory_unlock(7)")
+            assert all("failed" in each.result(30) for each in there)
+            assert "failed" in refused(place.url("after", "app", password="x"))  # who came last is asked about last
+        names = server.sql("select name from asked order by name", database="app").split()
+        assert [name for name in names if name.startswith("ghost")] == []
+        assert "after" in names
+    finally:
+        server.sql("drop function slowly; drop table asked", database="app")
+
+
+def logging_in(place: PoolerProcess) -> int:
+    with Console(place) as console:
+        return next(row["active"] + row["waiting"] for row in console.rows("SHOW LOGINS") if row["step"] == "login")
+
+
+def test_strangers_make_no_pools(pooler: PoolerFactory, server: PostgresServer) -> None:
+    """A name of `*` that nobody has logged in to costs nothing that stays."""
+    place = pooler(
+        databases={"*": f"host={server.host} port={server.port}"}, passwords={"newer": "newer-secret", **CONSOLE_USERS}
+    )
+    for n in range(3):
+        assert "failed" in refused(place.url("newer", f"nowhere{n}", password="wrong"))
+    assert who(place.url("newer", "other", password="newer-secret")) == "newer"
+    assert "nowhere" not in "".join(line for line in place.log.splitlines() if "auto-database" in line)
+    with Console(place) as console:
+        assert {row["database"] for row in console.rows("SHOW POOLS")} == {"other", "pgbouncer"}
 
 
 def test_a_restarted_server_costs_no_login(pooler: PoolerFactory) -> None:

@@ -258,6 +258,16 @@ async def test_an_unsupported_startup_parameter_is_named(
     assert "unsupported startup parameter: extra_float_digits" in told
 
 
+async def test_startup_parameters_are_ten_thousand_bytes_at_most(pooler: PoolerFactory) -> None:
+    """PostgreSQL takes no longer startup packet; each of them is a copy of all before it."""
+    place = pooler()
+    async with logged_in(place, parameters={f"my.setting{n}": "x" * 50 for n in range(100)}) as peer:
+        assert values(await peer.query("show my.setting99")) == [[b"x" * 50]]
+    async with await connect_peer((place.host, place.port)) as peer:
+        with pytest.raises(PeerMismatch, match="the startup parameters are too long"):
+            await peer.log_in("app", "app", "app-secret", **{f"my.setting{n}": "x" * 50 for n in range(200)})
+
+
 async def test_an_ignored_startup_parameter_is_ignored(
     any_pooler: PoolerFactory, pgbouncers_way: dict[str, str]
 ) -> None:

@@ -43,6 +43,19 @@ async def test_a_health_check_has_the_address_of_the_balancer(pooler: PoolerFact
     place.wait_for_log(r"app/app@127.0.0.1:\d+ login attempt: db=app")
 
 
+@pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", HEALTH[:12] + b"\x21\x00\x00\x00"], ids=["1", "2"])
+async def test_who_comes_by_way_of_the_balancer_has_not_its_account(pooler: PoolerFactory, header: bytes) -> None:
+    """Our own account needs no password for the console, on the unix socket."""
+    place = pooler(unix=True, proxy_protocol_networks="unix")
+    socket_path = place.unix_dir / f".s.PGSQL.{place.port}"
+    async with await connect_peer(socket_path) as peer:
+        await peer.send(HEALTH, frontend.startup("pgbouncer", "pgbouncer"))
+        await peer.until("Z")
+    async with await connect_peer(socket_path) as peer:
+        await peer.send(header, frontend.startup("pgbouncer", "pgbouncer"))
+        await peer.expect_error("28000")  # as for everybody else
+
+
 def column_names(messages: Sequence[Message]) -> list[str]:
     """Of a RowDescription: each name, and 18 bytes that are no matter here."""
     body = next(message.body for message in messages if message.type == b"T")[2:]

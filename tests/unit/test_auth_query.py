@@ -112,7 +112,7 @@ async def test_who_does_not_exist_is_logged_when_the_login_has_been_answered(
 ) -> None:
     """To write a line takes a tenth of a look-up: done before the answer, it would tell who exists."""
 
-    async def rows(*_: object, most: int) -> tuple[()]:
+    async def rows(*_: object, **__: object) -> tuple[()]:
         return ()
 
     query = AuthQuery(FakeEngine(), SimpleNamespace(config=Config()), open_server=rows)  # type: ignore[arg-type]

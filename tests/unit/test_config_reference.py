@@ -23,8 +23,8 @@ from pgpool_core.config.settings import DATABASE_KEYS, KEY_ALIASES, PEER_KEYS, U
 from pgpool_core.config.units import NotBuilt
 
 AUTH_QUERY = (
-    "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END"
-    " FROM pg_authid WHERE rolname=$1 AND rolcanlogin"
+    "SELECT rolname, CASE WHEN rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now() THEN NULL ELSE rolpassword END"
+    " FROM pg_catalog.pg_authid WHERE rolname OPERATOR(pg_catalog.=) $1 AND rolcanlogin"
 )
 
 RELOADED = {

@@ -289,7 +289,7 @@ def test_what_a_map_has_captured_is_a_name_and_nothing_else() -> None:
         """
         m  /^(.*)@x$         \\1
         n  /^(.*)@x$         +\\1
-        o  /^(?:a|(b))@x$    root\\1
+        o  /^a?(b)?@x$       root\\1
         """
     )
     assert maps.problems == ()
@@ -409,11 +409,37 @@ def test_maps_say_who_may_be_whom(name: str, system_user: str, user: str, may: b
     assert maps.fits(name, system_user, user) is may
 
 
-@pytest.mark.parametrize("line", ["m root", "m root a b", r"m root \1", "m root +", "m /( x", "m a,b c"])
+@pytest.mark.parametrize(
+    "line", ["m root", "m root a b", r"m root \1", "m root +", "m /( x", "m a,b c", "m /^(a+)+$ x"]
+)
 def test_a_bad_line_of_a_map_is_told(line: str) -> None:
     maps = parse_maps(f"{line}\nm root x\n", "i.conf")
     assert [text.partition(": ")[0] for text in maps.problems] == ["i.conf:1"]
     assert maps.fits("m", "root", "x")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["^(deploy|deploy_ro)", "^(deploy|deploy_ro)$", "^(?:a|ab)(.*)$", "^(.*?)@x$", "^(.*)@x", "(a*)(?:b|c)"],
+)
+def test_what_other_engines_capture_otherwise_gives_nobody_a_name(expression: str) -> None:
+    """PostgreSQL takes the longest of `deploy|deploy_ro`, Python's `re` the first."""
+    maps = parse_maps(f"m /{expression} \\1")
+    assert len(maps.problems) == 1 and "has to end with $" in maps.problems[0]
+    assert not maps.fits("m", "deploy_ro", "deploy")
+
+
+@pytest.mark.parametrize("expression", ["^(.*)@x\\.(com|org)$", "^cn=([^,]+)(,.*)?$", "([a-z]+)$"])
+def test_what_every_engine_captures_alike_is_a_name(expression: str) -> None:
+    assert parse_maps(f'm "/{expression}" \\1').problems == ()
+
+
+@pytest.mark.parametrize(
+    "expression", ["^(a+)+$", "^([a-z0-9]+_?)+$", "(?:a|aa)*b", "(?:(?:x{1,3}y)*z)*$", "a*a*a*a*a*$"]
+)
+def test_an_expression_that_can_take_for_ever_is_refused(expression: str) -> None:
+    rules = parse_rules(f'local all "/{expression}" trust')
+    assert rules.problems and "for ever" in rules.problems[0]
 
 
 def test_what_is_decided_is_said_in_pgbouncers_words() -> None:

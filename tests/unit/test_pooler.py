@@ -263,17 +263,23 @@ async def test_a_server_that_logged_in_for_the_old_target_is_not_adopted(
         assert it.engine.pool_list[0].retired == 1
 
 
-def policy(client: int, database: bytes, user: bytes, *, unix: bool = False, uid: int = -1) -> tuple[Any, ...]:
-    return ("policy", client, database, user, unix, uid, b"127.0.0.1", 40000, {})
+def policy(
+    client: int, database: bytes, user: bytes, *, unix: bool = False, uid: int = -1, passed: bool = False
+) -> tuple[Any, ...]:
+    return ("policy", client, database, user, unix, uid, b"127.0.0.1", 40000, {}, False, None, None, passed)
 
 
-async def test_a_login_gets_its_route_and_credential_before_it_is_told_to_look_again(folder: Path) -> None:
+async def test_a_login_gets_its_credential_and_its_route_once_it_has_passed(folder: Path) -> None:
     async with running(folder) as it:
         it.engine.post(*policy(7, b"app", b"alice"))
         await wait_all_tasks_blocked()
+        assert it.engine.verdicts.pop(7) == (Verdict.RETRY, b"")
+        assert it.engine.credentials[b"alice"]["plain"] == b"y"
+        assert it.engine.routes == {}  # whoever it is has proved nothing
+        it.engine.post(*policy(7, b"app", b"alice", passed=True))
+        await wait_all_tasks_blocked()
         assert it.engine.verdicts[7] == (Verdict.RETRY, b"")
         assert it.engine.routes == {(b"app", b"alice"): 0}
-        assert it.engine.credentials[b"alice"]["plain"] == b"y"
 
 
 async def test_many_logins_of_one_user_share_one_computation_of_keys(folder: Path) -> None:
@@ -395,7 +401,7 @@ async def test_a_broken_file_changes_nothing(folder: Path) -> None:
     auth_file = folder / "users"
     auth_file.write_text('"alice" "y"\n')
     async with running(folder, users=None, auth_file=str(auth_file)) as it:
-        it.engine.post(*policy(1, b"app", b"alice"))
+        it.engine.post(*policy(1, b"app", b"alice", passed=True))
         await wait_all_tasks_blocked()
         auth_file.write_text('"alice" broken\n')
         with pytest.raises(ConfigError, match="broken auth file"):
@@ -431,6 +437,6 @@ async def test_a_database_that_vanishes_takes_its_pool_along_and_may_come_back(f
         assert told is not None
         assert sql_error(told).message == "database removed"
         await it.pooler.apply(attrs.evolve(it.pooler.config, databases={"app": APP}), USERS)
-        it.engine.post(*policy(1, b"app", b"alice"))
+        it.engine.post(*policy(1, b"app", b"alice", passed=True))
         await wait_all_tasks_blocked()
         assert it.engine.routes == {(b"app", b"alice"): 1}

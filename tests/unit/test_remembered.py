@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from pgpool_core.control.login_steps import Asking
 from pgpool_core.control.remembered import REMEMBERED, Abandoned, Remembered
 
 
@@ -51,6 +54,25 @@ async def test_what_was_asked_before_a_reload_is_not_remembered_after_it() -> No
         go_on.set()
     assert told == [1]
     assert not remembered._answers and not remembered._flights
+
+
+async def test_an_answer_is_wanted_as_long_as_one_of_those_who_asked_is_there() -> None:
+    go_on, seen = trio.Event(), dict[str, bool]()
+
+    async def ask(key: str) -> int:
+        await go_on.wait()
+        seen[key] = remembered.is_wanted(key)
+        return 1
+
+    remembered = Remembered(ask, lambda answer: 0.0)
+    one, other, nobody = Asking(), Asking(), Asking()
+    async with trio.open_nursery() as nursery:
+        for key, asking in (("a", one), ("a", other), ("b", nobody)):
+            nursery.start_soon(partial(remembered.get, key, asking=asking))
+            await wait_all_tasks_blocked()
+        one.gone = nobody.gone = True
+        go_on.set()
+    assert seen == {"a": True, "b": False}
 
 
 async def test_no_more_than_so_many_answers_are_remembered() -> None:

@@ -14,9 +14,10 @@ from pgpool_core.config.units import Choice, Flag, Integer, Names, Seconds, Text
 from pgpool_core.config.words import AUTH_TYPES, AuthType
 
 AUTH_QUERY: Final = (
-    "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END"
-    " FROM pg_authid WHERE rolname=$1 AND rolcanlogin"
+    "SELECT rolname, CASE WHEN rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now() THEN NULL ELSE rolpassword END"
+    " FROM pg_catalog.pg_authid WHERE rolname OPERATOR(pg_catalog.=) $1 AND rolcanlogin"
 )
+"""PgBouncer's, and it means the same whatever the owner of a database has put on its search_path: a superuser runs it."""
 
 
 @attrs.frozen(kw_only=True, slots=False)

@@ -62,6 +62,8 @@ cdef inline bint buf_add(Buf *b, const uint8_t *data, size_t n) noexcept nogil:
             b.off = 0
         else:
             cap = BUF_FIRST if b.at == NULL and need <= BUF_FIRST else need if need > BUF_NEXT else BUF_NEXT
+            if b.at != NULL and cap < b.cap + b.cap // 2:     # bit by bit: it is not copied for each of them
+                cap = b.cap + b.cap // 2
             fresh = <uint8_t *>malloc(cap)
             if fresh == NULL:
                 return False

@@ -14,6 +14,7 @@ from pgpool_core.engine.pins cimport pins_drop
 from pgpool_core.engine.login cimport login_end
 from pgpool_core.engine.mailbox cimport MAIL_CONSOLE_GONE, MAIL_LOG, MAIL_MOVED_GONE, Mail
 from pgpool_core.engine.orphan cimport server_orphan
+from pgpool_core.engine.question cimport stop_asking
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport half_told
 from pgpool_core.engine.slots cimport slot_release
@@ -39,6 +40,7 @@ cdef void detach(Worker *w, ClientConn *c) noexcept nogil:
     timer_clear(&w.timers, &c.conn.timer)
     timer_clear(&w.timers, &c.watch)
     if c.state == CL_LOGIN:
+        stop_asking(w, c)
         login_end(w, c)
     elif c.state == CL_WAITING:
         pool_leave_queue(c.pool.pool, &c.seat)

@@ -70,5 +70,8 @@ cdef bint forwarded(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
         c.peer.port = header.port
         c.peer.uid = -1
         pgpool_unmap(&c.peer)
+    elif not header.is_local:                     # somebody else's connection: the balancer's account is not whose it is
+        c.peer.uid = -1
+        c.peer.pid = 0
     l.phase = LG_STARTUP
     return True

@@ -10,7 +10,7 @@ from pgpool_core.engine.buf cimport Buf, buf_bytes
 from pgpool_core.engine.channels cimport ChannelRow
 from pgpool_core.engine.counters cimport HIST_BUCKETS, PIN_KINDS, Counters, Histogram, counters_copy
 from pgpool_core.engine.mailbox cimport (MAIL_CANCEL, MAIL_CANCEL_ELSEWHERE, MAIL_CHANNELS, MAIL_CLIENT_KEY, MAIL_CONSOLE, MAIL_CONSOLE_CANCEL, MAIL_CONSOLE_GONE,
-                                         MAIL_DATABASE, MAIL_LEAK, MAIL_LISTEN, MAIL_LOG, MAIL_MOVED_GONE, MAIL_PARCEL, MAIL_PEER_CANCEL, MAIL_POLICY, MAIL_SERVER_CLOSED,
+                                         MAIL_DATABASE, MAIL_LEAK, MAIL_LISTEN, MAIL_LOG, MAIL_MOVED_GONE, MAIL_PARCEL, MAIL_PEER_CANCEL, MAIL_POLICY, MAIL_POLICY_GONE, MAIL_SERVER_CLOSED,
                                          MAIL_SOCKETS, MAIL_SUSPENDED, Mail, mailbox_take)
 from pgpool_core.engine.parameters cimport ignored
 from pgpool_core.engine.records cimport *
@@ -20,7 +20,7 @@ from pgpool_core.engine.sys cimport pgpool_peer, pgpool_print_peer, read
 from pgpool_core.session.probe cimport (FOUND_CURSOR, FOUND_LISTEN, FOUND_LOCK, FOUND_NAMED, FOUND_PREPARED, FOUND_PROTOCOL,
                                         FOUND_SETTING, FOUND_TEMPORARY)
 from pgpool_core.session.settings cimport setting_tracked
-from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_swap32
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_swap32
 from pgpool_core.wire.span cimport Span
 
 CLIENT_STATES = {CL_LOGIN: "login", CL_IDLE: "idle", CL_WAITING: "waiting", CL_ACTIVE: "active",
@@ -86,9 +86,9 @@ cdef tuple policy_letter(Mail *mail):
     while startup_next_param(packet, &s, &at, &name, &value):
         startup[name.at[:name.len]] = value.at[:value.len]
     return ("policy", mail.client, s.database.at[:s.database.len], s.user.at[:s.user.len], peer.family == 1,
-            peer.uid if peer.uid >= 0 else None, address(peer), peer.port, startup, bool(mail.b),
+            peer.uid if peer.uid >= 0 else None, address(peer), peer.port, startup, mail.b == 1,
             tuple((<const char *>packet + mail.len)[:mail.a - 1].split(b"\0")[:-1]) if mail.a else None,
-            proof)
+            proof, mail.b == 2)
 
 
 cdef list server_parameters(Plane *plane, Buf *startup):
@@ -218,6 +218,8 @@ cdef list channel_rows(ChannelRow *rows, uint32_t n):
 cdef object letter_of(Plane *plane, Mail *mail):
     if mail.kind == MAIL_POLICY:
         return policy_letter(mail)
+    if mail.kind == MAIL_POLICY_GONE:
+        return ("policy_gone", mail.client)
     if mail.kind == MAIL_CLIENT_KEY:
         key = (<char *>mail.data)[:mail.len]
         OPENSSL_cleanse(mail.data, mail.len)
@@ -264,7 +266,7 @@ cdef list take_letters(Plane *plane):
     cdef list letters = []
     if plane.control_fd >= 0:
         read(plane.control_fd, &count, 8)
-    pgpool_store32(&plane.signalled, 0)
+    pgpool_swap32(&plane.signalled, 0)            # see up_woken
     if pgpool_swap32(&plane.want, 0):
         letters.append(("want",))
     if pgpool_swap32(&plane.functions_news, 0):

@@ -16,7 +16,7 @@ from pgpool_core.engine.forwarding cimport forwarded
 from pgpool_core.engine.greeting cimport greet, greet_console
 from pgpool_core.engine.parameters cimport choose_settings
 from pgpool_core.engine.proof cimport forget_answer, password_message
-from pgpool_core.engine.question cimport route, tell_key
+from pgpool_core.engine.question cimport ASKS_MOST, ask_control, route, tell_key
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.turns cimport turn_give
 from pgpool_core.pool.dedicated cimport dedicated_leave
@@ -63,6 +63,10 @@ cdef void login_turn(Worker *w, ClientConn *c) noexcept nogil:
 cdef void login_passed(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     """Authenticated: greet, or wait until there is a greeting."""
     cdef PoolRecord *pool = c.pool
+    if pool == NULL and not l.console and l.late_error.len == 0 and l.passed < ASKS_MOST:
+        l.passed += 1                             # only now: what a stranger names costs no pool
+        ask_control(w, c, l, LG_PASSED)
+        return
     turn_give(w, l)
     l.method = l.auth.method + 1 if l.phase == LG_AUTH else 0
     if l.auth.has_key and pool != NULL:

@@ -11,7 +11,7 @@ cdef enum:
     MAILBOX_CELLS = 4096
 
     # worker -> control
-    MAIL_POLICY = 1               # client asks: where to, and with which secret; b = 1: with the one known the login has failed
+    MAIL_POLICY = 1               # client asks: where to, and with which secret; b = 1: with the one known the login has failed, 2: it has passed
     MAIL_CONSOLE = 2              # client, server = its id, a = 1 for an admin, b = FE_*, data = body of the message
     MAIL_CANCEL = 3               # server, a = backend pid, b = backend key
     MAIL_SERVER_CLOSED = 4        # server = its id, a = pool, b = age_us, client = address of the reason (static), data = its host, canceller = its port
@@ -28,6 +28,7 @@ cdef enum:
     MAIL_DATABASE = 64            # data = a text that may need a database without connections
     MAIL_PARCEL = 66              # client = its fd + 1, server = its fd + 1 (0 = none), a = pool, data = Parcel
     MAIL_MOVED_GONE = 67          # a = id of a client that had come from another process
+    MAIL_POLICY_GONE = 68         # client: it has left, and wants no answer to MAIL_POLICY
     MAIL_CLIENT_KEY = 65          # data = ClientKey, 32 bytes, of a client that has logged in
     # control or worker -> worker
     MAIL_EFFECTS = 14             # a = mark, data = Effects

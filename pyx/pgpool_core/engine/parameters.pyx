@@ -15,6 +15,9 @@ from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, blo
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.span cimport Span, same, text_span
 
+cdef enum:
+    SETTINGS_MOST = 10000         # bytes of names and values: PostgreSQL takes no longer startup packet
+
 cdef extern from "<strings.h>" nogil:
     int strncasecmp(const char *, const char *, size_t)
 
@@ -95,6 +98,9 @@ cdef int choose(Worker *w, ClientConn *c, Span name, Span value, const char *ref
             c.pool.session_state == SESSION_OFF or c.pool.session_state == SESSION_WARN
             or setting_name(name, room, &canonical) != SETTINGS_OK):
         with_name(w, c, "08P01", refusal, name, "")
+        return -1
+    if (c.settings.len if c.settings != NULL else 0) + canonical.len + value.len > SETTINGS_MOST:
+        client_fatal(w, c, "54000", "the startup parameters are too long")
         return -1
     if block_with(w.plane.settings, c.settings, canonical, value, &fresh) != SETTINGS_OK:
         with_name(w, c, "54000", "startup parameter is too long: ", name, "")

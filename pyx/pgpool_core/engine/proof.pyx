@@ -18,9 +18,8 @@ from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free, buf_take
 from pgpool_core.engine.client_end cimport client_fatal, client_log, uncount, with_name
 from pgpool_core.engine.conn cimport conn_doom, conn_send
 from pgpool_core.engine.login cimport login_passed
-from pgpool_core.engine.question cimport SECRET_FOUND, SECRET_NOBODY, admitted, ask_control, secret_of
+from pgpool_core.engine.question cimport SECRET_FOUND, SECRET_NOBODY, ask_control, route_known, secret_of
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.routes cimport routes_get
 from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_set
 from pgpool_core.engine.turns cimport turn_give
 from pgpool_core.sync.atomic cimport pgpool_store64
@@ -166,21 +165,16 @@ cdef void looked_again(Worker *w, ClientConn *c, LoginRecord *l, uint8_t verdict
         return
     forget_answer(l)
     l.phase = LG_AUTH
-    if r == LOGIN_OK and verdict == POLICY_RETRY and c.pool == NULL and not l.console:
-        c.pool = <PoolRecord *>routes_get(w.plane.routes, s.database, s.user)
-        if c.pool != NULL and not admitted(w, c, s.user):
-            return
+    if r == LOGIN_OK and verdict == POLICY_RETRY and not route_known(w, c, l):
+        return
     verdict_of(w, c, l, r)
 
 
 cdef void checked_elsewhere(Worker *w, ClientConn *c, LoginRecord *l, uint8_t verdict) noexcept nogil:
     """Control knows whether the password was right, and where the login leads."""
-    cdef const Startup *s = &l.packet
     l.phase = LG_AUTH
-    if verdict != POLICY_WRONG and c.pool == NULL and not l.console:
-        c.pool = <PoolRecord *>routes_get(w.plane.routes, s.database, s.user)
-        if c.pool != NULL and not admitted(w, c, s.user):
-            return
+    if verdict != POLICY_WRONG and not route_known(w, c, l):
+        return
     verdict_of(w, c, l, LOGIN_BAD_PASSWORD if verdict == POLICY_WRONG else LOGIN_OK)
 
 

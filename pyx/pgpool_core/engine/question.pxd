@@ -9,6 +9,8 @@ from pgpool_core.wire.span cimport Span
 
 
 cdef enum:
+    ASKS_MOST = 16                # times that control is asked about one login, should reloads follow each other closely
+
     SECRET_NONE = 0               # nothing is known here
     SECRET_FOUND = 1
     SECRET_NOBODY = 2             # control has said that no password is right
@@ -16,6 +18,8 @@ cdef enum:
 
 cdef void route(Worker *w, ClientConn *c, LoginRecord *l, bint asked) noexcept nogil
 cdef bint admitted(Worker *w, ClientConn *c, Span user) noexcept nogil   # else `c` ends: it is one too many
+cdef bint route_known(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil       # else `c` ends: it is one too many
+cdef void stop_asking(Worker *w, ClientConn *c) noexcept nogil
 cdef int secret_of(Worker *w, LoginRecord *l, const Startup *s, Credential *known) noexcept nogil     # SECRET_*
 cdef void tell_key(Worker *w, LoginRecord *l) noexcept nogil
 

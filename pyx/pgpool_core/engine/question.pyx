@@ -14,8 +14,8 @@ from pgpool_core.auth.startup cimport Startup
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_free
 from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport conn_doom, plane_post
-from pgpool_core.engine.login cimport login_go_on
-from pgpool_core.engine.mailbox cimport MAIL_CLIENT_KEY, MAIL_POLICY, Mail
+from pgpool_core.engine.login cimport login_go_on, login_passed
+from pgpool_core.engine.mailbox cimport MAIL_CLIENT_KEY, MAIL_POLICY, MAIL_POLICY_GONE, Mail
 from pgpool_core.engine.proof cimport authenticate, checked_elsewhere, forget_answer, looked_again
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_get
@@ -29,7 +29,6 @@ from pgpool_core.wire.span cimport Span
 
 
 cdef enum:
-    ASKS_MOST = 16                # times that control is asked about one login, should reloads follow each other closely
     SCOPED_LEN = 256              # of a name in the table of secrets: a database, a zero, a user
 
 
@@ -88,7 +87,7 @@ cdef bint forgotten(Worker *w, ClientConn *c, LoginRecord *l, bint has_secret) n
     cdef int method = l.told - 1 if l.told else w.plane.auth_type
     if l.late_error.len or l.console == POLICY_CONSOLE_TRUSTED + 1:
         return False
-    return (c.pool == NULL and not l.console) or not (has_secret or method == AUTH_ANY or method == AUTH_PEER or method == AUTH_LDAP)
+    return not (has_secret or method == AUTH_ANY or method == AUTH_PEER or method == AUTH_LDAP)
 
 
 cdef bint admitted(Worker *w, ClientConn *c, Span user) noexcept nogil:
@@ -111,6 +110,34 @@ cdef bint admitted(Worker *w, ClientConn *c, Span user) noexcept nogil:
     return False
 
 
+cdef bint route_known(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    """Whether the login may go on: now that control has said where it leads, it counts there."""
+    cdef const Startup *s = &l.packet
+    if c.pool != NULL or l.console:
+        return True
+    c.pool = <PoolRecord *>routes_get(w.plane.routes, s.database, s.user)
+    return c.pool == NULL or admitted(w, c, s.user)
+
+
+cdef inline bint waits_for_control(const LoginRecord *l) noexcept nogil:
+    return l.phase == LG_POLICY or l.phase == LG_AGAIN or l.phase == LG_ELSEWHERE or l.phase == LG_PASSED
+
+
+cdef void stop_asking(Worker *w, ClientConn *c) noexcept nogil:
+    """The login is over. Control need not answer any more; where its ring is full, it does."""
+    cdef Mail mail
+    if c.login != NULL and waits_for_control(c.login):
+        memset(&mail, 0, sizeof(Mail))
+        mail.kind = MAIL_POLICY_GONE
+        mail.client = asker(w, c)
+        plane_post(w, &mail)
+
+
+cdef inline uint64_t asker(Worker *w, ClientConn *c) noexcept nogil:
+    """Who asks, for control and for the answer's way back."""
+    return handle_of(&c.conn.head, <uint8_t>(w.index + 1))
+
+
 cdef void ask_control(Worker *w, ClientConn *c, LoginRecord *l, uint8_t phase) noexcept nogil:
     """Ask control, and wait for the answer in `phase`."""
     cdef uint8_t[NAMES_MAX] names
@@ -122,8 +149,8 @@ cdef void ask_control(Worker *w, ClientConn *c, LoginRecord *l, uint8_t phase) n
     if c.conn.tls != NULL:
         names_len = peer_names(c.conn.tls.ssl, names, NAMES_MAX)
         mail.a = names_len + 1
-    mail.client = handle_of(&c.conn.head, <uint8_t>(w.index + 1))
-    mail.b = phase == LG_AGAIN
+    mail.client = asker(w, c)
+    mail.b = 1 if phase == LG_AGAIN else 2 if phase == LG_PASSED else 0
     mail.len = l.startup.len
     if phase == LG_ELSEWHERE:
         mail.server = l.answer.len
@@ -148,7 +175,7 @@ cdef void login_verdict(Worker *w, ClientConn *c, uint64_t said, uint8_t *error,
     """Control has answered MAIL_POLICY."""
     cdef LoginRecord *l = c.login
     cdef uint8_t verdict = said & 0xFF
-    if c.state != CL_LOGIN or l == NULL or (l.phase != LG_POLICY and l.phase != LG_AGAIN and l.phase != LG_ELSEWHERE):
+    if c.state != CL_LOGIN or l == NULL or not waits_for_control(l):
         return
     buf_free(&l.late_error)
     if l.phase == LG_ELSEWHERE and verdict == POLICY_WRONG:
@@ -168,6 +195,11 @@ cdef void login_verdict(Worker *w, ClientConn *c, uint64_t said, uint8_t *error,
         return
     if l.phase == LG_ELSEWHERE:
         checked_elsewhere(w, c, l, verdict)
+        return
+    if l.phase == LG_PASSED:
+        l.phase = LG_AUTH
+        if route_known(w, c, l):
+            login_passed(w, c, l)
         return
     l.told = <uint8_t>(said >> 8)
     route(w, c, l, True)

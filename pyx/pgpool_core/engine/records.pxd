@@ -85,6 +85,7 @@ cdef enum:
     LG_FORWARDED = 7              # a PROXY header comes first
     LG_TURN = 8                   # waits for its turn (max_logins)
     LG_HELD = 9                   # has failed, and is told later (auth_failure_delay)
+    LG_PASSED = 11                # authenticated; control makes the pool, which nobody has logged in to before
     LG_ELSEWHERE = 10             # control has its password checked (LDAP; SCRAM secrets of many rounds)
 
     TURN_NONE = 0
@@ -203,6 +204,7 @@ cdef struct LoginRecord:          # lives from accept to the greeting
     uint8_t told                  # AUTH_* + 1 that control has said it is to use, 0 = as all
     uint8_t listed                # its secret is of auth_file, which is not looked up again
     uint8_t again                 # has been looked up again
+    uint8_t passed                # how often control has been told so, for its pool was not known
     Buf answer                    # its PasswordMessage, while it may be looked up again, or is to be checked elsewhere; secret
     uint64_t started_us
     int failed                    # LG_HELD: what login_password has said
@@ -593,6 +595,7 @@ cdef struct Worker:
     Loan *due                     # loans whose servers are handed over at the end of this turn
     Mailbox inbox
     Counters **counters           # by pool; allocated at first use
+    Counters *spare_counters      # nobody's: where there is no memory for others
     uint32_t n_clients            # atomic reads by others
     uint32_t logins               # those in progress that have a turn; atomic reads by others
     uint32_t logins_waiting       # those that wait for one; the same

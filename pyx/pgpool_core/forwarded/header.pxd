@@ -12,12 +12,13 @@ cdef enum:
     FORWARDED_NEED_MORE = 1       # not a failure: call again when more bytes have come
     FORWARDED_BAD = -1            # neither version, or broken
 
-    FORWARDED_NOBODY = 0          # the balancer itself connects (a health check), or does not tell: the socket's address counts
+    FORWARDED_NOBODY = 0          # the balancer itself connects (`is_local`: a health check), or does not tell: the socket's address counts
 
 
 cdef struct Forwarded:
     uint32_t len                  # bytes of the header
     uint8_t family                # 4, 6 or FORWARDED_NOBODY
+    uint8_t is_local              # the connection is the balancer's own
     uint8_t addr[16]              # of the client; 4 bytes of it with IPv4
     uint16_t port
 

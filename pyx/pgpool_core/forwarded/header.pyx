@@ -57,6 +57,7 @@ cdef int binary(const uint8_t *buf, size_t avail, Forwarded *out) noexcept nogil
     memset(out, 0, sizeof(Forwarded))
     out.len = FIXED_LEN + length
     if buf[12] == LOCAL:
+        out.is_local = 1
         return FORWARDED_OK
     if family == TCP4:
         out.family = 4
