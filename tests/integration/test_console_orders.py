@@ -466,6 +466,27 @@ def test_sigterm_waits_for_clients_and_a_second_one_does_not(pooler: PoolerFacto
         assert process.process.wait() == 0
 
 
+@pytest.mark.parametrize("order", ["RESUME app", "KILL app"])
+def test_what_is_said_of_a_database_does_not_take_a_shutdown_back(
+    pooler: PoolerFactory, aside: ThreadPoolExecutor, order: str
+) -> None:
+    process = pooler(default_pool_size=1)
+    with Console(process) as console, Console(process) as other, contextlib.closing(client_of(process)) as holder:
+        holder.execute("begin")
+        assert one(holder) == 1
+        pausing = running(other, "PAUSE app", aside)
+        process.wait_for_log("PAUSE 'app' command issued")
+        assert console.run("SHUTDOWN WAIT_FOR_SERVERS") == "SHUTDOWN"
+        if order == "RESUME app":
+            assert console.run(order) == "RESUME"
+            holder.execute("commit")
+        else:
+            running(console, order, aside)
+        assert process.process.wait() == 0
+        with contextlib.suppress(psycopg.Error):
+            pausing.result(10)
+
+
 def test_sigint_waits_for_servers(pooler: PoolerFactory) -> None:
     process = pooler()
     with contextlib.closing(client_of(process)) as holder, contextlib.closing(client_of(process)) as idle:

@@ -216,6 +216,43 @@ async def test_a_copy_that_fails_with_a_sync_in_it_leaves_its_server_to_others(
         assert values(await other.query("select pg_backend_pid()")) == pid
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_good_bye_in_the_middle_of_a_copy_ends_it(pooler: PoolerFactory, table: str, at_once: bool) -> None:
+    place = pooler(default_pool_size=1)
+    async with logged_in(place) as other:
+        async with logged_in(place) as peer:
+            begin = frontend.query(f"copy {table} from stdin")
+            if at_once:
+                await peer.send(begin + frontend.terminate())
+            else:
+                await peer.send(begin)
+                await peer.expect("G")
+                await peer.send(frontend.copy_data(b"1\ta\n"), frontend.terminate())
+        assert values(await other.query(f"select count(*) from {table}")) == [[b"0"]]
+
+
+async def test_who_sends_the_rest_of_a_copy_that_has_failed_keeps_no_server(pooler: PoolerFactory, table: str) -> None:
+    place = pooler(default_pool_size=1)
+    async with logged_in(place) as peer, logged_in(place) as other:
+        late = frontend.copy_data(b"2\ttwo\n")
+        await peer.send(frontend.query(f"copy {table} from stdin"))
+        await peer.expect("G")
+        await peer.send(frontend.copy_data(b"nonsense\ta\n") + late[:7])
+        await peer.expect_error("22P02")
+        await peer.expect("Z")
+        await peer.send(late[7:], frontend.copy_done())
+        assert values(await other.query("select 1")) == [[b"1"]]
+        assert values(await peer.query(f"select count(*) from {table}")) == [[b"0"]]
+
+
+async def test_a_flush_alone_keeps_no_server(pooler: PoolerFactory) -> None:
+    place = pooler(default_pool_size=1)
+    async with logged_in(place) as peer, logged_in(place) as other:
+        await peer.send(frontend.flush())
+        assert values(await other.query("select 1")) == [[b"1"]]
+        assert values(await peer.query("select 2")) == [[b"2"]]
+
+
 async def test_what_may_not_come_in_a_copy_ends_its_client_alone(
     pooler: PoolerFactory, postgres: PostgresServer, table: str
 ) -> None:

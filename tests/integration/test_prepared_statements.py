@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import psycopg
 import pytest
 
-from pgpool_core.testing import Message, ScriptedPeer, frontend
+from pgpool_core.testing import Message, PostgresServer, ScriptedPeer, frontend
 from tests.conftest import PoolerFactory, Target
 from tests.peers import letters, logged_in, values
+from tests.watching import until_async
 
 SAME = pytest.mark.parametrize("target", ["direct", "pgpool_core"], indirect=True)
 ONE_SERVER = pytest.mark.pooler(default_pool_size=1)
@@ -197,6 +198,20 @@ async def test_an_unnamed_statement_lives_until_it_is_used_or_replaced(target: T
             assert values(await two.query("select 1")) == [[b"1"]]
         assert values(await ask(one, use(""))) == [[b"mine"]]
         assert values(await ask(two, frontend.parse("select 'hers'"), use(""))) == [[b"hers"]]
+
+
+async def test_a_pooler_stops_in_order_while_named_statements_are_under_way(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    """Servers outlive the clients whose names they know."""
+    place = pooler(default_pool_size=2)
+    group = frontend.parse("select pg_sleep(61)", "mine") + frontend.bind("mine") + frontend.execute() + frontend.sync()
+    async with logged_in(place) as one, logged_in(place) as other:
+        await one.send(group + frontend.parse("select 1", "next") + frontend.sync())
+        await other.send(group)
+        asleep = "select count(*) from pg_stat_activity where query = 'select pg_sleep(61)' and state = 'active'"
+        await until_async(lambda: postgres.sql(asleep) == "2")
+        assert place.stop() == 0
 
 
 async def test_an_unnamed_statement_of_another_client_is_never_used(pooler: PoolerFactory) -> None:

@@ -76,6 +76,7 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
             elif c.holding:
                 c.holding = 0
                 client_go_on(w, c)
+                return c.seat.server != &s.seat   # it may have been let go, and be another worker's by now
         elif c == NULL and s.seat.state == SV_BEING_CANCELED:
             return server_settle(w, s)
         return False

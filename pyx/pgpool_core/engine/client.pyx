@@ -23,10 +23,11 @@ from pgpool_core.engine.patience cimport patience_waits
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.relay cimport relay
 from pgpool_core.engine.server cimport server_free
+from pgpool_core.engine.server_end cimport server_lost
 from pgpool_core.engine.slots cimport slot_release
 from pgpool_core.engine.timers cimport TIMER_NONE, timer_clear
 from pgpool_core.pool.client cimport WAIT_NONE, Client
-from pgpool_core.pool.pool cimport POOL_CHECK, POOL_CLOSE, POOL_CLOSED, POOL_ENDING, POOL_GOT, Pool, pool_request
+from pgpool_core.pool.pool cimport POOL_CHECK, POOL_CLOSE, POOL_CLOSED, POOL_ENDING, POOL_GOT, POOL_QUEUED, Pool, pool_request
 from pgpool_core.pool.server cimport Server
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_load8, pgpool_store64, pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -274,8 +275,12 @@ cdef int request(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
     if seat != NULL and before != w.index:
         s = <ServerConn *>seat.owner
         w.io.remove(&w.plane.workers[before], &s.conn)
-        w.io.add(w, &s.conn)
         count_add(&counters_of(w, c.pool).steals, 1)
+        if not w.io.add(w, &s.conn):
+            server_lost(w, s, "cannot be watched")
+            if verdict == POOL_GOT:               # `c` has heard of it
+                return 1
+            verdict = POOL_QUEUED
     if verdict == POOL_GOT:
         linked(w, c, <ServerConn *>seat.owner)
         if c.state != CL_ACTIVE or c.conn.doomed:
@@ -287,10 +292,9 @@ cdef int request(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nog
         return relay(w, c, data, n)
     c.state = CL_WAITING
     c.conn.paused = 1
-    if not conn_hold(w, &c.conn, data, n):
-        return 1
-    c.seat.noticed = 0
-    patience_waits(w, c)
+    if conn_hold(w, &c.conn, data, n):            # else it ends, and leaves the queue
+        c.seat.noticed = 0
+        patience_waits(w, c)
     if verdict == POOL_CHECK:
         server_chore(w, <ServerConn *>seat.owner, CHORE_CHECK)
     elif c.seat.unserved and pgpool_swap32(&pool.want, 1) == 0:

@@ -83,6 +83,6 @@ cdef inline bint conn_hold(Worker *w, Conn *c, const uint8_t *data, size_t n) no
 
 
 cdef inline Counters *counters_of(Worker *w, PoolRecord *pool) noexcept nogil:
-    """This worker's counters for `pool`; a place where nobody looks when memory is short."""
+    """This worker's counters for `pool`; those that nobody looks at when memory is short."""
     cdef Counters *counters = w.counters[pool.pool.id]
     return counters if counters != NULL else counters_new(w, pool)

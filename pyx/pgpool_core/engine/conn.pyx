@@ -333,7 +333,7 @@ cdef Counters *counters_new(Worker *w, PoolRecord *pool) noexcept nogil:
     cdef size_t size = (sizeof(Counters) + 127) // 128 * 128
     cdef Counters *counters = <Counters *>aligned_alloc(128, size)
     if counters == NULL:
-        return <Counters *>w.scratch
+        return w.spare_counters
     memset(counters, 0, size)
     pgpool_store_ptr(<void *>&w.counters[pool.pool.id], counters)
     return counters

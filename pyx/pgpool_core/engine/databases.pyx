@@ -69,6 +69,7 @@ cdef void databases_look(Worker *w, ServerConn *s, const uint8_t *text, size_t n
     """Look behind blanks and comments."""
     cdef Mail mail
     cdef size_t gap
+    cdef bint first
     n = strnlen(<const char *>text, n)
     gap = past_gap(text, n, 0)
     text += gap
@@ -82,13 +83,15 @@ cdef void databases_look(Worker *w, ServerConn *s, const uint8_t *text, size_t n
     if mail.data == NULL:
         return
     memcpy(mail.data, text, mail.len)
-    if not s.database_ddl:
+    first = not s.database_ddl
+    if first:
         s.database_ddl = 1
         pgpool_add32(&w.plane.databases_open, 1)
     if plane_post(w, &mail):
         return
     free(mail.data)
-    databases_done(w.plane, s)
+    if first:
+        databases_done(w.plane, s)
 
 
 cdef void databases_done(Plane *plane, ServerConn *s) noexcept nogil:

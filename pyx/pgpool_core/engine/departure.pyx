@@ -15,14 +15,15 @@ from pgpool_core.engine.mailbox cimport MAIL_PARCEL, Mail
 from pgpool_core.engine.pins cimport pins_drop
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport REDO_NOT
+from pgpool_core.engine.server cimport server_free
 from pgpool_core.engine.server_end cimport server_close, server_gone
 from pgpool_core.engine.slots cimport slot_at, slots_room
 from pgpool_core.engine.suspend cimport worker_has
 from pgpool_core.engine.timers cimport timer_clear
 from pgpool_core.moving.parcel cimport *
 from pgpool_core.pool.client cimport WAIT_NONE
-from pgpool_core.pool.pool cimport MODE_SESSION, elapsed_us, pool_leave_queue, pool_take_idle, pool_unlink
-from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_USED, Server
+from pgpool_core.pool.pool cimport MODE_SESSION, elapsed_us, pool_leave_queue, pool_move, pool_take_idle, pool_unlink
+from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_TESTED, SV_USED, Server
 from pgpool_core.session.settings cimport Block, block_entry, block_get
 from pgpool_core.statements.names cimport Name, Names
 from pgpool_core.statements.prepared cimport Planted
@@ -48,9 +49,8 @@ cdef void depart(Worker *w) noexcept nogil:
         return
     for slot in range(slots_room(&w.plane.servers)):
         s = <ServerConn *>slot_at(&w.plane.servers, slot)
-        if worker_has(w, s) and (pgpool_load8(&s.seat.state) == SV_IDLE or pgpool_load8(&s.seat.state) == SV_USED) \
-                and (giving == GIVE_ALL or server_plain(s)):
-            left -= server_departs(w, s)
+        if worker_has(w, s) and (pgpool_load8(&s.seat.state) == SV_IDLE or pgpool_load8(&s.seat.state) == SV_USED):
+            left -= server_departs(w, s, giving == GIVE_PLAIN)
             if left == 0:
                 break
     for slot in range(slots_room(&w.clients)):
@@ -158,10 +158,17 @@ cdef bint client_departs(Worker *w, ClientConn *c) noexcept nogil:
     return False
 
 
-cdef bint server_departs(Worker *w, ServerConn *s) noexcept nogil:
-    """Give an idle server away; True when it has gone, one way or the other."""
-    if not server_rests(w, s) or not pool_take_idle(s.pool.pool, &s.seat, w.index, SV_CLOSING, w.now_us):
+cdef bint server_departs(Worker *w, ServerConn *s, bint only_plain) noexcept nogil:
+    """Give an idle server away; True when it has gone, one way or the other.
+
+    It is taken before it is looked at: another worker may have taken it over.
+    """
+    if not pool_take_idle(s.pool.pool, &s.seat, w.index, SV_TESTED, w.now_us):
         return False
+    if not server_rests(w, s) or (only_plain and not server_plain(s)):
+        server_free(w, s)
+        return False
+    pool_move(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
     if not send(w, NULL, s):
         server_close(w, s, "closed by the pooler: handed over")
     return True

@@ -16,7 +16,7 @@ from pgpool_core.engine.inquiry cimport inquiry_free
 from pgpool_core.engine.loan cimport loan_free
 from pgpool_core.engine.mailbox cimport mailbox_free, mailbox_init
 from pgpool_core.engine.conn cimport worker_wake
-from pgpool_core.engine.named cimport named_free
+from pgpool_core.engine.named cimport named_free, named_part
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.routes cimport routes_free, routes_new
 from pgpool_core.engine.slots cimport slot_at, slots_free, slots_init, slots_room
@@ -165,7 +165,12 @@ cdef inline void shut(int *fd) noexcept nogil:
 
 cdef void plane_close_all(Plane *plane) noexcept nogil:
     """The workers' threads have ended: close every client, tell every server good-bye and close it."""
-    cdef uint32_t i
+    cdef uint32_t i, slot
+    cdef ServerConn *s
+    for slot in range(slots_room(&plane.servers)):
+        s = <ServerConn *>slot_at(&plane.servers, slot)
+        if s.conn.head.live:
+            named_part(s)                         # the names go with the clients
     for i in range(plane.n_workers):
         worker_close(&plane.workers[i])
     close_servers(plane)

@@ -14,9 +14,11 @@ cdef void note(Plane *plane, ServerConn *s, uint32_t what) noexcept nogil:
     """Leave a note for the worker of `s`; none for a server that has gone, whose slot nobody may put on a stack."""
     cdef Worker *w = NULL
     cdef void *head
+    cdef uint32_t worker
     pthread_mutex_lock(&plane.server_lock)
-    if slot_live(&s.conn.head) and not s.gone and pgpool_or32(&s.notes, what) == 0:
-        w = &plane.workers[pgpool_load32(&s.seat.worker)]
+    worker = pgpool_load32(&s.seat.worker)
+    if slot_live(&s.conn.head) and not s.gone and worker < plane.n_workers and pgpool_or32(&s.notes, what) == 0:
+        w = &plane.workers[worker]
         while True:
             head = pgpool_load_ptr(&w.notes)
             s.note_next = <ServerConn *>head

@@ -65,7 +65,7 @@ cdef void patience_look(Worker *w, ClientConn *c) noexcept nogil:
             if s.tx_status != TX_IDLE:
                 idle_xact_us = s.ready_us
             elif c.pool.pool.settings.mode != MODE_SESSION:      # it keeps its server for its session state
-                idle_us = s.ready_us
+                idle_us = max(s.ready_us, c.idle_us)         # it may have come a moment ago
     if over(w, query_us, patience_us(c, PATIENCE_QUERY), &next_us):
         give_up(w, c, s, "57014", "query timeout")
     elif over(w, xact_us, patience_us(c, PATIENCE_TRANSACTION), &next_us):

@@ -15,7 +15,7 @@ from pgpool_core.engine.sys cimport pgpool_now_us
 from pgpool_core.engine.texts cimport add_settings, set_pairs, set_text
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.limits cimport Group
-from pgpool_core.pool.pool cimport Pool, PoolSet, pool_pop_waiter, poolset_add_group, poolset_add_pool
+from pgpool_core.pool.pool cimport PAUSE_END, Pool, PoolSet, pool_pop_waiter, poolset_add_group, poolset_add_pool
 from pgpool_core.pool.server cimport SV_CLOSING, SV_FREE, SV_LOGIN, Server
 from pgpool_core.pool.sweep cimport sweep_pool, sweep_soon
 from pgpool_core.session.settings cimport Block, block_unref
@@ -150,7 +150,8 @@ cdef int pool_pause(Plane *plane, uint32_t pool, uint8_t how) except -1:
     """`how`: PAUSE_*, and idle servers are closed at once; or 0, and servers are opened again."""
     cdef PoolRecord *record = record_of(plane, pool)
     pthread_mutex_lock(&record.pool.lock)
-    record.pool.paused = how
+    if record.pool.paused != PAUSE_END:           # which is for good
+        record.pool.paused = how
     pthread_mutex_unlock(&record.pool.lock)
     if how:
         sweep_one(plane, record, pgpool_now_us())
@@ -187,7 +188,7 @@ cdef bint has_servers(Plane *plane, Pool *pool) noexcept nogil:
     for slot in range(slots_room(&plane.servers)):
         s = <ServerConn *>slot_at(&plane.servers, slot)
         if slot_live(&s.conn.head) and s.seat.pool == pool and not s.seat.dedicated and s.seat.state != SV_FREE \
-                and s.seat.state != SV_LOGIN and s.seat.state != SV_CLOSING:
+                and s.seat.state != SV_CLOSING and (s.seat.state != SV_LOGIN or s.conn.fd >= 0):     # handed over, and not looked at yet
             found = True
             break
     pthread_mutex_unlock(&pool.lock)
@@ -199,7 +200,11 @@ cdef int pool_close(Plane *plane, uint32_t pool, bytes error) except -1:
     pthread_mutex_lock(&record.pool.lock)
     record.pool.closed = 1
     pthread_mutex_unlock(&record.pool.lock)
+    pthread_mutex_lock(&record.lock)
+    set_text(&record.first_error, error)
+    pthread_mutex_unlock(&record.lock)
     tell_all(plane, MAIL_KICK_POOL, pool, error)
+    empty_queue(plane, record)                    # that letter may be lost where a ring is full, a grant is not
     sweep_one(plane, record, pgpool_now_us())
     return 0
 

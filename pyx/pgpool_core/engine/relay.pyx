@@ -18,10 +18,11 @@ from pgpool_core.engine.named cimport (DEALLOCATES, DROP_IS, DROP_NEED_MORE, DRO
                                        named_tracked, named_unnamed)
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport REDO_KEPT, REDO_NOT, REDO_OPEN, REDO_WHOLE, redo_begins, redo_keep, redo_text
+from pgpool_core.engine.server cimport server_idles
 from pgpool_core.engine.timers cimport TIMER_STALL, timer_clear, timer_set
 from pgpool_core.pool.pool cimport MODE_SESSION
 from pgpool_core.pool.server cimport Server
-from pgpool_core.session.sqlscan cimport PROVED_BEGIN, PROVED_DEALLOCATE, PROVED_RESET_ALL, PROVED_SET
+from pgpool_core.session.sqlscan cimport PROVED_BEGIN, PROVED_DEALLOCATE, PROVED_NONE, PROVED_RESET_ALL, PROVED_SET
 from pgpool_core.statements.names cimport Name
 from pgpool_core.statements.rewrite cimport USED_NEED_MORE, USED_NOT, USED_ONCE, used_once
 from pgpool_core.statements.text cimport MAX_TEXT_LEN
@@ -40,6 +41,7 @@ cdef extern from "<string.h>" nogil:
 cdef bint look(Worker *w, ClientConn *c, ServerConn *s, const Frame *f, const uint8_t *body, size_t have) noexcept nogil:
     """Have the text of a Query or Parse looked at; False when it must not reach the server."""
     cdef const uint8_t *text = body
+    w.scan.proved = PROVED_NONE
     if f.body_len > have:
         ledger_unseen(w, c, s, body, have)        # longer than what is kept to be looked at
         return True
@@ -121,6 +123,8 @@ cdef int relay(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil
         c.conn.paused = 1
     if c.conn.timer.kind == TIMER_STALL:
         timer_clear(&w.timers, &c.conn.timer)
+    if s.expect.owed == 0:
+        server_idles(w, s, c)
     return c.conn.paused
 
 
@@ -139,7 +143,7 @@ cdef int relay_rest(Worker *w, ClientConn *c, ServerConn *s, Counters *k, uint8_
     cdef int once                 # whether the group at hand does nothing but run its text
     cdef bint watched = eyes & EYES_WATCH
     cdef bint tracked = eyes & EYES_TRACK
-    cdef bint crowded = c.pins == 0 and c.pool.max_pinned and pgpool_load32(&c.pool.pinned) >= c.pool.max_pinned
+    cdef bint crowded = c.pins & ~PIN_UNNAMED == 0 and c.pool.max_pinned and pgpool_load32(&c.pool.pinned) >= c.pool.max_pinned
     w.mixed = 0
     if c.dropping:
         sent = c.cur.remain if c.cur.remain < n else n
@@ -334,7 +338,7 @@ cdef int relay_rest(Worker *w, ClientConn *c, ServerConn *s, Counters *k, uint8_
         return 1
     if c.leaving:
         c.conn.paused = 1
-        if s.expect.owed == 0 or (s.seat.dedicated and s.expect.copying):    # a stream that need not ever end
+        if s.expect.owed == 0 or s.expect.copying:     # what it streams to the server ends with it
             client_parts(w, c)
         return 1
     if not conn_hold(w, &c.conn, data + pos, n - pos):
@@ -345,4 +349,6 @@ cdef int relay_rest(Worker *w, ClientConn *c, ServerConn *s, Counters *k, uint8_
         timer_set(&w.timers, &c.conn.timer, TIMER_STALL, w.now_us + w.plane.message_stall_timeout_us)
     elif c.conn.timer.kind == TIMER_STALL:
         timer_clear(&w.timers, &c.conn.timer)
+    if n == pos and n != 0 and s.expect.owed == 0:
+        server_idles(w, s, c)
     return c.conn.paused

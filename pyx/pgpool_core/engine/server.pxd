@@ -9,6 +9,7 @@ from pgpool_core.pool.client cimport Client
 cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcept nogil
 cdef void server_stirs(Worker *w, ServerConn *s) noexcept nogil
 cdef void server_free(Worker *w, ServerConn *s) noexcept nogil
+cdef bint server_idles(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
 cdef bint push_grant(Worker *to, Client *seat) noexcept nogil
 cdef void servers_go_back(Worker *w) noexcept nogil
 cdef void server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n, bint swallow) noexcept nogil

@@ -11,7 +11,7 @@ from pgpool_core.engine.align cimport rights_of, server_stands
 from pgpool_core.engine.chore cimport chore_done, server_settle
 from pgpool_core.engine.client cimport client_go_on, client_granted, client_released
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_parts
-from pgpool_core.engine.conn cimport (SEND_LATER, conn_hold, conn_not_again, conn_resume, conn_send,
+from pgpool_core.engine.conn cimport (SEND_LATER, SENT, conn_hold, conn_not_again, conn_resume, conn_send,
                                       conn_settle, counters_of, worker_wake)
 from pgpool_core.engine.copies cimport (COPY_ASKED, COPY_FAILED, COPY_SKIPS, copies_ask, copies_closed, copies_inside,
                                         copies_over, copies_ready)
@@ -150,6 +150,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             scan_past(&s.cur, &f, n, &pos)
             if kind == EXPECT_CHORE:
                 start = pos
+                if c == NULL and pos < n:         # it has more to say, and nobody has asked: its end, most likely
+                    pgpool_store8(&s.seat.close_needed, 1)
                 if chore_done(w, s):
                     return 1                      # it has moved on: what follows, if anything, is looked at there
                 continue
@@ -310,7 +312,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         if w.plane.server_fast_close and pgpool_load8(&s.seat.close_needed):
             server_outdated(w, s)
             return 1
-    elif c.leaving and s.expect.owed == 0 and c.state == CL_ACTIVE:
+    elif c.leaving and (s.expect.owed == 0 or s.expect.copying) and c.state == CL_ACTIVE:
         client_parts(w, c)
     return s.conn.paused
 
@@ -398,6 +400,17 @@ cdef bint done(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     w.freed = s
     client_released(w, c)
     return True
+
+
+cdef bint server_idles(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
+    """`c` has sent what nothing answers, such as the rest of a COPY that has failed: it goes on without where nothing else is under way."""
+    if not at_rest(s, c) or c.awaiting or c.leaving or s.lent or s.seat.dedicated or c.pool.pool.settings.mode == MODE_SESSION:
+        return False
+    if conn_settle(w, &s.conn) != SENT or s.conn.out.len or s.conn.writing or s.conn.doomed:
+        return False
+    if c.listens != NULL:
+        notify_settle(w, c)
+    return done(w, s, c)
 
 
 cdef void servers_go_back(Worker *w) noexcept nogil:

@@ -13,7 +13,7 @@ from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.inquiry cimport inquiry_free
 from pgpool_core.engine.mailbox cimport MAIL_SERVER_CLOSED, Mail
-from pgpool_core.engine.named cimport named_free
+from pgpool_core.engine.named cimport named_free, named_part
 from pgpool_core.engine.notes cimport slot_forget
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport client_of, half_told
@@ -50,6 +50,7 @@ cdef void server_quit(Worker *w, ServerConn *s, const char *reason) noexcept nog
     if s.seat.state == SV_CLOSING or s.conn.doomed:
         return
     pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
+    named_part(s)                                 # its client may be gone before it is
     server_drop(w, s, reason)
     if c != NULL and cut:
         client_end(w, c, NULL, 0, reason)
@@ -78,6 +79,7 @@ cdef void server_lost(Worker *w, ServerConn *s, const char *reason) noexcept nog
         return
     if s.seat.state != SV_CLOSING:
         pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
+        named_part(s)
     conn_doom(w, &s.conn, reason)
     if c != NULL:
         if s.error_last or s.cur.remain:          # the server has said why, or a message is half sent
@@ -150,6 +152,8 @@ cdef void check_another(Worker *w, Pool *pool) noexcept nogil:
     s = <ServerConn *>seat.owner
     if before != w.index:
         w.io.remove(&w.plane.workers[before], &s.conn)
-        w.io.add(w, &s.conn)
         count_add(&counters_of(w, s.pool).steals, 1)
+        if not w.io.add(w, &s.conn):
+            server_lost(w, s, "cannot be watched")
+            return
     server_chore(w, s, CHORE_CHECK)

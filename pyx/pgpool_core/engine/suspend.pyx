@@ -8,7 +8,7 @@ from pgpool_core.engine.mailbox cimport MAIL_SUSPENDED, Mail
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server_end cimport server_quit
 from pgpool_core.engine.slots cimport slot_at, slot_live, slots_room
-from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_LOGIN
+from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_USED
 from pgpool_core.sync.atomic cimport pgpool_load8, pgpool_load32
 
 
@@ -59,7 +59,11 @@ cdef uint32_t unsettled(Worker *w, bint drop) noexcept nogil:
             conn_doom(w, &c.conn, "suspend_timeout")
     for slot in range(slots_room(&w.plane.servers)):
         s = <ServerConn *>slot_at(&w.plane.servers, slot)
-        if not worker_has(w, s) or s.conn.doomed or s.seat.state == SV_CLOSING or (conn_settle(w, &s.conn) == SENT and suspend_rests(&s.conn)):
+        if not worker_has(w, s) or s.conn.doomed or s.seat.state == SV_CLOSING:
+            continue
+        if s.seat.state == SV_IDLE or s.seat.state == SV_USED:     # at rest, and perhaps another worker's by now
+            continue
+        if conn_settle(w, &s.conn) == SENT and suspend_rests(&s.conn):
             continue
         n += 1
         if drop and s.seat.state >= SV_ACTIVE:

@@ -41,12 +41,13 @@ from pgpool_core.engine.timers cimport *
 from pgpool_core.engine.turns cimport turns_go_on, turns_wait_ms
 from pgpool_core.engine.waiter cimport cancel_elsewhere, client_cancel, client_hangup
 from pgpool_core.pool.client cimport Client
+from pgpool_core.pool.dedicated cimport dedicated_link
 from pgpool_core.pool.pool cimport MAX_POOLS, pool_move
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_TESTED, SV_USED, Server
 from pgpool_core.session.known cimport KnownTexts
 from pgpool_core.session.outcome cimport OUTCOMES, Outcome
 from pgpool_core.session.regulars cimport REGULARS, Regular, regulars_free
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_swap_ptr
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_swap32, pgpool_swap_ptr
 
 
 cdef int up_bytes(Worker *w, Conn *c, uint8_t *data, size_t n) noexcept nogil:
@@ -98,6 +99,8 @@ cdef void up_blocked(Worker *w, Conn *c) noexcept nogil:
 cdef void adopt(Worker *w, ServerConn *s) noexcept nogil:
     """Control has logged a server in and handed it over."""
     if not w.io.add(w, &s.conn):
+        if s.seat.dedicated:
+            dedicated_link(s.pool.pool, &s.seat, w.now_us)     # who waits for it hears of it as its client
         server_lost(w, s, "cannot be watched")
         return
     if s.seat.dedicated:
@@ -120,7 +123,9 @@ cdef void read_notes(Worker *w) noexcept nogil:
         notes = notes_taken(w.plane, s)
         if notes & SERVER_ADOPT:
             adopt(w, s)
-        if notes & SERVER_CLOSE and s.seat.state == SV_CLOSING and not s.conn.doomed:
+        if notes & SERVER_CLOSE and pgpool_load32(&s.seat.worker) != w.index:
+            note(w.plane, s, SERVER_CLOSE)        # it has gone on to another worker before the note was left
+        elif notes & SERVER_CLOSE and s.seat.state == SV_CLOSING and not s.conn.doomed:
             server_close(w, s, s.seat.leaving if s.seat.leaving != NULL else <const char *>"closed by the pooler")
         if notes & SERVER_RETIRE:
             if s.seat.dedicated and not s.conn.doomed:
@@ -149,7 +154,8 @@ cdef void read_grants(Worker *w) noexcept nogil:
         next = first.granted_next
         if first.server != NULL:
             s = <ServerConn *>(<Server *>first.server).owner
-            w.io.add(w, &s.conn)
+            if not w.io.add(w, &s.conn):
+                server_lost(w, s, "cannot be watched")         # who was to have it hears of it
         client_granted(w, first)
         first = next
 
@@ -312,7 +318,7 @@ cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
 cdef void up_woken(Worker *w) noexcept nogil:
     cdef uint64_t count
     read(w.wake_fd, &count, 8)
-    pgpool_store32(&w.signalled, 0)
+    pgpool_swap32(&w.signalled, 0)                # no store: what is looked at next must not have been read before it is seen
     read_mail(w)                                  # first: what is known of functions comes ahead of the server it was read on
     read_grants(w)
     read_notes(w)
@@ -393,11 +399,12 @@ cdef bint worker_init(Worker *w, Plane *plane, unsigned int index, const Io *io)
     w.regulars = <Regular *>calloc(REGULARS, sizeof(Regular))
     w.known = <KnownTexts *>calloc(1, sizeof(KnownTexts))
     w.counters = <Counters **>calloc(MAX_POOLS, sizeof(Counters *))
+    w.spare_counters = <Counters *>calloc(1, sizeof(Counters))
     w.effects = <Effects **>calloc(MAX_POOLS, sizeof(Effects *))
     w.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     w.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC)
     return (w.buf != NULL and w.scratch != NULL and w.mix != NULL and w.cipher != NULL and w.sends != NULL
-            and w.outcomes != NULL and w.regulars != NULL and w.known != NULL and w.counters != NULL and w.effects != NULL and w.wake_fd >= 0
+            and w.outcomes != NULL and w.regulars != NULL and w.known != NULL and w.counters != NULL and w.spare_counters != NULL and w.effects != NULL and w.wake_fd >= 0
             and slots_init(&w.clients, sizeof(ClientConn)) and mailbox_init(&w.inbox) and w.io.start(w))
 
 
@@ -489,6 +496,7 @@ cdef void worker_free(Worker *w) noexcept nogil:
         for i in range(MAX_POOLS):
             free(w.counters[i])
     free(w.counters)
+    free(w.spare_counters)
     functions_free(w)
     free(w.buf)
     free(w.scratch)

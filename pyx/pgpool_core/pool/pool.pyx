@@ -10,7 +10,7 @@ from pgpool_core.pool.limits cimport Group, gives_busy
 from pgpool_core.pool.server cimport (MAX_WORKERS, SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_MOVED, SV_STATES,
                                       SV_TESTED, SV_USED, Server, ServerList, server_may, server_move, servers_push,
                                       servers_remove)
-from pgpool_core.sync.atomic cimport (pgpool_load32, pgpool_load64, pgpool_load8, pgpool_store32, pgpool_store64, pgpool_store8,
+from pgpool_core.sync.atomic cimport (pgpool_cas64, pgpool_load32, pgpool_load64, pgpool_load8, pgpool_store32, pgpool_store8,
                                       pgpool_store_ptr)
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.sync.watched cimport LockWatch, watched_lock, watched_unlock
@@ -320,8 +320,7 @@ cdef inline bint claimed(Pool *pool, Group *group, uint64_t first_wait_us) noexc
         return False
     if asker_has == 0 and first_wait_us != 0 and first_wait_us <= claim_us:
         return False
-    pgpool_store64(&group.claim_us, 0)
-    return True
+    return pgpool_cas64(&group.claim_us, claim_us, 0)     # another pool may have taken it meanwhile
 
 
 cdef bint too_old(Pool *pool, Server *server, uint64_t now_us) noexcept nogil:
