@@ -81,6 +81,24 @@ async def test_a_flush_in_the_middle_answers_what_came_before(target: Target) ->
         await peer.expect("Z")
 
 
+async def test_what_fails_ahead_of_an_unnamed_statement_does_not_take_it_away(target: Target) -> None:
+    if target.kind == "pgbouncer":
+        pytest.skip("PgBouncer 1.18 gives the server away at ReadyForQuery, and with it the unnamed statement")
+    async with logged_in(target) as peer:
+        await peer.send(
+            frontend.query("select 1/0") + frontend.parse("select 7") + frontend.describe() + frontend.sync()
+        )
+        assert letters(await peer.until("Z")) == "EZ"
+        assert letters(await peer.until("Z")) == "1tTZ"
+        await peer.send(frontend.bind() + frontend.execute() + frontend.sync())
+        assert letters(await peer.until("Z")) == "2DCZ"
+        await peer.send(frontend.parse("selekt") + frontend.describe() + frontend.sync())
+        assert letters(await peer.until("Z")) == "EZ"
+        await peer.send(frontend.bind() + frontend.sync())
+        assert (await peer.expect_error("26000")).fields["M"] == "unnamed prepared statement does not exist"
+        await peer.expect("Z")
+
+
 async def test_simple_queries_and_syncs_mix(target: Target) -> None:
     async with logged_in(target) as peer:
         await peer.send(

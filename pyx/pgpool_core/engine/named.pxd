@@ -1,6 +1,6 @@
 """Named prepared statements in transaction and statement mode: the engine's side of `statements`."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pgpool_core.auth.startup cimport REPLICATION_NONE
 from pgpool_core.engine.counters cimport Counters, count_add
@@ -31,6 +31,16 @@ cdef inline bint named_tracked(ClientConn *c) noexcept nogil:
     return c.replication == REPLICATION_NONE and c.pool.max_prepared != 0 and c.pool.pool.settings.mode != MODE_SESSION
 
 
+cdef inline uint8_t unnamed_mark(uint64_t group) noexcept nogil:
+    """`unnamed_fresh` of a statement that is parsed in this group of its server's: never 0, and the number as far as there is room."""
+    return 0x80 | <uint8_t>(group & 0x7F)
+
+
+cdef inline uint8_t unnamed_parsed(const ServerConn *s) noexcept nogil:
+    """The same for a Parse that is sent now; 0 where its group has failed already, and the server skips it."""
+    return 0 if s.error_last and s.owed.answered == s.owed.sent else unnamed_mark(s.owed.sent)
+
+
 cdef inline int named_unnamed(ClientConn *c, ServerConn *s, Counters *k) noexcept nogil:
     """named_message for a whole Parse without a name, which goes as it is."""
     if owed_pass(&s.owed, FE_PARSE) != OWED_OK:
@@ -39,7 +49,7 @@ cdef inline int named_unnamed(ClientConn *c, ServerConn *s, Counters *k) noexcep
     count_add(&k.server_parses, 1)
     c.unnamed_here = 1
     c.unnamed_flags = c.parse_flags | c.parse_hidden
-    c.unnamed_fresh = not s.error_last
+    c.unnamed_fresh = unnamed_parsed(s)
     return NAMED_GO_ON
 
 

@@ -87,7 +87,10 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
             c.unnamed_flags = c.parse_flags | c.parse_hidden
         elif f.type == FE_BIND and c.unnamed_flags:
             ledger_bind(c, s, c.unnamed_flags, NULL, data + pos + HEADER_LEN, f.body_len, n - pos - HEADER_LEN)
-        c.unnamed_fresh = (f.type == FE_PARSE and not s.error_last) or (f.type == FE_DESCRIBE and c.unnamed_fresh)
+        if f.type == FE_PARSE:
+            c.unnamed_fresh = unnamed_parsed(s)
+        elif f.type != FE_DESCRIBE:
+            c.unnamed_fresh = 0
     elif out.statement != NULL:
         if f.type == FE_PARSE:
             count_add(&k.named_parses, 1)

@@ -365,7 +365,7 @@ cdef struct ClientConn:
     uint8_t cancel_key[8]         # `moved`: the key that it has, of the process which it has logged in to
     uint32_t scanned              # bytes of `held` known to hold no message that asks for an answer
     Names *names                  # owned: its named statements; NULL until the first
-    uint8_t unnamed_fresh         # an unnamed statement of its own is at its server, not bound yet
+    uint8_t unnamed_fresh         # an unnamed statement of its own is at its server, not bound yet: unnamed_mark; else 0
     uint8_t unnamed_here          # one has been parsed since it got this server
     uint8_t awaiting              # its next message waits for answers to those before
     uint8_t pin_told              # it has been, or is about to be, told of a reason why it keeps its server

@@ -22,7 +22,7 @@ from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_released
 from pgpool_core.engine.inquiry cimport MAX_ANSWER, inquiry_keeps, inquiry_last, inquiry_part
 from pgpool_core.engine.pins cimport pins_add
-from pgpool_core.engine.named cimport named_error, named_retag, named_tag
+from pgpool_core.engine.named cimport named_error, named_retag, named_tag, unnamed_mark
 from pgpool_core.engine.notifier cimport notifier_own
 from pgpool_core.engine.notify cimport notify_settle
 from pgpool_core.engine.orphan cimport server_ends_copy, server_unsure
@@ -221,7 +221,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             hides = 0
             s.error_last = s.erred = 1
             if c != NULL:
-                c.unnamed_fresh = 0               # not parsed, or skipped
+                if c.unnamed_fresh == unnamed_mark(s.owed.answered):
+                    c.unnamed_fresh = 0           # not parsed, or skipped
                 if c.listens != NULL:
                     c.listens.undone = 1
             if length:                            # the client gets another text, with its own name in it
