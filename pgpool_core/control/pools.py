@@ -1,6 +1,6 @@
 """The pools that exist, and what the engine has been told about them: groups, routes, credentials, settings.
 
-A pool is made when the first login asks for it, or at start where a forced user makes it known beforehand.
+A pool is made when the first login to it has been proved, or at start where a forced user makes it known beforehand.
 """
 
 from __future__ import annotations

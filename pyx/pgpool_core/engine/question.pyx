@@ -1,6 +1,7 @@
 """Where a login leads and what it is checked against: looked up here, or asked of control; see question.pxd.
 
-Control is asked (MAIL_POLICY) only for a route or a secret that nobody has asked for before, for auth_type = hba and ldap, and for the console.
+Control is asked (MAIL_POLICY) only for a route or a secret that nobody has asked for before, for auth_type = hba and ldap, and for the console; for a
+route once more when the login has passed, for its pool is made then.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
