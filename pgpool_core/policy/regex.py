@@ -32,8 +32,10 @@ _IN_SET: Final = re.compile(r"\\.|\[:[a-z]*:\]|\[[.=]|.", re.DOTALL)
 
 
 FLAGS: Final = re.DOTALL | re.ASCII
-UNLIMITED_MOST: Final = 4
-"""Repetitions without a limit in one expression; a name of 127 letters can be shared among more of them in too many ways."""
+FEW: Final = 3  # so often something of no fixed length may be repeated
+OFTEN: Final = 16
+OFTEN_MOST: Final = 3
+"""Repetitions of more than `OFTEN` in one expression; a name of 127 letters can be shared among more of them in too many ways."""
 
 
 def compile_pattern(text: str) -> re.Pattern[str]:
@@ -47,7 +49,7 @@ def compile_pattern(text: str) -> re.Pattern[str]:
         pattern = re.compile(rewritten, FLAGS)
         if _is_endless(list(_within(_PARSER.parse(rewritten, FLAGS)))):
             raise ValueError(
-                "repetitions inside each other, or more than four without a limit, take for ever with some names"
+                "repetitions inside each other, or more than three long ones, take for ever with some names"
             )
         return pattern
     except (re.error, OverflowError, RecursionError):
@@ -83,13 +85,12 @@ def _within(tree: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
 
 
 def _is_endless(parts: Sequence[tuple[Any, Any]]) -> bool:
-    """Whether there are too many ways to take a name apart: something of no fixed length is repeated without a limit, or many things are."""
-    bodies = [
-        of[2] for op, of in parts if op in (_PARSER.MAX_REPEAT, _PARSER.MIN_REPEAT) and of[1] == _PARSER.MAXREPEAT
-    ]
+    """Whether there are too many ways to take a name apart: something of no fixed length is repeated, or many things are repeated often."""
+    repeats = [(of[1], of[2]) for op, of in parts if op in (_PARSER.MAX_REPEAT, _PARSER.MIN_REPEAT)]
+    bodies = [body for most, body in repeats if most > FEW]
     lengths = [body.getwidth() for body in bodies]
     return (
-        len(bodies) > UNLIMITED_MOST
+        sum(most > OFTEN for most, _ in repeats) > OFTEN_MOST
         or any(shortest != longest for shortest, longest in lengths)
         or any(op is _PARSER.BRANCH for body in bodies for op, _ in _within(body))
     )

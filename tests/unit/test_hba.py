@@ -429,13 +429,24 @@ def test_what_other_engines_capture_otherwise_gives_nobody_a_name(expression: st
     assert not maps.fits("m", "deploy_ro", "deploy")
 
 
-@pytest.mark.parametrize("expression", ["^(.*)@x\\.(com|org)$", "^cn=([^,]+)(,.*)?$", "([a-z]+)$"])
+@pytest.mark.parametrize(
+    "expression", ["^(.*)@x\\.(com|org)$", "^cn=([^,]+)(,.*)?$", "([a-z]+)$", "^([a-z]{1,63})(_[a-z]+){0,3}$"]
+)
 def test_what_every_engine_captures_alike_is_a_name(expression: str) -> None:
     assert parse_maps(f'm "/{expression}" \\1').problems == ()
 
 
 @pytest.mark.parametrize(
-    "expression", ["^(a+)+$", "^([a-z0-9]+_?)+$", "(?:a|aa)*b", "(?:(?:x{1,3}y)*z)*$", "a*a*a*a*a*$"]
+    "expression",
+    [
+        "^(a+)+$",
+        "^([a-z0-9]+_?)+$",
+        "(?:a|aa)*b",
+        "(?:(?:x{1,3}y)*z)*$",
+        "a*a*a*a*$",
+        "(a{1,16}){1,16}$",
+        "(?:a|ab){4}",
+    ],
 )
 def test_an_expression_that_can_take_for_ever_is_refused(expression: str) -> None:
     rules = parse_rules(f'local all "/{expression}" trust')
