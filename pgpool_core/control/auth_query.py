@@ -73,7 +73,6 @@ class Place:
     """One auth_user in one database."""
 
     target: ServerTarget
-    key: PoolKey
     groups: tuple[int, int] | None = None  # the limits that count its connections; none before the first one
     turns: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(CONNECTIONS))
     idle: list[Connection] = attrs.field(factory=list)
@@ -267,7 +266,7 @@ class AuthQuery:
             target = routing.server_target(
                 pools.config, PoolKey(*key), entry, pools.userlist.get, HostOrder(), names, pools.contexts
             )
-            place = self._places[key] = Place(target, PoolKey(*key), pools.known_groups(*key))
+            place = self._places[key] = Place(target)
         return place
 
     async def _run(self, place: Place, lookup: Lookup, user: bytes, most: int) -> LookupDone:
@@ -294,7 +293,7 @@ class AuthQuery:
     async def _open(self, place: Place, lookup: Lookup) -> LoggedInServer:
         if place.failure is not None and self._now() < place.failed_until:
             raise place.failure
-        place.groups = place.groups or self._pools.known_groups(place.key.database, place.key.user)
+        place.groups = place.groups or self._pools.known_groups(lookup.database, lookup.user)
         if counted := place.groups is not None:
             await self._take_room(place, lookup)
         opened = False
@@ -302,7 +301,7 @@ class AuthQuery:
             target = attrs.evolve(place.target, unlock=self._pools.unlock)
             server = await self._open_server(target, timeout_s=connect_timeout_s(self._pools.config))
             if not counted:  # there is such a database: its limits are worth a place of theirs
-                place.groups = self._pools.groups_for(place.key.database, place.key.user)
+                place.groups = self._pools.groups_for(lookup.database, lookup.user)
                 if not self._engine.take_aside(*place.groups):
                     server.close()
                     raise self._crowded(lookup)
