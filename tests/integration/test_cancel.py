@@ -16,6 +16,7 @@ from pgpool_core.testing import (
     PostgresServer,
     ScriptedPeer,
     ScriptedServer,
+    backend,
     connect_peer,
     frontend,
     open_scripted_server,
@@ -288,3 +289,59 @@ async def test_the_connection_of_a_cancel_request_for_nobody_closes_at_once(targ
     async with logged_in(target) as client:
         await cancel(target, client.pid, client.key)  # idle
         await cancel(target, client.pid ^ 0x55, client.key)  # nobody
+
+
+@pytest.mark.parametrize("begun", ["", "-c app.start=fleet"])
+async def test_a_cancel_request_that_hits_the_poolers_own_question_costs_no_server(
+    pooler: PoolerFactory, begun: str
+) -> None:
+    """It was on its way when the query ended by itself. Who began with settings of its own is held until the question is answered."""
+    done = backend.command_complete("SET") + backend.ready()
+    async with open_scripted_server() as fake:
+        databases = {"app": f"host={fake.host} port={fake.port} user=app"}
+        place = pooler(auth_type="trust", databases=databases, default_pool_size=1, function_check_period=0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log_in_once, fake)
+            async with logged_in(place, options=begun) as client:
+                await client.send(frontend.query("create temp table gone (i int); drop table gone"))
+                server = fake.accepted[0]
+                if begun:
+                    assert '"start"' in await asked(server)
+                    await server.send(done)
+                assert "create temp" in await asked(server)
+                async with await connect_peer((place.host, place.port)) as canceller:
+                    await canceller.send(frontend.cancel(client.pid, client.key))
+                    told = await fake.accept()
+                    await server.send(done)
+                    question = await asked(server)
+                    assert letters(await client.until("Z")) == "CZ"
+                    await client.send(frontend.query("select 1"))
+                    await server.send(backend.error("57014", "canceling statement due to user request"))
+                    await server.send(backend.ready())
+                    await told.stream.aclose()
+                    if begun:  # before its next query, which waits
+                        assert await asked(server) == question
+                        await server.send(done)
+                    assert "select 1" in await asked(server)
+                    await server.send(done)
+                    if not begun:
+                        assert await asked(server) == question
+                        await server.send(done)
+                assert letters(await client.until("Z")) == "CZ"
+                async with logged_in(place) as other:
+                    await other.send(frontend.query("select 2"))
+                    if begun:
+                        assert "RESET" in await asked(server)
+                        await server.send(done)
+                    assert "select 2" in await asked(server)
+                    await server.send(done)
+                    assert letters(await other.until("Z")) == "CZ"
+        for peer in fake.accepted:
+            peer.stream.socket.close()
+
+
+async def asked(server: ScriptedPeer) -> str:
+    """The text of the Query that comes next."""
+    message = await server.receive()
+    assert message is not None and message.type == b"Q"
+    return message.body.decode()

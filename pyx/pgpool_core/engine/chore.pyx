@@ -83,6 +83,8 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
     if chore == CHORE_PROBE:
         if c != NULL:
             inquiry_answered(w, s, c)
+            if s.chore == CHORE_PROBE:            # asked again
+                return False
             if c.pin_due and c.state == CL_ACTIVE:
                 advise_tell(w, c)
             go_on(w, s, c)

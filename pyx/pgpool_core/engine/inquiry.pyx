@@ -22,7 +22,7 @@ from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, blo
                                            block_unref, put_setting, setting_name, setting_tracked)
 from pgpool_core.session.sqlscan cimport *
 from pgpool_core.statements.prepared cimport prepared_clear
-from pgpool_core.sync.atomic cimport pgpool_store8
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store8
 from pgpool_core.wire.build cimport build_query
 from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
 from pgpool_core.wire.span cimport Span, same, text_span
@@ -125,7 +125,8 @@ cdef void probe(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept
         names_hidden(w, s)
     n = probe_write(parts, s.settings, s.named if s.named != NULL else &none, w.scratch + SCRATCH_SIZE // 2,
                     SCRATCH_SIZE // 2)
-    if not reuses_texts(s, c):
+    s.risked = pgpool_load32(&s.cancels) != 0     # it may be hit, and is asked again then
+    if not (s.risked or reuses_texts(s, c)):
         names_done(s)
     s.learns = s.sayings == 1 and not s.erred and c.settings == s.settings
     s.sayings = s.erred = 0
@@ -164,6 +165,9 @@ cdef void inquiry_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nog
     cdef uint32_t pins = 0
     cdef int r
     cdef bint fine = not s.chore_failed and s.answer.len <= MAX_ANSWER
+    if s.chore_failed and s.risked:
+        again(w, s, c)
+        return
     if s.probed_parts & PROBE_SETTINGS:
         now = tracked_part(w, s.settings)
         fine = fine and now != NULL
@@ -197,6 +201,16 @@ cdef void inquiry_answered(Worker *w, ServerConn *s, ClientConn *c) noexcept nog
     pins_set(w, c, pins | (c.pins & ~asked_pins(s.probed_parts)))
     if c.pins == 0 and s.suspect == 0:
         names_done(s)
+
+
+cdef void again(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
+    """A cancel request that was under way to `s` may have hit the probe: it is sent anew, behind what the client has sent meanwhile."""
+    forget_saying(w, s)
+    s.suspect |= s.probing
+    s.probing = 0
+    s.sayings = 2                                 # nothing is learnt from two questions
+    if c.holding:
+        probe(w, s, c, parts_of(s, c))
 
 
 cdef void forget_saying(Worker *w, ServerConn *s) noexcept nogil:

@@ -476,6 +476,7 @@ cdef struct ServerConn:
     uint8_t function_ddl          # a text may be changing functions
     uint8_t dirty                 # a client has left state that nothing but DISCARD ALL takes away
     uint8_t probed_parts          # PROBE_* of the question under way
+    uint8_t risked                # it was sent while a cancel request was under way, which may hit it
     uint32_t suspect              # SQL_*: what texts since the last probe may have left
     uint32_t probing              # the same of the texts before it, while it is under way
     uint32_t left_pins            # PIN_* of the client that has left while it was
