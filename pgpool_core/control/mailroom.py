@@ -21,20 +21,20 @@ from pgpool_core.admin.session import ConsoleSession
 from pgpool_core.control import routing
 from pgpool_core.control.access import METHOD_NUMBERS, Access, address_of
 from pgpool_core.control.arrivals import Arrivals, Parcel
-from pgpool_core.control.auth_query import AuthQuery, LookupFailed
+from pgpool_core.control.auth_query import AuthQuery
 from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.channels import Channels, until_taken
 from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.handing import Handing
 from pgpool_core.control.inquiries import Inquiries
-from pgpool_core.control.ldap import Ldap, LdapUnavailable
+from pgpool_core.control.ldap import Ldap
 from pgpool_core.control.loans import Lent, Loans
 from pgpool_core.control.login_steps import Asking, LoginStep, NobodyAsks
 from pgpool_core.control.opener import Opener
 from pgpool_core.control.orders import Orders
 from pgpool_core.control.peers import Peers
-from pgpool_core.control.plain_passwords import PlainPasswords, PlainPasswordsBusy
+from pgpool_core.control.plain_passwords import PlainPasswords
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.report import Report
 from pgpool_core.control.routing import Refusal, ToConsole, ToPool, Verdict, connect_timeout_s
@@ -265,7 +265,7 @@ class Mailroom:
                 )
             else:
                 verdict, error = Verdict.WRONG, b""
-        except (LookupFailed, LdapUnavailable, PlainPasswordsBusy) as failure:
+        except PoolError as failure:
             verdict, error = Verdict.REFUSE, error_response(failure)
         except NobodyAsks:
             return

@@ -22,7 +22,7 @@ from pgpool_core.control.names import Moved, Names
 from pgpool_core.control.reload import PoolsPlan
 from pgpool_core.control.routing import PoolKey, PoolSettings, ToPool
 from pgpool_core.control.server_tls import Secured, TlsContexts
-from pgpool_core.errors import PoolClosed, error_response
+from pgpool_core.errors import PoolClosed, PoolError, error_response
 from pgpool_core.policy.client_keys import ClientKeys
 from pgpool_core.policy.secrets import Secret
 from pgpool_core.policy.userlist import Userlist
@@ -240,7 +240,11 @@ class PoolRegistry:
                         self._engine.retire_servers(record.id, address.encode())
 
     def pool_for(self, to: ToPool) -> PoolRecord:
-        """The pool of a login; made where it is missing."""
+        """The pool of a login; made where it is missing.
+
+        Raises:
+            PoolError: no more fit into the engine.
+        """
         record = self._by_key.get(to.key)
         if record is not None:
             self._park(record, False)
@@ -252,12 +256,11 @@ class PoolRegistry:
             order = self._orders[key.database] = HostOrder(to.entry.load_balance_hosts or "round-robin")
         target = routing.server_target(config, key, to.entry, self.userlist.get, order, self.names, self.contexts)
         database_group, user_group = self.groups_for(key.database, key.user)
-        pool = self._engine.add_pool(
-            routing.as_bytes(key.database),
-            routing.as_bytes(key.user),
-            database_group=database_group,
-            user_group=user_group,
-        )
+        names = routing.as_bytes(key.database), routing.as_bytes(key.user)
+        try:
+            pool = self._engine.add_pool(*names, database_group=database_group, user_group=user_group)
+        except MemoryError:
+            raise _full() from None
         self._engine.set_group_clients(
             self._database_groups[key.database], routing.database_clients(config, key.database)
         )
@@ -290,5 +293,13 @@ class PoolRegistry:
 
     def _group(self, groups: dict[str, int], name: str, limit: int) -> int:
         if name not in groups:
-            groups[name] = self._engine.add_group(limit)
+            try:
+                groups[name] = self._engine.add_group(limit)
+            except MemoryError:
+                raise _full() from None
         return groups[name]
+
+
+def _full() -> PoolError:
+    """The places of pools and of shared limits are not used again."""
+    return PoolError("no more pools fit: too many databases and users since the start", sqlstate="53300")

@@ -282,6 +282,24 @@ async def test_a_login_gets_its_credential_and_its_route_once_it_has_passed(fold
         assert it.engine.routes == {(b"app", b"alice"): 0}
 
 
+@pytest.mark.parametrize("place", ["add_pool", "add_group"])
+async def test_where_no_more_pools_fit_a_login_is_told_so(
+    folder: Path, place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(folder, databases={"app": attrs.evolve(APP, user=None)}) as it:
+
+        def full(*_: object, **__: object) -> int:
+            raise MemoryError
+
+        monkeypatch.setattr(it.engine, place, full)
+        it.engine.post(*policy(7, b"app", b"alice", passed=True))
+        await wait_all_tasks_blocked()
+        verdict, error = it.engine.verdicts[7]
+        assert (verdict, sql_error(error).sqlstate) == (Verdict.REFUSE, "53300")
+        assert sql_error(error).message == "no more pools fit: too many databases and users since the start"
+        assert "internal error" not in caplog.text
+
+
 async def test_many_logins_of_one_user_share_one_computation_of_keys(folder: Path) -> None:
     async with running(folder, auth_type="scram-sha-256") as it:
         for client in range(20):
