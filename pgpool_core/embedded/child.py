@@ -1,12 +1,11 @@
 """The process of `run_proxy_process`, from its first message to its end. It lives no longer than the program that started it.
 
 It notices that end by a socket, whose other half is closed then, and, where something else has inherited that half, by a pidfd.
-Source: pidfd_open(2); unix(7).
+Source: unix(7).
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
@@ -22,6 +21,7 @@ import trio
 from pgpool_core import logs
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.embedded.errand import Failed, Question, Start, Started, answer, receive_async, receive_start
+from pgpool_core.embedded.pidfd import open_pidfd
 from pgpool_core.embedded.proxy import Proxy, open_proxy
 from pgpool_core.errors import ConfigError, InternalError
 
@@ -93,7 +93,7 @@ async def _end_with(proxy: Proxy, lifeline: socket.socket, program: int) -> None
         await trio.lowlevel.wait_readable(descriptor)
         scope.cancel("the program has ended")
 
-    with _pidfd(program) as pidfd:
+    with open_pidfd(program) as pidfd:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(readable, lifeline.fileno(), nursery.cancel_scope)
             if pidfd is not None:
@@ -101,22 +101,6 @@ async def _end_with(proxy: Proxy, lifeline: socket.socket, program: int) -> None
             if os.getppid() != program:
                 nursery.cancel_scope.cancel("the program has ended")
     proxy.begin_shutdown("its program has ended")
-
-
-@contextmanager
-def _pidfd(process: int) -> Iterator[int | None]:
-    """A descriptor that becomes readable when the process ends; None where it has ended, or the system has no such thing."""
-    try:
-        descriptor = os.pidfd_open(process)
-    except OSError as error:
-        if error.errno not in (errno.ESRCH, errno.ENOSYS, errno.EPERM):
-            raise
-        yield None
-        return
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 class Questions:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 import trio
+
+from pgpool_core.embedded.pidfd import open_pidfd
 
 FORWARDED: Final = tuple(
     getattr(signal, name)
@@ -47,15 +50,25 @@ async def run_command(command: Sequence[str], env: Mapping[str, str], signals: A
         OSError: no process can be made.
     """
     shim = [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *command]
-    process = await trio.lowlevel.open_process(shim, env=env, stdin=None)
+    # To the kernel, the parent that the command hears the death of is the thread that forks: this one, not one of trio's that ends when idle.
+    process = subprocess.Popen(shim, env=env)  # noqa: ASYNC220 (as long as an exec takes)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch, signals, process)
-        status = await process.wait()
+        status = await _ended(process)
         nursery.cancel_scope.cancel(reason="the command has ended")
     return 128 - status if status < 0 else status
 
 
-async def _watch(signals: AsyncIterator[int], process: trio.Process) -> None:
+async def _ended(process: subprocess.Popen[bytes]) -> int:
+    """The status of the process, once it has one."""
+    with open_pidfd(process.pid) as pidfd:
+        if pidfd is None:
+            return await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+        await trio.lowlevel.wait_readable(pidfd)
+    return process.wait()
+
+
+async def _watch(signals: AsyncIterator[int], process: subprocess.Popen[bytes]) -> None:
     async for number in signals:
         if number == signal.SIGCHLD:
             if os.getpid() == 1:

@@ -157,6 +157,17 @@ def test_the_command_does_not_outlive_the_pooler(env: dict[str, str]) -> None:
         until(lambda: not Path(f"/proc/{child}/stat").exists() or ") Z " in Path(f"/proc/{child}/stat").read_text())
 
 
+CHILDREN_OF_THREADS = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+
+
+@pytest.mark.skipif(not CHILDREN_OF_THREADS.exists(), reason="this kernel does not tell which thread has forked")
+def test_the_command_is_forked_by_the_main_thread_which_outlives_it(env: dict[str, str]) -> None:
+    """The command gets SIGTERM at the end of the thread that forked it, so a thread that ends when idle must not."""
+    done = run(env, "-q", "--lazy", "--", "sh", "-c", "echo $$; cat /proc/$PPID/task/$PPID/children")
+    command, children = done.stdout.splitlines()
+    assert (done.returncode, command in children.split()) == (0, True), done
+
+
 def test_two_of_them_do_not_collide(env: dict[str, str]) -> None:
     inner = [*RUN, "-q", "--", sys.executable, "-c", ASK]
     done = run(env, "-q", "--", *inner)
