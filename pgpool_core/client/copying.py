@@ -30,6 +30,7 @@ class CopySink(trio.abc.SendStream):
     def __init__(self, link: Link) -> None:
         self._link = link
         self._closed = False
+        self.done = False  # the server has it all
         self.tag = CommandTag("")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -75,6 +76,7 @@ class CopySink(trio.abc.SendStream):
         self._link.outbox.copy_done()
         await self._finish()
         self.tag = self._link.command_tag()
+        self.done = True
 
     async def fail(self) -> None:
         """Take everything back: shielded, with a deadline."""
@@ -96,7 +98,8 @@ class CopySink(trio.abc.SendStream):
         try:
             await link.send()
             while link.owed:
-                await link.event()
+                if await link.event() == codes.COPY_IN:
+                    await _refuse(link)
         except BaseException as error:
             await give_up(link, error)
             raise
@@ -107,6 +110,12 @@ class CopySink(trio.abc.SendStream):
             raise trio.ClosedResourceError("this COPY is over")
         if self._link.closed:
             self._link.ready()
+
+
+async def _refuse(link: Link) -> None:
+    """The server waits for the data of a COPY FROM STDIN that nobody will send."""
+    link.outbox.copy_fail(b"use copy_in() for each COPY FROM STDIN")
+    await link.send()
 
 
 async def _begin(link: Link, sql: str, code: int, what: str) -> None:
@@ -126,8 +135,7 @@ async def _begin(link: Link, sql: str, code: int, what: str) -> None:
             if got == code:
                 return
             if got == codes.COPY_IN:
-                link.outbox.copy_fail(b"use copy_in() for COPY FROM STDIN")
-                await link.send()
+                await _refuse(link)
             if got == READY:
                 break
     except BaseException as error:
@@ -148,6 +156,8 @@ async def copy_in(link: Link, sql: str) -> AsyncIterator[CopySink]:
         await sink.fail()
         raise
     await sink.aclose()
+    if not sink.done:
+        raise PoolError("this COPY failed, or closing it was cancelled: do not count on its rows")
 
 
 class CopySource(trio.abc.ReceiveStream):
@@ -158,11 +168,18 @@ class CopySource(trio.abc.ReceiveStream):
         self._left = b""
         self._at_end = False
         self._closed = False
+        self._broken = False  # there was more, and it is lost
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Some bytes, a whole row where `max_bytes` allows it; b"" at the end."""
+        """Some bytes, a whole row where `max_bytes` allows it; b"" at the end.
+
+        Raises:
+            trio.BrokenResourceError: an earlier call was cancelled or failed, and what was to come is lost.
+        """
         if self._closed:
             raise trio.ClosedResourceError("this COPY is over")
+        if self._broken:
+            raise trio.BrokenResourceError("this COPY ended when a receive_some() of it was cancelled or failed")
         if max_bytes is not None and max_bytes < 1:
             raise ValueError("max_bytes must be at least 1")
         await trio.lowlevel.checkpoint()
@@ -178,12 +195,15 @@ class CopySource(trio.abc.ReceiveStream):
                 code = await link.event()
                 if code == codes.COPY_DATA and (data := link.inbox.body()):
                     return data
+                if code == codes.COPY_IN:
+                    await _refuse(link)
                 if code == READY:
                     break
         except BaseException as error:
+            self._broken = True
             await give_up(link, error)
             raise
-        self._at_end = True
+        self._at_end, self._broken = True, link.error is not None
         link.raise_error()
         return b""
 

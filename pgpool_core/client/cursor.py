@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pgpool_core.client.connection import Connection
     from pgpool_core.rows.statement import Statement
 
+LOST: Final = "rows of this cursor were lost when a receive() of it was cancelled or failed: open another one"
+
 
 class Cursor(trio.abc.ReceiveChannel[Record]):
     """The rows of a query; `async for row in cursor`, or `await cursor.receive()`."""
@@ -34,15 +36,19 @@ class Cursor(trio.abc.ReceiveChannel[Record]):
         self._rows: deque[Record] = deque()
         self._at_end = False
         self._closed = False
+        self._broken = False  # rows have been asked for, and lost
 
     async def receive(self) -> Record:
         """The next row.
 
         Raises:
             trio.EndOfChannel: there is none.
+            trio.BrokenResourceError: an earlier call was cancelled or failed while rows were on their way, and they are lost.
         """
         if self._closed:
             raise trio.ClosedResourceError("this cursor is closed")
+        if self._broken:
+            raise trio.BrokenResourceError(LOST)
         if self._rows:
             await trio.lowlevel.checkpoint()
         elif not self._at_end:
@@ -59,7 +65,11 @@ class Cursor(trio.abc.ReceiveChannel[Record]):
         link.outbox.sync()
         rows: list[Record] = []
         link.inbox.expect(self._statement.shape, rows)
-        await link.talk()
+        try:
+            await link.talk()
+        except BaseException:
+            self._broken = True
+            raise
         self._at_end = bool(link.tag)  # CommandComplete; else PortalSuspended
         self._rows.extend(rows)
 

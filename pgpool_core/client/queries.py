@@ -8,13 +8,14 @@ from typing import Any, Final
 import trio
 
 from pgpool_core import logs
-from pgpool_core.client.line import IDLE
+from pgpool_core.client.line import IDLE, IN_BLOCK
 from pgpool_core.client.link import Link
 from pgpool_core.client.sqlstate import PostgresError
 from pgpool_core.client.values import CommandTag
 from pgpool_core.rows.record import Record
 
 BATCH: Final = 500  # rows of executemany that are sent before answers are read
+ROLLBACK: Final = "ROLLBACK"
 
 Rows = Iterable[Sequence[Any]] | AsyncIterable[Sequence[Any]]
 
@@ -46,12 +47,12 @@ async def execute_many(link: Link, sql: str, rows: Rows) -> int:
     """
     begun = link.status == IDLE
     if begun:
-        await link.script("BEGIN")
+        await begin(link, "BEGIN", ROLLBACK)
     try:
         total = await _many(link, sql, rows, own=begun)
     except BaseException:
         if begun and not link.closed:
-            await roll_back(link, "ROLLBACK")
+            await roll_back(link, ROLLBACK)
         raise
     if begun:
         await link.script("COMMIT")
@@ -105,6 +106,18 @@ def arguments(row: object) -> tuple[Any, ...]:
             f"a row is a tuple or list of values in their order, not {type(row).__name__}: one value is (value,)"
         )
     return tuple(row)
+
+
+async def begin(link: Link, command: str, back: str) -> None:
+    """Run BEGIN or SAVEPOINT; where that is cancelled although the server has run it, run `back` as well."""
+    try:
+        await link.script(command)
+    except Exception:  # nothing has begun, or the link is closed
+        raise
+    except BaseException:
+        if not link.closed and link.status == IN_BLOCK:
+            await roll_back(link, back)
+        raise
 
 
 async def roll_back(link: Link, command: str) -> None:

@@ -16,6 +16,7 @@ import trio
 from pgpool_core.client import queries
 from pgpool_core.client.connection import Connection, Isolation
 from pgpool_core.client.line import FAILED, IDLE
+from pgpool_core.client.queries import ROLLBACK
 from pgpool_core.client.sqlstate import TransactionRollback
 from pgpool_core.embedded.block import AsyncEntered
 from pgpool_core.errors import PgPoolError, PoolError
@@ -97,14 +98,16 @@ class Transaction(AsyncEntered):
         link = connection.link
         if link.status == IDLE:
             self._savepoint = ""
-            command = self._begin.sql()
+            await queries.begin(link, self._begin.sql(), ROLLBACK)
         else:
             if not self._begin.plain:
                 raise ValueError("isolation, read_only and deferrable are for the outermost transaction")
             link.savepoints += 1
             self._savepoint = f"pgpool_{link.savepoints}"
-            command = f"SAVEPOINT {self._savepoint}"
-        await link.script(command)
+            await queries.begin(link, f"SAVEPOINT {self._savepoint}", self._back())
+
+    def _back(self) -> str:
+        return f"ROLLBACK TO {self._savepoint}; RELEASE {self._savepoint}" if self._savepoint else ROLLBACK
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
@@ -120,10 +123,9 @@ class Transaction(AsyncEntered):
 
     async def _finish(self, connection: Connection, error: BaseException | None) -> None:
         link = connection.link
-        back = f"ROLLBACK TO {self._savepoint}; RELEASE {self._savepoint}" if self._savepoint else "ROLLBACK"
         if error is not None:
             if not link.closed and link.status != IDLE:
-                await queries.roll_back(link, back)
+                await queries.roll_back(link, self._back())
             return
         if link.status == IDLE and not link.closed:
             raise PoolError("the transaction was ended inside its block: leave COMMIT and ROLLBACK to the block")
@@ -131,7 +133,7 @@ class Transaction(AsyncEntered):
         if not self._savepoint:
             await link.script("COMMIT")
         elif failed:
-            await link.script(back)
+            await link.script(self._back())
         else:
             await link.script(f"RELEASE {self._savepoint}")
         if failed:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 import pgpool_core
 from pgpool_core import Pool
 from pgpool_core.client.connection import Connection
+from pgpool_core.client.sqlstate import PostgresError
 from pgpool_core.testing import PostgresServer
 
 Call = Callable[[Pool], Awaitable[Any]]
@@ -191,6 +193,73 @@ async def test_a_query_cancelled_inside_a_transaction_can_be_rolled_back_to_a_sa
                 await connection.execute("select pg_sleep(60)")
         await connection.execute("insert into cancelled values (2)")
     assert await pool.fetch("select id from cancelled order by id") == [(1,), (2,)]
+
+
+async def begin(connection: Connection) -> None:
+    async with connection.transaction():
+        raise AssertionError("it was to be cancelled")
+
+
+async def begin_for_many(connection: Connection) -> None:
+    await connection.executemany("insert into cancelled values ($1)", [(1,), (2,)])
+
+
+async def begin_for_a_cursor(connection: Connection) -> None:
+    async with connection.cursor("select 1"):
+        raise AssertionError("it was to be cancelled")
+
+
+async def cancelled(call: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    """Cancel a call where it waits first: what it has sent is at the server."""
+    with trio.CancelScope() as scope:
+        scope.cancel("the test")
+        await call(*args)
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("call", [begin, begin_for_many, begin_for_a_cursor])
+async def test_a_transaction_that_was_cancelled_at_its_begin_is_not_open(
+    call: Callable[[Connection], Awaitable[None]], pool: Pool
+) -> None:
+    async with pool.acquire() as connection:
+        await cancelled(call, connection)
+        assert not connection.in_transaction
+        await connection.execute("insert into cancelled values (3)")
+    assert await pool.fetch("select id from cancelled") == [(3,)]
+
+
+async def test_a_savepoint_that_was_cancelled_at_its_begin_is_not_there(pool: Pool) -> None:
+    async with pool.transaction() as connection:
+        await connection.execute("insert into cancelled values (1)")
+        await cancelled(begin, connection)
+        with pytest.raises(PostgresError, match="pgpool_1"):
+            async with connection.transaction():
+                await connection.execute("release pgpool_1")
+        await connection.execute("insert into cancelled values (2)")
+    assert await pool.fetch("select id from cancelled order by id") == [(1,), (2,)]
+
+
+async def test_a_cursor_whose_rows_were_lost_says_so(pool: Pool) -> None:
+    async with pool.cursor("select generate_series(1, 10)", prefetch=5) as rows:
+        assert [await rows.receive() for _ in range(5)] == [(n,) for n in range(1, 6)]
+        await cancelled(rows.receive)
+        for _ in range(2):
+            with pytest.raises(trio.BrokenResourceError, match="lost"), trio.testing.assert_checkpoints():
+                await rows.receive()
+
+
+async def test_what_a_copy_had_still_to_send_is_not_waited_for(pool: Pool) -> None:
+    slow = "select repeat('x', 10000) union all select pg_sleep(60)::text"  # some of the first row fills the server's buffer
+    async with pool.acquire() as connection:
+        async with connection.copy_out(f"copy ({slow}) to stdout") as source:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(source.receive_some)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel("the test")
+            for _ in range(2):
+                with pytest.raises(trio.BrokenResourceError, match="cancelled"), trio.testing.assert_checkpoints():
+                    await source.receive_some()
+        assert await connection.fetchval("select 1") == 1
 
 
 async def test_a_server_that_does_not_cancel_costs_its_connection_and_no_more_than_the_deadline(

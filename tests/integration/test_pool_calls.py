@@ -422,6 +422,9 @@ async def test_copy_in_that_ends_with_an_error_leaves_nothing(pool: Pool) -> Non
         with pytest.raises(PoolError, match="no COPY"):
             async with connection.copy_in("select 1"):
                 pass
+        with trio.fail_after(20), pytest.raises(sqlstate.QueryCanceled, match="use copy_in"):
+            async with connection.copy_in("copy calls from stdin; copy calls from stdin") as sink:
+                await sink.send_all(b"1\tone\n")
         with pytest.raises(sqlstate.UndefinedTable):
             async with connection.copy_in("copy not_there from stdin"):
                 pass
@@ -460,6 +463,9 @@ async def test_copy_out_is_a_stream(pool: Pool) -> None:
         with pytest.raises(sqlstate.QueryCanceled, match="use copy_in"):
             async with connection.copy_out("copy calls from stdin"):
                 pass
+        with trio.fail_after(20), pytest.raises(sqlstate.QueryCanceled, match="use copy_in"):
+            async with connection.copy_out("copy calls to stdout; copy calls from stdin") as source:
+                await source.receive_some()
         assert await connection.fetchval("select 2") == 2
 
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from pgpool_core import Connection, Notification, Pool
+from pgpool_core import Connection, Notification, Pool, PoolError
 from pgpool_core.testing import PostgresServer
 from tests.in_process import own_or_lent
 
@@ -94,11 +94,13 @@ async def test_copy_in_is_a_send_stream(connection: Connection) -> None:
 
 
 async def test_copy_in_that_is_closed_and_cancelled_is_over(connection: Connection) -> None:
-    async with connection.copy_in("copy streamed from stdin") as sink:
-        await sink.send_all(b"one\n")
-        await closes_though_cancelled(sink.aclose)
-        with pytest.raises(trio.ClosedResourceError):
-            await sink.send_all(b"two\n")
+    with pytest.raises(PoolError, match="closing it was cancelled"):
+        async with connection.copy_in("copy streamed from stdin") as sink:
+            await sink.send_all(b"one\n")
+            await closes_though_cancelled(sink.aclose)
+            await sink.aclose()
+            with pytest.raises(trio.ClosedResourceError):
+                await sink.send_all(b"two\n")
     assert await connection.fetchval("select count(*) from streamed") in (0, 1)
 
 
