@@ -56,6 +56,7 @@ class ThreadedProxy(Apart):
         self._token: trio.lowlevel.TrioToken | None = None
         self._error: BaseException | None = None
         self._address: ProxyAddress | None = None
+        self._refused = False
         self._thread = threading.Thread(target=self._main, name="pgpool_core proxy", daemon=True)
 
     @property
@@ -135,7 +136,11 @@ class ThreadedProxy(Apart):
 
     def start(self) -> None:
         """Return when clients can connect; raises what `open_proxy` raises."""
-        self._thread.start()
+        try:
+            self._thread.start()
+        except Exception:  # the system has no thread for us, so there is nothing to wait for
+            self._refused = True
+            raise
         atexit.register(self._at_exit)
         self._started.wait()
         if self._address is None:
@@ -144,6 +149,8 @@ class ThreadedProxy(Apart):
     def end(self) -> None:
         """The end of the block after an error: stop."""
         atexit.unregister(self._at_exit)
+        if self._refused:
+            return
         self._started.wait()  # an interrupt may have come before it was up
         self.shutdown()
 

@@ -245,6 +245,24 @@ def test_an_error_at_the_start_of_the_thread_reaches_the_caller() -> None:
         pytest.fail("it must not start")
 
 
+def test_a_thread_that_cannot_start_is_told_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def enter() -> None:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="no thread for you"), pgpool_core.run_proxy_in_thread(URL):
+            pass
+        told.append("told")
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("no thread for you")
+
+    program = threading.Thread(target=enter, daemon=True)
+    program.start()
+    program.join(20)
+    assert told
+
+
 def test_a_thread_ends_with_the_block_also_after_an_error(engines: list[FakeEngine]) -> None:
     with pytest.raises(LookupError), pgpool_core.run_proxy_in_thread(URL):
         raise LookupError
