@@ -16,6 +16,7 @@ from pgpool_core.rows import codec, nested, network, numeric, plain, times
 from pgpool_core.rows.codec import Codec
 from pgpool_core.rows.record import Shape
 
+VECTORS: Final = ("int2vector", "oidvector")  # arrays whose first element is number 0
 TEXT: Final = 0
 BINARY: Final = 1
 
@@ -106,11 +107,12 @@ def _built_in() -> dict[int, Codec]:
     }  # fmt: skip
     for oid, element in arrays.items():
         by_oid[oid] = nested.Array(oid, f"{by_oid[element].name}[]", element=by_oid[element])
-    by_oid[22] = nested.Array(22, "int2vector", element=by_oid[21])
-    by_oid[30] = nested.Array(30, "oidvector", element=by_oid[26])
+    by_oid[22] = nested.Array(22, "int2vector", element=by_oid[21], lower=0)
+    by_oid[30] = nested.Array(30, "oidvector", element=by_oid[26], lower=0)
     ranges = {3904: ("int4", 23), 3906: ("num", 1700), 3908: ("ts", 1114), 3910: ("tstz", 1184), 3912: ("date", 1082), 3926: ("int8", 20)}  # fmt: skip
     for oid, (name, element) in ranges.items():
         by_oid[oid] = nested.Range(oid, f"{name}range", element=by_oid[element], factory=Range)
+    by_oid[2249] = nested.Anonymous(2249, "record", known=by_oid)
     return by_oid
 
 
@@ -131,7 +133,6 @@ class Catalogue:
 
     def __init__(self) -> None:
         self._known = dict(BUILT_IN)
-        self._known[2249] = nested.Anonymous(2249, "record", known=self._known)
         self._looked_up: set[int] = set()
         self._custom: dict[str, CustomCodec] = {}
         self.unproved: set[str] = set()
@@ -173,7 +174,6 @@ class Catalogue:
         self._looked_up.clear()
         self._known.clear()
         self._known.update(BUILT_IN)
-        self._known[2249] = nested.Anonymous(2249, "record", known=self._known)
         self.version += 1
 
     def missing(self, oids: Iterable[int]) -> list[int]:
@@ -225,9 +225,10 @@ class Catalogue:
         if row.element:
             element = self._make(row.element, found, done)
             if element.format == BINARY:
-                return nested.Array(oid, f"{element.name}[]", element=element, element_oid=row.element)
+                lower = 0 if name in VECTORS else 1
+                return nested.Array(oid, f"{element.name}[]", element=element, element_oid=row.element, lower=lower)
             return nested.TextArray(oid, f"{element.name}[]", element=element, delimiter=row.delimiter)
-        if oid in BUILT_IN and row.kind == "b":
+        if oid in BUILT_IN and row.kind in ("b", "p"):  # base types and pseudo-types
             return BUILT_IN[oid]
         if row.kind == "e":
             return codec.Text(oid, name)

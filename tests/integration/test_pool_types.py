@@ -214,6 +214,33 @@ async def test_rows_without_a_type_are_tuples(pool: Pool) -> None:
     assert await pool.fetchval("select pg_sleep(0)") is None
 
 
+async def test_pseudo_types_stay_what_they_are_whatever_has_been_looked_up(pool: Pool) -> None:
+    await pool.execute("drop type if exists pool_shade; create type pool_shade as enum ('dark')")
+    ask = "select (1, 'x', 'dark'::pool_shade) as row, pg_sleep(0) as nothing, (2, (3, 4)) as deep"
+    first = await pool.fetch(ask)
+    assert first == [((1, "x", b"dark"), None, (2, (3, 4)))]
+    await pool.fetch("select array[(1, 'x')], 'dark'::pool_shade")
+    assert await pool.fetch(f"{ask}, 'after a look-up'") == [(*first[0], "after a look-up")]
+    pool.set_codec("point", decode=str)
+    assert await pool.fetch(ask) == first
+
+
+async def test_vectors_of_the_catalogue_can_be_sent(pool: Pool) -> None:
+    for _ in range(2):
+        assert await pool.fetchrow("select $1::int2vector, $2::oidvector", [1, 2], [3]) == ([1, 2], [3])
+        pool.set_codec("point", decode=str)
+
+
+async def test_numbers_with_many_zeros(pool: Pool) -> None:
+    for text in ("1E131071", "-1E-16383", "10000000100000000", "0.000000010000", "1E131068"):
+        assert await pool.fetchval("select $1::numeric", Decimal(text)) == Decimal(text)
+
+
+async def test_lists_of_empty_lists_are_an_empty_array(pool: Pool) -> None:
+    for value in ([], [[]], [[], []], [[[]], []]):
+        assert await pool.fetchval("select $1::int4[]", value) == []
+
+
 async def test_a_codec_by_the_name_of_its_type(pool: Pool) -> None:
     def read(text: str) -> complex:
         x, y = text.strip("()").split(",")

@@ -106,6 +106,13 @@ def test_the_largest_weight_there_is() -> None:
     assert BY_NAME["numeric"].loads(struct.pack("!hhHHh", 1, 32767, 0, 0, 1)).adjusted() == 4 * 32767
 
 
+def test_a_whole_number_with_more_digits_than_numeric_has_is_refused() -> None:
+    assert BY_NAME["numeric"].loads(BY_NAME["numeric"].dumps(10**131071)) == 10**131071
+    for value in (10**131072, 1 << 10**8):
+        with pytest.raises(OverflowError, match="out of range"):
+            BY_NAME["numeric"].dumps(value)
+
+
 def test_an_array_that_claims_to_be_huge_takes_no_memory() -> None:
     head = struct.pack("!iii", 2, 0, 23) + struct.pack("!ii", 2**30, 1) + struct.pack("!ii", 2**30, 1)
     with pytest.raises(ValueError, match="not so many"):
@@ -149,11 +156,17 @@ def test_years_that_python_has_not_are_refused() -> None:
         ("timestamptz", dt.datetime(2000, 1, 1), "with a time zone"),
         ("int4[]", 5, "list is expected"),
         ("int4[]", [[1], [2, 3]], "equal lengths"),
+        ("int4[]", [[], [1], [2, 3]], "equal lengths"),
+        ("int4[]", [[], 1], "equal lengths"),
         ("int4[]", [[1], 2], "equal depths"),
         ("int4[]", [1, [2]], "equal depths"),
         ("int4range", (1, 2), "Range is expected"),
         ("record", (1,), "cannot be sent"),
         ("inet", 5, "ipaddress"),
+        ("inet", ip_address("fe80::1%eth0"), "scope"),
+        ("inet", ip_interface("fe80::1%eth0/64"), "scope"),
+        ("inet", "fe80::1%eth0", "scope"),
+        ("cidr", "fe80::%eth0/64", "scope"),
     ],
 )
 def test_a_value_of_another_type_is_refused(name: str, value: Any, what: str) -> None:

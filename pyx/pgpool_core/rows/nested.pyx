@@ -73,10 +73,14 @@ cdef class Array(Codec):
 
     cdef readonly Codec element
     cdef unsigned int element_oid     # a domain's, where `element` is the codec of its base type
+    cdef int lower                    # the bound that is sent
 
-    def __init__(self, unsigned int oid, str name not None, *, Codec element not None, unsigned int element_oid=0):
+    def __init__(
+        self, unsigned int oid, str name not None, *, Codec element not None, unsigned int element_oid=0, int lower=1
+    ):
         Codec.__init__(self, oid, name)
         self.element = element
+        self.lower = lower
         self.element_oid = element_oid or element.oid
         self.takes_lists = True
 
@@ -120,6 +124,13 @@ cdef class Array(Codec):
             return not self.element.takes_tuples
         return False
 
+    cdef bint is_hollow(self, object value, int depth) except -1:
+        """Whether there is nothing but lists in it, however deep."""
+        for item in value:
+            if depth == MAX_DIMENSIONS or not self.is_dimension(item) or not self.is_hollow(item, depth + 1):
+                return False
+        return True
+
     cdef int encode(self, object value, Out out) except -1:
         cdef list sizes
         if not isinstance(value, (list, tuple)):
@@ -132,13 +143,15 @@ cdef class Array(Codec):
             if len(sizes) > MAX_DIMENSIONS:
                 raise ValueError("an array has at most 6 dimensions")
         if 0 in sizes:
+            if not self.is_hollow(value, 1):
+                raise ValueError("the lists in an array must have equal lengths")
             sizes = []
         out.put32(<int32_t>len(sizes))
         out.put32(1)  # it may have NULLs
         out.put32(<int32_t>self.element_oid)
         for size in sizes:
             out.put32(size)
-            out.put32(1)
+            out.put32(self.lower)
         if sizes:
             self.write(value, sizes, 0, out)
         return 0

@@ -52,6 +52,8 @@ cdef class Inet(Codec):
         cdef bytes packed
         if isinstance(value, str):
             value = ip_network(value) if self.network else ip_interface(value)
+        if getattr(value.network_address if isinstance(value, NETWORKS) else value, "scope_id", None) is not None:
+            raise ValueError(f"{self.name} has no room for the scope of an address (behind %)")
         if isinstance(value, NETWORKS):
             bits, packed = value.prefixlen, value.network_address.packed
         elif not self.network and isinstance(value, INTERFACES):

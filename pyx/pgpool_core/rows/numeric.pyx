@@ -22,6 +22,7 @@ cdef enum:
     MINUS_INFINITE = 0xF000
     MAX_BEFORE = 131072           # digits in front of the point
     MAX_BEHIND = 16383
+    MAX_BITS = 435412             # of a whole number with so many digits
 
 
 cdef class Numeric(Codec):
@@ -49,8 +50,10 @@ cdef class Numeric(Codec):
     cdef int encode(self, object value, Out out) except -1:
         cdef str digits, behind
         cdef int weight, count, sign = 0, scale, group
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, left_out
         if isinstance(value, int) and not isinstance(value, bool):
+            if value.bit_length() > MAX_BITS:
+                raise OverflowError("value out of range")
             value = Decimal(value)
         if not isinstance(value, Decimal):
             raise TypeError(f"a Decimal or int is expected, not {type(value).__name__}")
@@ -73,11 +76,9 @@ cdef class Numeric(Codec):
         digits = "0" * ((4 - len(digits) % 4) % 4) + digits
         weight = <int>(len(digits) // 4) - 1
         digits += behind + "0" * ((4 - len(behind) % 4) % 4)
-        while digits.startswith("0000"):
-            digits = digits[4:]
-            weight -= 1
-        while digits.endswith("0000"):
-            digits = digits[: len(digits) - 4]
+        left_out = (len(digits) - len(digits.lstrip("0"))) // 4
+        digits = digits[4 * left_out : 4 * ((len(digits.rstrip("0")) + 3) // 4)]
+        weight -= <int>left_out
         count = <int>(len(digits) // 4)
         out.put16(<int16_t>count)
         out.put16(<int16_t>(weight if count else 0))
