@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
@@ -25,7 +25,7 @@ from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.names import Names
 from pgpool_core.control.routing import PoolKey, server_target
 from pgpool_core.embedded.address import ProxyAddress
-from pgpool_core.embedded.command import FORWARDED, run_command
+from pgpool_core.embedded.command import become, heeded, run_command
 from pgpool_core.embedded.proxy import Proxy, open_prepared
 from pgpool_core.embedded.source import ANYWHERE, SETTINGS_FROM_URL, Prepared, listening, server_socket_dir
 from pgpool_core.embedded.urls import ApplicationUrl
@@ -40,6 +40,8 @@ WITHOUT_STATEMENTS: Final = "PGBOUNCER_PREPARED_STATEMENTS"
 PREFIX: Final = "PGBOUNCER_"
 NO_POOLER: Final = 1
 DRAIN_LOOK_S: Final = 0.02
+ENDING: Final = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT})
+"""Signals that end what has no command to pass them on to."""
 
 
 @attrs.frozen(kw_only=True)
@@ -53,10 +55,11 @@ class Rewritten:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The exit status of the command (128 + N after signal N); 1 when there is no pooler or no server, 127 when there is no such command."""
+    """The exit status of the command (128 + N after signal N, also before it has begun); 1 when there is no pooler or no server, 127 when there
+    is no such command."""
     arguments = _parser().parse_args(argv)
     if not is_enabled(os.environ):
-        os.execvp(arguments.command[0], arguments.command)
+        return become(arguments.command)
     try:
         prepared, rewritten = prepare(os.environ, arguments)
         with _warnings(verbose=arguments.verbose) as complaints:
@@ -152,13 +155,17 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 async def _run(
     arguments: argparse.Namespace, prepared: Prepared, rewritten: Sequence[Rewritten], complaints: Complaints
 ) -> int:
-    with trio.open_signal_receiver(*FORWARDED, signal.SIGCHLD) as signals:
+    with trio.open_signal_receiver(*heeded(), signal.SIGCHLD) as signals:
         async with sole_errors(), open_prepared(prepared) as proxy:
             if not arguments.lazy:
-                await _try_servers(proxy.config, rewritten, timeout_s=arguments.ready_timeout)
+                told = await _unless_told(
+                    signals, partial(_try_servers, proxy.config, rewritten, timeout_s=arguments.ready_timeout)
+                )
+                if told is not None:
+                    return 128 + told
             env = environment(os.environ, proxy.address, rewritten, arguments)
             status = await run_command(arguments.command, env, signals)
-            await _drain(proxy, arguments.drain)
+            await _unless_told(signals, partial(_drain, proxy, arguments.drain))
             if not arguments.quiet:
                 last = proxy.statistics()
                 size = proxy.config.default_pool_size
@@ -200,6 +207,25 @@ async def _try_servers(config: Config, rewritten: Sequence[Rewritten], *, timeou
             (await open_server(target, timeout_s=timeout_s)).close()
         except PgPoolError as error:
             raise ConfigError([ConfigProblem(f"{each.name}: {error}", key=each.name)]) from None
+
+
+async def _unless_told(signals: AsyncIterator[int], work: Callable[[], Awaitable[None]]) -> int | None:
+    """Do something that a signal of ENDING breaks off; that signal, or None where it came to its end."""
+    told = None
+
+    async def hear() -> None:
+        nonlocal told
+        async for number in signals:
+            if number in ENDING:
+                told = number
+                nursery.cancel_scope.cancel("a signal has come")
+                return
+
+    async with sole_errors(), trio.open_nursery() as nursery:
+        nursery.start_soon(hear)
+        await work()
+        nursery.cancel_scope.cancel("it is done")
+    return told
 
 
 async def _drain(proxy: Proxy, patience_s: float) -> None:

@@ -26,6 +26,8 @@ _SHIM: Final = """\
 import ctypes, os, signal, sys
 parent = int(sys.argv[1])
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+    signal.signal(number, signal.SIG_DFL)
 if os.getppid() != parent:
     os._exit(143)
 try:
@@ -39,13 +41,32 @@ except OSError as error:
 """
 
 
+def heeded() -> tuple[int, ...]:
+    """Those of FORWARDED that we were not started to ignore (by nohup, or a shell's &); the command ignores the others as well."""
+    return tuple(number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN)
+
+
+def become(command: Sequence[str]) -> int:
+    """Be the command from now on; returns only where it cannot be run, with the status for that, as shells have it."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], [*command])
+    except FileNotFoundError:
+        print(f"pgpool-core run: {command[0]}: command not found", file=sys.stderr)
+        return 127
+    except OSError as error:
+        print(f"pgpool-core run: {command[0]}: {error.strerror}", file=sys.stderr)
+        return 126
+
+
 async def run_command(command: Sequence[str], env: Mapping[str, str], signals: AsyncIterator[int]) -> int:
     """Run `command` to its end; its exit status, 128 + N where signal N ended it, 127 and 126 as shells say that it cannot be run.
 
     The command shares our process group, so a terminal's Ctrl-C reaches it without us. When we die it gets SIGTERM.
 
     Args:
-        signals: those that come to us, of FORWARDED (and SIGCHLD); from `trio.open_signal_receiver`.
+        signals: those that come to us, of `heeded()` (and SIGCHLD); from `trio.open_signal_receiver`.
     Raises:
         OSError: no process can be made.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -99,9 +100,65 @@ def test_the_status_is_that_of_the_command(env: dict[str, str], script: str, sta
     assert run(env, "--", "sh", "-c", script).returncode == status
 
 
-def test_there_is_no_such_command(env: dict[str, str]) -> None:
-    done = run(env, "--", "no-such-command-at-all")
-    assert (done.returncode, "command not found" in done.stderr) == (127, True)
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [("no-such-command-at-all", 127, "command not found"), ("/etc/passwd", 126, "Permission denied")],
+)
+@pytest.mark.parametrize("enabled", ["0", "1"])
+def test_a_command_that_cannot_be_run(env: dict[str, str], command: str, status: int, said: str, enabled: str) -> None:
+    done = run(env, "-q", "--lazy", "--", command, PGBOUNCER_ENABLED=enabled)
+    assert (done.returncode, done.stderr) == (status, f"pgpool-core run: {command}: {said}\n")
+
+
+@pytest.mark.parametrize("enabled", ["0", "1"])
+def test_the_command_ignores_what_it_would_ignore_without_us(env: dict[str, str], enabled: str) -> None:
+    ignored = "trap '' HUP; exec \"$@\""
+    done = subprocess.run(
+        ["sh", "-c", ignored, "sh", *RUN, "-q", "--lazy", "--", "grep", "SigIgn", "/proc/self/status"],
+        env={**env, "PGBOUNCER_ENABLED": enabled},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert int(done.stdout.split()[1], 16) == 1 << signal.SIGHUP - 1, done
+
+
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(env: dict[str, str]) -> None:
+    script = "echo ready; read word; echo $word"
+    with subprocess.Popen(
+        ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *RUN, "-q", "--lazy", "--", "sh", "-c", script],
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.communicate("goes on\n", timeout=30)[0] == "goes on\n"
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_the_server_is_tried_ends_it(env: dict[str, str], number: signal.Signals) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://app:secret@127.0.0.1:{silent.getsockname()[1]}/app"
+        with subprocess.Popen(
+            [*RUN, "-q", "--ready-timeout", "300", "--", "echo", "it runs"],
+            env={**env, "DATABASE_URL": url},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                silent.settimeout(30)
+                server, _ = silent.accept()
+                with server:
+                    process.send_signal(number)
+                    assert process.communicate(timeout=30)[0] == ""
+            finally:
+                process.kill()
+            assert process.returncode == 128 + number
 
 
 def test_switched_off_the_command_runs_alone(env: dict[str, str]) -> None:
