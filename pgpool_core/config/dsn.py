@@ -135,7 +135,7 @@ def _read_hosts(text: str) -> dict[str, str]:
     ports: set[str] = set()
     for part in text.split(","):
         match = _HOST.fullmatch(part)
-        if match is None or (part.startswith("[") != match["host"].endswith("]")):
+        if match is None or "@" in part or (part.startswith("[") != match["host"].endswith("]")):
             raise ValueError(
                 "invalid connection URL: a host is not name, name:port or [IPv6]:port (write @ : / as %40 %3A %2F)"
             )

@@ -103,6 +103,8 @@ def test_every_problem_is_told_at_once():
         "postgres://u:hunter2?x@h/db",
         "postgres://u:hunter2%@h/db",
         "postgres://u:a@hunter2@h:1:2/db",
+        "postgres://u:a@hunter2@h:1/db",
+        "postgres://u:a@hunter2@h/db",
         "password='hunter2",
         "password='a' hunter2",
         "password=hunter2'",
