@@ -110,25 +110,31 @@ class Questions:
         self._proxy = proxy
 
     async def take(self, stream: trio.SocketStream) -> None:
-        """One connection: a question, an answer. If the asker goes away in between, the answer is not worked on any more."""
+        """One connection: a question, an answer. Whatever goes wrong here is the asker's affair; the proxy goes on."""
         async with stream:
             try:
-                question: Question = await receive_async(stream)
-            except (EOFError, trio.BrokenResourceError):
-                return  # somebody looked whether we are here
-            except Exception as problem:  # a configuration with something in it that is not here
-                await stream.send_all(
-                    answer(Failed(ConfigError(f"this cannot be given to another process: {problem}")))
-                )
-                return
-            reply: bytes | None = None
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._gone, stream, nursery.cancel_scope)
-                reply = await self._answer(question)
-                nursery.cancel_scope.cancel("answered")
-            if reply is not None:
-                with suppress(trio.BrokenResourceError):
-                    await stream.send_all(reply)
+                await self._take(stream)
+            except trio.BrokenResourceError:
+                pass  # the asker has gone
+            except Exception:
+                logs.LOGGER.exception("%s", logs.line("", "a program's question could not be answered"))
+
+    async def _take(self, stream: trio.SocketStream) -> None:
+        """If the asker goes away meanwhile, the answer is not worked on any more."""
+        try:
+            question: Question = await receive_async(stream)
+        except (EOFError, trio.BrokenResourceError):
+            return  # somebody looked whether we are here
+        except Exception as problem:  # a configuration with something in it that is not here
+            await stream.send_all(answer(Failed(ConfigError(f"this cannot be given to another process: {problem}"))))
+            return
+        reply: bytes | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._gone, stream, nursery.cancel_scope)
+            reply = await self._answer(question)
+            nursery.cancel_scope.cancel("answered")
+        if reply is not None:
+            await stream.send_all(reply)
 
     async def _gone(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
         with suppress(trio.BrokenResourceError):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+from typing import cast
 
 import pytest
+import trio
 
 from pgpool_core.config.model import Config, DatabaseConfig
+from pgpool_core.embedded.child import Questions
 from pgpool_core.embedded.errand import Failed, Question, Start, answer, ask, receive, receive_start
+from pgpool_core.embedded.proxy import Proxy
 from pgpool_core.errors import (
     CommandRefused,
     ConfigError,
@@ -92,6 +96,13 @@ def test_a_function_that_is_not_there_is_told_of() -> None:
         failed = receive_start(theirs)
         assert isinstance(failed, Failed)
         assert "cannot be given to another process" in str(failed.error)
+
+
+async def test_an_asker_that_has_gone_does_not_end_the_proxy() -> None:
+    ours, askers = trio.socket.socketpair()
+    await askers.send(answer("x")[:-1] + b"?")
+    askers.close()
+    await Questions(cast(Proxy, None)).take(trio.SocketStream(ours))
 
 
 def test_an_end_is_no_message() -> None:
