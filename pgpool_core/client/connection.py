@@ -101,11 +101,11 @@ class Connection:
 
     def copy_in(self, sql: str, /) -> AbstractAsyncContextManager[copying.CopySink]:
         """COPY ... FROM STDIN as a stream to send into. Leaving the block with an error takes everything back."""
-        return copying.copy_in(self.link, sql)
+        return copying.copy_in(self, sql)
 
     def copy_out(self, sql: str, /) -> AbstractAsyncContextManager[copying.CopySource]:
         """COPY ... TO STDOUT as a stream to receive from."""
-        return copying.copy_out(self.link, sql)
+        return copying.copy_out(self, sql)
 
     async def copy_records(
         self,
@@ -116,13 +116,13 @@ class Connection:
         schema: str | None = None,
     ) -> int:
         """Put rows into a table by a binary COPY; how many there were."""
-        return await copying.copy_records(self.link, table, records, columns, schema)
+        return await copying.copy_records(self, table, records, columns, schema)
 
     def pipeline(self) -> AbstractAsyncContextManager[Pipeline]:
         """Several queries that are sent together when the block ends, all or none."""
         from pgpool_core.client.pipeline import open_pipeline
 
-        return open_pipeline(self.link)
+        return open_pipeline(self)
 
     def __repr__(self) -> str:
         if self._link is None:

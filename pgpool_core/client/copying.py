@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -19,6 +19,9 @@ from pgpool_core.client.values import CommandTag
 from pgpool_core.embedded.block import async_block
 from pgpool_core.errors import EncodeError, PoolError
 from pgpool_core.rows import inbox as codes
+
+if TYPE_CHECKING:
+    from pgpool_core.client.connection import Connection
 
 CHUNK: Final = 1 << 16  # bytes of a CopyData
 ROWS_AT_ONCE: Final = 1 << 16  # bytes of rows that are collected before they are sent
@@ -146,8 +149,9 @@ async def _begin(link: Link, sql: str, code: int, what: str) -> None:
 
 
 @async_block("copy_in(...)", "sink")
-async def copy_in(link: Link, sql: str) -> AsyncIterator[CopySink]:
+async def copy_in(connection: Connection, sql: str) -> AsyncIterator[CopySink]:
     """See `Connection.copy_in`."""
+    link = connection.link
     await _begin(link, sql, codes.COPY_IN, "COPY ... FROM STDIN")
     sink = CopySink(link)
     try:
@@ -216,8 +220,9 @@ class CopySource(trio.abc.ReceiveStream):
 
 
 @async_block("copy_out(...)", "source")
-async def copy_out(link: Link, sql: str) -> AsyncIterator[CopySource]:
+async def copy_out(connection: Connection, sql: str) -> AsyncIterator[CopySource]:
     """See `Connection.copy_out`."""
+    link = connection.link
     await _begin(link, sql, codes.COPY_OUT, "COPY ... TO STDOUT")
     source = CopySource(link)
     try:
@@ -232,13 +237,14 @@ def quoted(name: str) -> str:
 
 
 async def copy_records(
-    link: Link,
+    connection: Connection,
     table: str,
     records: Iterable[Sequence[Any]] | AsyncIterable[Sequence[Any]],
     columns: Sequence[str] | None,
     schema: str | None,
 ) -> int:
     """See `Connection.copy_records`."""
+    link = connection.link
     where = quoted(table) if schema is None else f"{quoted(schema)}.{quoted(table)}"
     names = None if columns is None else ", ".join(quoted(name) for name in columns)
     shape = await link.statements.shape(link, f"SELECT {names or '*'} FROM {where} LIMIT 0")
@@ -249,7 +255,7 @@ async def copy_records(
     target = f"{where} ({names})" if names is not None else where
     number = 0
     try:
-        async with copy_in(link, f"COPY {target} FROM STDIN (FORMAT BINARY)") as sink:
+        async with copy_in(connection, f"COPY {target} FROM STDIN (FORMAT BINARY)") as sink:
             link.outbox.copy_begin()
             if isinstance(records, AsyncIterable):
                 async for record in records:

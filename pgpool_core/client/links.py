@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from pgpool_core import logs
+from pgpool_core.client.giving_up import cancel
 from pgpool_core.client.lender import Lender, now
 from pgpool_core.client.lending import Lending, Loan
 from pgpool_core.client.line import IDLE
@@ -370,6 +371,15 @@ class OwnLinks(Lender):
         for loan in list(self.books.idle):
             self._end(loan, "drained")
         self.open_wanted()
+
+    async def finish(self) -> None:
+        """`close`, and have the server cancel what runs on links that were lent. Shielded, with a deadline."""
+        busy = [link for link in self.books.lent if link.owed and not link.closed]
+        self.close()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + self.settings.cancel_timeout):
+            async with trio.open_nursery() as nursery:
+                for link in busy:
+                    nursery.start_soon(cancel, link)
 
     def close(self) -> None:
         """Close every link, also those that are lent; whoever waits or works with one gets an error."""

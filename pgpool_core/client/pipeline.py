@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from pgpool_core.client.link import Link
 from pgpool_core.client.values import CommandTag
 from pgpool_core.embedded.block import async_block
 from pgpool_core.errors import PoolError
 from pgpool_core.rows.record import Record
+
+if TYPE_CHECKING:
+    from pgpool_core.client.connection import Connection
 
 T = TypeVar("T")
 
@@ -77,11 +79,12 @@ class Pipeline:
 
 
 @async_block("pipeline()", "pipeline")
-async def open_pipeline(link: Link) -> AsyncIterator[Pipeline]:
+async def open_pipeline(connection: Connection) -> AsyncIterator[Pipeline]:
     """A pipeline that runs when its block ends without an error."""
+    _ = connection.link  # where it has been given back, that is told now
     pipeline = Pipeline()
     yield pipeline
     if pipeline.asked:
-        results = await link.all_of([(sql, args) for sql, args, _ in pipeline.asked])
+        results = await connection.link.all_of([(sql, args) for sql, args, _ in pipeline.asked])
         for (_, _, done), (rows, tag) in zip(pipeline.asked, results, strict=True):
             done(rows, tag)

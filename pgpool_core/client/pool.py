@@ -310,5 +310,5 @@ async def open_pool(
             nursery.start_soon(links.keep_up, name=f"{name or 'pool'}: timer")
             yield Pool(links)
         finally:
-            links.close()
             nursery.cancel_scope.cancel("the pool's block has ended")
+            await links.finish()

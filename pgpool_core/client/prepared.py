@@ -82,7 +82,14 @@ class Prepared:
         link.outbox.sync()
         link.inbox.expect(None, None)
         link.described.clear()
-        await link.talk()
+        try:
+            await link.talk()
+        except sqlstate.PostgresError:  # there is no such statement
+            raise
+        except BaseException:  # there may be one that nobody will use
+            if name and not link.closed:
+                link.outbox.close(name)
+            raise
         oids = parameter_oids(link.described.get(codes.PARAMETER_DESCRIPTION, b"\0\0"))
         columns = columns_of(link.described.get(codes.ROW_DESCRIPTION))
         has_rows = codes.ROW_DESCRIPTION in link.described

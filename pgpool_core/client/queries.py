@@ -15,6 +15,7 @@ from pgpool_core.client.values import CommandTag
 from pgpool_core.rows.record import Record
 
 BATCH: Final = 500  # rows of executemany that are sent before answers are read
+BATCH_BYTES: Final = 1 << 20  # or so many bytes and characters in them
 ROLLBACK: Final = "ROLLBACK"
 
 Rows = Iterable[Sequence[Any]] | AsyncIterable[Sequence[Any]]
@@ -63,10 +64,10 @@ async def _many(link: Link, sql: str, rows: Rows, *, own: bool) -> int:
     statement = await link.prepare(sql)
     if statement.leaves:
         link.dirty = True
-    total, done, batch = 0, 0, list[tuple[Any, ...]]()
+    total, done, size, batch = 0, 0, 0, list[tuple[Any, ...]]()
 
     async def send() -> None:
-        nonlocal statement, total, done
+        nonlocal statement, total, done, size
         try:
             total += await link.many(statement, batch, done)
         except PostgresError as error:
@@ -76,17 +77,22 @@ async def _many(link: Link, sql: str, rows: Rows, *, own: bool) -> int:
             statement = await link.prepare(sql)
             total += await link.many(statement, batch, done)
         done += len(batch)
+        size = 0
         batch.clear()
+
+    def is_full_with(row: object) -> bool:
+        nonlocal size
+        batch.append(arguments(row))
+        size += sum([len(value) for value in batch[-1] if isinstance(value, str | bytes | bytearray | memoryview)])
+        return len(batch) == BATCH or size >= BATCH_BYTES
 
     if isinstance(rows, AsyncIterable):
         async for row in rows:
-            batch.append(arguments(row))
-            if len(batch) == BATCH:
+            if is_full_with(row):
                 await send()
     else:
         for row in rows:
-            batch.append(arguments(row))
-            if len(batch) == BATCH:
+            if is_full_with(row):
                 await send()
     if batch:
         await send()

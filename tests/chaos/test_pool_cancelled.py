@@ -239,6 +239,14 @@ async def test_a_savepoint_that_was_cancelled_at_its_begin_is_not_there(pool: Po
     assert await pool.fetch("select id from cancelled order by id") == [(1,), (2,)]
 
 
+async def test_a_statement_that_was_cancelled_while_it_was_prepared_is_not_kept(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        for n in range(3):
+            await cancelled(connection.fetch, f"select {n}")
+        named = "select count(*) from pg_prepared_statements where statement like 'select _'"
+        assert await connection.fetchval(named) == 0
+
+
 async def test_a_cursor_whose_rows_were_lost_says_so(pool: Pool) -> None:
     async with pool.cursor("select generate_series(1, 10)", prefetch=5) as rows:
         assert [await rows.receive() for _ in range(5)] == [(n,) for n in range(1, 6)]

@@ -16,11 +16,14 @@ import pgpool_core
 from pgpool_core import ConfigError, EncodeError, Notification, Pool, PoolClosed, PoolError, PoolTimeout
 from pgpool_core.client import sqlstate
 from pgpool_core.client.connection import Connection
+from pgpool_core.client.link import Link
 from pgpool_core.client.transaction import TransactionFailed
-from pgpool_core.errors import ServerLoginRefused, ServerUnavailable
+from pgpool_core.errors import ConnectionLost, ServerLoginRefused, ServerUnavailable
+from pgpool_core.rows.statement import Statement
 from pgpool_core.testing import PostgresServer
 from pgpool_core.testing.ports import free_port
 from tests.in_process import own_or_lent
+from tests.watching import until_async
 
 
 @pytest.fixture
@@ -78,6 +81,21 @@ async def test_executemany_takes_rows_as_they_come_and_all_or_none(pool: Pool) -
     with pytest.raises(EncodeError):
         await pool.executemany("insert into calls values ($1, $2)", [(5000, "new"), ("x", "no number")])
     assert await pool.fetchval("select count(*) from calls") == 1001
+
+
+async def test_executemany_collects_no_more_than_a_megabyte(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    many = Link.many
+
+    async def counted(link: Link, statement: Statement, batch: list[tuple[Any, ...]], before: int) -> int:
+        sizes.append(len(batch))
+        return await many(link, statement, batch, before)
+
+    monkeypatch.setattr(Link, "many", counted)
+    big = "x" * 400_000
+    assert await pool.executemany("insert into calls values ($1, $2)", [(n, big) for n in range(7)]) == 7
+    assert sizes == [3, 3, 1]
+    assert await pool.fetchval("select sum(length(name)) from calls") == 7 * len(big)
 
 
 async def test_an_error_has_its_class_and_every_field(pool: Pool) -> None:
@@ -516,6 +534,22 @@ async def test_a_connection_that_was_given_back_is_of_no_use(pool: Pool) -> None
         assert connection.backend_pid == pid == await connection.fetchval("select pg_backend_pid()")
 
 
+async def test_what_was_made_of_a_connection_that_was_given_back_is_of_no_use(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        blocks = [
+            connection.pipeline(),
+            connection.copy_in("copy calls from stdin"),
+            connection.copy_out("copy calls to stdout"),
+            connection.cursor("select 1"),
+            connection.transaction(),
+        ]
+    async with pool.acquire() as other, other.transaction():
+        for block in blocks:
+            with pytest.raises(PoolError, match="given back"):
+                await block.__aenter__()
+        assert await other.fetchval("select 1") == 1
+
+
 async def test_two_tasks_cannot_use_one_connection_at_once(pool: Pool) -> None:
     async with pool.acquire() as connection, trio.open_nursery() as nursery:
         nursery.start_soon(connection.fetch, "select pg_sleep(0.1)")
@@ -784,6 +818,19 @@ async def test_the_end_of_the_block_ends_queries_and_those_who_wait(dsn: str) ->
         nursery.start_soon(work, pool)
         await trio.testing.wait_all_tasks_blocked(0.05)
     assert sorted(type(error).__name__ for error in errors) == ["ConnectionLost", "PoolClosed"]
+
+
+async def test_the_end_of_the_block_cancels_what_runs_on_the_server(dsn: str, postgres: PostgresServer) -> None:
+    running = "select count(*) from pg_stat_activity where query = 'select pg_sleep(300)' and state = 'active'"
+
+    async def sleep(pool: Pool) -> None:
+        with pytest.raises(ConnectionLost):
+            await pool.fetch("select pg_sleep(300)")
+
+    async with trio.open_nursery() as nursery, pgpool_core.open_pool(dsn) as pool:
+        nursery.start_soon(sleep, pool)
+        await until_async(lambda: postgres.sql(running).strip() == "1")
+    await until_async(lambda: postgres.sql(running).strip() == "0")
 
 
 async def test_an_error_in_the_block_is_itself_and_no_group(dsn: str) -> None:
