@@ -70,6 +70,7 @@ class Link(Line):
         rows: list[Record] = []
         self.inbox.expect(statement.shape, rows, raw=raw)
         await self.talk()
+        self._see_command()
         return rows
 
     async def many(self, statement: Statement, batch: list[tuple[Any, ...]], before: int) -> int:
@@ -125,6 +126,7 @@ class Link(Line):
         def next_one() -> None:
             nonlocal rows
             results.append((rows, self.command_tag()))
+            self._see_command()
             if self.inbox.failure is not None:
                 failures.append(self.inbox.failure)
             rows = []

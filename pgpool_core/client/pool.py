@@ -186,10 +186,19 @@ class Acquire(AsyncEntered):
         self._links = links
         self._connection: Connection | None = None
         self._link: Link | None = None
+        self._in_use = False
 
     async def __aenter__(self) -> Connection:
-        if self._link is not None:
+        if self._in_use:
             raise RuntimeError("this acquire() is in use: call acquire() once for each block")
+        self._in_use = True
+        try:
+            return await self._borrow()
+        except BaseException:
+            self._in_use = False
+            raise
+
+    async def _borrow(self) -> Connection:
         links = self._links
         link = links.borrow_now()
         if link is None:
@@ -228,6 +237,7 @@ class Acquire(AsyncEntered):
                 await links.on_release(connection)
         finally:
             self._link = self._connection = None
+            self._in_use = False
             connection.end()
             links.give_back(link)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pgpool_core.client import sqlstate
 from pgpool_core.client.catalogue import BUILT_IN, STRANGERS_QUERY, TYPES_QUERY, Catalogue
 from pgpool_core.client.described import columns_of, parameter_oids
+from pgpool_core.errors import PgPoolError, ServerProtocolError
 from pgpool_core.rows import inbox as codes
 from pgpool_core.rows.record import Record, Shape
 from pgpool_core.rows.statement import Statement
@@ -90,13 +91,13 @@ class Prepared:
             if name and not link.closed:
                 link.outbox.close(name)
             raise
-        oids = parameter_oids(link.described.get(codes.PARAMETER_DESCRIPTION, b"\0\0"))
-        columns = columns_of(link.described.get(codes.ROW_DESCRIPTION))
-        has_rows = codes.ROW_DESCRIPTION in link.described
-        wanted = oids + [oid for _, oid in columns]
-        if built_in:
-            found: list[Any] = [BUILT_IN[oid] for oid in wanted]
-        else:
+        with _understood(link):
+            oids = parameter_oids(link.described.get(codes.PARAMETER_DESCRIPTION, b"\0\0"))
+            columns = columns_of(link.described.get(codes.ROW_DESCRIPTION))
+            has_rows = codes.ROW_DESCRIPTION in link.described
+            wanted = oids + [oid for _, oid in columns]
+            found: list[Any] = [BUILT_IN[oid] for oid in wanted] if built_in else []
+        if not built_in:
             missing = self.catalogue.missing(wanted)
             if missing:
                 try:
@@ -116,8 +117,12 @@ class Prepared:
     async def _look_up(self, link: Link, oids: list[int]) -> None:
         if self.catalogue.unproved:
             names = sorted(self.catalogue.unproved)
-            self.catalogue.prove(names, await self._built_in_rows(link, STRANGERS_QUERY, names))
-        self.catalogue.learn(oids, await self._built_in_rows(link, TYPES_QUERY, oids))
+            strangers = await self._built_in_rows(link, STRANGERS_QUERY, names)
+            with _understood(link):
+                self.catalogue.prove(names, strangers)
+        found = await self._built_in_rows(link, TYPES_QUERY, oids)
+        with _understood(link):
+            self.catalogue.learn(oids, found)
 
     async def _built_in_rows(self, link: Link, text: str, argument: list[Any]) -> list[Record]:
         """The rows of a query whose types are all built in."""
@@ -155,6 +160,25 @@ class Prepared:
         finally:
             self._holding -= 1
             self._evict(link)
+
+
+@contextmanager
+def _understood(link: Link) -> Iterator[None]:
+    """What the server has said of statements and types is taken in here; a link on which that makes no sense is closed.
+
+    Raises:
+        ServerProtocolError: it makes none.
+    """
+    try:
+        yield
+    except ServerProtocolError:
+        link.lost()
+        raise
+    except PgPoolError:
+        raise
+    except Exception as error:
+        link.lost()
+        raise ServerProtocolError(f"the server's answer about types makes no sense: {type(error).__name__}") from error
 
 
 def encoded(text: object) -> bytes:

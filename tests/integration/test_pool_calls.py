@@ -14,11 +14,11 @@ import trio.testing
 
 import pgpool_core
 from pgpool_core import ConfigError, EncodeError, Notification, Pool, PoolClosed, PoolError, PoolTimeout
-from pgpool_core.client import sqlstate
+from pgpool_core.client import prepared, sqlstate
 from pgpool_core.client.connection import Connection
 from pgpool_core.client.link import Link
 from pgpool_core.client.transaction import TransactionFailed
-from pgpool_core.errors import ConnectionLost, ServerLoginRefused, ServerUnavailable
+from pgpool_core.errors import ConnectionLost, ServerLoginRefused, ServerProtocolError, ServerUnavailable
 from pgpool_core.rows.statement import Statement
 from pgpool_core.testing import PostgresServer
 from pgpool_core.testing.ports import free_port
@@ -548,6 +548,55 @@ async def test_what_was_made_of_a_connection_that_was_given_back_is_of_no_use(po
             with pytest.raises(PoolError, match="given back"):
                 await block.__aenter__()
         assert await other.fetchval("select 1") == 1
+
+
+async def test_one_acquire_is_for_one_task_at_a_time(pool: Pool) -> None:
+    block = pool.acquire()
+    told: list[RuntimeError] = []
+
+    async def borrow() -> None:
+        try:
+            async with block as connection:
+                assert await connection.fetchval("select 1") == 1
+        except RuntimeError as error:
+            told.append(error)
+
+    for _ in range(2):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(borrow)
+            nursery.start_soon(borrow)
+    assert ["acquire() is in use" in str(error) for error in told] == [True, True]
+    assert pool.statistics().in_use == 0
+
+
+@pytest.mark.parametrize("command", ["deallocate all", "discard all"])
+async def test_statements_that_the_server_has_forgotten_are_prepared_anew(command: str, pool: Pool) -> None:
+    async def by_fetch(connection: Connection) -> None:
+        await connection.fetch(command)
+
+    async def by_pipeline(connection: Connection) -> None:
+        async with connection.pipeline() as pipeline:
+            pipeline.execute(command)
+
+    for call in [by_fetch] if command == "discard all" else [by_fetch, by_pipeline]:
+        async with pool.acquire() as connection:
+            await connection.fetch("select 1")
+            await call(connection)
+            async with connection.transaction():
+                assert await connection.fetchval("select 1") == 1
+
+
+async def test_an_answer_about_types_that_makes_no_sense_costs_the_connection(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pool.execute("drop type if exists calls_odd; create type calls_odd as enum ('a')")
+    for query in ("select $1::oid[]", "select $1::oid[] as oid, '(1,2)'::point"):
+        monkeypatch.setattr(prepared, "TYPES_QUERY", query)
+        async with pool.acquire() as connection:
+            with pytest.raises(ServerProtocolError, match="about types makes no sense"):
+                await connection.fetch("select 'a'::calls_odd")
+            with pytest.raises(ConnectionLost):
+                await connection.fetch("select 1")
 
 
 async def test_two_tasks_cannot_use_one_connection_at_once(pool: Pool) -> None:
