@@ -24,6 +24,17 @@ SETTING_TEXTS = {
     "an empty list": ("set search_path = ''", "show search_path", b'""'),
     "of our own": ("set app.tenant = 'it''s \\'", "select current_setting('app.tenant')", b"it's \\"),
     "beyond ASCII": ("set app.city = 'Łódź'", "select current_setting('app.city')", "Łódź".encode()),
+    "with room around the dot": (
+        """set "app" /* . */ . -- x
+        room = 'r'""",
+        "select current_setting('app.room')",
+        b"r",
+    ),
+    "with room in a block": (
+        "do $$begin execute 'set app . deep = 1'; end$$",
+        "select current_setting('app.deep')",
+        b"1",
+    ),
     "by a function": ("select set_config('app.f', 'x', false)", "select current_setting('app.f')", b"x"),
     "in a block": (
         "do $$begin perform set_config('app.d', 'y', false); end$$",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,6 +78,40 @@ def test_names_of_custom_settings_are_found_wherever_they_stand() -> None:
     )
     assert not more
     assert {b"app.tenant", b"deep.er.name", b"q.r", b"my.id"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("SET app . tenant = 'acme'", "app.tenant"),
+        ("set app/* a /* b */ */.\n-- c\r tenant to 1", "app.tenant"),
+        ('RESET "app" . "Tenant"', "app.tenant"),
+        ("set session/**/app. tenant = 1", "app.tenant"),
+        ("do $$begin execute 'set app . tenant . id = 1'; end$$", "app.tenant.id"),
+        ("do $$begin set session . tenant = 1; end$$", "session.tenant"),
+        ('set "app.deep" . er = 1', "app.deep.er"),
+        (f"set {'n' * 70} . {'m' * 70} = 1", f"{'n' * 63}.{'m' * 63}"),
+        ("do $$begin execute E'set\\tapp.tenant = 1'; end$$", "app.tenant"),
+    ],
+)
+def test_names_behind_set_may_have_something_around_their_dots(text: str, name: str) -> None:
+    found, more = settings_probe.names(text.encode())
+    assert name.encode() in found
+    assert not more
+
+
+def test_prose_is_not_taken_for_names() -> None:
+    assert settings_probe.names(b"A word. Another . one, and so on. All of it") == ([], False)
+
+
+def test_comments_that_hold_others_are_gone_past_within_limits() -> None:
+    assert settings_probe.names(b"set /*" * 100_000) == ([], True)
+    assert settings_probe.names(b"set app" + b"/**/" * 10_000 + b". x = 1") == ([b"app.x"], False)
+
+
+def test_a_name_that_may_be_any_is_one_too_many() -> None:
+    assert settings_probe.names(b'set U&"\\0061pp" . x = 1')[1]
+    assert not settings_probe.names(b'select U&"\\0061pp" . x')[1]
 
 
 def test_too_many_names_are_said_to_be_too_many() -> None:

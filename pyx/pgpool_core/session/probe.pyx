@@ -12,11 +12,15 @@ from libc.stdlib cimport malloc
 from libc.string cimport memchr, memcmp, memcpy, strlen
 
 from pgpool_core.session.settings cimport MAX_IDENTIFIER_LEN, MAX_NAME_LEN, Block, block_entry, setting_name
+from pgpool_core.session.sqltoken cimport BYTE_KINDS, BYTE_SPACE, past_comment, past_line
 from pgpool_core.session.text cimport TextOut, plain, put, put_bytes, put_text, text_out
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.codes cimport BE_DATA_ROW
 from pgpool_core.wire.scan cimport HEADER_LEN
 from pgpool_core.wire.span cimport Span
+
+cdef extern from "<strings.h>" nogil:
+    int strncasecmp(const char *, const char *, size_t)
 
 cdef extern from * nogil:
     """
@@ -54,6 +58,7 @@ cdef extern from * nogil:
 
 cdef enum:
     N_PARTS = 6
+    ROOM_FOR_COMMENTS = 65536     # bytes that are gone past in one text to find names behind SET: comments may hold others
 
 
 cdef inline bint begins_name(uint8_t b) noexcept nogil:
@@ -96,12 +101,89 @@ cdef uint32_t clip(uint8_t *name, uint32_t n) noexcept nogil:
     return end
 
 
+cdef bint is_word(const uint8_t *at, uint32_t n, const char *word) noexcept nogil:
+    return n == strlen(word) and strncasecmp(<const char *>at, word, n) == 0
+
+
+cdef const uint8_t *past_gap(const uint8_t *at, const uint8_t *end, size_t *room) noexcept nogil:
+    """Where white space and comments at `at` end; NULL where comments are longer than the `room` that is left for them all."""
+    cdef const uint8_t *begin
+    cdef const uint8_t *stop
+    while at < end:
+        if BYTE_KINDS[at[0]] == BYTE_SPACE:
+            at += 1
+            continue
+        if end - at < 2 or not (at[0] == 0x2D and at[1] == 0x2D or at[0] == 0x2F and at[1] == 0x2A):
+            break
+        begin = at
+        stop = end if <size_t>(end - at) <= room[0] else at + room[0]
+        at = past_line(at, stop) if at[0] == 0x2D else past_comment(at, stop)
+        room[0] -= at - begin
+        if at == stop and stop < end:
+            return NULL
+    return at
+
+
+cdef const uint8_t *take_part(const uint8_t *at, const uint8_t *end, uint8_t *name, uint32_t *n) noexcept nogil:
+    """Add the word at `at`, quoted or not, to `name`; what is behind it, or `at` where there is none or no room for it."""
+    cdef const uint8_t *begin = at
+    cdef bint quoted = at < end and at[0] == 0x22
+    at += quoted
+    if at == end or not begins_name(at[0]):
+        return begin
+    while at < end and (in_name(at[0]) or quoted and at[0] == 0x2E):
+        if n[0] == MAX_NAME_LEN:
+            return begin
+        name[n[0]] = at[0]
+        n[0] += 1
+        at += 1
+    if quoted:
+        if at == end or at[0] != 0x22:
+            return begin
+        at += 1
+    return at
+
+
+cdef void set_name(SettingNames *names, const uint8_t *at, const uint8_t *end, size_t *room) noexcept nogil:
+    """Remember the name behind the SET or RESET in front of `at`, where something stands around its dots."""
+    cdef uint8_t[MAX_NAME_LEN + 1] joined
+    cdef const uint8_t *past
+    cdef uint32_t length = 0, dots = 0
+    cdef Span name
+    while True:
+        at = past_gap(at, end, room)
+        past = take_part(at, end, joined, &length) if at != NULL else NULL
+        if past == at:
+            break
+        if end - past >= 2 and past[0] == 0x26 and past[1] == 0x22:     # U&"...": it may be any name
+            names.overflow = 1
+        at = past_gap(past, end, room)
+        if at == NULL:
+            break
+        if at < end and at[0] == 0x2E and length < MAX_NAME_LEN:
+            joined[length] = 0x2E
+            length += 1
+            dots += 1
+            at += 1
+        elif dots == 0 and (is_word(joined, length, b"session") or is_word(joined, length, b"local")):
+            length = 0
+        else:
+            break
+    if at == NULL:
+        names.overflow = 1
+    elif dots and joined[length - 1] != 0x2E:
+        name.at = joined
+        name.len = clip(joined, length)
+        names_add(names, name)
+
+
 cdef void names_find(SettingNames *names, const uint8_t *text, size_t n) noexcept nogil:
     """Remember every `word.word` of a text or a Bind message, quoted or not: one of them may be a custom setting.
 
-    Most are a table and its schema; asking for a setting that does not exist costs nothing.
+    Most are a table and its schema; asking for a setting that does not exist costs nothing. Where there is something around
+    the dot only what follows SET and RESET is meant: any prose has words, a dot, and words again.
     """
-    cdef size_t i = 0, begin
+    cdef size_t i = 0, begin, room = ROOM_FOR_COMMENTS
     cdef Span name
     cdef uint8_t[MAX_NAME_LEN + 1] joined
     cdef uint32_t length, dots
@@ -133,10 +215,18 @@ cdef void names_find(SettingNames *names, const uint8_t *text, size_t n) noexcep
                 i += 2
             else:
                 break
-        if dots and length <= MAX_NAME_LEN:
+        if dots == 0:
+            if is_word(joined, length, b"set") or is_word(joined, length, b"reset"):
+                set_name(names, text + i, text + n, &room)
+        elif length <= MAX_NAME_LEN:
             name.at = joined
             name.len = length
             names_add(names, name)
+            if begin and text[begin - 1] == 0x5C:     # E'set\napp.x = 1'
+                name.at += 1
+                name.len -= 1
+                names_add(names, name)
+                name.at = joined
             if length > MAX_IDENTIFIER_LEN:
                 name.len = MAX_IDENTIFIER_LEN     # "word.word"
                 names_add(names, name)
