@@ -58,6 +58,21 @@ cdef bint is_prepare_transaction(const uint8_t *behind, const uint8_t *end, int 
     return take_word(&r, b"transaction") and TOKEN_STRING <= r.now.kind <= TOKEN_DOLLAR
 
 
+cdef bint is_insert_target(const uint8_t *behind, const uint8_t *end, int reading) noexcept nogil:
+    """Whether the word between INSERT INTO and `behind` is a table, as in `INSERT INTO temp VALUES (1)`.
+
+    In `SELECT 1 AS insert INTO TEMP t` it is not: a name follows, or TABLE.
+    """
+    cdef Reader r
+    start(&r, behind, end, reading)
+    if take_word(&r, b"values"):
+        return is_symbol(&r.now, 0x28)
+    if take_word(&r, b"overriding"):
+        return token_is(&r.now, b"user") or token_is(&r.now, b"system")
+    return r.now.kind == TOKEN_SYMBOL or token_is(&r.now, b"as") or token_is(&r.now, b"select") \
+        or token_is(&r.now, b"default") or token_is(&r.now, b"with")
+
+
 cdef bint call_is_local(const uint8_t *behind, const uint8_t *end, int reading) noexcept nogil:
     """Whether the arguments of set_config() at `behind` are three, and the last is the word TRUE."""
     cdef Reader r

@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memchr, memset
 
 from pgpool_core.session.effects cimport EFFECT_NAME_LEN, Effect, Effects, effects_find, effects_may
-from pgpool_core.session.sqlproof cimport call_is_local, is_prepare_transaction, prove, set_is_local
+from pgpool_core.session.sqlproof cimport call_is_local, is_insert_target, is_prepare_transaction, prove, set_is_local
 from pgpool_core.session.sqltoken cimport *
 from pgpool_core.session.sqlwords cimport *
 from pgpool_core.wire.span cimport Span
@@ -158,8 +158,11 @@ cdef uint8_t special_word(Pass *s, const Word *word, const uint8_t *behind) noex
     if id == WORD_INTO:
         if s.before == WORD_INSERT:
             return WORD_INSERT_INTO
+        if s.effects is not NULL:
+            name_found(s, b"create", 6)           # SELECT INTO: event triggers take it for CREATE
     elif id == WORD_TEMP:
-        if s.before == WORD_CREATE or s.before == WORD_REPLACE or s.before == WORD_INTO:
+        if s.before == WORD_CREATE or s.before == WORD_REPLACE or s.before == WORD_INTO \
+                or (s.before == WORD_INSERT_INTO and not is_insert_target(behind, s.end, s.reading)):
             s.flags |= SQL_TEMPS
     elif id == WORD_HOLD:
         if s.before == WORD_WITH:
