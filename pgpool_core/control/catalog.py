@@ -7,6 +7,7 @@ Source: PostgreSQL docs, "System Catalogs"; "Message Flow", Simple Query.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Final
 
 from pgpool_core.control.effects import Kind, Thing
@@ -27,50 +28,86 @@ from pgpool_core.control.messages import (
     ready_status,
 )
 from pgpool_core.errors import ServerProtocolError
+from pgpool_core.session.bodies import FUNCTIONS
 
-MAX_BODY: Final = 200_000  # characters of one definition that are read
 MAX_ANSWER: Final = 64 * 1024 * 1024  # bytes of all of them
 ANSWER_MS: Final = 5_000  # PostgreSQL gives up after so long
 OWN_OID: Final = 16384  # FirstNormalObjectId: below it is what PostgreSQL brings along
 
-_DDL: Final = ("create", "alter", "drop", "grant", "revoke", "comment")
+_DDL: Final = ("create", "alter", "drop", "grant", "revoke", "comment", "import", "refresh", "reindex", "security")
+_JIT_SINCE: Final = 11
 _SQL_BODY_SINCE: Final = 14  # pg_get_function_sqlbody
 
+# Whether an expression calls a function that may matter: users' own, or one of those that the scan knows by name. Oids stand
+# in the tree that PostgreSQL keeps, whether pg_depend has them (users') or not (its own).
+_CALLS: Final = """EXISTS (SELECT FROM unnest((string_to_array({tree}::text, ':funcid '))[2:]) n, split_part(n, ' ', 1) f
+  WHERE f = ANY (known) OR length(f) > {digits} OR length(f) = {digits} AND f COLLATE "C" >= '{own}')"""
+
+# Of the expressions of tables and types only those are sent that may matter. `made` are types that run such an expression,
+# directly or by what they are made of; `emptied` are tables that TRUNCATE CASCADE may begin at, and the triggers it comes to.
 _QUESTION: Final = """
-SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = {timeout};
+SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = {timeout};{plainly}
+WITH RECURSIVE matter (known) AS (SELECT array_agg(oid::text) FROM pg_proc WHERE oid < {own} AND proname IN ({functions})),
+tested (typ, expr) AS (
+  SELECT contypid, pg_get_constraintdef(k.oid) FROM pg_constraint k, matter WHERE contypid <> 0 AND {conbin}
+  UNION ALL SELECT oid, pg_get_expr(typdefaultbin, 0) FROM pg_type, matter WHERE {typdefaultbin}),
+made (oid, part) AS (SELECT typ, 0::oid FROM tested
+  UNION SELECT u.oid, u.part FROM made JOIN (
+    SELECT oid, typbasetype AS part FROM pg_type WHERE typtype = 'd'
+    UNION ALL SELECT oid, typelem FROM pg_type WHERE typelem <> 0 AND typlen = -1
+    UNION ALL SELECT rngtypid, rngsubtype FROM pg_range
+    UNION ALL SELECT reltype, atttypid FROM pg_class c JOIN pg_attribute ON attrelid = c.oid
+      WHERE relkind = 'c' AND attnum > 0 AND NOT attisdropped) u ON u.part = made.oid),
+emptied (relid, func) AS (SELECT tgrelid, tgfoid FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 32 <> 0
+  UNION SELECT confrelid, func FROM emptied JOIN pg_constraint ON contype = 'f' AND conrelid = relid)
 SELECT 'f', proname::text, lanname::text, coalesce({body}, prosrc) || ' ' ||
-  CASE WHEN pronargdefaults > 0 THEN pg_get_function_arguments(p.oid) ELSE '' END
+  CASE WHEN pronargdefaults > 0 THEN pg_get_function_arguments(p.oid) ELSE '' END ||
+  CASE WHEN prosrc ~* 'create|into|execute' AND EXISTS (SELECT FROM unnest(proconfig) s
+    WHERE s ~* '^search_path=("[$]user", *)?"?pg_temp') THEN ' pg_temp' ELSE '' END
 FROM pg_proc p JOIN pg_language l ON l.oid = prolang
 WHERE p.oid >= {own} AND lanname NOT IN ('c', 'internal')
+UNION ALL SELECT DISTINCT 'r', p.proname::text, 'sql', t.typname::text
+FROM pg_proc p, unnest(proargtypes::oid[] || proallargtypes || prorettype) a JOIN made m ON m.oid = a JOIN pg_type t ON t.oid = a
+WHERE p.oid >= {own}
 UNION ALL SELECT 'r', p.proname::text, 'sql', concat_ws(' ', a.aggtransfn, a.aggfinalfn, a.aggmtransfn, a.aggmfinalfn)
 FROM pg_aggregate a JOIN pg_proc p ON p.oid = a.aggfnoid WHERE p.oid >= {own}
-UNION ALL SELECT 'w', c.relname::text, 'sql', f.proname::text || ' ' || coalesce(
-  substring(pg_get_triggerdef(t.oid) from ' WHEN (.*) EXECUTE '), '')
-FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid JOIN pg_proc f ON f.oid = tgfoid
+UNION ALL SELECT 'w', c.relname::text, 'sql', concat_ws(' ', f.proname::text,
+  substring(d from ' EXECUTE (?:FUNCTION|PROCEDURE) (.*)$'), substring(d from ' WHEN (.*) EXECUTE '))
+FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid JOIN pg_proc f ON f.oid = tgfoid, pg_get_triggerdef(t.oid) d
 WHERE NOT tgisinternal AND tgenabled <> 'D'
+UNION ALL SELECT 'w', c.relname::text, 'sql', f.proname::text
+FROM emptied e JOIN pg_class c ON c.oid = relid JOIN pg_proc f ON f.oid = func
 UNION ALL SELECT 'w', p.relname::text, 'sql', c.relname::text
 FROM pg_inherits i JOIN pg_class p ON p.oid = inhparent JOIN pg_class c ON c.oid = inhrelid
 UNION ALL SELECT 'w', p.relname::text, 'sql', c.relname::text
 FROM pg_constraint k JOIN pg_class p ON p.oid = confrelid JOIN pg_class c ON c.oid = conrelid
 WHERE contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
-UNION ALL SELECT 'r', relname::text, 'sql', pg_get_viewdef(oid) FROM pg_class WHERE relkind = 'v' AND oid >= {own}
-UNION ALL SELECT 'w', c.relname::text, 'sql', substring(pg_get_ruledef(r.oid) from ' DO (.*)$')
+UNION ALL SELECT CASE relkind WHEN 'v' THEN 'r' ELSE 'w' END, relname::text, 'sql', pg_get_viewdef(oid)
+FROM pg_class WHERE relkind IN ('v', 'm') AND oid >= {own}
+UNION ALL SELECT 'w', c.relname::text, 'sql', substring(pg_get_ruledef(r.oid) from ' TO (.*)$')
 FROM pg_rewrite r JOIN pg_class c ON c.oid = ev_class WHERE r.rulename <> '_RETURN' AND r.oid >= {own}
-UNION ALL SELECT 'w', c.relname::text, 'sql', pg_get_expr(d.adbin, d.adrelid)
-FROM pg_attrdef d JOIN pg_class c ON c.oid = adrelid WHERE EXISTS (SELECT FROM pg_depend e
-  WHERE e.classid = 'pg_attrdef'::regclass AND e.objid = d.oid AND e.refclassid = 'pg_proc'::regclass)
-UNION ALL SELECT CASE WHEN contypid = 0 THEN 'w' ELSE 'r' END,
-  coalesce(c.relname, t.typname)::text, 'sql', pg_get_constraintdef(k.oid)
-FROM pg_constraint k LEFT JOIN pg_class c ON c.oid = conrelid LEFT JOIN pg_type t ON t.oid = contypid
-WHERE contype = 'c' AND EXISTS (SELECT FROM pg_depend e
-  WHERE e.classid = 'pg_constraint'::regclass AND e.objid = k.oid AND e.refclassid = 'pg_proc'::regclass)
+UNION ALL SELECT 'w', c.relname::text, 'sql', pg_get_expr(adbin, adrelid)
+FROM matter, pg_attrdef JOIN pg_class c ON c.oid = adrelid WHERE {adbin}
+UNION ALL SELECT 'w', c.relname::text, 'sql', pg_get_constraintdef(k.oid)
+FROM matter, pg_constraint k JOIN pg_class c ON c.oid = conrelid WHERE contype = 'c' AND {conbin}
+UNION ALL SELECT 'w', c.relname::text, 'sql', concat_ws(' ', pg_get_expr(indexprs, indrelid), pg_get_expr(indpred, indrelid))
+FROM matter, pg_index i JOIN pg_class c ON c.oid = indrelid WHERE ({indexprs} OR {indpred})
+UNION ALL SELECT 'w', c.relname::text, 'sql', pg_get_expr(partexprs, partrelid)
+FROM matter, pg_partitioned_table JOIN pg_class c ON c.oid = partrelid WHERE {partexprs}
+UNION ALL SELECT 'r', t.typname::text, 'sql', expr FROM tested JOIN pg_type t ON t.oid = typ
+UNION ALL SELECT 'r', t.typname::text, 'sql', p.typname::text
+FROM made m JOIN pg_type t ON t.oid = m.oid JOIN pg_type p ON p.oid = part
+UNION ALL SELECT DISTINCT 'w', c.relname::text, 'sql', t.typname::text
+FROM made m JOIN pg_attribute ON atttypid = m.oid JOIN pg_class c ON c.oid = attrelid JOIN pg_type t ON t.oid = m.oid
+WHERE relkind IN ('r', 'p', 'f') AND attnum > 0 AND NOT attisdropped
 UNION ALL SELECT 'r', c.relname::text, 'sql',
   concat_ws(' ', pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
-FROM pg_policy p JOIN pg_class c ON c.oid = polrelid WHERE EXISTS (SELECT FROM pg_depend e
-  WHERE e.classid = 'pg_policy'::regclass AND e.objid = p.oid AND e.refclassid = 'pg_proc'::regclass)
+FROM matter, pg_policy p JOIN pg_class c ON c.oid = polrelid WHERE ({polqual} OR {polwithcheck})
 UNION ALL SELECT 'r', w, 'sql', f.proname::text FROM pg_event_trigger t JOIN pg_proc f ON f.oid = evtfoid,
   unnest(ARRAY[{ddl}]) w WHERE evtenabled <> 'D' AND evtevent <> 'login'
 """
+
+_TREES: Final = ("adbin", "conbin", "indexprs", "indpred", "partexprs", "polqual", "polwithcheck", "typdefaultbin")
 
 _KINDS: Final[dict[bytes, Kind]] = {b"f": "function", b"r": "read", b"w": "written"}
 _SKIPPED: Final = frozenset(
@@ -83,9 +120,22 @@ def question(server_version: bytes) -> bytes:
     digits = server_version.split(b".")[0].split()[:1]
     major = int(digits[0]) if digits and digits[0].isdigit() else 0
     body = "pg_get_function_sqlbody(p.oid)" if major >= _SQL_BODY_SINCE else "NULL"
-    ddl = ", ".join(f"'{word}'" for word in _DDL)
-    sql = _QUESTION.format(timeout=ANSWER_MS, body=body, own=OWN_OID, ddl=ddl)
+    plainly = " SET LOCAL jit = off;" if major >= _JIT_SINCE else ""  # seconds of it for milliseconds of work
+    calls = {tree: _CALLS.format(tree=tree, own=OWN_OID, digits=len(str(OWN_OID))) for tree in _TREES}
+    sql = _QUESTION.format(
+        timeout=ANSWER_MS,
+        plainly=plainly,
+        body=body,
+        own=OWN_OID,
+        ddl=_listed(_DDL),
+        functions=_listed(FUNCTIONS),
+        **calls,
+    )
     return message(FE_QUERY, " ".join(sql.split()).encode() + b"\0")
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
 
 
 class CatalogAnswer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Final, Literal
 
 import attrs
@@ -22,7 +22,8 @@ Kind = Literal["function", "read", "written"]
 READ_LANGUAGES: Final = (b"sql", b"plpgsql")
 
 _TOKEN: Final = re.compile(
-    rb"""(?P<gap>\s+|--[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z))
+    rb"""(?P<gap>\s+|--[^\n\r]*)
+    |(?P<comment>/\*)
     |(?P<string>[eE]'(?:[^'\\]|''|\\.)*(?:'|\Z)|'(?:[^']|'')*(?:'|\Z))
     |(?P<dollar>\$\$.*?(?:\$\$|\Z)|\$(?P<tag>[A-Za-z_\x80-\xff][\w\x80-\xff]*)\$.*?(?:\$(?P=tag)\$|\Z))
     |(?P<name>"(?:[^"]|"")*(?:"|\Z))
@@ -30,18 +31,23 @@ _TOKEN: Final = re.compile(
     |(?P<other>.)""",
     re.VERBOSE | re.DOTALL,
 )
+_COMMENT_EDGE: Final = re.compile(rb"/\*|\*/")
 _WORD: Final = re.compile(rb"[A-Za-z_\x80-\xff][\w$\x80-\xff]*")
 _SETTING: Final = re.compile(
     rb"""set_config\s*\(\s*[eE]?'+([^',()]+\.[^',()]+)'
     |\bset\s+(?:session\s+|local\s+)?("?[A-Za-z_\x80-\xff][\w$\x80-\xff]*"?\s*\.[\s\w".$\x80-\xff]*?)\s*(?:=|\bto\b)""",
     re.VERBOSE | re.IGNORECASE,
 )
+_NO_LITERAL: Final = re.compile(rb"""set_config"?\s*\((?!\s*[eE]?'+[^',()]+'+\s*,)""", re.IGNORECASE)
+_DOTTED: Final = re.compile(
+    rb"(?<![\w$\x80-\xff])[A-Za-z_\x80-\xff][\w$\x80-\xff]*(?:\.[A-Za-z_\x80-\xff][\w$\x80-\xff]*)+"
+)
 _HARMLESS: Final = re.compile(
     rb"\s*(?:(?:select|insert|update|delete|merge|with|values|truncate|refresh|lock|analyze|notify)\s"
     rb"|(?:create|alter|drop)\s+\w+\s|(?:grant|revoke|comment)\s)",
     re.IGNORECASE,
 )
-_WRITES: Final = frozenset((b"insert", b"update", b"delete", b"merge", b"copy", b"truncate"))
+_WRITES: Final = frozenset((b"insert", b"update", b"delete", b"merge", b"copy", b"truncate", b"refresh"))
 _SPLITS: Final = frozenset((b"begin", b"then", b"else", b"loop", b"declare"))
 _AS_SELECT: Final = {b"call": b"select", b"perform": b"select"}
 _EXECUTE_ENDS: Final = frozenset((b"into", b"using", b"loop"))
@@ -70,11 +76,18 @@ class _Body:
     flags: int = 0
     words: set[bytes] = attrs.field(factory=set)
     settings: set[bytes] = attrs.field(factory=set)
+    strings: set[bytes] = attrs.field(factory=set)  # names with dots in its strings: perhaps of settings
+    names_settings: bool = False  # it sets what a value names, or calls what does: one of `strings` may be meant
 
     def read(self, text: bytes) -> None:
         """Take in the text of statements that are run as they stand."""
         self.flags |= text_flags(text)
+        self.take_settings(text)
+
+    def take_settings(self, text: bytes) -> None:
+        """Take in the settings that a text names, or that it does so by something other than a string."""
         self.settings |= _settings(text)
+        self.names_settings = self.names_settings or _NO_LITERAL.search(text) is not None
 
 
 def effects_of(things: Iterable[Thing]) -> Effects:
@@ -93,9 +106,12 @@ def effects_of(things: Iterable[Thing]) -> Effects:
         thing, body = bodies[due.pop()]
         if _spread(thing, body, found):
             due += named_in[thing.name.lower()]
+    _spread_names(bodies, named_in)
     for thing, body in bodies:
         if thing.name.lower() in found:
             settings |= body.settings
+            if body.names_settings:
+                settings |= body.strings
     return Effects({name: (flags, written) for name, (flags, written) in found.items()}, frozenset(settings))
 
 
@@ -122,21 +138,55 @@ def _spread(thing: Thing, body: _Body, found: dict[bytes, list[int]]) -> bool:
     return place != before
 
 
+def _spread_names(bodies: list[tuple[Thing, _Body]], named_in: Mapping[bytes, list[int]]) -> None:
+    """Who calls a function that sets what a value names, or has a trigger call it, may be the one that gives the name."""
+    due = [thing.name.lower() for thing, body in bodies if body.names_settings]
+    while due:
+        for number in named_in.get(due.pop(), ()):
+            thing, body = bodies[number]
+            if not body.names_settings:
+                body.names_settings = True
+                if thing.kind == "function":
+                    due.append(thing.name.lower())
+
+
+def _tokens(text: bytes) -> Iterator[tuple[str, bytes]]:
+    """The kinds and texts of what a definition is made of; comments, which hold others, are gaps."""
+    at = 0
+    while (token := _TOKEN.match(text, at)) is not None:
+        kind, end = token.lastgroup or "other", token.end()
+        if kind == "comment":
+            kind, end = "gap", _past_comment(text, end)
+        yield kind, text[at:end]
+        at = end
+
+
+def _past_comment(text: bytes, at: int) -> int:
+    depth = 1
+    for edge in _COMMENT_EDGE.finditer(text, at):
+        depth += 1 if edge[0] == b"/*" else -1
+        if depth == 0:
+            return edge.end()
+    return len(text)
+
+
 def read_body(language: bytes, text: bytes) -> _Body:
     """What one definition may do by itself, and the names in it."""
     body = _Body()
     if language not in READ_LANGUAGES:
         body.flags = words_flags(text)
         body.words = {word.lower() for word in _WORD.findall(text)}
-        body.settings = _settings(text)
+        body.take_settings(text)
+        body.strings = _dotted(text)
         return body
     pieces: list[bytes] = []
     dynamic: list[bytes] | None = None  # what has come of an EXECUTE
-    for token in _TOKEN.finditer(text):
-        kind, piece = token.lastgroup, token[0]
+    for kind, piece in _tokens(text):
         if kind == "gap":
             pieces.append(b" ")
             continue
+        if kind in ("string", "dollar"):
+            body.strings |= _dotted(_unquoted(piece))
         if kind == "word":
             word = piece.lower()
             body.words.add(word)
@@ -192,6 +242,10 @@ def _unquoted(string: bytes) -> bytes:
         tag = string.index(b"$", 1) + 1
         return string[tag:-tag]
     return string[string.index(b"'") + 1 : -1].replace(b"''", b"'") if b"'" in string else b""
+
+
+def _dotted(text: bytes) -> set[bytes]:
+    return {name.lower() for name in _DOTTED.findall(text)}
 
 
 def _settings(text: bytes) -> set[bytes]:

@@ -5,6 +5,9 @@ OPAQUE: int
 TEMPS: int
 SEQUENCES: int
 SETS: int
+FUNCTIONS: tuple[
+    str, ...
+]  # PostgreSQL's own by whose names the scan knows them, but for those that count a sequence on
 
 def text_flags(text: bytes) -> int: ...
 def words_flags(text: bytes) -> int: ...

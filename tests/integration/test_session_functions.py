@@ -64,6 +64,41 @@ create function holds() returns void language plpgsql as
   $$begin execute 'declare c cursor with hold for select 1'; end$$;
 create function last_number() returns bigint language sql as 'select lastval()';
 create table numbered (id serial);
+create table with_plain_default (id int, set text default set_config('work_mem', '77MB', false));
+create table with_check (id int check (set_config('work_mem', '77MB', false) is not null));
+create table with_policy (id int); alter table with_policy enable row level security;
+alter table with_policy force row level security;
+create policy p on with_policy using (set_config('work_mem', '77MB', false) is not null); insert into with_policy values (1);
+create table of_checked (id checked[]);
+create type composed as (part checked);
+create table of_composed (id composed);
+create domain with_domain_default as text default sets_memory();
+create table of_default (id int, set with_domain_default);
+create function gives_checked() returns checked language sql as 'select 1';
+create table ruled_where (id int);
+create rule r as on insert to ruled_where where sets_memory() is not null do also select 1;
+create function sets_at_once(n int) returns int language plpgsql immutable as
+  $$begin perform set_config('work_mem', '77MB', false); return n; end$$;
+create table indexed (id int); create index on indexed (sets_at_once(id));
+create table indexed_partly (id int); create index on indexed_partly (id) where sets_at_once(id) > 0;
+create table by_function (id int) partition by range (sets_at_once(id));
+create table by_function_default partition of by_function default;
+create table root (id int primary key);
+create table branch (id int primary key references root); create table leaf (id int references branch);
+create function sets_at_truncate() returns trigger language plpgsql as
+  $$begin perform set_config('work_mem', '77MB', false); return null; end$$;
+create trigger t after truncate on leaf execute function sets_at_truncate();
+create materialized view stored as select pg_try_advisory_lock(7) with no data;
+create function makes_unseen() returns void language plpgsql set search_path = pg_temp as
+  $$begin create table made (a int); end$$;
+create function sets_nested() returns void language plpgsql as
+  $$begin /* a /* b */ don't */ set work_mem = '77MB'; end$$;
+create function sets_constant(t text) returns void language plpgsql as
+  $$declare k constant text := 'app.constant'; begin perform set_config(k, t, false); end$$;
+create function sets_by_argument() returns trigger language plpgsql as
+  $$begin perform set_config(tg_argv[0], '7', false); return new; end$$;
+create table with_argument (id int);
+create trigger t before insert on with_argument for each row execute function sets_by_argument('app.argument');
 """
 SETTINGS = {
     "a function": "select sets_memory()",
@@ -86,6 +121,20 @@ SETTINGS = {
     "a trigger behind a function": "select inserts()",
     "a domain": "select 1::checked",
     "a policy": "select * from guarded",
+    "a default that calls PostgreSQL's own": "insert into with_plain_default (id) values (1)",
+    "a check that does": "insert into with_check values (1)",
+    "a policy that does": "select * from with_policy",
+    "a column of a domain": "insert into of_checked values ('{1}')",
+    "a column of a type with a domain in it": "insert into of_composed values ('(1)')",
+    "a type with a domain in it": "select '(1)'::composed",
+    "a default of a domain": "insert into of_default (id) values (1)",
+    "a function that returns a domain": "select gives_checked()",
+    "a condition of a rule": "insert into ruled_where values (1)",
+    "an index": "insert into indexed values (1)",
+    "a condition of an index": "insert into indexed_partly values (1)",
+    "a partition key": "insert into by_function values (1)",
+    "a trigger behind TRUNCATE CASCADE": "truncate root cascade",
+    "comments in comments": "select sets_nested()",
     "a view written as XML": "select table_to_xml('seen', true, true, '')",
 }
 
@@ -123,7 +172,12 @@ async def test_a_setting_made_where_the_text_does_not_show_it_is_its_clients_own
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("select sets_tenant('7')", "app.tenant"), ("select sets_any('app.other', '7')", "app.other")],
+    [
+        ("select sets_tenant('7')", "app.tenant"),
+        ("select sets_any('app.other', '7')", "app.other"),
+        ("select sets_constant('7')", "app.constant"),
+        ("insert into with_argument values (1)", "app.argument"),
+    ],
 )
 async def test_so_is_one_of_the_applications_own(functional: PostgresServer, text: str, name: str) -> None:
     async with pgpool_core.open_proxy(config(functional)) as proxy:
@@ -164,6 +218,8 @@ async def test_what_leaves_nothing_is_not_asked_about(functional: PostgresServer
 PINS = {
     "advisory lock": ("select locks()", "select unlocks()"),
     "temporary object": ("select makes()", "drop table made"),
+    "advisory lock at a refresh": ("refresh materialized view stored", "select unlocks()"),
+    "temporary object by a search_path": ("select makes_unseen()", "drop table pg_temp.made"),
     "listen": ("select listens()", "unlisten *"),
     "cursor with hold": ("select holds()", "close c"),
 }
@@ -187,6 +243,34 @@ async def test_other_state_keeps_its_client_where_it_is_until_it_ends(
             await three.query("begin")
             pids = [await one_value(other, "select pg_backend_pid()") for other in (two, three)]
             assert pid in pids
+
+
+@pytest.mark.parametrize(
+    "text", ["select 1 as x into gone", "create table gone (id int)", "refresh materialized view emptied"]
+)
+async def test_an_event_trigger_is_known_by_the_texts_that_fire_it(functional: PostgresServer, text: str) -> None:
+    with psycopg.connect(functional.dsn("boss", "app"), autocommit=True) as boss:
+        boss.execute(
+            "create function sets_at_ddl() returns event_trigger language plpgsql as"
+            " $$begin perform set_config('work_mem', '77MB', false); end$$"
+        )
+        boss.execute("create materialized view emptied as select 1; alter materialized view emptied owner to app")
+        boss.execute("create event trigger t on ddl_command_end execute function sets_at_ddl()")
+        try:
+            async with pgpool_core.open_proxy(config(functional)) as proxy:
+                place = Place(proxy)
+                async with logged_in(place) as one, logged_in(place) as two:
+                    assert not codes(await one.query(text))
+                    assert await one_value(two, "show work_mem") == b"4MB"
+                    assert await one_value(one, "show work_mem") == b"77MB"
+                    asked = -1
+                    while asked != place.counted("probes"):  # what is known is the latest again, and this fires nothing
+                        asked = place.counted("probes")
+                        assert not codes(await one.query("insert into numbered default values"))
+        finally:
+            boss.execute(
+                "drop function sets_at_ddl() cascade; drop table if exists gone; drop materialized view emptied"
+            )
 
 
 async def test_lastval_in_a_function_never_tells_another_clients_value(functional: PostgresServer) -> None:

@@ -59,6 +59,9 @@ BODIES = [
     ("begin drop table if exists t; end", "temps"),
     ("begin return currval('s'); end", "sequences"),
     ("begin return nextval('s'); end", ""),
+    ("begin /* a /* b */ don't */ set work_mem = '9MB'; end", "sets"),
+    ("begin -- don't\r set work_mem = '9MB'; end", "sets"),
+    ("begin /* a /* b */ set work_mem = '9MB'; end", ""),
 ]
 
 
@@ -85,6 +88,31 @@ def test_names_of_custom_settings_are_found(body: str, settings: set[bytes]) -> 
     assert read_body(b"plpgsql", f"begin {body}; end".encode()).settings == settings
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "declare k constant text := 'app.x'; begin perform set_config(k, 'secret', false); end",
+        "begin perform set_config(setting_name => 'app.x', new_value => 's', is_local => false); end",
+        "begin perform set_config($$app.x$$, 's', false); end",
+        "declare k text[] := '{app.x,app.y}'; begin execute 'select set_config($1, $2, false)' using k[1], 's'; end",
+    ],
+)
+def test_a_setting_that_no_literal_names_may_be_any_that_its_strings_have(body: str) -> None:
+    assert b"app.x" in effects_of([function("f", body)]).settings
+
+
+def test_who_gives_the_name_of_a_setting_may_be_a_caller() -> None:
+    sets_any = function("sets_any", "select set_config($1, $2, false)", b"sql")
+    caller = function("caller", "begin perform sets_any('app.x', 'y'); end")
+    trigger = Thing("written", b"t", text=b"sets_any sets_any('app.y')")
+    bystander = function("other", "begin insert into t values ('a.b'); end")
+    assert effects_of([bystander, trigger, caller, sets_any]).settings == {b"app.x", b"app.y"}
+
+
+def test_a_long_word_is_read_in_no_time() -> None:
+    assert effects_of([function("f", f"begin perform set_config(k, '{'a' * 200_000}', false); end")]).settings == set()
+
+
 THINGS = (
     function("sets", "begin perform set_config('app.a', 'x', false); end"),
     function("Calls", "select public.SETS()", b"sql"),
@@ -97,6 +125,8 @@ THINGS = (
     Thing("read", b"copied", text=b"select * from watched"),
     function("inserts", "insert into watched values (1)", b"sql"),
     function("reads", "select * from watched", b"sql"),
+    Thing("written", b"stored", text=b"select sets()"),
+    Thing("read", b"create", text=b"sets"),
     function("round_and", "select round_about()", b"sql"),
     function("round_about", "select round_and(), pg_advisory_lock(1)", b"sql"),
 )
@@ -118,6 +148,10 @@ FOUND = [
     ("select * from seen", "sets"),
     ("insert into copied values (1)", "sets"),
     ("select * from copied", ""),
+    ("select * from stored", ""),
+    ("refresh materialized view stored", "sets"),
+    ("select 1 as x into fresh", "sets"),
+    ("insert into fresh values (1)", ""),
     ("select inserts()", "sets"),
     ("select reads()", ""),
     ("select round_and()", "advisory"),
@@ -186,6 +220,13 @@ def test_an_answer_is_the_same_whole_or_byte_by_byte() -> None:
             ("function", b"a", b"select 1"),
             ("written", b"b", b""),
         ]
+
+
+def test_expressions_are_chosen_by_the_functions_that_the_scan_knows() -> None:
+    asked = question(b"15.4")
+    assert b"'set_config'" in asked and b"'pg_advisory_lock'" in asked and b"'lastval'" in asked
+    assert b"'nextval'" not in asked, "every table has one"
+    assert b"jit" in asked and b"jit" not in question(b"10.23")
 
 
 def test_an_error_is_kept() -> None:

@@ -6,6 +6,8 @@ from pgpool_core.session cimport sqlwords as c
 from pgpool_core.session.sqlscan cimport SqlScan, scan_sql, words_in
 from pgpool_core.session.sqltoken cimport READ_STANDARD
 
+from pgpool_core.session.sqlwords import FUNCTIONS as WITH_EFFECTS
+
 # What something hidden may do that matters to a session.
 MATTERS = (c.SQL_SETS | c.SQL_LISTENS | c.SQL_UNLISTENS | c.SQL_NOTIFIES | c.SQL_PREPARES | c.SQL_DEALLOCATES
            | c.SQL_EXECUTES | c.SQL_TEMPS | c.SQL_HOLDS | c.SQL_CLOSES | c.SQL_ADVISORY | c.SQL_UNLOCKS | c.SQL_LOADS
@@ -14,6 +16,7 @@ OPAQUE = c.SQL_OPAQUE
 SETS = c.SQL_SETS
 TEMPS = c.SQL_TEMPS
 SEQUENCES = c.SQL_SEQUENCES
+FUNCTIONS = tuple(sorted(WITH_EFFECTS.keys() - {"pg_settings", "nextval", "setval"}))
 
 
 def text_flags(bytes text not None):

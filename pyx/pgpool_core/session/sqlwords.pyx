@@ -114,7 +114,8 @@ for word in QUIET:
 for word, flags in FUNCTIONS.items():
     add(word, WORD_SET_CONFIG if word == "set_config" else WORD_QUIET, VERB_OTHER, 0, 0, flags, 0)
 add("pg_catalog", WORD_CATALOG, VERB_OTHER, 0, 0, 0, 0)
-add("truncate", WORD_QUIET, VERB_OTHER, 0, SEEN_WRITES, 0, 0)
+for word in ("truncate", "refresh"):
+    add(word, WORD_QUIET, VERB_OTHER, 0, SEEN_WRITES, 0, 0)
 for word, kind in INNER.items():
     add(word, kind, VERB_OTHER, 0, 0, 0, {WORD_TEMP: SQL_TEMPS, WORD_HOLD: SQL_HOLDS}.get(kind, 0))
 for word, (verb, lead, kind) in VERBS.items():
