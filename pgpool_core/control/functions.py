@@ -48,6 +48,7 @@ class Known:
 
     mark: int
     serial: int = -1  # changes that had been seen when it was read; -1 = never read
+    heard: int = 0  # changes that those with the same port and name have been told of
     read_at: float = 0.0
     told: tuple[int, Effects] | None = None
     packed: bytes | None = None  # what the workers have been told
@@ -76,7 +77,7 @@ class Functions:
 
     def mark_of(self, record: PoolRecord) -> int | None:
         """The number of a pool's database; None where it does not matter what functions do."""
-        known = self._places.get(place_of(record.target)) if self.watched(record) else None
+        known = self._changed_by(record)
         return None if known is None else known.mark
 
     def known_of(self, record: PoolRecord) -> tuple[int, bytes | None] | None:
@@ -96,11 +97,9 @@ class Functions:
         Raises:
             ServerUnavailable: the connection is of no more use.
         """
-        if not self.watched(record):
-            self._engine.watch_functions(record.id, -1)
+        known = self._place(record, target)
+        if known is None:
             return
-        known = self._known(target)
-        self._engine.watch_functions(record.id, known.mark)
         if server.unread:  # which must reach the engine as it came
             self._read_soon(known)
             return
@@ -110,18 +109,32 @@ class Functions:
 
     async def until_known(self, record: PoolRecord) -> None:
         """For a client that comes with its server: its database is to be known before it says anything more; within limits."""
-        if not self.watched(record):
-            self._engine.watch_functions(record.id, -1)
+        known = self._place(record, record.target)
+        if known is None:
             return
-        known = self._known(record.target)
-        self._engine.watch_functions(record.id, known.mark)
         if known.serial < 0:
             self._read_soon(known)
             with trio.move_on_after(LONGEST_WAIT_S):
                 await known.first.wait()
 
     def changed(self) -> None:
-        """A "functions" letter: somebody has changed functions somewhere."""
+        """A "functions" letter: somebody has changed functions somewhere.
+
+        The same database may have been given other hosts elsewhere, `localhost` for an address: all that have its port and name
+        are as good as changed.
+        """
+        moved = set[tuple[int, bytes]]()
+        quiet: list[tuple[Place, Known]] = []
+        for place, known in self._places.items():
+            if (changes := self._engine.function_changes(known.mark)) == known.heard:
+                quiet.append((place, known))
+            else:
+                known.heard = changes
+                moved.add(place[1:])
+        for place, known in quiet:
+            if place[1:] in moved:
+                self._engine.functions_changed(known.mark)
+                known.heard = self._engine.function_changes(known.mark)
         for known in self._places.values():
             if known.serial >= 0 and self._engine.function_changes(known.mark) != known.serial:
                 self._read_soon(known)
@@ -129,12 +142,8 @@ class Functions:
     def reloaded(self) -> None:
         """After a reload: other pools may matter."""
         for record in self._pools:
-            if not self.watched(record):
-                self._engine.watch_functions(record.id, -1)
-                continue
-            known = self._known(record.target)
-            self._engine.watch_functions(record.id, known.mark)
-            if known.serial < 0:
+            known = self._place(record, record.target)
+            if known is not None and known.serial < 0:
                 self._read_soon(known)
 
     async def watch(self) -> None:
@@ -150,10 +159,28 @@ class Functions:
                 if known is not None and record.id in busy and self.watched(record) and self._is_due(known):
                     self._read_soon(known)
 
+    def _place(self, record: PoolRecord, target: ServerTarget) -> Known | None:
+        """What is known of the database of a pool whose clients matter; the pool is told its number.
+
+        So are pools whose own clients do not matter, as in session mode, where those of another pool do: they change what others
+        call.
+        """
+        watched = self.watched(record)
+        known = self._known(target) if watched else self._changed_by(record)
+        self._engine.watch_functions(record.id, -1 if known is None else known.mark)
+        return known if watched else None
+
+    def _changed_by(self, record: PoolRecord) -> Known | None:
+        """What the clients of a pool may change, whether they matter or not."""
+        return self._places.get(place_of(record.target)) if self._pools.config.function_check_period > 0 else None
+
     def _known(self, target: ServerTarget) -> Known:
         place = place_of(target)
         if place not in self._places:
-            self._places[place] = Known(len(self._places))
+            self._places[place] = known = Known(len(self._places))
+            for record in self._pools:
+                if place_of(record.target) == place:
+                    self._engine.watch_functions(record.id, known.mark)
         return self._places[place]
 
     def _is_due(self, known: Known) -> bool:

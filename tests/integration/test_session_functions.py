@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import attrs
 import psycopg
 import pytest
 
 import pgpool_core
-from pgpool_core.testing import PostgresServer, ScriptedPeer, frontend
-from tests.conftest import USERS
+from pgpool_core.testing import Message, PostgresServer, ScriptedPeer, frontend
+from tests.conftest import PASSWORDS, USERS
 from tests.in_process import Place, config
 from tests.peers import letters, logged_in, values
 
@@ -97,6 +98,7 @@ create function sets_constant(t text) returns void language plpgsql as
   $$declare k constant text := 'app.constant'; begin perform set_config(k, t, false); end$$;
 create function sets_by_argument() returns trigger language plpgsql as
   $$begin perform set_config(tg_argv[0], '7', false); return new; end$$;
+create function "ア"() returns text language sql as $$select set_config('app.kana', '7', false)$$;
 create table with_argument (id int);
 create trigger t before insert on with_argument for each row execute function sets_by_argument('app.argument');
 """
@@ -142,7 +144,9 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def functional() -> Iterator[PostgresServer]:
     """A server whose database has functions that leave something behind."""
-    with PostgresServer(users=USERS, databases=("app",), owner="app") as server:
+    with PostgresServer(
+        users=USERS, databases=("app",), owner="app", settings={"max_prepared_transactions": "5"}
+    ) as server:
         with psycopg.connect(server.dsn("app", "app"), autocommit=True) as connection:
             connection.execute(MAKE)
         yield server
@@ -199,6 +203,31 @@ async def test_so_it_is_with_messages_of_the_extended_protocol(functional: Postg
                 assert letters(await one.until("Z")) == "2DCZ"
                 assert await one_value(two, "select current_setting('app.tenant', true)") in (None, b"")
                 assert await one_value(one, "select current_setting('app.tenant', true)") == value
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+async def test_a_name_with_letters_of_ascii_in_its_characters(functional: PostgresServer, by_name: bool) -> None:
+    """A client that writes SJIS: of two bytes the second may be a letter, or end a dollar quote."""
+    call = b'select "\x83\x41"()'
+    async with pgpool_core.open_proxy(config(functional)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            await one.query("set client_encoding = 'SJIS'")
+            if by_name:
+                parse = b"s\0" + call + b"\0\0\0"
+                await one.send(bytes(Message(b"P", parse)) + frontend.bind("s") + frontend.execute() + frontend.sync())
+            else:
+                await one.send(bytes(Message(b"Q", call + b"\0")))
+            assert not codes(await one.until("Z"))
+            assert await one_value(two, "select current_setting('app.kana', true)") in (None, b"")
+            assert await one_value(one, "select current_setting('app.kana', true)") == b"7"
+            await one.send(bytes(Message(b"Q", b"select $\x83\x40$ ' $\x83\x40$; set work_mem = '77MB'; select ' '\0")))
+            assert not codes(await one.until("Z"))
+            assert await one_value(two, "show work_mem") == b"4MB"
+            assert await one_value(one, "show work_mem") == b"77MB"
+            asked = place.counted("probes")
+            await one.query("select calm(1)")
+            assert place.counted("probes") == asked
 
 
 async def test_what_leaves_nothing_is_not_asked_about(functional: PostgresServer) -> None:
@@ -320,6 +349,16 @@ NEWS = {
         "select fresh()",
         "drop function fresh()",
     ),
+    "a view that calls PostgreSQL's own": (
+        "create view fresh as select set_config('work_mem', '77MB', false)",
+        "select * from fresh",
+        "drop view fresh",
+    ),
+    "a default that does": (
+        "create table fresh (id int, set text default set_config('work_mem', '77MB', false))",
+        "insert into fresh (id) values (1)",
+        "drop table fresh",
+    ),
     "a view of pg_settings": (
         "create view fresh as select * from pg_settings",
         "update fresh set setting = '78848' where name = 'work_mem'",
@@ -344,18 +383,128 @@ async def test_what_comes_to_lead_to_something_through_the_pooler_is_known_at_on
                 await one.query(end)
 
 
+async def until_nobody_is_asked(place: Place, client: ScriptedPeer) -> None:
+    """What is known is the latest again."""
+    asked = -1
+    while asked != place.counted("probes"):
+        asked = place.counted("probes")
+        await client.query("select calm(1)")
+
+
+async def test_a_transaction_that_is_prepared_changes_functions_when_it_is_committed(
+    functional: PostgresServer,
+) -> None:
+    async with pgpool_core.open_proxy(config(functional)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            await one.query("begin")
+            await one.query("create function fresh() returns text language sql as 'select sets_memory()'")
+            await one.query("prepare transaction 'later'")
+            await until_nobody_is_asked(place, one)
+            assert not codes(await two.query("commit prepared 'later'"))
+            await two.query("select fresh()")
+            assert await one_value(one, "show work_mem") == b"4MB"
+            assert await one_value(two, "show work_mem") == b"77MB"
+            await one.query("drop function fresh()")
+
+
+async def test_a_function_whose_definition_is_a_value_is_known(functional: PostgresServer) -> None:
+    made = "create function fresh() returns text language sql as 'select sets_memory()'"
+    async with pgpool_core.open_proxy(config(functional)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            for name in ("", "s"):
+                await one.send(frontend.parse("select runs($1)", name) + frontend.sync())
+                await one.until("Z")
+                await one.send(
+                    (frontend.parse("select runs($1)") if not name else b"")
+                    + frontend.bind(name, values=[made.encode()])
+                    + frontend.execute()
+                    + frontend.sync()
+                )
+                assert not codes(await one.until("Z"))
+                await two.query("select fresh()")
+                assert await one_value(one, "show work_mem") == b"4MB"
+                assert await one_value(two, "show work_mem") == b"77MB"
+                await two.query("reset work_mem")
+                await one.query("drop function fresh()")
+                await until_nobody_is_asked(place, one)
+
+
+@pytest.mark.parametrize("way", ["one text", "texts", "a statement prepared before"])
+async def test_within_a_transaction_that_changes_what_is_called_every_text_counts(
+    functional: PostgresServer, way: str
+) -> None:
+    with psycopg.connect(functional.dsn("app", "app"), autocommit=True) as own:
+        own.execute("create table sleeping (id int)")
+        own.execute("create trigger t before insert on sleeping for each row execute function sets_at_insert()")
+        own.execute("alter table sleeping disable trigger t")
+    enable, insert = "alter table sleeping enable trigger t", "insert into sleeping values (1)"
+    try:
+        async with pgpool_core.open_proxy(config(functional)) as proxy:
+            place = Place(proxy)
+            async with logged_in(place) as one, logged_in(place) as two:
+                await one.send(frontend.parse(insert, "s") + frontend.sync())
+                await one.until("Z")
+                for _ in range(3):
+                    assert not codes(await one.query(insert))  # so that its text is known
+                texts = ["begin", enable, insert, "commit"]
+                if way == "one text":
+                    texts = ["; ".join(texts)]
+                for text in texts:
+                    if text == insert and way == "a statement prepared before":
+                        await one.send(frontend.bind("s") + frontend.execute() + frontend.sync())
+                        assert letters(await one.until("Z")) == "2CZ"
+                    else:
+                        assert not codes(await one.query(text))
+                assert await one_value(two, "show work_mem") == b"4MB"
+                assert await one_value(one, "show work_mem") == b"77MB"
+    finally:
+        with psycopg.connect(functional.dsn("app", "app"), autocommit=True) as own:
+            own.execute("drop table sleeping")
+
+
+@pytest.mark.parametrize("way", ["apart", "localhost", "off"])
+async def test_what_is_made_through_another_entry_is_known(functional: PostgresServer, way: str) -> None:
+    """One in session mode, one that names the host differently, one whose session state is left alone."""
+    entry = {
+        "host": functional.host,
+        "port": functional.port,
+        "dbname": "app",
+        "user": "app",
+        "password": PASSWORDS["app"],
+    }
+    entries = {
+        "app": entry,
+        "apart": {**entry, "pool_mode": "session"},
+        "localhost": {**entry, "host": "localhost"},
+        "off": {**entry, "session_state": "off"},
+    }
+    several = attrs.evolve(config(functional), databases=pgpool_core.Config.of(databases=entries).databases)
+    async with pgpool_core.open_proxy(several) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two, logged_in(place, database=way) as other:
+            await one.query("select calm(1)")
+            await other.query("select 1")
+            made = "create function fresh() returns text language sql as 'select sets_memory()'"
+            assert not codes(await other.query(made))
+            for _ in range(1000 if way == "localhost" else 0):  # until control has heard of it, and passed it on
+                await two.query("select calm(1)")
+                if place.counted("probes"):
+                    break
+            await one.query("select fresh()")
+            assert await one_value(two, "show work_mem") == b"4MB"
+            assert await one_value(one, "show work_mem") == b"77MB"
+            await other.query("drop function fresh()")
+
+
 async def test_a_prepared_statement_that_makes_a_view_is_looked_at_when_it_is_used(functional: PostgresServer) -> None:
     async with pgpool_core.open_proxy(config(functional)) as proxy:
         place = Place(proxy)
         async with logged_in(place) as one, logged_in(place) as two:
             await one.send(frontend.parse("create view fresh as select sets_memory()", "s") + frontend.sync())
             assert letters(await one.until("Z")) == "1Z"
-            asked = -1
-            while asked != place.counted(
-                "probes"
-            ):  # until what is known is the latest again, and nobody is asked in its stead
-                asked = place.counted("probes")
-                await one.query("select calm(1)")
+            await until_nobody_is_asked(place, one)
             await one.send(frontend.bind("s") + frontend.execute() + frontend.sync())
             assert letters(await one.until("Z")) == "2CZ"
             await two.query("select * from fresh")

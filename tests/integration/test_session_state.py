@@ -462,6 +462,26 @@ async def test_a_sequence_never_tells_another_clients_value(pooler: PoolerFactor
             await two.query("rollback; drop table numbered")
 
 
+SEQUENCE_READERS = {
+    "an escaped name": frontend.query("select U&\"currv\\0061l\"('numbered_id_seq')"),
+    "a text too long to be read": frontend.query(f"select '{'x' * 70_000}', lastval()"),
+    "a function called by its number": function_call(2559),
+}
+
+
+@pytest.mark.parametrize("ask", SEQUENCE_READERS.values(), ids=SEQUENCE_READERS.keys())
+async def test_nor_where_the_word_cannot_be_read(pooler: PoolerFactory, ask: bytes) -> None:
+    place = pooler(default_pool_size=1)
+    async with logged_in(place) as one, logged_in(place) as two:
+        await one.query("drop table if exists numbered; create table numbered (id serial, who text)")
+        try:
+            await one.query("insert into numbered (who) values ('one')")
+            await two.send(ask)
+            assert codes(await two.until("Z")) == ["55000"]
+        finally:
+            await one.query("drop table numbered")
+
+
 async def test_whoever_is_sent_away_for_too_many_pins_leaves_a_server_that_others_can_use(
     pooler: PoolerFactory,
 ) -> None:

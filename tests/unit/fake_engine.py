@@ -319,6 +319,9 @@ class FakeEngine:
     def function_changes(self, mark: int) -> int:
         return self.changes.get(mark, 0)
 
+    def functions_changed(self, mark: int) -> None:
+        self.changes[mark] = self.function_changes(mark) + 1
+
     def tell_functions(self, mark: int, worker: int, effects: bytes) -> bool:
         return self._tell("functions", mark, worker, effects)
 

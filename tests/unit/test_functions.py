@@ -134,6 +134,39 @@ async def test_pools_of_one_database_share_what_is_known(tmp_path: Path, autojum
         assert {("watch", 0, 0), ("watch", 1, 0)} <= set(it.engine.told)
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_clients_in_session_mode_change_what_others_call(
+    tmp_path: Path, autojump_clock: trio.abc.Clock, order: tuple[int, int]
+) -> None:
+    database = Database()
+    apart = attrs.evolve(APP, dbname="app", pool_mode="session")
+    async with served(tmp_path, database, databases={"app": APP, "apart": apart}) as it:
+        for pool in order:
+            it.engine.want(pool, 1)
+            await it.engine.until(lambda pool=pool: it.engine.pool_list[pool].adopted)
+        assert database.asked == 1
+        assert [told[2] for told in it.engine.told if told[:2] == ("watch", 1)][-1] == 0
+
+
+async def test_another_name_of_the_host_is_the_same_database_as_far_as_anybody_knows(
+    tmp_path: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    database = Database()
+    localhost = attrs.evolve(APP, host="localhost", dbname="app")
+    other = attrs.evolve(APP, host="localhost", dbname="other")
+    async with served(tmp_path, database, databases={"app": APP, "same": localhost, "other": other}) as it:
+        for pool in range(3):
+            it.engine.want(pool, 1)
+            await it.engine.until(lambda pool=pool: it.engine.pool_list[pool].adopted)
+        it.engine.changes[1] = 1
+        it.engine.post("functions")
+        await it.engine.until(lambda: database.asked == 5 and not it.engine.listeners_open)
+        assert it.engine.changes == {0: 1, 1: 1}
+        it.engine.post("functions")
+        await pass_time(5)
+        assert it.engine.changes == {0: 1, 1: 1}, "which is heard once"
+
+
 async def test_who_may_not_read_is_told_once_and_served(
     tmp_path: Path, autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,7 +10,7 @@ cdef void databases_done(Plane *plane, ServerConn *s) noexcept nogil
 
 
 cdef inline void databases_text(Worker *w, ServerConn *s, const uint8_t *text, size_t n) noexcept nogil:
-    """A text goes to `s`, up to a zero or `n` bytes; where it is about databases, control hears of it.
+    """A text goes to `s`, up to a zero or `n` bytes; where it is about databases, or functions that others call, control hears of it.
 
     Most are not by their first letter.
     """

@@ -5,6 +5,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from pgpool_core.engine.conn cimport plane_post, plane_wake
+from pgpool_core.engine.functions cimport functions_unwatched
 from pgpool_core.engine.mailbox cimport MAIL_DATABASE, Mail
 from pgpool_core.engine.records cimport *
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_store32
@@ -71,6 +72,7 @@ cdef void databases_look(Worker *w, ServerConn *s, const uint8_t *text, size_t n
     cdef size_t gap
     cdef bint first
     n = strnlen(<const char *>text, n)
+    functions_unwatched(w, s, text, n)
     gap = past_gap(text, n, 0)
     text += gap
     n -= gap

@@ -7,7 +7,7 @@ from libc.string cimport memchr, strlen
 from pgpool_core.engine.conn cimport plane_wake
 from pgpool_core.engine.mailbox cimport Mail
 from pgpool_core.engine.records cimport *
-from pgpool_core.pool.pool cimport MAX_POOLS
+from pgpool_core.pool.pool cimport MAX_POOLS, MODE_SESSION
 from pgpool_core.session.effects cimport effects_valid
 from pgpool_core.session.known cimport known_forget
 from pgpool_core.session.sqlscan cimport *
@@ -16,6 +16,13 @@ from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load64,
 
 cdef extern from "<strings.h>" nogil:
     int strncasecmp(const char *, const char *, size_t)
+
+cdef enum:
+    N_PREPARED = 64               # a power of two
+
+# Transactions that may have changed functions and have been prepared, by literal_sum of their names; atomic. Where two want
+# one place the later one has it.
+cdef uint64_t[N_PREPARED] prepared
 
 
 cdef const Effects *functions_of(Worker *w, const PoolRecord *pool) noexcept nogil:
@@ -42,41 +49,129 @@ cdef bint mentions(const uint8_t *text, size_t n, const char *word) noexcept nog
 cdef bint may_create(const SqlScan *scan, const uint8_t *text, size_t n) noexcept nogil:
     """Whether a DO block, or what a function is to run, has the words for changing functions, or what calls them."""
     return (mentions(text, n, "create") or mentions(text, n, "alter")) and (
-        scan.hidden or mentions(text, n, "function") or mentions(text, n, "procedure") or mentions(text, n, "trigger")
-        or mentions(text, n, "view") or mentions(text, n, "rule"))
+        (scan != NULL and scan.hidden) or mentions(text, n, "function") or mentions(text, n, "procedure")
+        or mentions(text, n, "trigger") or mentions(text, n, "view") or mentions(text, n, "rule")
+        or mentions(text, n, "set_config") or mentions(text, n, "advisory"))
+
+
+cdef uint64_t literal_sum(const uint8_t *text, size_t n, const char *word) noexcept nogil:
+    """A number for the string behind the last `word` of a text; 0 = there is none. FNV-1a."""
+    cdef size_t length = strlen(word)
+    cdef size_t i = n
+    cdef uint64_t sum = <uint64_t>14695981039346656037
+    while i > 0:
+        i -= 1
+        if n - i > length and strncasecmp(<const char *>text + i, word, length) == 0:
+            break
+    else:
+        return 0
+    while i < n and text[i] != 0x27:
+        i += 1
+    i += 1
+    if i >= n:
+        return 0
+    while i < n and text[i] != 0x27:
+        sum = (sum ^ text[i]) * <uint64_t>1099511628211
+        i += 1
+    return sum if sum else 1
+
+
+cdef void prepares(const uint8_t *text, size_t n) noexcept nogil:
+    """Where PREPARE TRANSACTION ends a transaction that may have changed functions, COMMIT PREPARED does so later."""
+    cdef uint64_t sum = literal_sum(text, n, "transaction") if mentions(text, n, "prepare") else 0
+    if sum:
+        pgpool_store64(&prepared[sum & (N_PREPARED - 1)], sum)
+
+
+cdef bint commits_prepared(const uint8_t *text, size_t n) noexcept nogil:
+    """COMMIT PREPARED of such a transaction."""
+    cdef uint64_t sum = literal_sum(text, n, "prepared")
+    return sum != 0 and pgpool_load64(&prepared[sum & (N_PREPARED - 1)]) == sum
+
+
+cdef bint changes_functions(const SqlScan *scan, const uint8_t *text, size_t n) noexcept nogil:
+    """Whether a text may change functions, or what leads to them."""
+    return scan_defines(scan) or scan.hidden & SQL_FUNCTION_DDL \
+        or ((scan.flags | scan.hidden) & SQL_OPAQUE and may_create(scan, text, n)) \
+        or (ends_prepared(scan) and commits_prepared(text, n))
 
 
 cdef inline uint32_t hidden_by(const SqlScan *scan) noexcept nogil:
-    """What the names in the text lead to. Where one is in a definition, something else may lead there from now on."""
-    if scan.hidden and scan.flags & SQL_DDL:
+    """What the names in the text lead to. In a definition something else may lead there from now on."""
+    if scan.flags & SQL_FUNCTION_DDL == 0 and scan_defines(scan):
         return scan.hidden | SQL_FUNCTION_DDL
     return scan.hidden
+
+
+cdef inline uint32_t opaque(const ClientConn *c, uint32_t flags) noexcept nogil:
+    """Of a text with these flags nobody knows what it may do by what it calls; what is to be added to them."""
+    if c.pool.session_state == SESSION_PIN:
+        return 0
+    return SQL_OPAQUE if flags & SQL_OPAQUE else SQL_OPAQUE | SQL_STALE
+
+
+cdef bint beyond_ascii(const uint8_t *text, size_t n) noexcept nogil:
+    cdef size_t i
+    for i in range(n):
+        if text[i] >= 0x80:
+            return True
+    return False
 
 
 cdef uint32_t functions_look(Worker *w, ClientConn *c, ServerConn *s, const SqlScan *scan, const uint8_t *text,
                              size_t n) noexcept nogil:
     """functions_text, where there may be something."""
     cdef uint32_t hidden = hidden_by(scan)
+    cdef bint unknown                             # what functions do
     if pgpool_load32(&c.pool.functions) == 0:
         return 0
-    if (scan.flags | hidden) & SQL_FUNCTION_DDL \
-            or ((scan.flags | hidden) & SQL_OPAQUE and may_create(scan, text, n)):
+    unknown = s.function_ddl or functions_stale(w, c.pool)
+    if changes_functions(scan, text, n):
         s.function_ddl = 1
-    if (runs(scan.verb) or scan.statements > 1) and functions_stale(w, c.pool) and c.pool.session_state != SESSION_PIN:
-        hidden |= SQL_OPAQUE
+        unknown |= scan.statements > 1
+    if s.function_ddl:
+        prepares(text, n)
+    unknown = unknown and (runs(scan.verb) or scan.statements > 1)
+    if unknown or (misreads(c) and beyond_ascii(text, n)):
+        hidden |= opaque(c, scan.flags | hidden)
     return hidden | SQL_HIDDEN if hidden else 0
 
 
-cdef uint32_t functions_used(Worker *w, ClientConn *c, Statement *statement) noexcept nogil:
+cdef void functions_value(ServerConn *s, const uint8_t *value, size_t n) noexcept nogil:
+    """A value for a text that may run it."""
+    if may_create(NULL, value, n):
+        s.function_ddl = 1
+
+
+cdef void functions_unwatched(Worker *w, ServerConn *s, const uint8_t *text, size_t n) noexcept nogil:
+    """A text goes to a server of a pool whose texts are looked at for nothing else: clients of other pools may call what it makes."""
+    cdef SqlScan scan
+    if pgpool_load32(&s.pool.functions) == 0 \
+            or (s.pool.pool.settings.mode != MODE_SESSION and s.pool.session_state != SESSION_OFF):
+        return
+    scan_sql(text, n, READ_UNKNOWN | READ_TRAILING, functions_of(w, s.pool), &scan)
+    if changes_functions(&scan, text, n):
+        s.function_ddl = 1
+    if s.function_ddl:
+        prepares(text, n)
+
+
+cdef uint32_t functions_used(Worker *w, ClientConn *c, ServerConn *s, Statement *statement) noexcept nogil:
     """functions_statement, where there may be something."""
-    cdef const Effects *known = functions_of(w, c.pool)
+    cdef uint32_t hidden
+    if pgpool_load32(&c.pool.functions) == 0:
+        return 0
+    hidden = known_by(functions_of(w, c.pool), statement)
+    if s.function_ddl or functions_stale(w, c.pool) or (misreads(c) and beyond_ascii(statement.data, statement.len)):
+        hidden |= opaque(c, hidden)
+    return hidden | SQL_HIDDEN if hidden else 0
+
+
+cdef uint32_t known_by(const Effects *known, Statement *statement) noexcept nogil:
+    """hidden_by of a statement; looked for once for all that has been read of its database."""
     cdef const uint8_t *end
     cdef uint64_t seen
     cdef SqlScan scan
-    if pgpool_load32(&c.pool.functions) == 0:
-        return 0
-    if functions_stale(w, c.pool) and c.pool.session_state != SESSION_PIN:
-        return SQL_OPAQUE | SQL_HIDDEN
     if known == NULL or known.count == 0:
         return 0
     seen = pgpool_load64(&statement.hidden)
@@ -86,7 +181,7 @@ cdef uint32_t functions_used(Worker *w, ClientConn *c, Statement *statement) noe
                  known, &scan)
         seen = <uint64_t>known.generation << 32 | hidden_by(&scan)
         pgpool_store64(&statement.hidden, seen)
-    return <uint32_t>seen | SQL_HIDDEN if <uint32_t>seen else 0
+    return <uint32_t>seen
 
 
 cdef void functions_changed(Plane *plane, ServerConn *s) noexcept nogil:

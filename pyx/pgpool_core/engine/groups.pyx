@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from pgpool_core.engine.copies cimport RUN_SYNC
 from pgpool_core.engine.databases cimport databases_text
-from pgpool_core.engine.functions cimport functions_stale
+from pgpool_core.engine.functions cimport ends_prepared, functions_stale, misreads
 from pgpool_core.engine.named cimport NAMED_GO_ON, named_unnamed
 from pgpool_core.engine.notifier cimport notifier_may
 from pgpool_core.engine.records cimport *
@@ -37,11 +37,12 @@ cdef inline bint is_harmless(Worker *w, ClientConn *c, ServerConn *s, const uint
     cdef uint32_t number = pgpool_load32(&c.pool.functions)
     cdef const Effects *effects = w.effects[number - 1] if number else NULL
     cdef const SqlScan *scan
-    if c.listens != NULL or c.pins & PIN_TEMPORARY or s.probing or functions_stale(w, c.pool):
+    if c.listens != NULL or c.pins & PIN_TEMPORARY or s.probing or s.function_ddl or misreads(c) \
+            or functions_stale(w, c.pool):
         return False
     scan = known_found(w.known, text, n, effects)
     if scan == NULL or (scan.flags & ~<uint32_t>SQL_CALLS) | scan.hidden or notifier_may(scan.flags, scan.verb, effects != NULL) \
-            or PROVED_SET <= scan.proved <= PROVED_DEALLOCATE or scan.proved == PROVED_BEGIN:
+            or PROVED_SET <= scan.proved <= PROVED_DEALLOCATE or scan.proved == PROVED_BEGIN or ends_prepared(scan):
         return False
     c.parse_flags = c.parse_hidden = 0
     return True

@@ -8,7 +8,7 @@ from pgpool_core.engine.align cimport settings_align
 from pgpool_core.engine.back cimport back_flags
 from pgpool_core.engine.conn cimport counters_of
 from pgpool_core.engine.counters cimport count_add
-from pgpool_core.engine.functions cimport SQL_HIDDEN, functions_of, functions_text
+from pgpool_core.engine.functions cimport SQL_HIDDEN, SQL_STALE, functions_of, functions_text, functions_value, misreads
 from pgpool_core.engine.leak cimport leak_text
 from pgpool_core.engine.listen cimport listen_text
 from pgpool_core.engine.notifier cimport notifier_may, notifier_text
@@ -41,6 +41,8 @@ cdef enum:
     LEAVES = (SQL_SETS | SQL_LISTENS | SQL_PREPARES | SQL_EXECUTES | SQL_TEMPS | SQL_HOLDS | SQL_ADVISORY | SQL_LOADS
               | SQL_DISCARDS | SQL_OPAQUE)
     TAKES = SQL_UNLISTENS | SQL_CLOSES | SQL_UNLOCKS | SQL_DEALLOCATES | SQL_DISCARDS
+    OID_CURRVAL = 1575
+    OID_LASTVAL = 2559
     REFUSED = SQL_SETS | SQL_LISTENS | SQL_PREPARES | SQL_TEMPS | SQL_HOLDS | SQL_ADVISORY | SQL_LOADS
 
 
@@ -130,10 +132,10 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     if flags & NAMING and sets_unseen(text, n):
         flags |= SQL_UNSEEN
     if is_parse:
-        c.parse_flags = flags & ~(hidden & ~said)
+        c.parse_flags = flags & ~(hidden & ~said) | flags & SQL_FUNCTION_DDL
     say(s, c, flags | (SQL_CALLS if hidden else 0), text, n, is_parse)
     suspect(s, flags, text, n)
-    if said & NAMING:
+    if said & NAMING or misreads(c):
         names_in(s, text, n)
     elif hidden & NAMING:
         names_quoted(s, text, n)
@@ -156,20 +158,23 @@ cdef bint sets_unseen(const uint8_t *text, size_t n) noexcept nogil:
 
 
 cdef bint reads_sequence(const uint8_t *text, size_t n) noexcept nogil:
-    """`currval` or `lastval`, in any case."""
+    """`currval` or `lastval`, in any case, or `U&"`: whatever that stands for."""
     cdef size_t i
     for i in range(n - 6 if n > 6 else 0):
-        if strncasecmp(<const char *>text + i, "currval", 7) == 0 or strncasecmp(<const char *>text + i, "lastval", 7) == 0:
+        if strncasecmp(<const char *>text + i, "currval", 7) == 0 or strncasecmp(<const char *>text + i, "lastval", 7) == 0 \
+                or (text[i + 1] == 0x26 and text[i + 2] == 0x22):
             return True
     return False
 
 
 cdef void sequence_read(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
-    """From now on no client of the pool finds what another has left for currval and lastval.
-
-    Nor does this one, where its transaction has not begun yet.
-    """
+    """From now on no client of the pool finds what another has left for currval and lastval, nor does this one."""
     pgpool_store8(&c.pool.reads_sequences, 1)
+    sequences_forget(w, c, s)
+
+
+cdef void sequences_forget(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
+    """What goes to `s` next does not find it, where its transaction has not begun yet."""
     if s.foreign and s.tx_status == TX_IDLE and s.expect.owed == 0 and not s.open_group:
         s.sequences_due = 1
         settings_align(w, c, s)
@@ -206,6 +211,8 @@ cdef void ledger_unseen(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *
     c.parse_flags = SQL_OPAQUE
     c.parse_hidden = 0
     s.function_ddl = 1
+    if c.pool.session_state == SESSION_AUTO:
+        sequences_forget(w, c, s)
     if c.pool.session_state == SESSION_PIN:
         pins_set(w, c, c.pins | PIN_SAID)
     suspect(s, SQL_OPAQUE, NULL, 0)
@@ -229,14 +236,21 @@ cdef void ledger_call(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *bo
     if c.pool.session_state == SESSION_PIN:
         pins_set(w, c, c.pins | PIN_SAID)
     owed_barrier(&s.owed)
+    if c.pool.session_state == SESSION_AUTO:
+        if have >= 4 and (load_be32(body) == OID_LASTVAL or load_be32(body) == OID_CURRVAL):
+            sequence_read(w, c, s)
+        else:
+            sequences_forget(w, c, s)
     suspect(s, SQL_OPAQUE | SQL_HIDDEN, NULL, 0)
     s.sayings = 2
     if n > have:
         names_lost(s)                             # there may be one in what has not come yet
+        s.function_ddl = 1
         return
     at = 8 + 2 * <uint32_t>load_be16(body + 4) if n >= 8 else <uint32_t>n      # oid, format codes, number of values
     while at < n and bind_next(body, <uint32_t>n, &at, &value):
         names_in(s, value.at, value.len)
+        functions_value(s, value.at, value.len)
 
 
 cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statement *statement, const uint8_t *body, size_t n,
@@ -251,6 +265,7 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statem
     cdef size_t length
     cdef uint32_t at = 0
     cdef bint followed = follows(c)
+    cdef bint runs_values = flags & (SQL_OPAQUE | SQL_STALE) == SQL_OPAQUE
     flags &= ~<uint32_t>SQL_NOTIFIES
     if flags & ~<uint32_t>SQL_HIDDEN == 0:
         return
@@ -274,12 +289,16 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statem
     if n > have:
         if followed:
             names_lost(s)                         # there may be one in what has not come yet
+        if runs_values:
+            s.function_ddl = 1
         return
     while bind_next(body, <uint32_t>n, &at, &value):
         if followed:
             names_in(s, value.at, value.len)
             if sets_unseen(value.at, value.len):
                 suspect(s, SQL_UNSEEN, NULL, 0)
+        if runs_values:
+            functions_value(s, value.at, value.len)
         leak_text(s, c, 0, value.at, value.len)
 
 

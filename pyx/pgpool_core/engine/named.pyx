@@ -98,7 +98,7 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
                 pgpool_store32(&out.statement.flags, c.parse_flags)
         elif f.type == FE_BIND:
             databases_text(w, s, out.statement.data, out.statement.len)
-            flags = pgpool_load32(&out.statement.flags) | functions_statement(w, c, out.statement)
+            flags = pgpool_load32(&out.statement.flags) | functions_statement(w, c, s, out.statement)
             if flags:
                 if notifier_may(flags, 0, True):
                     notifier_text(w, c, s, flags, NULL)

@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t
 from pgpool_core.rows.codec cimport Codec
 from pgpool_core.rows.record cimport Shape
 from pgpool_core.session.effects cimport Effects, effects_valid
-from pgpool_core.session.sqlscan cimport SqlScan, scan_sql
+from pgpool_core.session.sqlscan cimport SqlScan, scan_defines, scan_sql
 from pgpool_core.session.sqltoken cimport READ_TRAILING, READ_UNKNOWN
 from pgpool_core.session.sqlwords cimport (
     SQL_ADVISORY, SQL_DATABASE_DDL, SQL_FUNCTION_DDL, SQL_HOLDS, SQL_LISTENS, SQL_LOADS, SQL_LOCAL_SET, SQL_OPAQUE,
@@ -57,7 +57,7 @@ def text_does(bytes text not None, bytes effects=None):
     flags = found.flags | found.hidden
     if flags & <unsigned int>LEAVING or flags & SQL_SETS and not (found.flags & SQL_LOCAL_SET and not found.hidden & SQL_SETS):
         does |= DOES_LEAVE
-    if flags & (SQL_FUNCTION_DDL | SQL_OPAQUE):
+    if flags & (SQL_FUNCTION_DDL | SQL_OPAQUE) or scan_defines(&found):
         does |= DOES_FUNCTIONS
     if flags & SQL_SEQUENCES:
         does |= DOES_SEQUENCES

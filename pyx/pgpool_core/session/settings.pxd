@@ -32,6 +32,7 @@ cdef struct Block:                # owned by its table; everything but `refs` an
     uint32_t refs
     uint32_t hash
     uint32_t len                  # bytes in `data`
+    uint8_t trailing              # client_encoding has characters whose later bytes are ASCII: SJIS, BIG5, GBK ...
     uint8_t verified              # a server has stood exactly like this: replaying it does not fail on its values
     uint8_t data[1]               # name, zero, value, zero; sorted by name
 

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memchr, memcmp, memcpy, strlen
+from libc.string cimport memchr, memcmp, memcpy, strcmp, strlen
 
 from pgpool_core.sync.atomic cimport pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
@@ -17,11 +17,18 @@ cdef extern from * nogil:
         "DateStyle", "IntervalStyle", "TimeZone", "application_name", "client_encoding",
         "standard_conforming_strings",
     };
+    /* PostgreSQL's encodings whose characters may end in bytes of ASCII, by all their names without signs: encnames.c. */
+    static const char *const pgpool_trailing[] = {
+        "big5", "gb18030", "gbk", "johab", "mskanji", "shiftjis", "shiftjis2004", "sjis", "uhc",
+        "win932", "win936", "win949", "win950", "windows932", "windows936", "windows949", "windows950",
+    };
     """
     const char *pgpool_tracked[6]
+    const char *pgpool_trailing[17]
 
 cdef enum:
     N_TRACKED = 6
+    N_TRAILING = 17
 
 
 cdef Settings *settings_new() noexcept nogil:
@@ -114,6 +121,29 @@ cdef void block_unref(Settings *table, Block *block) noexcept nogil:
     pthread_mutex_unlock(&table.lock)
 
 
+cdef bint is_trailing(const Block *block) noexcept nogil:
+    """Whether its client_encoding has characters whose later bytes are those of ASCII; it is compared as PostgreSQL does."""
+    cdef Span name, value
+    cdef char[16] folded
+    cdef uint32_t i, n = 0
+    cdef uint8_t b
+    name.at, name.len = <const uint8_t *><const char *>b"client_encoding", 15
+    if not block_get(block, name, &value):
+        return False
+    for i in range(value.len):
+        b = value.at[i] | 0x20
+        if 0x61 <= b <= 0x7A or 0x30 <= b <= 0x39:
+            if n == sizeof(folded) - 1:
+                return False
+            folded[n] = <char>b
+            n += 1
+    folded[n] = 0
+    for i in range(N_TRAILING):
+        if strcmp(folded, pgpool_trailing[i]) == 0:
+            return True
+    return False
+
+
 cdef Block *intern(Settings *table, const uint8_t *data, uint32_t n) noexcept nogil:
     """The block with exactly these bytes, one holder more; NULL when memory is short."""
     cdef Span whole
@@ -133,6 +163,7 @@ cdef Block *intern(Settings *table, const uint8_t *data, uint32_t n) noexcept no
             block.len = n
             block.verified = 0
             memcpy(block.data, data, n)
+            block.trailing = is_trailing(block)
             block.next = table.buckets[h % SETTINGS_BUCKETS]
             table.buckets[h % SETTINGS_BUCKETS] = block
     if block != NULL:

@@ -76,5 +76,10 @@ cdef struct SqlScan:              # borrows the text
     uint32_t calls[MAX_CALLS]     # call_hash of functions called by name, each once, and of other names before a bracket
 
 
+cdef inline bint scan_defines(const SqlScan *scan) noexcept nogil:
+    """Whether something may lead to an effect from now on that did not: what a text creates or changes has one, or names one."""
+    return scan.flags & SQL_FUNCTION_DDL or (scan.flags & SQL_DDL and (scan.hidden or scan.flags & SQL_DEFINES))
+
+
 cdef void scan_sql(const uint8_t *text, size_t len, int reading, const Effects *effects, SqlScan *out) noexcept nogil
 cdef uint32_t words_in(const uint8_t *at, const uint8_t *end) noexcept nogil

@@ -29,6 +29,10 @@ cdef enum:
     SQL_DDL = 1 << 20             # a statement begins with CREATE, ALTER or DROP
 
     SQL_ALL = (1 << 21) - 1
+
+    # What a definition leads to whose text has it: a view, a default, a policy.
+    SQL_DEFINES = SQL_SETS | SQL_NOTIFIES | SQL_ADVISORY | SQL_UNLOCKS | SQL_LOADS | SQL_OPAQUE
+
     SEEN_WRITES = 1 << 28         # inside a scan only: rows of something are changed
     SEEN_UPDATE = 1 << 29         # inside a scan only: UPDATE pg_settings is a SET
     SEEN_SETTINGS = 1 << 30
