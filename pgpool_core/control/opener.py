@@ -2,7 +2,8 @@
 
 A refused login (wrong password, no such database, too many connections) is repeated after server_login_retry. A server that cannot be
 reached or is starting up is tried again after a quarter of a second, then after twice that, up to server_login_retry: refused
-connects cost nothing, and a restarted server is found soon. While a pool holds back, its clients fail at once with the cached error.
+connects cost nothing, and a restarted server is found soon. Who waits when a server cannot be reached goes on waiting; who sends a
+query later fails with the cached error. After a refused login everybody does.
 Replication clients have a server each, opened once for each of them: what it failed of, that client is told, and nobody else.
 Source: PgBouncer docs, server_login_retry; its texts.
 """
@@ -23,7 +24,14 @@ from pgpool_core.control.pools import DATABASE_REMOVED, PoolRecord, PoolRegistry
 from pgpool_core.control.replication import replication_target
 from pgpool_core.control.routing import connect_timeout_s, microseconds
 from pgpool_core.control.server_login import NO_CLIENT_KEYS
-from pgpool_core.errors import InternalError, PgPoolError, ServerLoginRefused, error_response
+from pgpool_core.errors import (
+    InternalError,
+    PasswordUnavailable,
+    PgPoolError,
+    ServerLoginRefused,
+    ServerUnavailable,
+    error_response,
+)
 
 if TYPE_CHECKING:
     from pgpool_core.control.databases import Databases
@@ -32,6 +40,11 @@ if TYPE_CHECKING:
 FIRST_RETRY_S: Final = 0.25  # after a server could not be reached; doubles with every further failure
 INTERNAL_ERROR: Final = error_response(InternalError("internal error"))
 SHORTEST_RETRY_S: Final = 0.05  # also with server_login_retry = 0: a pool with min_pool_size would try without a pause
+
+
+def _cached(text: str, sqlstate: str) -> bytes:
+    message = f"server login has been failing, cached error: {text} (server_login_retry)"
+    return error_response({"C": sqlstate, "M": message})
 
 
 class OpenServer(Protocol):
@@ -143,7 +156,7 @@ class Opener:
             self._engine.abandon_server(server)
             return
         if not dedicated:
-            record.failures = record.retry_us = 0
+            record.failures = record.retry_us = record.away_us = 0
         parameters = tuple(opened.parameters)
         tls = opened.tls
         fd, session = opened.detach()
@@ -190,16 +203,27 @@ class Opener:
         if isinstance(error, ServerLoginRefused) and error.cannot_connect_now:
             # Nobody is told: clients stay queued, each up to its own limit.
             self._engine.fail_pool(record.id, b"", b"", record.retry_us)
+            record.away_us = 0
             return
+        if isinstance(error, ServerUnavailable) and not isinstance(error, PasswordUnavailable):
+            self._unreachable(record, error)
+            return
+        record.away_us = 0
         if isinstance(error, ServerLoginRefused):
             text, sqlstate, first = error.message, error.sqlstate, error.raw or error_response(error)
         elif isinstance(error, PgPoolError):
             text, sqlstate, first = error.message, error.sqlstate, error_response(error)
         else:
             text, sqlstate, first = "internal error", "XX000", error_response(error)
-        cached = f"server login has been failing, cached error: {text} (server_login_retry)"
         # Those who wait now hear the server itself, those who come later that it is what was heard then.
-        self._engine.fail_pool(record.id, first, error_response({"C": sqlstate, "M": cached}), record.retry_us)
+        self._engine.fail_pool(record.id, first, _cached(text, sqlstate), record.retry_us)
+
+    def _unreachable(self, record: PoolRecord, error: ServerUnavailable) -> None:
+        """Those who waited before anybody could know stay in the queue, each up to its own limit; those who have come since are told."""
+        since_us = record.away_us or self._now_us()
+        cached = _cached(error.message, error.sqlstate)
+        none = self._engine.fail_pool(record.id, b"", cached, record.retry_us, since_us)
+        record.away_us = since_us if none else 0
 
     def _pause_s(self, record: PoolRecord, error: Exception) -> float:
         longest_s, failures = self._pools.config.server_login_retry, record.failures

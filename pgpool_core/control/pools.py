@@ -45,6 +45,7 @@ class PoolRecord:
     welcome: tuple[tuple[bytes, bytes], ...] = ()  # ParameterStatus for new clients; empty before the first server
     failures: int = 0  # failed attempts in a row
     retry_us: int = 0  # no attempt before then
+    away_us: int = 0  # since then it has no server, and none can be reached
     empty_since_us: int = 0  # nobody has been seen there since; 0 = somebody is
     parked: bool = False  # forgotten until the next login: not shown
     host_names: dict[str, str] = attrs.field(
@@ -216,7 +217,7 @@ class PoolRegistry:
             if change.settings.leak_every and not record.settings.leak_every:
                 engine.retire_servers(record.id)  # nobody has looked at what they began with
             if change.target != record.target and record.failures:
-                record.failures = record.retry_us = 0  # what has failed may work now
+                record.failures = record.retry_us = record.away_us = 0  # what has failed may work now
                 engine.fail_pool(record.id, b"", b"", 0)
             if change.reconnect:
                 record.welcome = ()  # another server may greet differently: the next one says how

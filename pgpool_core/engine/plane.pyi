@@ -172,11 +172,13 @@ class Engine:
     def cancel_over(self, canceller: int) -> None: ...
     def set_welcome(self, pool: int, parameters: Sequence[tuple[bytes, bytes]]) -> None: ...
     def forget_welcome(self, pool: int) -> None: ...
-    def fail_pool(self, pool: int, first: bytes, error: bytes, until_us: int) -> None:
-        """No server can be had: plan() opens none for the pool before `until_us`.
+    def fail_pool(self, pool: int, first: bytes, error: bytes, until_us: int, since_us: int = 0) -> bool:
+        """No server can be had: plan() opens none for the pool before `until_us`. Returns whether the pool has none left.
 
         Where the pool has no server left, its waiting clients are sent `first` (a whole ErrorResponse) and closed, clients that come
-        before `until_us` are sent `error`. With b"" nobody is told: clients stay in the queue.
+        before `until_us` are sent `error`. Without `first`, who waits goes on waiting, but for those who have come to the queue at
+        `since_us` or later: they are sent `error`, and so is who asks for a server before `until_us`; logins wait. Without either
+        nobody is told.
         """
     def cancel_done(self, server: int) -> None: ...
     def sweep(self, now_us: int) -> bool: ...

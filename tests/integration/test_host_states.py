@@ -6,6 +6,7 @@ import urllib.request
 from typing import Any
 
 import psycopg
+import pytest
 
 from pgpool_core.testing import PoolerProcess, PostgresServer
 from pgpool_core.testing.ports import free_port
@@ -85,12 +86,12 @@ def test_a_host_that_is_down_is_told_with_its_error_and_one_that_is_up_with_its_
 
 
 def test_a_host_that_comes_back_is_up_again(pooler: PoolerFactory, postgres: PostgresServer) -> None:
-    process = pooler(databases={"app": f"host=127.0.0.9 port={postgres.port}"}, server_login_retry=1)
+    databases = {"app": f"host=127.0.0.9 port={postgres.port}"}
+    process = pooler(databases=databases, server_login_retry=1, client_login_timeout=1)
     with Console(process) as console:
-        try:
-            client_of(process).close()
-        except psycopg.OperationalError:
-            assert hosts(console)["app", "127.0.0.9"]["state"] == "down"
+        with pytest.raises(psycopg.OperationalError, match="server down"):
+            client_of(process)
+        assert hosts(console)["app", "127.0.0.9"]["state"] == "down"
         process.databases = {"app": f"host=127.0.0.1,127.0.0.9 port={postgres.port}"}
         process.write()
         console.run("RELOAD")

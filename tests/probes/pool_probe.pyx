@@ -192,8 +192,8 @@ cdef class Set:
         client.waiting = WAIT_NONE
         return self.number_of(<Server *>client.server)
 
-    def pop_waiter(self, uint32_t pool):
-        return self.client_number(pool_pop_waiter(self.pool(pool)))
+    def pop_waiter(self, uint32_t pool, uint64_t since_us=0):
+        return self.client_number(pool_pop_waiter(self.pool(pool), since_us))
 
     def move(self, number, uint8_t to, uint64_t now_us):
         cdef Server *server = self.server(number)

@@ -32,6 +32,7 @@ class FakePool:
     adopted: list[dict[str, Any]] = attrs.field(factory=list)
     waiting_told: list[bytes] = attrs.field(factory=list)
     new_told: bytes = b""
+    told_since: list[int] = attrs.field(factory=list)  # of each failure: who has come to the queue since hears of it
     until_us: int = 0
     welcome: Sequence[tuple[bytes, bytes]] = ()
     closed_with: bytes | None = None
@@ -225,12 +226,15 @@ class FakeEngine:
     def forget_welcome(self, pool: int) -> None:
         self.pool_list[pool].welcome = ()
 
-    def fail_pool(self, pool: int, first: bytes, error: bytes, until_us: int) -> None:
+    def fail_pool(self, pool: int, first: bytes, error: bytes, until_us: int, since_us: int = 0) -> bool:
         record = self.pool_list[pool]
         record.until_us = until_us
         if first:
             record.waiting_told.append(first)
+        if error:
             record.new_told = error
+            record.told_since.append(since_us)
+        return True
 
     def cancel_done(self, server: int) -> None:
         self.cancels_done.append(server)

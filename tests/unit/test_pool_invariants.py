@@ -172,10 +172,10 @@ class PoolRoom(RuleBasedStateMachine):
             self.granted.remove(client)
 
     @rule(pool_pick=PICK)
-    def refuse_first_waiter(self, pool_pick: int) -> None:
+    def refuse_last_waiter(self, pool_pick: int) -> None:
         pool = pool_pick % len(self.settings)
         client = self.room.pop_waiter(pool)
-        assert client == (self.queue[pool].pop(0) if self.queue[pool] else None)
+        assert client == (self.queue[pool].pop() if self.queue[pool] else None)
         if client is not None:
             assert self.room.take_grant(client) is None
             self.free.append(client)
@@ -359,7 +359,15 @@ class PoolRoom(RuleBasedStateMachine):
         self.closed.add(pool)
         self.room.configure(pool, closed=1)
         while self.queue[pool]:
-            self.refuse_first_waiter(pool)
+            self.refuse_last_waiter(pool)
+
+    @rule(pool_pick=PICK, size=st.integers(1, 3), reserve=st.integers(0, 2))
+    def resize(self, pool_pick: int, size: int, reserve: int) -> None:
+        """What there is too much of goes as it comes free."""
+        pool = pool_pick % len(self.settings)
+        self.settings[pool] = {**self.settings[pool], "pool_size": size, "reserve_pool_size": reserve}
+        self.room.configure(pool, pool_size=size, reserve_pool_size=reserve)
+        self.too_many[pool] = self.room.dump_pool(pool)["total"]
 
     @rule(step_us=st.sampled_from([1, SECOND_US, 3 * SECOND_US, 30 * SECOND_US]))
     def time_passes(self, step_us: int) -> None:

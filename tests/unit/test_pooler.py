@@ -20,7 +20,7 @@ from pgpool_core.control.messages import ErrorFields
 from pgpool_core.control.pooler import Pooler
 from pgpool_core.control.pools import NOBODIES
 from pgpool_core.control.routing import Verdict
-from pgpool_core.errors import ConfigError, PoolClosed, ServerLoginRefused, ServerUnavailable
+from pgpool_core.errors import ConfigError, PasswordUnavailable, PoolClosed, ServerLoginRefused, ServerUnavailable
 from pgpool_core.policy.userlist import Userlist, parse_userlist
 from pgpool_core.testing import open_scripted_server
 from tests.unit.console_model import link
@@ -175,8 +175,35 @@ async def test_an_unreachable_server_is_tried_soon_then_more_and_more_rarely(
         assert gaps[0] < 1
         assert gaps == sorted(gaps)
         assert 4.0 <= gaps[-1] <= 4.5
-        first = sql_error(it.engine.pool_list[0].waiting_told[0])
-        assert (first.sqlstate, first.message) == ("08001", error.message)
+        told = sql_error(it.engine.pool_list[0].new_told)
+        assert told.sqlstate == "08001"
+        assert told.message == f"server login has been failing, cached error: {error.message} (server_login_retry)"
+
+
+async def test_who_waits_when_a_server_cannot_be_reached_goes_on_waiting_and_who_comes_later_is_told(
+    folder: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    away = failing(ServerUnavailable("refused"))
+    starting = failing(refused("57P03", "the database system is starting up"))
+    async with running(folder, away, away, starting, away, server_login_retry=1.0) as it:
+        await pass_time(1)
+        it.engine.want(0, 1)
+        await pass_time(10)
+        pool = it.engine.pool_list[0]
+        assert pool.waiting_told == []
+        first, second, later, *_ = pool.told_since
+        assert first == second
+        assert later > first, "nobody was told while it was starting"
+        assert set(pool.told_since[2:]) == {later}
+
+
+async def test_a_password_that_cannot_be_had_is_told_to_those_who_wait(
+    folder: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    async with running(folder, failing(PasswordUnavailable("no password: the command failed"))) as it:
+        it.engine.want(0, 1)
+        await wait_all_tasks_blocked()
+        assert sql_error(it.engine.pool_list[0].waiting_told[0]).message == "no password: the command failed"
 
 
 async def test_attempts_that_fail_side_by_side_count_as_one(folder: Path, autojump_clock: trio.abc.Clock) -> None:

@@ -34,7 +34,7 @@ class Servers:
     server_idle_timeout: float = setting(600.0, Seconds(), "a server idle for longer is closed; 0 = never")
     server_connect_timeout: float = setting(15.0, Seconds(), "time for connecting and logging in to a server; 0 = any")
     server_login_retry: float = setting(
-        15.0, Seconds(), "pause after a failed login to a server; clients fail at once meanwhile"
+        15.0, Seconds(), "pause after a failed login to a server; new clients fail at once meanwhile"
     )
     server_connect_parallel: int = setting(
         4, Integer(1, 1024), "ours: server connections that one pool may be opening at one time"

@@ -350,6 +350,7 @@ cdef void client_granted(Worker *w, Client *seat) noexcept nogil:
     """A waiter's turn has come: it has a server, whose socket is in this worker's poll set, or none ever will."""
     cdef ClientConn *c = <ClientConn *>seat.owner
     cdef Server *server = <Server *>seat.server
+    cdef Buf *error
     cdef size_t n
     seat.waiting = WAIT_NONE
     if c.state != CL_WAITING:                     # it has left meanwhile
@@ -360,9 +361,10 @@ cdef void client_granted(Worker *w, Client *seat) noexcept nogil:
         return
     if server == NULL:
         pthread_mutex_lock(&c.pool.lock)
-        n = c.pool.first_error.len if c.pool.first_error.len <= SCRATCH_SIZE else 0
+        error = &c.pool.first_error if c.pool.first_error.len else &c.pool.error
+        n = error.len if error.len <= SCRATCH_SIZE else 0
         if n:
-            memcpy(w.scratch, buf_bytes(&c.pool.first_error), n)
+            memcpy(w.scratch, buf_bytes(error), n)
         pthread_mutex_unlock(&c.pool.lock)
         if n == 0:
             n = build_error(w.scratch, SCRATCH_SIZE, "FATAL", "08006", "server connection failed", NULL)

@@ -122,9 +122,12 @@ cdef void login_await(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
 
 
 cdef void login_welcome(Worker *w, ClientConn *c, bint waited) noexcept nogil:
-    """The pool's greeting may be there, or opening its first server has failed; who has waited hears the server itself."""
+    """The pool's greeting may be there, or its first server has refused us; who has waited hears the server itself.
+
+    Where it cannot be reached, clients go on waiting (`first_error` is empty); the program around us, which borrows, is told.
+    """
     cdef PoolRecord *pool = c.pool
-    cdef Buf *error = &pool.first_error if waited else &pool.error
+    cdef Buf *error
     cdef size_t n = 0
     if c.login == NULL or c.login.phase != LG_WELCOME or c.state != CL_LOGIN:
         return
@@ -132,7 +135,8 @@ cdef void login_welcome(Worker *w, ClientConn *c, bint waited) noexcept nogil:
         greet(w, c, c.login)
         return
     pthread_mutex_lock(&pool.lock)
-    if error.len and error.len <= SCRATCH_SIZE and pool.error_until_us > w.now_us:
+    error = &pool.first_error if waited and pool.first_error.len else &pool.error
+    if (pool.first_error.len or c.loan != NULL) and error.len and error.len <= SCRATCH_SIZE and pool.error_until_us > w.now_us:
         n = error.len
         memcpy(w.scratch, buf_bytes(error), n)
     pthread_mutex_unlock(&pool.lock)

@@ -398,10 +398,10 @@ cdef class Engine:
         """The next server may report something else: who logs in when none of the old ones is in use waits for it."""
         pool_forget_welcome(self.plane, pool)
 
-    def fail_pool(self, uint32_t pool, bytes first, bytes error, uint64_t until_us):
+    def fail_pool(self, uint32_t pool, bytes first, bytes error, uint64_t until_us, uint64_t since_us=0):
         """Open nothing for `pool` before `until_us`; where it has no server, `first` goes to those who wait, `error` to those
-        who come."""
-        pool_fail(self.plane, pool, first, error, until_us)
+        who come, and without `first` to those in the queue who have come at `since_us` or later. Returns whether it has none."""
+        return bool(pool_fail(self.plane, pool, first, error, until_us, since_us))
 
     def close_pool(self, uint32_t pool, bytes error):
         """End a pool: its clients are sent `error`, its servers are closed."""

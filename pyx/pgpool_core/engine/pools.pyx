@@ -106,7 +106,7 @@ cdef int pool_forget_welcome(Plane *plane, uint32_t pool) except -1:
     return 0
 
 
-cdef int pool_fail(Plane *plane, uint32_t pool, bytes first, bytes error, uint64_t until_us) except -1:
+cdef int pool_fail(Plane *plane, uint32_t pool, bytes first, bytes error, uint64_t until_us, uint64_t since_us) except -1:
     cdef PoolRecord *record = record_of(plane, pool)
     cdef bint none
     pthread_mutex_lock(&record.pool.lock)
@@ -119,15 +119,17 @@ cdef int pool_fail(Plane *plane, uint32_t pool, bytes first, bytes error, uint64
     pgpool_store64(&record.error_until_us, until_us)
     pthread_mutex_unlock(&record.lock)
     if none and first:
-        empty_queue(plane, record)
-    return 0
+        empty_queue(plane, record, 0)
+    elif none and error:
+        empty_queue(plane, record, since_us)
+    return none
 
 
-cdef void empty_queue(Plane *plane, PoolRecord *record):
-    """Who waits is sent `first_error`; logins look whether there is an error for them."""
+cdef void empty_queue(Plane *plane, PoolRecord *record, uint64_t since_us):
+    """Who has come to the queue at `since_us` or later is sent `first_error`, or `error`; logins look whether there is one for them."""
     cdef Client *seat
     while True:
-        seat = pool_pop_waiter(record.pool)
+        seat = pool_pop_waiter(record.pool, since_us)
         if seat == NULL:
             break
         push_grant(&plane.workers[seat.worker], seat)
@@ -142,7 +144,7 @@ cdef int pool_turn_away(Plane *plane, uint32_t pool, bytes error) except -1:
     set_text(&record.error, error)
     pgpool_store64(&record.error_until_us, <uint64_t>-1)
     pthread_mutex_unlock(&record.lock)
-    empty_queue(plane, record)
+    empty_queue(plane, record, 0)
     return 0
 
 
@@ -204,7 +206,7 @@ cdef int pool_close(Plane *plane, uint32_t pool, bytes error) except -1:
     set_text(&record.first_error, error)
     pthread_mutex_unlock(&record.lock)
     tell_all(plane, MAIL_KICK_POOL, pool, error)
-    empty_queue(plane, record)                    # that letter may be lost where a ring is full, a grant is not
+    empty_queue(plane, record, 0)                 # that letter may be lost where a ring is full, a grant is not
     sweep_one(plane, record, pgpool_now_us())
     return 0
 

@@ -291,11 +291,16 @@ cdef uint32_t pool_waiting(Pool *pool) noexcept nogil:
     return n
 
 
-cdef Client *pool_pop_waiter(Pool *pool) noexcept nogil:
-    """Take the first waiter out of the queue to refuse it; NULL when nobody waits. Its worker must be told."""
+cdef Client *pool_pop_waiter(Pool *pool, uint64_t since_us) noexcept nogil:
+    """Take the last waiter out of the queue to refuse it; NULL when nobody waits, or has since before `since_us`.
+
+    Its worker must be told.
+    """
     cdef Client *client
     pthread_mutex_lock(&pool.lock)
-    client = pool.waiters.head
+    client = pool.waiters.tail
+    if client != NULL and client.since_us < since_us:
+        client = NULL
     if client != NULL:
         clients_remove(&pool.waiters, client)
         client.waiting = WAIT_GRANTED        # granted nothing: `server` stays NULL
