@@ -64,6 +64,7 @@ class PoolRoom(RuleBasedStateMachine):
         self.now_us = 1000 * SECOND_US
         self.settings: list[dict[str, int]] = []
         self.closed: set[int] = set()
+        self.too_many: dict[int, int] = {}  # pool -> servers that it had when it was made smaller, and still has
         self.queue: dict[int, list[int]] = {}  # pool -> clients, in the order in which they came
         self.holds: dict[int, int] = {}  # client -> server
         self.granted: set[int] = set()
@@ -184,7 +185,9 @@ class PoolRoom(RuleBasedStateMachine):
 
     def give(self, server: int, worker: int) -> None:
         pool: int = self.room.dump_server(server)["pool"]
-        doomed = self.room.dump_server(server)["close_needed"] or pool in self.closed
+        doomed = (
+            self.room.dump_server(server)["close_needed"] or pool in self.closed or self.has(pool) > self.most(pool)
+        )
         self.parted(server)
         verdict, client = self.room.release(server, worker, self.now_us)
         if verdict == GRANTED:
@@ -329,6 +332,9 @@ class PoolRoom(RuleBasedStateMachine):
         pools = [self.room.dump_pool(n) for n in range(len(self.settings)) if group in self.groups_of(n)]
         return sum(int(pool["count"]["closing"]) for pool in pools)
 
+    def most(self, pool: int) -> int:
+        return self.settings[pool]["pool_size"] + self.settings[pool]["reserve_pool_size"]
+
     def has(self, pool: int) -> int:
         """Servers that count where pools share a limit: those that are closing do not."""
         dump = self.room.dump_pool(pool)
@@ -345,6 +351,7 @@ class PoolRoom(RuleBasedStateMachine):
             kept = [*left["used"], *(n for servers in left["idle"].values() for n in servers)]
             assert not [n for n in kept if self.room.dump_server(n)["close_needed"]]
             assert not (kept and pool in self.closed)
+            assert not kept or self.has(pool) <= self.most(pool)
 
     @rule(pool_pick=PICK)
     def retire_one(self, pool_pick: int) -> None:
@@ -395,8 +402,8 @@ class PoolRoom(RuleBasedStateMachine):
             states = [server["state"] for server in mine.values()]
             assert dump["count"] == {name: states.count(name) for name in SV_NAMES}
             assert dump["total"] == len(mine)
-            values = self.settings[pool]
-            assert dump["total"] <= values["pool_size"] + values["reserve_pool_size"]
+            self.too_many[pool] = min(self.too_many.get(pool, 0), dump["total"])
+            assert dump["total"] <= max(self.most(pool), self.too_many[pool])
             assert dump["waiters"] == queue
             assert all(self.room.dump_client(client)["waiting"] == WAIT_QUEUED for client in queue)
             assert sorted(dump["used"]) == sorted(n for n, server in mine.items() if server["state"] == "used")

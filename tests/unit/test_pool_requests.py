@@ -185,6 +185,43 @@ def test_a_server_past_its_lifetime_is_closed_one_at_a_time() -> None:
     assert len(pool.room.sweep(pool.pool, NOW_US + 16 * SECOND_US)) == 1
 
 
+@pytest.mark.parametrize("check_delay_us", [0, 60 * SECOND_US], ids=["to be checked", "ready"])
+def test_a_pool_that_is_made_smaller_closes_idle_servers_until_it_fits(check_delay_us: int) -> None:
+    pool = OnePool(0, 1, 0, 0, server_check_delay_us=check_delay_us)
+    assert pool.room.sweep(pool.pool, NOW_US + 10) == []
+    pool.room.configure(pool.pool, pool_size=1, reserve_pool_size=1)
+    closing = pool.room.sweep(pool.pool, NOW_US + 10)
+    assert len(closing) == 2
+    assert pool.room.sweep(pool.pool, NOW_US + 10) == [], "those that are closing already do not count"
+
+
+def test_a_pool_that_is_made_smaller_closes_servers_as_they_come_free_also_while_clients_wait() -> None:
+    pool = OnePool(0, 0, 0)
+    held = [pool.request()[1][1] for _ in range(3)]
+    waiting, _ = pool.request()
+    pool.room.configure(pool.pool, pool_size=1, reserve_pool_size=1)
+    assert pool.room.release(held[0], 0, NOW_US + 20) == (CLOSE, None)
+    assert pool.room.release(held[1], 0, NOW_US + 20) == (GRANTED, waiting), "the reserve may stay"
+    pool.room.configure(pool.pool, reserve_pool_size=0)
+    assert pool.room.release(held[2], 0, NOW_US + 20) == (CLOSE, None)
+
+
+def test_a_pool_without_a_size_is_never_too_large() -> None:
+    pool = OnePool(0, 0)
+    pool.room.configure(pool.pool, pool_size=0)
+    assert pool.room.sweep(pool.pool, NOW_US + 10) == []
+
+
+def test_only_those_are_refused_who_have_come_to_the_queue_since() -> None:
+    pool = OnePool(0)
+    pool.request()
+    clients = [pool.request(now_us=NOW_US + at)[0] for at in (10, 20, 30)]
+    assert pool.room.pop_waiter(pool.pool, NOW_US + 20) == clients[2]
+    assert pool.room.pop_waiter(pool.pool, NOW_US + 20) == clients[1]
+    assert pool.room.pop_waiter(pool.pool, NOW_US + 20) is None
+    assert pool.room.dump_pool(pool.pool)["waiters"] == [clients[0]]
+
+
 def test_without_a_lifetime_a_server_serves_once() -> None:
     pool = OnePool(0, server_lifetime_us=0)
     assert pool.room.sweep(pool.pool, NOW_US + SECOND_US) == []

@@ -341,6 +341,12 @@ cdef bint too_old(Pool *pool, Server *server, uint64_t now_us) noexcept nogil:
     return True
 
 
+cdef inline bint too_many(const Pool *pool) noexcept nogil:
+    """More servers than pool_size and the reserve allow by now, those that are closing not counted."""
+    cdef uint32_t most = pool.settings.pool_size + pool.settings.reserve_pool_size
+    return pool.total > most and pool.settings.pool_size != 0 and pool.total - pool.count[SV_CLOSING] > most
+
+
 cdef inline const char *reason_against(Pool *pool, Server *server, uint64_t now_us) noexcept nogil:
     """Why `server`, with no client, is to be closed, in PgBouncer's words; NULL when it may stay."""
     if pool.paused == PAUSE_END:
@@ -351,6 +357,8 @@ cdef inline const char *reason_against(Pool *pool, Server *server, uint64_t now_
         return "pause mode"
     if pgpool_load8(&server.close_needed):
         return "database configuration changed"
+    if too_many(pool):
+        return "too many servers in the pool"
     if too_old(pool, server, now_us):
         return "server lifetime over"
     return NULL
