@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import ipaddress
 import os
 import socket
 from typing import Any
+
+from pgpool_core import logs
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -31,11 +34,12 @@ _IfAddrs._fields_ = (
 
 
 def own_interfaces() -> list[Interface]:
-    """Addresses with their networks, as they are now; none where the system does not tell."""
+    """Addresses with their networks, as they are now; none where the system does not tell, and one warning."""
     libc = ctypes.CDLL(None, use_errno=True)
     first = ctypes.POINTER(_IfAddrs)()
     if libc.getifaddrs(ctypes.byref(first)) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        _warn(os.strerror(ctypes.get_errno()))
+        return []
     found: list[Interface] = []
     try:
         at: Any = first
@@ -48,6 +52,13 @@ def own_interfaces() -> list[Interface]:
     finally:
         libc.freeifaddrs(first)
     return found
+
+
+@functools.cache
+def _warn(reason: str) -> None:
+    """Once for each reason: logins ask again and again."""
+    text = f"samehost and samenet fit nobody: the system does not tell its addresses: {reason} (auth_hba_file)"
+    logs.LOGGER.warning("%s", logs.line("", text))
 
 
 def _raw(address: Any) -> bytes:

@@ -140,6 +140,11 @@ def test_the_unit_starts_checks_reloads_and_stops_us() -> None:
     assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
 
 
+def test_the_unit_lets_us_ask_for_our_own_addresses() -> None:
+    """getifaddrs(3) asks by netlink: samenet and samehost."""
+    assert {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"} <= set(unit()["Service"]["RestrictAddressFamilies"].split())
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
     path = tmp_path / "pgpool-core.service"

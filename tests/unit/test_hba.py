@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import ipaddress
 from pathlib import Path
 
@@ -524,6 +526,22 @@ def test_certificates_where_there_are_none(line: str) -> None:
 
 def test_the_interfaces_of_this_machine_are_known() -> None:
     assert any(each.ip.is_loopback for each in own_interfaces())
+
+
+def test_where_the_system_does_not_tell_its_interfaces_there_are_none_and_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Refusing:
+        def __init__(self, name: None, *, use_errno: bool) -> None: ...
+
+        def getifaddrs(self, first: object) -> int:
+            ctypes.set_errno(errno.EAFNOSUPPORT)
+            return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", Refusing)
+    assert [own_interfaces(), own_interfaces()] == [[], []]
+    [record] = caplog.records
+    assert "Address family not supported by protocol" in record.getMessage()
 
 
 def test_at_start_bad_lines_are_left_out_at_reload_they_are_errors(tmp_path: Path) -> None:
