@@ -16,6 +16,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,7 @@ LOGGER: Final = logging.getLogger("pgpool_core")
 _LEVEL_WORDS: Final = {logging.INFO: "LOG", logging.CRITICAL: "FATAL"}  # PgBouncer's; the others are Python's too
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NEEDS_QUOTES: Final = re.compile(r'[\s"=\\]')
+_LOST_EVERY_S: Final = 60.0  # what standard error hears of lines that a log file does not take
 
 
 def printable(text: str) -> str:
@@ -95,10 +97,54 @@ class LineFormatter(logging.Formatter):
 
 
 class ReopeningFileHandler(logging.FileHandler):
-    """A log file that can be opened anew after logrotate has moved it away; appends, line by line."""
+    """A log file that can be opened anew after logrotate has moved it away; appends, line by line.
+
+    What it does not take (the disk is full) is lost: standard error is told once a minute, the file when it takes lines again.
+    """
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path, mode="a", encoding="utf-8", errors="backslashreplace")
+        self._torn = False  # the last line is there in part
+        self._lost = 0  # lines that the file has not been told of
+        self._lost_told = 0  # and of these, those that standard error has
+        self._tell_at = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line, past every buffer: what could not be written is not to come later, in part and out of order."""
+        try:
+            text = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        try:
+            if self._lost:
+                self._write(self._lost_line("the log file takes lines again", self._lost))
+                self._lost = self._lost_told = 0
+                self._tell_at = 0.0
+            self._write(text)
+        except OSError as error:
+            self._lost += 1
+            self._tell(error.strerror or str(error))
+
+    def _write(self, text: str) -> None:
+        if self.stream is None:
+            return
+        rest = memoryview((("\n" if self._torn else "") + text + "\n").encode("utf-8", "backslashreplace"))
+        while rest:
+            rest = rest[os.write(self.stream.fileno(), rest) :]
+            self._torn = bool(rest)
+
+    def _tell(self, reason: str) -> None:
+        now = time.monotonic()
+        if now >= self._tell_at and sys.stderr is not None:
+            with suppress(OSError, ValueError):
+                text = self._lost_line(f"the log file takes no lines: {reason}", self._lost - self._lost_told)
+                print(text, file=sys.stderr, flush=True)
+            self._tell_at, self._lost_told = now + _LOST_EVERY_S, self._lost
+
+    def _lost_line(self, what: str, count: int) -> str:
+        text = line("", f"{what}: {self.baseFilename} (logfile)", {"lost": count})
+        return self.format(LOGGER.makeRecord(LOGGER.name, logging.ERROR, __file__, 0, text, (), None))
 
     def reopen(self) -> None:
         """Open the path again, then close the old file.
@@ -138,7 +184,7 @@ class LogOutput:
             OSError: logfile cannot be opened; everything stays as it was.
         """
         path = os.path.abspath(logfile) if logfile else None
-        if self._file is not None and path == self._file.baseFilename:
+        if self._file is not None and self.writes_to(logfile):
             self._file.reopen()
         else:
             fresh = ReopeningFileHandler(path) if path else None
@@ -148,6 +194,10 @@ class LogOutput:
                 self._add(fresh)
             self._file = fresh
         LOGGER.setLevel(logging.DEBUG if self._verbose or verbose else logging.INFO)
+
+    def writes_to(self, logfile: str) -> bool:
+        """Whether that is the file in use."""
+        return self._file is not None and bool(logfile) and os.path.abspath(logfile) == self._file.baseFilename
 
     def leave_standard_error(self) -> None:
         """Log only to `logfile` from now on."""

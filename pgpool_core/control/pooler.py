@@ -100,6 +100,8 @@ class Pooler:
         """Texts of prepared statements get higher numbers than this: another process, which we are to take from, has lower ones."""
         self.mock_key = host_key()
         """What users who do not exist are made of; that of another process, where we take its place."""
+        self.on_applying: Callable[[Config], None] = lambda config: None
+        """Called with a new configuration before it is in force; what it raises, a ConfigError, refuses it."""
         self.on_reload: Callable[[Config], None] = lambda config: None
         """Called with the configuration in force after each reload; must not raise."""
         self.on_reloading: Callable[[], None] = lambda: None
@@ -212,6 +214,7 @@ class Pooler:
             raise PoolClosed(NOT_RUNNING)
         try:
             plan = plan_pools(self.config, config, userlist, {record.key: record.target for record in self._pools})
+            self.on_applying(plan.config)
         except BaseException:
             self._observed.discard()
             raise

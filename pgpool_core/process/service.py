@@ -163,7 +163,7 @@ class _Service:
             if successor.sockets.moves == VERSION:
                 pooler.first_text = successor.sockets.texts + TEXTS_APART
             pooler.mock_key = successor.sockets.mock_key or pooler.mock_key
-        pooler.on_reload = partial(use_log_settings, self._output)
+        pooler.on_applying = partial(use_log_settings, self._output)
         pooler.on_reloading = self._notifier.reloading
         pooler.on_reloaded = self._notifier.ready
         pooler.on_stats = self._notifier.status
@@ -311,10 +311,17 @@ def import_all() -> None:
 
 
 def use_log_settings(output: logs.LogOutput, config: Config) -> None:
-    """Open the log file again, which logrotate may have moved; where that fails, go on with what is open."""
+    """Open the log file again, which logrotate may have moved; where that fails, go on with what is open.
+
+    Raises:
+        ConfigError: it is another one than before, and cannot be opened.
+    """
+    is_other = not output.writes_to(config.logfile)
     try:
         output.apply(config.logfile, config.verbose)
     except OSError as error:
+        if is_other:
+            raise ConfigError([ConfigProblem(_log_problem(config, error), key="logfile")]) from error
         logs.LOGGER.error("%s", logs.line("", _log_problem(config, error)))
 
 

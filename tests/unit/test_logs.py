@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgpool_core import logs
+from pgpool_core.config.model import Config
+from pgpool_core.errors import ConfigError
 from pgpool_core.metrics.counters import Averages
+from pgpool_core.process.service import use_log_settings
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +99,62 @@ def test_a_log_file_that_cannot_be_opened_leaves_the_old_one_in_use(tmp_path: Pa
     logs.LOGGER.info("still here")
     output.close()
     assert "still here" in path.read_text()
+
+
+def test_a_full_disk_costs_lines_and_standard_error_hears_of_it_once_a_minute(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log"
+    path.symlink_to("/dev/full")
+    output = logs.LogOutput(quiet=True)
+    output.apply(str(path))
+    for _ in range(3):
+        logs.LOGGER.info("one")
+    [told] = capsys.readouterr().err.splitlines()
+    assert told.endswith(f"ERROR the log file takes no lines: No space left on device: {path} (logfile) lost=1")
+    path.unlink()
+    output.apply(str(path))
+    logs.LOGGER.info("two")
+    output.close()
+    again, two = path.read_text().splitlines()
+    assert again.endswith(f"ERROR the log file takes lines again: {path} (logfile) lost=3")
+    assert two.endswith("LOG two")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_line_of_which_a_part_was_written_does_not_begin_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    output = logs.LogOutput(quiet=True)
+    output.apply(str(path))
+    write, room = os.write, [10]
+
+    def some(fd: int, data: memoryview) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data[: room.pop()])
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", some)
+        logs.LOGGER.info("one")
+    logs.LOGGER.info("two")
+    output.close()
+    part, _, two = path.read_text().splitlines()
+    assert (len(part), two[-7:]) == (10, "LOG two")
+
+
+def test_another_log_file_that_cannot_be_opened_is_refused_and_one_that_is_in_use_stays_so(tmp_path: Path) -> None:
+    path, there = tmp_path / "log", Config(logfile=str(tmp_path / "log"))
+    output = logs.LogOutput(quiet=True)
+    use_log_settings(output, there)
+    with pytest.raises(ConfigError, match=r"cannot open the log file .* \(logfile\)"):
+        use_log_settings(output, Config(logfile=str(tmp_path / "no" / "folder")))
+    path.rename(tmp_path / "log.1")
+    path.mkdir()
+    use_log_settings(output, there)
+    output.close()
+    assert "cannot open the log file" in (tmp_path / "log.1").read_text()
 
 
 def test_debug_lines_need_verbose(tmp_path: Path) -> None:

@@ -460,6 +460,19 @@ async def test_a_broken_file_changes_nothing(folder: Path) -> None:
         assert list(it.pooler.userlist) == [b"bob"]
 
 
+async def test_a_configuration_that_is_refused_at_last_changes_nothing(folder: Path) -> None:
+    def refuse(config: Config) -> None:
+        assert config.default_pool_size == 7
+        raise ConfigError("cannot open the log file")
+
+    async with running(folder) as it:
+        it.pooler.on_applying = refuse
+        with pytest.raises(ConfigError, match="cannot open the log file"):
+            await it.pooler.change_setting("default_pool_size", "7")
+        assert it.engine.configured == 1
+        assert it.pooler.config.default_pool_size == 20
+
+
 async def test_shutdown_on_the_console_tells_clients_and_frees_the_socket(folder: Path) -> None:
     async with running(folder) as it:
         socket_file = folder / ".s.PGSQL.6432"
