@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import grp
 import json
 import os
-import pwd
-import resource
 import stat
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 import attrs
 
+from pgpool_core.cli.here import doubts_here, refusals
 from pgpool_core.cli.which_line import tell_line
 from pgpool_core.config.doubts import doubts
 from pgpool_core.config.load import Loaded, read_config
@@ -22,12 +19,12 @@ from pgpool_core.config.model import Config
 from pgpool_core.config.problems import Place
 from pgpool_core.control.access import address_of, load_access
 from pgpool_core.control.routing import as_name, check_entries
+from pgpool_core.control.server_tls import make_contexts, wishes_of
 from pgpool_core.control.tls import client_tls
 from pgpool_core.errors import ConfigError, ConfigProblem
 from pgpool_core.policy.facts import Facts
 from pgpool_core.policy.hba import Visitor
 from pgpool_core.policy.userlist import Userlist, load_users
-from pgpool_core.process.descriptors import SPARE_DESCRIPTORS, servers_at_most
 
 _LISTED: Final = ("trust", "plain", "md5", "scram-sha-256", "cert")
 """Values of auth_type with which a user must be known."""
@@ -123,11 +120,14 @@ def check(file: str) -> Findings:
             errors += [_placed(loaded, problem) for problem in error.problems]
         else:
             warnings += _about_users(loaded, users)
-        warnings += _about_this_machine(loaded, file)
-        try:
-            client_tls(loaded.config)
-        except ConfigError as error:
-            errors += [_placed(loaded, problem) for problem in error.problems]
+        errors += [_placed(loaded, problem) for problem in refusals(loaded.config)]
+        warnings += [_say(loaded, text, *keys) for text, *keys in doubts_here(loaded.config)]
+        warnings += _about_readers(loaded, file)
+        for make in (client_tls, _server_tls):
+            try:
+                make(loaded.config)
+            except ConfigError as error:
+                errors += [_placed(loaded, problem) for problem in error.problems]
         try:
             access = load_access(loaded.config, strict=False)
         except ConfigError as error:
@@ -187,7 +187,11 @@ def _serves(config: Config, users: Userlist, name: bytes) -> bool:
             return secret.plain is not None or secret.md5 is not None or secret.scram is not None
 
 
-def _about_this_machine(loaded: Loaded, file: str) -> Iterator[ConfigProblem]:
+def _server_tls(config: Config) -> None:
+    make_contexts(wishes_of(config))
+
+
+def _about_readers(loaded: Loaded, file: str) -> Iterator[ConfigProblem]:
     config = loaded.config
     if config.auth_file and _others_may_read(config.auth_file):
         yield _say(loaded, f"every user of this machine may read {config.auth_file}", "auth_file")
@@ -199,25 +203,6 @@ def _about_this_machine(loaded: Loaded, file: str) -> Iterator[ConfigProblem]:
     for path in dict.fromkeys(entry.sslkey for entry in config.databases.values()):
         if path and _others_may_read(path):
             yield ConfigProblem(f"every user of this machine may read {path} (sslkey)", file, None, "databases")
-    for key in ("logfile", "pidfile"):
-        path = getattr(config, key)
-        if path and not os.access(Path(path).parent, os.W_OK):
-            yield _say(loaded, f"{path} cannot be written here", key)
-    if config.user and not _is_user(config.user):
-        yield _say(loaded, f"there is no user {config.user} here", "user")
-    folder = config.unix_socket_dir
-    if folder and not folder.startswith("@") and not os.access(folder, os.W_OK):
-        yield _say(loaded, f"no socket can be made in {folder} here", "unix_socket_dir")
-    if config.unix_socket_group and not _is_group(config.unix_socket_group):
-        yield _say(loaded, f"there is no group {config.unix_socket_group} here", "unix_socket_group")
-    wanted = config.max_client_conn + servers_at_most(config) + SPARE_DESCRIPTORS
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        text = (
-            f"max_client_conn = {config.max_client_conn} and the pools may need {wanted} file descriptors,"
-            f" of which this process may have {hard} (ulimit -Hn, LimitNOFILE=)"
-        )
-        yield _say(loaded, text, "max_client_conn", "default_pool_size")
 
 
 def _others_may_read(path: str) -> bool:
@@ -225,24 +210,6 @@ def _others_may_read(path: str) -> bool:
         return bool(stat.S_IMODE(os.stat(path).st_mode) & stat.S_IROTH)
     except OSError:
         return False
-
-
-def _is_user(name: str) -> bool:
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
-
-
-def _is_group(name: str) -> bool:
-    if name.isdecimal():
-        return True
-    try:
-        grp.getgrnam(name)
-    except KeyError:
-        return False
-    return True
 
 
 def _say(loaded: Loaded, text: str, *keys: str) -> ConfigProblem:

@@ -51,18 +51,13 @@ async def open_endpoint(metrics_listen: str) -> list[socket.socket]:
     opened: list[socket.socket] = []
     if not metrics_listen:
         return opened
-    host, _, port = metrics_listen.rpartition(":")
-    host = host[1:-1] if host.startswith("[") else host
     try:
-        places = await trio.socket.getaddrinfo(
-            None if host == "*" else host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        for family, _, _, _, address in dict.fromkeys(places):
+        for family, address in await places_of(metrics_listen):
             try:
                 opened.append(_listening(family, address))
             except OSError as error:
                 if (
-                    host != "*"
+                    not metrics_listen.startswith("*:")
                     or family != socket.AF_INET6
                     or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
                 ):
@@ -70,9 +65,28 @@ async def open_endpoint(metrics_listen: str) -> list[socket.socket]:
     except OSError as error:
         for each in opened:
             each.close()
-        text = f"cannot listen on {metrics_listen}: {error.strerror or error} (metrics_listen)"
-        raise ConfigError([ConfigProblem(text, section="pgbouncer", key="metrics_listen")]) from error
+        raise listen_problem(metrics_listen, error) from error
     return opened
+
+
+async def places_of(metrics_listen: str) -> list[tuple[int, object]]:
+    """Families and addresses of `host:port`.
+
+    Raises:
+        OSError: it has none.
+    """
+    host, _, port = metrics_listen.rpartition(":")
+    host = host[1:-1] if host.startswith("[") else host
+    places = await trio.socket.getaddrinfo(
+        None if host == "*" else host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return [(family, address) for family, _, _, _, address in dict.fromkeys(places)]
+
+
+def listen_problem(metrics_listen: str, error: OSError) -> ConfigError:
+    """What to say where there are none, or none can be bound."""
+    text = f"cannot listen on {metrics_listen}: {error.strerror or error} (metrics_listen)"
+    return ConfigError([ConfigProblem(text, section="pgbouncer", key="metrics_listen")])
 
 
 def _listening(family: int, address: object) -> socket.socket:

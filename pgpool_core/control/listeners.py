@@ -133,7 +133,7 @@ async def _tcp_listeners(config: Config, opened: contextlib.ExitStack) -> list[L
     port = config.listen_port
     for name in config.listen_addr:
         try:
-            found = await _resolve(name)
+            found = await resolve(name)
         except OSError as error:
             problems.append(f"cannot resolve {name}: {error.strerror or error} (listen_addr)")
             continue
@@ -158,8 +158,12 @@ async def _tcp_listeners(config: Config, opened: contextlib.ExitStack) -> list[L
 _NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
-async def _resolve(name: str) -> list[tuple[socket.AddressFamily, str]]:
-    """Families and addresses of one item of listen_addr, without repetitions."""
+async def resolve(name: str) -> list[tuple[socket.AddressFamily, str]]:
+    """Families and addresses of one item of listen_addr, without repetitions.
+
+    Raises:
+        OSError: it has none.
+    """
     if name == "*":
         return list(_WILDCARDS)
     found = await trio.socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -198,14 +202,23 @@ def _tcp_problem(address: str, port: int, error: OSError) -> str:
     return f"cannot listen on {where}: {error.strerror or error} (listen_addr, listen_port)"
 
 
-def _unix_listener(config: Config, port: int) -> Listener:
-    folder = config.unix_socket_dir
-    path = f"{folder}/.s.PGSQL.{port}"
+def unix_path(config: Config, port: int) -> str:
+    """Where the unix socket is.
+
+    Raises:
+        ConfigError: there can be none.
+    """
+    path = f"{config.unix_socket_dir}/.s.PGSQL.{port}"
     if port == 0:
         raise _problem("listen_port", "a unix socket needs a listen_port other than 0 where no TCP address chooses one")
     if len(os.fsencode(path)) > MAX_PATH_LEN:
         text = f"{path} is too long for a socket: at most {MAX_PATH_LEN} bytes (unix_socket_dir)"
         raise _problem("unix_socket_dir", text)
+    return path
+
+
+def _unix_listener(config: Config, port: int) -> Listener:
+    folder, path = config.unix_socket_dir, unix_path(config, port)
     listener = Listener(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), folder, port, is_unix=True)
     try:
         listener.socket.setblocking(False)
@@ -254,15 +267,22 @@ def _clear_stale(path: str) -> None:
         os.unlink(path)
 
 
+def group_of(config: Config) -> int:
+    """The group that the unix socket is given, -1 for none in particular.
+
+    Raises:
+        ConfigError: there is no such group.
+    """
+    name = config.unix_socket_group
+    try:
+        return -1 if not name else int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise _problem("unix_socket_group", f"there is no group {name} (unix_socket_group)") from None
+
+
 def _set_rights(path: str, config: Config) -> None:
     if config.unix_socket_group:
-        name = config.unix_socket_group
-        try:
-            group = int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
-        except KeyError:
-            text = f"there is no group {name} (unix_socket_group)"
-            raise _problem("unix_socket_group", text) from None
-        os.chown(path, -1, group)
+        os.chown(path, -1, group_of(config))
     os.chmod(path, config.unix_socket_mode)
 
 

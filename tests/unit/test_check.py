@@ -173,16 +173,46 @@ def test_a_missing_auth_file_is_an_error_with_the_line_that_names_it(folder: Pat
         ("auth_type = any", 'database "app": auth_type = any lets nobody in here'),
         ("stats_users = admin, nobody", "so they cannot log in: nobody (stats_users)"),
         ("auth_file =", "nobody can log in: auth_type = md5 looks users up in auth_file, which is not set"),
-        ("logfile = none/x.log", "none/x.log cannot be written here (logfile)"),
-        ("pidfile = none/x.pid", "none/x.pid cannot be written here (pidfile)"),
-        ("user = no-such-user", "there is no user no-such-user here (user)"),
-        ("unix_socket_dir = none", "no socket can be made in none here (unix_socket_dir)"),
-        ("unix_socket_group = no-such-group", "there is no group no-such-group here (unix_socket_group)"),
         ("[pgbouncer]\nverbose = 1", "a second [pgbouncer] line: PgBouncer would forget the settings above it"),
     ],
 )
 def test_a_doubt_is_told(lines: str, said: str) -> None:
     assert said in warning(FINE + lines + "\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("logfile = none/x.log", "none/x.log cannot be written here: No such file or directory (logfile)"),
+        ("logfile = .", ". cannot be written here: Is a directory (logfile)"),
+        ("pidfile = none/x.pid", "none/x.pid cannot be written here: No such file or directory (pidfile)"),
+        ("pidfile = userlist.txt", "the file holds no process number: userlist.txt (pidfile)"),
+        ("user = no-such-user", "there is no user no-such-user here (user)"),
+        ("unix_socket_dir = none", "no socket can be made in none here: no such folder (unix_socket_dir)"),
+        (f"unix_socket_dir = /tmp/{'x' * 110}", "is too long for a socket: at most 107 bytes (unix_socket_dir)"),
+        (
+            "unix_socket_dir = .\nunix_socket_group = no-such-group",
+            "there is no group no-such-group (unix_socket_group)",
+        ),
+        ("listen_addr = no.such.host.invalid", "cannot resolve no.such.host.invalid: "),
+        ("metrics_listen = no.such.host.invalid:9127", "cannot listen on no.such.host.invalid:9127: "),
+        ("server_tls_sslmode = verify-full\nserver_tls_ca_file = none", "none cannot be read: No such file"),
+        ("server_tls_ciphers = NOSUCH", "NOSUCH: no cipher match (server_tls_ciphers)"),
+        ("[databases]\nb = host=h sslmode=verify-full sslrootcert=none", 'database "b": none cannot be read'),
+    ],
+)
+def test_what_keeps_it_from_starting_on_this_machine_is_an_error(lines: str, said: str) -> None:
+    assert said in errors(FINE + lines + "\n")[0]
+
+
+def test_nothing_is_made_or_removed(folder: Path) -> None:
+    (folder / "pid").write_text("")  # stale: the start would remove it
+    assert warnings(FINE + "logfile = log\npidfile = pid\nunix_socket_dir = .\n") == []
+    assert sorted(path.name for path in folder.iterdir()) == ["p.ini", "pid", "userlist.txt"]
+
+
+def test_that_one_of_the_names_to_listen_on_has_an_address_is_enough() -> None:
+    assert warnings(FINE + "listen_addr = no.such.host.invalid, 127.0.0.1\n") == []
 
 
 @pytest.mark.parametrize(
