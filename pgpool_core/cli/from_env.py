@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -66,6 +67,8 @@ def prepare_files(kind: str, environ: Mapping[str, str], folder: str | None = No
     if ini.exists() and not (kind == "docker" and names_server(environ)):
         return str(ini)
     made = generate(kind, environ, folder)
+    for warning in made.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     _write_users(Path(made.settings["auth_file"]), made.users)
     if not ini.exists():
         _write(ini, made.ini(show_secrets=True), "x")

@@ -339,6 +339,27 @@ def test_a_variable_of_bitnami_that_cannot_be_used_is_named(environ: Mapping[str
 
 
 @pytest.mark.parametrize(
+    ("kind", "environ"),
+    [
+        ("bitnami", {"POSTGRESQL_HOST": "h", "PGBOUNCER_POOL_MODE": "session", "PGBOUNCER_DATABASE": "*"}),
+        ("heroku", {**HEROKU, "PGBOUNCER_POOL_MODE": "session", "PGBOUNCER_ENABLED": "1"}),
+    ],
+)
+def test_variables_that_mean_nothing_here_are_told(kind: str, environ: Mapping[str, str]) -> None:
+    assert generate(kind, environ).warnings == ()
+    beside = {"PGBOUNCER_SERVICE_HOST": "10.0.0.1", "PGBOUNCER_PORT_6432_TCP": "tcp://10.0.0.1:6432"}  # by Kubernetes
+    assert generate(kind, {**environ, **beside, "PGBOUNCER_SET_DATABASE_PASSWORD": ""}).warnings == ()
+    more = {"PGBOUNCER_SET_DATABASE_USER": "yes", "PGBOUNCER_POOLMODE": "hunter2"}
+    [said] = generate(kind, {**environ, **more}).warnings
+    assert said == "not read, because nothing is known of them: PGBOUNCER_POOLMODE, PGBOUNCER_SET_DATABASE_USER"
+
+
+def test_who_starts_with_an_environment_is_warned_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare_files("bitnami", {"POSTGRESQL_HOST": "h", "PGBOUNCER_POOLMODE": "session"}, str(tmp_path))
+    assert capsys.readouterr().err == "warning: not read, because nothing is known of them: PGBOUNCER_POOLMODE\n"
+
+
+@pytest.mark.parametrize(
     ("environ", "kind"),
     [
         ({}, "docker"),

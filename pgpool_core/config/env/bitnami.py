@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from pgpool_core.config.entry import split_pairs
-from pgpool_core.config.env.generated import Entry, Environ, Generated, one_line, problem
+from pgpool_core.config.env.generated import PREFIX, Entry, Environ, Generated, one_line, problem, unread
 from pgpool_core.config.not_built import NOT_BUILT
 from pgpool_core.config.settings import SETTINGS
 
@@ -42,7 +42,20 @@ def generate(environ: Environ, folder: str | None) -> Generated:
     if password := _value_or_file(environ, "POSTGRESQL_PASSWORD"):
         users[user] = password
     users |= _userlist(environ)
-    return Generated(folder=folder or FOLDER, settings=settings, databases=_entries(environ), users=users)
+    return Generated(
+        folder=folder or FOLDER,
+        settings=settings,
+        databases=_entries(environ),
+        users=users,
+        warnings=unread(environ, _is_read),
+    )
+
+
+def _is_read(name: str) -> bool:
+    """Whether `PGBOUNCER_name` means something."""
+    if PREFIX + name in _NAMED or name in ("DATABASE", "USERLIST", "USERLIST_FILE") or _DSN.fullmatch(PREFIX + name):
+        return True
+    return name.lower() in SETTINGS or name.lower() in NOT_BUILT
 
 
 def _entries(environ: Environ) -> tuple[Entry, ...]:

@@ -21,7 +21,11 @@ KINDS: Final = ("docker", "heroku", "bitnami")
 """Whose variables: the image edoburu/pgbouncer, the buildpack heroku/heroku-buildpack-pgbouncer, Bitnami's chart."""
 
 MASK: Final = "********"
+PREFIX: Final = "PGBOUNCER_"
 
+_KUBERNETES: Final = re.compile(
+    r"PGBOUNCER_(SERVICE_|PORT_[0-9])"
+)  # set for every container beside a service of that name
 _WORD: Final = re.compile(r"[A-Za-z0-9_.*-]+")
 _BARE: Final = re.compile(r"[^\s']+")
 
@@ -75,6 +79,13 @@ class Generated:
         """`exports` as lines for a shell."""
         shown = {name: value if show_secrets else _masked_url(value) for name, value in self.exports.items()}
         return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in shown.items())
+
+
+def unread(environ: Environ, is_read: Callable[[str], object]) -> tuple[str, ...]:
+    """A warning about variables that begin like ours and mean nothing here; `is_read` is asked for the rest of each name."""
+    names = [name for name, value in sorted(environ.items()) if name.startswith(PREFIX) and value]
+    left = [name for name in names if not is_read(name.removeprefix(PREFIX)) and not _KUBERNETES.match(name)]
+    return (f"not read, because nothing is known of them: {', '.join(left)}",) if left else ()
 
 
 def generate(kind: str, environ: Environ, folder: str | None = None) -> Generated:

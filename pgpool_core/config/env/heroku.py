@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-from pgpool_core.config.env.generated import Entry, Environ, Generated, one_line, problem
+from pgpool_core.config.env.generated import Entry, Environ, Generated, one_line, problem, unread
 from pgpool_core.config.units import is_clean
 
 FOLDER: Final = "/app/vendor/pgbouncer"
@@ -39,6 +39,8 @@ VARIABLES: Final[Mapping[str, str]] = {
     "QUERY_WAIT_TIMEOUT": "120",
 }
 """Behind `PGBOUNCER_`, with their defaults; the setting has the name in lower case."""
+
+_OTHERS: Final = frozenset({"URLS", "ENABLED", "PREPARED_STATEMENTS", "CONFIG_DIR", "LISTEN_PORT"})
 
 FIXED: Final[Mapping[str, str]] = {
     "listen_addr": "127.0.0.1",
@@ -93,7 +95,14 @@ def generate(environ: Environ, folder: str | None) -> Generated:
         exports[name] = exports[f"{name}_PGBOUNCER"] = _client_url(
             f"{port}/db{number}", user, known, parts["query"], prepared
         )
-    return Generated(folder=folder, settings=settings, databases=tuple(entries), users=users, exports=exports)
+    return Generated(
+        folder=folder,
+        settings=settings,
+        databases=tuple(entries),
+        users=users,
+        exports=exports,
+        warnings=unread(environ, lambda name: name in VARIABLES or name in _OTHERS),
+    )
 
 
 def _parts(environ: Environ, name: str) -> dict[str, str]:
