@@ -220,7 +220,10 @@ class Report:
         return found.values()
 
     def _host_rows(self, servers: Iterable[Mapping[str, Any]]) -> Iterable[HostRow]:
-        """A row for each host of each database that has a pool, in the order of the entry."""
+        """A row for each host of each database that has a pool, in the order of the entry.
+
+        A server at an address that several of the hosts have is counted once: where the entry has the address itself, else at the first.
+        """
         open_at: Counter[tuple[str, str]] = Counter()
         for row in servers:
             if (record := self._pools.get(row["pool"])) is not None:
@@ -231,9 +234,12 @@ class Report:
             if database in told:
                 continue
             told.add(database)
-            for host in target.hosts:
+            named = dict.fromkeys(target.hosts)
+            counted = set[str]()
+            for host in named:
                 state = target.host_order.states.get(host, HostState())
-                addresses = tuple(sorted(state.addresses | {host}))
+                mine = {host} | (state.addresses - counted - named.keys())
+                counted |= mine
                 yield HostRow(
                     database=database,
                     host=host,
@@ -243,7 +249,7 @@ class Report:
                     error=state.error or None,
                     opened=state.opened,
                     failed=state.failed,
-                    servers=sum(open_at[database, address] for address in addresses),
+                    servers=sum(open_at[database, address] for address in mine),
                     addresses=tuple(sorted(state.addresses)),
                 )
 

@@ -350,5 +350,5 @@ def cumulative(histogram: Sequence[int]) -> list[tuple[str, float]]:
 
 
 def _labels(*values: str | None) -> list[str]:
-    """Label values as Prometheus can read them: UTF-8. A byte that is none stands as the sign for that, U+FFFD."""
-    return [(value or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace") for value in values]
+    """Label values as Prometheus can read them: UTF-8. A byte that is none stands as \\xNN: two names may differ in it alone."""
+    return [(value or "").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for value in values]

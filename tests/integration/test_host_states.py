@@ -99,3 +99,16 @@ def test_a_host_that_comes_back_is_up_again(pooler: PoolerFactory, postgres: Pos
         with client_of(process) as client:
             client.execute("select 1")
             assert hosts(console)["app", "127.0.0.1"]["state"] == "up"
+
+
+def test_a_host_that_is_named_twice_has_one_row_and_a_server_counts_at_one_name(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    process = pooler(databases={"app": f"host=localhost,127.0.0.1,localhost port={postgres.port}"})
+    with Console(process) as console, client_of(process) as one, client_of(process) as other:
+        for client in (one, other):
+            client.execute("begin")
+        rows = console.rows("SHOW HOSTS")
+        assert [row["host"] for row in rows] == ["localhost", "127.0.0.1"]
+        assert sum(row["opened"] for row in rows) == 2
+        assert sum(row["servers"] for row in rows) == 2
