@@ -62,9 +62,9 @@ _STATS: Final = {
     "wait_us": ("client_wait_seconds_total", 1e-6, "seconds that clients have waited for a server"),
     "xacts": ("sql_transactions_pooled_total", 1.0, "transactions"),
     "xact_us": ("server_in_transaction_seconds_total", 1e-6, "seconds spent in transactions, idle in them or not"),
-    "client_parses": ("client_parses_total", 1.0, "named statements that clients have prepared"),
-    "server_parses": ("server_parses_total", 1.0, "named statements that were prepared on servers"),
-    "binds": ("binds_total", 1.0, "named statements that were bound"),
+    "client_parses": ("client_parses_total", 1.0, "statements that clients have prepared, with a name or without"),
+    "server_parses": ("server_parses_total", 1.0, "statements that were prepared on servers, with a name or without"),
+    "binds": ("binds_total", 1.0, "statements that clients have bound, with a name or without"),
     "server_assignments": ("server_assignments_total", 1.0, "times that a client was given a server"),
 }
 

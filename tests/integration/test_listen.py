@@ -428,3 +428,21 @@ async def test_two_thousand_listeners_on_one_connection(pooler: PoolerFactory, p
             for payload in "123":
                 await other.query(f"notify news, '{payload}'")
     assert heard == 2000
+
+
+async def test_what_is_answered_without_a_server_counts_as_sent(pooler: PoolerFactory) -> None:
+    """The answers of both kinds: at once, and when the listening connection has asked."""
+    place = pooler()
+    async with logged_in(place) as one, logged_in(place) as two:
+        sent = 0
+        with Console(place) as console:
+
+            def told(count: int) -> bool:
+                [row] = [row for row in console.rows("SHOW STATS") if row["database"] == "app"]
+                return int(row["total_sent"]) == count
+
+            for peer in (one, two):
+                answer = await peer.query("listen news")
+                assert letters(answer) == "CZ"
+                sent += sum(5 + len(message.body) for message in answer)
+            await until_async(lambda: told(sent))

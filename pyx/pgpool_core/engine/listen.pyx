@@ -152,6 +152,12 @@ cdef size_t finish(Asked *asked, uint8_t *out) noexcept nogil:
     return n + build_ready(out + n, 6, TX_IDLE)
 
 
+cdef void say(Worker *w, ClientConn *c, const uint8_t *answer, size_t n) noexcept nogil:
+    """What a server would have said counts as sent."""
+    count_add(&counters_of(w, c.pool).sent, n)
+    conn_send(w, &c.conn, answer, n)
+
+
 cdef int listen_take(Worker *w, ClientConn *c, const uint8_t *data, size_t n, size_t *used) noexcept nogil:
     """Do what an idle client asks if it is LISTEN or UNLISTEN and nothing else: TAKE_*. `used` of its bytes are done with."""
     cdef Asked asked
@@ -189,13 +195,13 @@ cdef int listen_take(Worker *w, ClientConn *c, const uint8_t *data, size_t n, si
         else:
             n = build_error(w.scratch, SCRATCH_SIZE, "ERROR", "53000", "the pooler is too busy to listen", NULL)
         n += build_ready(w.scratch + n, SCRATCH_SIZE - n, TX_IDLE)
-        conn_send(w, &c.conn, w.scratch, n)
+        say(w, c, w.scratch, n)
         return TAKE_DONE
     n = finish(&asked, whole)
     if joined == JOIN_LIVE:
         if asked.proved == PROVED_LISTEN:
             count_add(&counters_of(w, c.pool).listens, 1)
-        conn_send(w, &c.conn, whole, n)
+        say(w, c, whole, n)
         return TAKE_DONE
     if not buf_add(&c.listens.answer, whole, n):
         conn_doom(w, &c.conn, "out of memory")

@@ -9,7 +9,7 @@ from pgpool_core.engine.channels cimport channel_find, channel_leave, channel_pa
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.client_end cimport client_fatal
 from pgpool_core.engine.conn cimport conn_doom, conn_send, counters_of
-from pgpool_core.engine.counters cimport count_add
+from pgpool_core.engine.counters cimport Counters, count_add
 from pgpool_core.engine.mailbox cimport MAIL_CHANNELS_LOST, MAIL_LISTEN_FAILED, MAIL_LISTENING, MAIL_NOTIFY, Mail
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.timers cimport TIMER_QUERY_WAIT, timer_clear
@@ -107,14 +107,19 @@ cdef void notify_settle(Worker *w, ClientConn *c) noexcept nogil:
 cdef void answer(Worker *w, ClientConn *c, const uint8_t *error, size_t n) noexcept nogil:
     """The LISTEN that `c` waits for has worked, or failed with `error`: `c` goes on."""
     cdef Buf mine = buf_steal(&c.listens.answer)
+    cdef Counters *k = counters_of(w, c.pool)
     if c.conn.timer.kind == TIMER_QUERY_WAIT:
         timer_clear(&w.timers, &c.conn.timer)
     if error == NULL:
-        count_add(&counters_of(w, c.pool).listens, 1)
+        count_add(&k.listens, 1)
+        count_add(&k.sent, mine.len)              # as if a server had said it
         conn_send(w, &c.conn, buf_bytes(&mine), mine.len)
     else:
         conn_send(w, &c.conn, error, n)
-        conn_send(w, &c.conn, w.scratch, build_ready(w.scratch, SCRATCH_SIZE, TX_IDLE))
+        count_add(&k.sent, n)
+        n = build_ready(w.scratch, SCRATCH_SIZE, TX_IDLE)
+        conn_send(w, &c.conn, w.scratch, n)
+        count_add(&k.sent, n)
     buf_free(&mine)
     c.holding = 0
     client_go_on(w, c)
