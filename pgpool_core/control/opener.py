@@ -199,7 +199,10 @@ class Opener:
         record.failures = max(failures, record.failures)
         pause_s = self._pause_s(record, error)
         record.retry_us = self._now_us() + microseconds(pause_s)
+        self._tell_pool(record, error)
         self._log(record, error, pause_s, again=again)
+
+    def _tell_pool(self, record: PoolRecord, error: Exception) -> None:
         if isinstance(error, ServerLoginRefused) and error.cannot_connect_now:
             # Nobody is told: clients stay queued, each up to its own limit.
             self._engine.fail_pool(record.id, b"", b"", record.retry_us)

@@ -77,6 +77,18 @@ async def test_a_login_for_which_it_does_not_come_in_time_ends(any_pooler: Poole
             await peer.log_in("app", "app", PASSWORDS["app"])
 
 
+async def test_who_has_waited_in_vain_is_told_why(pooler: PoolerFactory, own_postgres: PostgresServer) -> None:
+    place = pooler(server=own_postgres, query_wait_timeout=1, client_login_timeout=1)
+    async with logged_in(place) as waits:
+        await waits.query("select 1")
+        with Console(place) as console:
+            await trio.to_thread.run_sync(is_away, own_postgres, console)
+        await waits.send(frontend.query("select 1"))
+        fields = (await told(waits)).fields
+        assert (fields["C"], fields["M"]) == ("53000", "query_wait_timeout")
+        assert "Connection refused" in fields["D"]
+
+
 def test_a_refused_login_is_told_at_once(any_pooler: PoolerFactory, postgres: PostgresServer) -> None:
     place = any_pooler(databases={"app": f"host=127.0.0.1 port={postgres.port} dbname=nope"})
     with pytest.raises(psycopg.OperationalError, match='database "nope" does not exist'):

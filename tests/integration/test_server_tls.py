@@ -301,6 +301,7 @@ def test_a_server_whose_certificate_is_revoked_is_not_used(
     pooler: PoolerFactory, secure: PostgresServer, realm: Realm
 ) -> None:
     ways = {"server_tls_sslmode": "verify-ca", "server_tls_ca_file": realm.authority.ca_file}
+    ways["client_login_timeout"] = "1"
     place = pooler(server=secure, databases=entry(secure), server_tls_crl_file=realm.revocations, **ways)
     with pytest.raises(psycopg.OperationalError, match="certificate revoked"):
         is_secure(place)
@@ -374,7 +375,8 @@ def test_new_files_and_settings_come_into_force_with_a_reload(
 ) -> None:
     ca_file = tmp_path / "ca.pem"
     ca_file.write_bytes(realm.authority.ca)
-    place = pooler(server=secure, databases=entry(secure), server_tls_sslmode="verify-full", server_tls_ca_file=ca_file)
+    ways = {"server_tls_sslmode": "verify-full", "server_tls_ca_file": ca_file, "client_login_timeout": 2}
+    place = pooler(server=secure, databases=entry(secure), **ways)
     assert is_secure(place)
     with psycopg.connect(place.url("app", "app"), autocommit=True) as old, Console(place) as console:
         other_certificate(realm.foreign)

@@ -176,7 +176,8 @@ def test_what_an_entry_says_of_its_servers_their_clients_have(pooler: PoolerFact
 
 def test_names_of_hosts_are_remembered_for_as_long_as_is_said(pooler: PoolerFactory, postgres: PostgresServer) -> None:
     databases = {"app": f"host=localhost port={postgres.port}", "gone": f"host=nobody.invalid port={postgres.port}"}
-    process = pooler(databases=databases, dns_max_ttl=5000, dns_nxdomain_ttl=700, server_login_retry=1)
+    times = {"dns_max_ttl": 5000, "dns_nxdomain_ttl": 700, "server_login_retry": 1, "client_login_timeout": 1}
+    process = pooler(databases=databases, **times)
     with Console(process) as console, client_of(process):
         with pytest.raises(psycopg.OperationalError, match="DNS lookup failed"):
             client_of(process, database="gone")

@@ -18,3 +18,4 @@ cdef inline uint64_t patience_us(ClientConn *c, int kind) noexcept nogil:
 
 cdef void patience_look(Worker *w, ClientConn *c) noexcept nogil
 cdef void patience_waits(Worker *w, ClientConn *c) noexcept nogil
+cdef void never_served(Worker *w, ClientConn *c, const char *sqlstate, const char *text) noexcept nogil

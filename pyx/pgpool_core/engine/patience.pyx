@@ -1,8 +1,10 @@
 """Timeouts of clients; see patience.pxd."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport strlen
 
-from pgpool_core.engine.client_end cimport client_fatal
+from pgpool_core.engine.buf cimport buf_bytes
+from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport conn_doom, conn_send
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport half_told
@@ -11,11 +13,15 @@ from pgpool_core.engine.timers cimport TIMER_PATIENCE, TIMER_QUERY_WAIT, timer_c
 from pgpool_core.pool.pool cimport MODE_SESSION
 from pgpool_core.pool.server cimport Server
 from pgpool_core.sync.atomic cimport pgpool_load32
-from pgpool_core.wire.build cimport build_notice
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
+from pgpool_core.wire.build cimport build_error, build_notice
 from pgpool_core.wire.codes cimport TX_IDLE
+from pgpool_core.wire.scan cimport HEADER_LEN
+from pgpool_core.wire.span cimport Span
 
 cdef enum:
     NEVER = 0                     # that clock does not run
+    LATELY_US = 30000000          # an attempt that was due again so long ago says nothing of now
 
 
 cdef void give_up(Worker *w, ClientConn *c, ServerConn *s, const char *sqlstate, const char *text) noexcept nogil:
@@ -78,6 +84,31 @@ cdef void patience_look(Worker *w, ClientConn *c) noexcept nogil:
         timer_set(&w.timers, &c.watch, TIMER_PATIENCE, next_us)
 
 
+cdef void never_served(Worker *w, ClientConn *c, const char *sqlstate, const char *text) noexcept nogil:
+    """End `c`, which has waited for too long; DETAIL is why the pool's last attempt to open a server has failed, where one has lately."""
+    cdef PoolRecord *pool = c.pool
+    cdef const uint8_t *at
+    cdef Span detail
+    cdef size_t n = 0
+    detail.at = NULL
+    detail.len = 0
+    if pool != NULL:
+        pthread_mutex_lock(&pool.lock)
+        if pool.error.len > HEADER_LEN and w.now_us < pool.error_until_us + LATELY_US:
+            at = buf_bytes(&pool.error) + HEADER_LEN
+            while at[0] != 0 and at[0] != 0x4D:   # 'M'; the last field is followed by a zero byte
+                at += strlen(<const char *>at) + 1
+            if at[0]:
+                detail.at = at + 1
+                detail.len = <uint32_t>strlen(<const char *>at + 1)
+                n = build_error(w.scratch, SCRATCH_SIZE, "FATAL", sqlstate, text, &detail)
+        pthread_mutex_unlock(&pool.lock)
+    if n:
+        client_end(w, c, w.scratch, n, text)
+    else:
+        client_fatal(w, c, sqlstate, text)
+
+
 cdef void patience_waits(Worker *w, ClientConn *c) noexcept nogil:
     """The same for a client in the queue, which is told once that it waits (query_wait_notify)."""
     cdef uint64_t next_us = <uint64_t>-1
@@ -88,7 +119,7 @@ cdef void patience_waits(Worker *w, ClientConn *c) noexcept nogil:
             client_fatal(w, c, "53000", "query_wait_timeout: clients keep every server of the pool for their session state"
                                         " (see SHOW PINS)")
         else:
-            client_fatal(w, c, "53000", "query_wait_timeout")
+            never_served(w, c, "53000", "query_wait_timeout")
         return
     if over(w, c.request_us, patience_us(c, PATIENCE_QUERY), &next_us):
         client_fatal(w, c, "57014", "query_timeout")

@@ -24,7 +24,7 @@ from pgpool_core.engine.login cimport login_end, login_welcome
 from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.notes cimport note, notes_taken
 from pgpool_core.engine.notify cimport notify_mail
-from pgpool_core.engine.patience cimport patience_look, patience_waits
+from pgpool_core.engine.patience cimport never_served, patience_look, patience_waits
 from pgpool_core.engine.proof cimport login_told
 from pgpool_core.engine.question cimport login_verdict
 from pgpool_core.engine.orphan cimport server_cancel_done, server_drains
@@ -339,7 +339,7 @@ cdef void timer_fired(Worker *w, Timer *timer) noexcept nogil:
         elif c.login != NULL and c.login.phase == LG_HELD:
             login_told(w, c)
         elif c.login != NULL and (c.login.phase == LG_WELCOME or c.login.phase == LG_DEDICATED):
-            client_fatal(w, c, "08P01", "client_login_timeout (server down)")
+            never_served(w, c, "08P01", "client_login_timeout (server down)")
         else:
             client_fatal(w, c, "08P01", "client_login_timeout")
     elif kind == TIMER_QUERY_WAIT:
