@@ -85,14 +85,23 @@ class Arrivals:
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def take(self, facts: PoolFacts, parcel: Parcel) -> None:
-        """Take a parcel, in the order in which they were sent: texts are told in one, and named in later ones."""
+    def learn(self, parcel: Parcel) -> tuple[bytes | None, bytes] | None:
+        """The texts of a parcel, in the order in which they were sent: they are told in one, and named in later ones.
+
+        Returns: its user (None: a server's) and its key; None where nothing can be made of it.
+        """
         try:
-            user, key = self._engine.learn_texts(parcel.data)
+            return self._engine.learn_texts(parcel.data)
         except (ValueError, MemoryError) as error:
             logs.LOGGER.warning("%s", logs.line("", f"nothing can be made of what was handed over: {error}"))
+            return None
+
+    def take(self, facts: PoolFacts, parcel: Parcel) -> None:
+        """Take a parcel, in the order in which they were sent."""
+        if (found := self.learn(parcel)) is None:
             parcel.close()
             return
+        user, key = found
         self._under_way += 1
         self._settled = trio.Event()
         self._nursery.start_soon(self._settle, facts, parcel, user, key, name="take over a connection")

@@ -79,8 +79,8 @@ class Listener:
                 self._file_id = found.st_dev, found.st_ino
 
     def defer_accept(self, on: bool) -> None:
-        """Set tcp_defer_accept: let the kernel keep who has connected and said nothing yet."""
-        if not self.is_unix:
+        """Set tcp_defer_accept: let the kernel keep who has connected and said nothing yet. Nothing where it is closed."""
+        if not self.is_unix and self.fd >= 0:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_ACCEPT_S if on else 0)
 
     def forget_in_child(self) -> None:

@@ -144,6 +144,7 @@ class Mailroom:
         self.arrivals = arrivals
         self.handing = handing
         handing.read = self.read
+        self._ended = False
         self._own_uid = os.geteuid()
         self._cancels = trio.CapacityLimiter(CANCELS_AT_ONCE)
         self._orders = orders
@@ -171,6 +172,7 @@ class Mailroom:
 
     def last_words(self) -> None:
         """After the workers have ended: write the log lines that they left."""
+        self._ended = True
         for letter in self._engine.take_mail():
             if letter[0] in ("log", "leak", "parcel"):
                 self._safely(letter)
@@ -249,6 +251,8 @@ class Mailroom:
         if (to := self.departures or self.handing.to) is not None:
             self._engine.learn_texts(parcel.data)  # so that it can come back
             to(parcel)
+        elif (record := self._pools.get(parcel.pool)) is not None and not self._ended:
+            self.arrivals.take_back(record, parcel)  # given before the worker heard that there is nobody to take it
         else:
             parcel.close(SHUTTING_DOWN)
 
@@ -480,6 +484,8 @@ class Mailroom:
         try:
             if self.elsewhere is not None:
                 await self.elsewhere(key)
+        except Exception:
+            logs.LOGGER.exception("internal error while passing on a cancel request")
         finally:
             self._engine.cancel_over(canceller)
 

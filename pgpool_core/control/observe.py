@@ -25,6 +25,7 @@ class Observed:
         self._pages = snapshot, facts, unready
         self._endpoint: Endpoint | None = None
         self._opened: tuple[str, list[socket.socket]] | None = None
+        self._over = False  # nothing is opened any more
 
     def take(self, metrics_listen: str, sockets: list[socket.socket]) -> None:
         """Sockets that another process has opened for this value of the setting."""
@@ -41,6 +42,8 @@ class Observed:
         Raises:
             ConfigError: it cannot be listened on; what is in use stays.
         """
+        if self._over:
+            return
         if self._opened is not None:
             if self._opened[0] == metrics_listen:
                 return
@@ -71,7 +74,8 @@ class Observed:
             self._opened = None
 
     def close(self) -> None:
-        """Listen no more."""
+        """Listen no more, whatever the setting becomes."""
+        self._over = True
         self.discard()
         if self._endpoint is not None:
             self._endpoint.close()

@@ -91,6 +91,7 @@ class Pooler:
         routing.check_entries(config)
         self.config = config
         self.listeners: list[Listener] = []
+        self._port = config.listen_port
         self._given_userlist = userlist
         self._userlist = userlist if userlist is not None else load_users(config.auth_file)
         self._access = load_access(config, strict=False)
@@ -154,6 +155,8 @@ class Pooler:
             ConfigError: an address cannot be listened on; before it has started.
         """
         self.listeners = await self._listen(self.config)
+        if self.listeners:
+            self._port = self.listeners[0].port
         try:
             await self._observed.open(self.config.metrics_listen)
             engine = self._make_engine(worker_count(self.config), self.config.io_backend)
@@ -266,8 +269,8 @@ class Pooler:
 
     @property
     def port(self) -> int:
-        """The port in use, which is not that of the configuration where that said 0."""
-        return self.listeners[0].port if self.listeners else self.config.listen_port
+        """The port in use, or that was, which is not that of the configuration where that said 0."""
+        return self._port
 
     async def reload(self) -> None:
         """Read the configuration again and apply it. An error is logged, and raised for whoever asked.
@@ -298,8 +301,8 @@ class Pooler:
         self._leaving = "handed over"
         while not self.engine.let_go_of_listeners():  # noqa: ASYNC110 (the workers send no mail about this)
             await trio.sleep(LET_GO_LOOK_S)
-        for listener in self.listeners:
-            listener.release()
+        while self.listeners:
+            self.listeners.pop().release()
         self._observed.close()
         await self._orders.release_all()  # the console is the other process's from now on
 
@@ -505,10 +508,10 @@ class Pooler:
         self.on_stopping()
         while not self.engine.let_go_of_listeners(tcp_only=True):  # noqa: ASYNC110 (the workers send no mail about this)
             await trio.sleep(LET_GO_LOOK_S)
-        for listener in self.listeners:
-            if not listener.is_unix:
-                listener.close()
+        for listener in [each for each in self.listeners if not each.is_unix]:
+            self.listeners.remove(listener)
+            listener.close()
 
     def _close_listeners(self) -> None:
-        for listener in self.listeners:
-            listener.close()
+        while self.listeners:
+            self.listeners.pop().close()

@@ -46,6 +46,8 @@ class Succession:
     def __init__(self) -> None:
         self.here: Here | None = None
         """Set while the pooler runs."""
+        self.given: Callable[[], Awaitable[None]] | None = None
+        """Waits until the other process has answered for all that was offered to it; None: there is no such process."""
 
     def _running(self) -> Here:
         if self.here is None:
@@ -76,7 +78,7 @@ class Succession:
             PoolClosed: the pooler does not run.
         """
         with trio.move_on_after(LAST_SERVERS_S):
-            while any(pool["servers_total"] for pool in self._running().engine.pools()):
+            while self.gives and any(pool["servers_total"] for pool in self._running().engine.pools()):
                 self._running().engine.give()
                 await trio.sleep(LAST_SERVERS_LOOK_S)
 
@@ -131,6 +133,11 @@ class Succession:
             return
         here.engine.know_elsewhere(True)  # for the cancel keys that clients bring along
         here.mailroom.arrivals.take(facts, parcel)
+
+    def learn_texts(self, parcel: Parcel) -> None:
+        """A client or a server stays with the other process; texts of statements that were told with it may be named by others."""
+        if (here := self.here) is not None:
+            here.mailroom.arrivals.learn(parcel)
 
     async def take_strangers(
         self, fds: Sequence[tuple[Mapping[str, str], int]], about: Sequence[Mapping[str, str]]

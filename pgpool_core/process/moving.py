@@ -1,7 +1,8 @@
 """The two ends of a takeover after the listening sockets have gone over: the old process gives, the new one takes.
 
-The old one keeps its own copy of every descriptor until the new one has said that it has the parcel; what is not answered when the
-new one ends comes back to it, and goes on as if nothing had been.
+The old one keeps its own copy of every descriptor until the new one has said that it has the parcel. When the new one has ended, and all
+that it had said is read, what it has not answered comes back, and goes on as if nothing had been. When the old one is told to stop, it
+is the other way round: the new one has whatever was sent to it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import trio
 from pgpool_core import logs
 from pgpool_core.control.arrivals import Parcel, PoolFacts
 from pgpool_core.control.succession import Succession
+from pgpool_core.process.exchange import Sender, receive
 from pgpool_core.process.packets import (
     MAX_PACKET,
     KeyTold,
@@ -30,6 +32,7 @@ from pgpool_core.process.packets import (
     key_packet,
     parcel_packets,
     pool_packet,
+    refusal,
 )
 
 UNDER_WAY: Final = 64  # parcels that have not been answered; as many descriptors, or twice that, are in flight
@@ -48,7 +51,7 @@ class Giver:
         self._unanswered: OrderedDict[int, Parcel] = OrderedDict()
         self._last = 0
         self._offered = 0  # and neither answered nor ours again: not sent yet, on the way, or under way
-        self._gone = False
+        self._over = trio.Event()
         self.came_back = False
         """Something that was to be given away has not been taken."""
         self._room = trio.Event()
@@ -58,24 +61,35 @@ class Giver:
 
     def begin(self) -> None:
         """From now on whatever comes to rest is to go; `run` sees to it."""
+        self._succession.given = self.wait_given
         self._succession.give_to(self._offer)
 
     async def run(self) -> None:
-        """Give what has come to rest, until cancelled or the other process has ended; then what it has not taken is ours again."""
-        with suppress(OSError, trio.ClosedResourceError):
-            await self._give_all()
-        logs.LOGGER.warning("the new process has ended: who is still here stays")
+        """Give what has come to rest, until the other process has ended; then what it has not taken is ours again.
+
+        Cancelled, because this process stops: what has been sent belongs to the other one.
+        """
+        try:
+            try:
+                with suppress(OSError, trio.ClosedResourceError):
+                    await self._give_all()
+            finally:
+                self._succession.give_to(None)
+            with suppress(OSError):
+                self._connection.shutdown(socket.SHUT_WR)  # where it lives: it gets no more, and says so by its end
+            await self._over.wait()
+        except trio.Cancelled:
+            self._leave()
+            raise
+        logs.LOGGER.warning("the new process takes no more: who is still here stays")
+        self._take_back()
 
     async def _give_all(self) -> None:
-        try:
-            async for parcel in self._waiting:
-                while len(self._unanswered) >= UNDER_WAY and not self._gone:
-                    self._room = trio.Event()
-                    await self._room.wait()
-                await self._give(parcel)
-        finally:
-            self._succession.give_to(None)
-            self._take_back()
+        async for parcel in self._waiting:
+            while len(self._unanswered) >= UNDER_WAY and not self._over.is_set():
+                self._room = trio.Event()
+                await self._room.wait()
+            await self._give(parcel)
 
     async def wait_given(self) -> None:
         """Wait until all that was offered has been answered."""
@@ -84,22 +98,33 @@ class Giver:
 
     def received(self, packet: bytes) -> bool:
         """A packet of the new process; False: it is not about parcels."""
-        number = answered(packet)
-        if number is None:
+        said = answered(packet)
+        if said is None:
             return False
+        number, taken = said
         if (parcel := self._unanswered.pop(number, None)) is not None:
-            _drop(parcel)
             self._offered -= 1
+            if taken:
+                _drop(parcel)
+            else:
+                self._refused(parcel)
         self._room.set()
         if not self._offered:
             self._idle.set()
         return True
 
     def ended(self) -> None:
-        """The other process is not there any more."""
-        self._gone = True
+        """The other process is not there any more, and all that it had said is received."""
+        self._over.set()
         self._room.set()
         self._send.close()
+
+    def _refused(self, parcel: Parcel) -> None:
+        if self._succession.gives:
+            logs.LOGGER.warning("the new process has no more file descriptors (ulimit -n): who is still here stays")
+            self._succession.give_to(None)
+        self.came_back = True
+        self._succession.take_back(parcel)
 
     def _offer(self, parcel: Parcel) -> None:
         try:
@@ -138,21 +163,32 @@ class Giver:
             await trio.sleep(CROWDED_S)
 
     def _take_back(self) -> None:
-        left = list(self._unanswered.values())
+        left = [*self._unanswered.values(), *self._unsent()]
         self._unanswered.clear()
-        with suppress(trio.WouldBlock, trio.EndOfChannel):
-            while True:
-                left.append(self._waiting.receive_nowait())
-        self._waiting.close()
-        self.came_back = bool(left)
+        self.came_back = self.came_back or bool(left)
         self._offered = 0
         for parcel in left:
             self._succession.take_back(parcel)
         self._idle.set()
 
+    def _leave(self) -> None:
+        for parcel in self._unanswered.values():
+            _drop(parcel)
+        self._unanswered.clear()
+        for parcel in self._unsent():
+            self._succession.take_back(parcel)
 
-async def take_all(connection: trio.socket.SocketType, succession: Succession) -> None:
-    """The new process's end, until the old one has ended.
+    def _unsent(self) -> list[Parcel]:
+        left: list[Parcel] = []
+        with suppress(trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
+            while True:
+                left.append(self._waiting.receive_nowait())
+        self._waiting.close()
+        return left
+
+
+async def take_all(connection: trio.socket.SocketType, sender: Sender, succession: Succession) -> None:
+    """The new process's end, until the old one sends no more. What has come whole is taken, whether it can still be told so or not.
 
     Raises:
         OSError: the connection broke.
@@ -161,11 +197,11 @@ async def take_all(connection: trio.socket.SocketType, succession: Succession) -
     reader, pools = Reader(), dict[int, PoolFacts]()
     try:
         while True:
-            packet, fds = await _receive(connection)
+            packet, fds, cut = await receive(connection, MAX_PACKET, 2)
             if not packet:
                 return
             try:
-                said = reader.read(packet, fds)
+                said = reader.read(packet, fds, cut=cut)
             except ValueError:
                 for fd in fds:
                     os.close(fd)
@@ -176,25 +212,28 @@ async def take_all(connection: trio.socket.SocketType, succession: Succession) -
                 case KeyTold(key):
                     succession.learn_key(key)
                 case ParcelTold(number, parcel):
-                    await connection.send(answer(number))
-                    if parcel.pool in pools:
-                        succession.take(pools[parcel.pool], parcel)
-                    else:
-                        parcel.close()
+                    await _take(number, parcel, pools.get(parcel.pool), sender, succession)
     finally:
         if (left := reader.left()) is not None:
             _drop(left)
 
 
-async def _receive(connection: trio.socket.SocketType) -> tuple[bytes, list[int]]:
-    numbers = array.array("i")
-    packet, ancillary, _, _ = await connection.recvmsg(
-        MAX_PACKET, socket.CMSG_SPACE(2 * numbers.itemsize), socket.MSG_CMSG_CLOEXEC
-    )
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
-    return packet, list(numbers)
+async def _take(number: int, parcel: Parcel, facts: PoolFacts | None, sender: Sender, succession: Succession) -> None:
+    if parcel.client_fd < 0 and parcel.server_fd < 0:
+        succession.learn_texts(parcel)  # later ones may name them
+        with suppress(OSError, trio.ClosedResourceError):
+            await sender.send(refusal(number))
+        return
+    try:
+        with suppress(OSError, trio.ClosedResourceError):
+            await sender.send(answer(number))
+    except trio.Cancelled:
+        _drop(parcel)
+        raise
+    if facts is not None:
+        succession.take(facts, parcel)
+    else:
+        parcel.close()
 
 
 def _drop(parcel: Parcel) -> None:

@@ -4,6 +4,7 @@
     old  K and 32 bytes               a key for servers that a client has revealed by its login
     old  C, head, bytes               a parcel, or its beginning, with the descriptors; D and bytes: more of it
     new  A and a number               that parcel is ours: whatever becomes of it from now on, the old one forgets it
+    new  N and a number               its descriptors could not be taken: it stays with the old one, and so does everybody else
 
 A parcel is what the engine makes of a client or a server (moving/parcel.pxd); here it is only bytes.
 """
@@ -20,7 +21,7 @@ import attrs
 from pgpool_core.control.arrivals import Parcel, PoolFacts
 from pgpool_core.control.hosts import HostTold
 
-VERSION: Final = 2  # of what stands here and of the parcels; both processes must have the same
+VERSION: Final = 3  # of what stands here and of the parcels; both processes must have the same
 CHUNK: Final = 32768  # bytes of a parcel in one packet
 MAX_PACKET: Final = 65536
 MAX_PARCEL: Final = 1 << 25
@@ -47,7 +48,7 @@ class KeyTold:
 
 @attrs.frozen
 class ParcelTold:
-    """A whole parcel, its descriptors ours; `number` is what the answer says."""
+    """A whole parcel, its descriptors ours (none: they were lost on the way); `number` is what the answer says."""
 
     number: int
     parcel: Parcel
@@ -78,9 +79,16 @@ def answer(number: int) -> bytes:
     return _ANSWER.pack(b"A", number)
 
 
-def answered(packet: bytes) -> int | None:
-    """The number in such a packet; None for another one."""
-    return _ANSWER.unpack(packet)[1] if len(packet) == _ANSWER.size and packet[:1] == b"A" else None
+def refusal(number: int) -> bytes:
+    """That its descriptors have not."""
+    return _ANSWER.pack(b"N", number)
+
+
+def answered(packet: bytes) -> tuple[int, bool] | None:
+    """The number in such a packet, and whether the parcel is taken; None for another one."""
+    if len(packet) != _ANSWER.size or packet[:1] not in (b"A", b"N"):
+        return None
+    return _ANSWER.unpack(packet)[1], packet[:1] == b"A"
 
 
 class Reader:
@@ -90,20 +98,23 @@ class Reader:
         self._begun: tuple[int, Parcel, int] | None = None  # number, what has come of it, its length
         self._pieces = bytearray()
 
-    def read(self, packet: bytes, fds: Sequence[int]) -> PoolTold | KeyTold | ParcelTold | None:
+    def read(self, packet: bytes, fds: Sequence[int], *, cut: bool = False) -> PoolTold | KeyTold | ParcelTold | None:
         """One packet; None: nothing is whole yet. The descriptors are ours once this returns.
+
+        Args:
+            cut: descriptors were with it, and are lost.
 
         Raises:
             ValueError: not what may come here; the descriptors are still the caller's.
         """
         kind, body = packet[:1], packet[1:]
         if self._begun is not None:
-            if kind != b"D" or fds:
+            if kind != b"D" or fds or cut:
                 raise ValueError("a parcel has broken off")
             return self._more(body)
         if kind == b"C":
-            return self._parcel(body, fds)
-        if fds:
+            return self._parcel(body, fds, cut=cut)
+        if fds or cut:
             raise ValueError("descriptors without a parcel")
         if kind == b"P":
             return _pool(body)
@@ -116,15 +127,16 @@ class Reader:
         begun, self._begun = self._begun, None
         return begun[1] if begun is not None else None
 
-    def _parcel(self, body: bytes, fds: Sequence[int]) -> ParcelTold | None:
+    def _parcel(self, body: bytes, fds: Sequence[int], *, cut: bool) -> ParcelTold | None:
         if len(body) < _HEAD.size:
             raise ValueError("a parcel without a head")
         number, pool, which, length = _HEAD.unpack_from(body)
-        if which not in (1, 2, 3) or len(fds) != which.bit_count() or length > MAX_PARCEL:
+        if which not in (1, 2, 3) or len(fds) != (0 if cut else which.bit_count()) or length > MAX_PARCEL:
             raise ValueError("a parcel with a wrong head")
         if len(body) - _HEAD.size != min(length, CHUNK):
             raise ValueError("a parcel that begins too short or too long")
-        self._begun = number, Parcel(pool, fds[0] if which & 1 else -1, fds[-1] if which & 2 else -1, b""), length
+        client, server = (fds[0] if which & 1 else -1, fds[-1] if which & 2 else -1) if fds else (-1, -1)
+        self._begun = number, Parcel(pool, client, server, b""), length
         self._pieces.clear()
         return self._more(body[_HEAD.size :])
 

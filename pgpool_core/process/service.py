@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Awaitable
 from contextlib import ExitStack, suppress
 from functools import partial
 from importlib import import_module
@@ -26,12 +27,13 @@ from pgpool_core.process import background
 from pgpool_core.process.account import become, is_root
 from pgpool_core.process.background import Background
 from pgpool_core.process.descriptors import raise_descriptor_limit
+from pgpool_core.process.exchange import Sender, packets_from
 from pgpool_core.process.moving import Giver, take_all
-from pgpool_core.process.packets import VERSION
+from pgpool_core.process.packets import MAX_PACKET, VERSION
 from pgpool_core.process.pidfile import Pidfile
 from pgpool_core.process.predecessor import Predecessor
 from pgpool_core.process.systemd import Notifier, sockets_given
-from pgpool_core.process.takeover import Door, Sockets, Successor, door_path, packets_from
+from pgpool_core.process.takeover import Door, Sockets, Successor, door_path
 
 TEXTS_APART: Final = 1 << 32  # texts of statements that the old process may yet meet
 
@@ -273,7 +275,10 @@ def _sockets_of(pooler: Pooler) -> Sockets:
 
 
 async def _until_ended(successor: Successor, pooler: Pooler) -> None:
-    await successor.wait_ended(lambda connection: take_all(connection, pooler.succession))
+    def take(connection: trio.socket.SocketType, sender: Sender) -> Awaitable[None]:
+        return take_all(connection, sender, pooler.succession)
+
+    await successor.wait_ended(take)
     await pooler.succession.took_all()
     _tell_moved(pooler)
     pooler.succession.pass_cancels_to(None)
@@ -292,16 +297,26 @@ def _tell_moved(pooler: Pooler) -> None:
 
 
 async def _listen_to(connection: trio.socket.SocketType, pooler: Pooler, giver: Giver) -> None:
-    """What the new process says: that it has taken something, or the key of a cancel request."""
-    async for packet in packets_from(connection):
-        if not giver.received(packet):
-            await pooler.succession.cancel(packet)
-    giver.ended()
+    """What the new process says: that it has taken something, or the key of a cancel request. No such request keeps the rest waiting."""
+    async with trio.open_nursery() as nursery:
+        async for packet in packets_from(connection, MAX_PACKET):
+            if not giver.received(packet):
+                nursery.start_soon(_cancel, pooler, packet)
+        giver.ended()
+
+
+async def _cancel(pooler: Pooler, key: bytes) -> None:
+    with suppress(PgPoolError):  # the pooler has just ended
+        await pooler.succession.cancel(key)
 
 
 async def _reload(pooler: Pooler) -> None:
-    with suppress(PgPoolError):  # it is in the log, and the old configuration stays
+    try:
         await pooler.reload()
+    except PgPoolError:
+        pass  # it is in the log, and the old configuration stays
+    except Exception:
+        logs.LOGGER.exception("internal error while reading the configuration again")
 
 
 def import_all() -> None:

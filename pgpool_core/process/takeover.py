@@ -25,7 +25,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -36,6 +36,7 @@ from pgpool_core import logs
 from pgpool_core.config.model import Config
 from pgpool_core.control.host_key import KEY_LEN
 from pgpool_core.errors import ConfigError, ConfigProblem
+from pgpool_core.process.exchange import Sender
 from pgpool_core.process.packets import VERSION
 
 HELLO: Final = b"pgpool_core takeover 1"
@@ -46,6 +47,7 @@ STEP_S: Final = 10.0  # for each packet that is only a matter of the other proce
 START_S: Final = 60.0  # for the new process to start
 MAX_DESCRIPTORS: Final = 250  # SCM_MAX_FD is 253
 MAX_PACKET: Final = 4096
+MAX_PASSED_ON: Final = 64  # cancel requests that wait until the old process reads on; further ones are dropped
 MAX_PATH_LEN: Final = 107  # bytes of sun_path before its closing zero byte
 
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
@@ -150,6 +152,11 @@ class Successor:
     pid: int
     _connection: trio.socket.SocketType
     _taken: trio.Event = attrs.field(factory=trio.Event)
+    _passed_on: int = 0  # cancel requests that wait
+    _sender: Sender = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._sender = Sender(self._connection)
 
     @classmethod
     async def knock(cls, path: str) -> Successor | None:
@@ -179,37 +186,53 @@ class Successor:
             raise
 
     async def come_up(self) -> None:
-        """Say that we accept clients, and wait until the other one does no more."""
-        with suppress(OSError, trio.TooSlowError), trio.fail_after(STEP_S):
-            await self._connection.send(UP_MOVES if self.sockets.moves == VERSION else UP)
-            if await self._connection.recv(MAX_PACKET) == YOURS:
-                logs.LOGGER.info("%s", logs.line("", "taken over", {"pid": self.pid}))
-                self._taken.set()
-                return
-        logs.LOGGER.warning("%s", logs.line("", "the old process has ended meanwhile", {"pid": self.pid}))
+        """Say that we accept clients, and wait until the other one does no more; for a while only, where it does not answer."""
+        try:
+            with trio.fail_after(STEP_S):
+                await self._sender.send(UP_MOVES if self.sockets.moves == VERSION else UP)
+                if await self._yours():
+                    return
+            text = "the old process has ended meanwhile"
+        except OSError:
+            text = "the old process has ended meanwhile"
+        except trio.TooSlowError:
+            text = "the old process does not answer, going on"
+        logs.LOGGER.warning("%s", logs.line("", text, {"pid": self.pid}))
+
+    async def _yours(self) -> bool:
+        if await self._connection.recv(MAX_PACKET) != YOURS:
+            return False
+        logs.LOGGER.info("%s", logs.line("", "taken over", {"pid": self.pid}))
+        self._taken.set()
+        return True
 
     async def pass_on(self, key: bytes) -> None:
-        """A cancel request that may be meant for a client of the old process."""
-        await self._taken.wait()
-        with suppress(OSError, trio.ClosedResourceError):
-            await self._connection.send(key)
+        """A cancel request that may be meant for a client of the old process; dropped where too many wait already."""
+        if self._passed_on >= MAX_PASSED_ON:
+            return
+        self._passed_on += 1
+        try:
+            await self._taken.wait()
+            with suppress(OSError, trio.ClosedResourceError):
+                await self._sender.send(key)
+        finally:
+            self._passed_on -= 1
 
-    async def wait_ended(self, take: Callable[[trio.socket.SocketType], Awaitable[None]]) -> None:
+    async def wait_ended(self, take: Callable[[trio.socket.SocketType, Sender], Awaitable[None]]) -> None:
         """Wait until the old process has ended, and `take` what it sends; nothing is to be passed on afterwards."""
-        with self._connection, suppress(OSError):
+        text = "the old process has ended"
+        with self._connection:
             try:
-                await take(self._connection)
+                if self._taken.is_set() or await self._yours():
+                    await take(self._connection, self._sender)
             except ValueError as error:
-                text = f"what the old process hands over cannot be understood: {error}"
-                logs.LOGGER.error("%s", logs.line("", text, {"pid": self.pid}))
-        logs.LOGGER.info("%s", logs.line("", "the old process has ended", {"pid": self.pid}))
-
-
-async def packets_from(connection: trio.socket.SocketType) -> AsyncIterator[bytes]:
-    """The old process's side: what the new one sends, until that has ended."""
-    with connection, suppress(OSError):
-        while packet := await connection.recv(MAX_PACKET):
-            yield packet
+                broken = f"what the old process hands over cannot be understood: {error}"
+                logs.LOGGER.error("%s", logs.line("", broken, {"pid": self.pid}))
+                text = "the old process keeps who has not been taken over"
+            except OSError as error:
+                text = f"the old process has ended: {error.strerror or error}"
+        self._taken.set()  # who waits to pass on something is told that there is nobody
+        logs.LOGGER.info("%s", logs.line("", text, {"pid": self.pid}))
 
 
 def _address(path: str) -> bytes:

@@ -8,7 +8,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from signal import SIGKILL, SIGTERM
+from signal import SIGHUP, SIGKILL, SIGTERM
 
 import psycopg
 import pytest
@@ -187,6 +187,28 @@ async def test_where_the_new_process_takes_no_clients_they_are_drained(pooler: P
             assert letters(await busy.query("commit")) == "CZ"
             await busy.expect_error("57P01")
     assert await trio.to_thread.run_sync(process.process.wait) == 0
+
+
+@pytest.mark.parametrize("handed_over", [True, False])
+def test_a_process_that_listens_no_more_reads_its_file_again(pooler: PoolerFactory, handed_over: bool) -> None:
+    """It has been taken over, or waits for its clients at SIGTERM."""
+    port = free_port()
+    process = pooler(metrics_listen=f"127.0.0.1:{port}")
+    with psycopg.connect(process.url("app", "app")) as client, Console(process) as console:
+        client.execute("select 1")
+        if handed_over:
+            old = process.replace()
+        else:
+            old = process.process
+            old.signal(SIGTERM)
+            until(lambda: [row["task"] for row in console.rows("SHOW FDS")].count("pooler") == 1)
+        process.settings["metrics_listen"] = f"127.0.0.1:{free_port()}"
+        process.write()
+        old.signal(SIGHUP)
+        old.wait_for_log("configuration reloaded")
+        assert client.execute("select 2").fetchone() == (2,)
+        assert old.returncode is None
+    assert old.wait() == 0
 
 
 def test_after_the_drain_timeout_the_others_go_too(pooler: PoolerFactory) -> None:

@@ -240,6 +240,9 @@ class FakeEngine:
         self.cancels_done.append(server)
         self._called()
 
+    def know_elsewhere(self, known: bool) -> None:
+        pass
+
     def cancel_over(self, canceller: int) -> None:
         self.cancels_over.append(canceller)
         self._called()

@@ -394,6 +394,20 @@ async def test_a_cancel_that_cannot_be_carried_frees_the_server_all_the_same(fol
         assert it.engine.cancels_done == [1001]
 
 
+async def test_a_cancel_request_that_cannot_be_passed_on_costs_itself(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def elsewhere(key: bytes) -> None:
+        raise trio.BusyResourceError("another task is sending")
+
+    async with running(folder) as it:
+        it.pooler.succession.pass_cancels_to(elsewhere)
+        it.engine.post("cancel_elsewhere", b"12345678", 7)
+        await it.engine.until(lambda: it.engine.cancels_over)
+        assert it.engine.cancels_over == [7]
+        assert "internal error while passing on a cancel request" in caplog.text
+
+
 async def test_a_cancel_waits_for_its_turn_no_longer_than_it_may(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

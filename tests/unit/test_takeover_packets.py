@@ -20,6 +20,7 @@ from pgpool_core.process.packets import (
     key_packet,
     parcel_packets,
     pool_packet,
+    refusal,
 )
 
 FACTS = PoolFacts(
@@ -63,6 +64,13 @@ def test_what_has_not_come_whole_is_left_to_be_closed() -> None:
     assert left is not None
     assert (left.client_fd, left.server_fd) == (5, 6)
     assert reader.left() is None
+
+
+def test_a_parcel_whose_descriptors_are_lost_is_read_without_them() -> None:
+    reader = Reader()
+    *first, last = parcel_packets(9, Parcel(3, 5, 6, b"x" * (CHUNK + 1)))
+    assert reader.read(first[0], [], cut=True) is None
+    assert reader.read(last, []) == ParcelTold(9, Parcel(3, -1, -1, b"x" * (CHUNK + 1)))
 
 
 HEAD = struct.Struct("!IIBI")
@@ -109,6 +117,7 @@ def test_anything_else_is_refused(packet: bytes, fds: list[int]) -> None:
 
 
 def test_an_answer_is_not_a_cancel_key() -> None:
-    assert answered(answer(4711)) == 4711
+    assert answered(answer(4711)) == (4711, True)
+    assert answered(refusal(4711)) == (4711, False)
     assert answered(b"A" + b"\0" * 7) is None
     assert answered(b"\0" * 5) is None

@@ -1,0 +1,86 @@
+"""The new process's end of a takeover, with a socket for the old one: what it passes on, and what it says of the end."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from pgpool_core.process.exchange import Sender
+from pgpool_core.process.takeover import MAX_PASSED_ON, UP_MOVES, YOURS, Sockets, Successor
+
+KEY = b"\1\2\3\4\5\6\7\0"
+
+
+@asynccontextmanager
+async def taking_over(*, yours: bool = True) -> AsyncIterator[tuple[Successor, socket.socket]]:
+    """A successor, and the end of the old process, which has said that all is ours."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
+    theirs.settimeout(10)
+    with theirs, trio.socket.from_stdlib_socket(ours) as connection:
+        successor = Successor(Sockets([], "", []), 1, connection)
+        if yours:
+            theirs.send(YOURS)
+            await successor.come_up()
+            assert theirs.recv(100) == UP_MOVES
+        yield successor, theirs
+
+
+async def test_cancel_requests_wait_for_their_turn_and_too_many_are_dropped() -> None:
+    """Who waits for its turn to send must not meet another one who does, and answers go the same way."""
+    asked = 0
+
+    async def ask() -> None:
+        nonlocal asked
+        await successor.pass_on(KEY)
+        asked += 1
+
+    async with taking_over() as (successor, theirs):
+        theirs.setblocking(False)
+        received = 0
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                for _ in range(1000):
+                    nursery.start_soon(ask)
+                await trio.testing.wait_all_tasks_blocked()
+                assert 1000 - MAX_PASSED_ON <= asked < 1000
+                while asked < 1000:
+                    with pytest.raises(BlockingIOError):
+                        while theirs.recv(100) == KEY:
+                            received += 1
+                    await trio.testing.wait_all_tasks_blocked()
+    assert 0 < received < 1000
+
+
+async def test_where_the_old_process_ends_instead_of_an_answer_nobody_waits_to_pass_on_something() -> None:
+    async def take(connection: trio.socket.SocketType, sender: Sender) -> None:
+        raise AssertionError
+
+    async with taking_over(yours=False) as (successor, theirs):
+        theirs.close()
+        await successor.come_up()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(successor.pass_on, KEY)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.fail_after(10):
+                await successor.wait_ended(take)
+
+
+async def test_an_old_process_that_answers_late_is_taken_over_late(autojump_clock: trio.abc.Clock) -> None:
+    taken = 0
+
+    async def take(connection: trio.socket.SocketType, sender: Sender) -> None:
+        nonlocal taken
+        taken = len(await connection.recv(100))
+
+    async with taking_over(yours=False) as (successor, theirs):
+        await successor.come_up()
+        theirs.send(YOURS)
+        theirs.send(b"a parcel")
+        await successor.wait_ended(take)
+        assert taken == len(b"a parcel")
