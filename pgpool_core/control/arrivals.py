@@ -85,6 +85,11 @@ class Arrivals:
     def __len__(self) -> int:
         return len(self._by_key)
 
+    @property
+    def under_way(self) -> int:
+        """How many have come and are not with the engine yet."""
+        return self._under_way
+
     def learn(self, parcel: Parcel) -> tuple[bytes | None, bytes] | None:
         """The texts of a parcel, in the order in which they were sent: they are told in one, and named in later ones.
 
@@ -114,10 +119,14 @@ class Arrivals:
         self._engine.know_elsewhere(True)  # for the cancel keys that clients bring along
         self.take(facts, parcel)
 
-    async def end(self) -> None:
-        """No further parcel comes: wait until those that have come are with the engine."""
+    async def settled(self) -> None:
+        """Wait until those that have come are with the engine."""
         while self._under_way:
             await self._settled.wait()
+
+    async def end(self) -> None:
+        """No further parcel comes: wait until those that have come are with the engine."""
+        await self.settled()
         self._engine.forget_texts()
         self._seen.clear()
 

@@ -22,15 +22,19 @@ TELL_S: Final = 60.0  # how often the log says how many
 
 
 async def leave(
-    engine: Engine, report: Report, drain_timeout: Callable[[], float], gives: Callable[[], bool] = lambda: False
+    engine: Engine,
+    report: Report,
+    drain_timeout: Callable[[], float],
+    gives: Callable[[], bool] = lambda: False,
+    arriving: Callable[[], int] = lambda: 0,
 ) -> None:
     """Return when no client is left, or when `drain_timeout` seconds (0 = never) are over.
 
     With a timeout the engine sends clients away, each when it holds no server; a reload may change it meanwhile. While `gives`
-    says so, clients go to another process instead, where they can.
+    says so, clients go to another process instead, where they can. `arriving`: how many come from another one, and are not the engine's yet.
     """
     began = told = trio.current_time()
-    while left := await _left(engine, report):
+    while left := await _left(engine, report, arriving):
         now, timeout_s = trio.current_time(), drain_timeout()
         if timeout_s and now - began >= timeout_s:
             text = "clients are left that have not come to an idle point (client_drain_timeout)"
@@ -46,9 +50,9 @@ async def leave(
         await trio.sleep(LOOK_S)
 
 
-async def _left(engine: Engine, report: Report) -> int:
+async def _left(engine: Engine, report: Report, arriving: Callable[[], int]) -> int:
     """How many clients there are; those who have not yet said who they are count, those on the console do not."""
-    if count := engine.client_count():
+    if count := engine.client_count() + arriving():
         return count
     rows = await report.clients()
-    return engine.client_count() or sum(row["pool"] != CONSOLE_POOL for row in rows)
+    return engine.client_count() + arriving() or sum(row["pool"] != CONSOLE_POOL for row in rows)

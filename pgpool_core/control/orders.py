@@ -52,6 +52,7 @@ class Orders:
         stop: Callable[[str], None],
         close_tcp: Callable[[], Awaitable[None]],
         clients_leave: Callable[[], Awaitable[None]],
+        moved: Callable[[], Awaitable[bool]],
     ) -> None:
         """Begin with nothing ordered.
 
@@ -60,6 +61,7 @@ class Orders:
             stop: ends the pooler; gets the reason for the log.
             close_tcp: closes the listening sockets but for the unix one.
             clients_leave: returns when no client is left.
+            moved: returns when no client is on its way to another process any more; and whether some have come back.
         """
         self._engine = engine
         self._pools = pools
@@ -70,6 +72,7 @@ class Orders:
         self._stop = stop
         self._close_tcp = close_tcp
         self._clients_leave = clients_leave
+        self._moved = moved
         self._holds = pools.holds
         self._stir = trio.Event()
         self._token = 0
@@ -359,14 +362,20 @@ class Orders:
         await self._close_tcp()
         if self._holds.suspended:
             await self._go_on()
-        if mode == "WAIT_FOR_SERVERS":
-            for record in self._pools:
-                self._engine.end_pool(record.id, SERVER_SHUTTING_DOWN)
-            self._channels.interrupt({record.id for record in self._pools})
-            await self._until(lambda: self._servers(None) == 0)
-        else:
-            await self._clients_leave()
+        while True:
+            await self._until_over(mode)
+            if not await self._moved():
+                break
         self._stop(f"SHUTDOWN {mode}, nobody is left")
+
+    async def _until_over(self, mode: ShutdownWait) -> None:
+        if mode == "WAIT_FOR_CLIENTS":
+            await self._clients_leave()
+            return
+        for record in self._pools:
+            self._engine.end_pool(record.id, SERVER_SHUTTING_DOWN)
+        self._channels.interrupt({record.id for record in self._pools})
+        await self._until(lambda: self._servers(None) == 0)
 
     # -- common ----------------------------------------------------------------------------------------------------
 

@@ -306,13 +306,18 @@ class Pooler:
         self._observed.close()
         await self._orders.release_all()  # the console is the other process's from now on
 
-    async def wait_for_clients(self) -> None:
-        """Wait until no client is left; with client_drain_timeout, send them away, each when it holds no server."""
+    async def wait_for_clients(self, others: Callable[[], int] = lambda: 0) -> None:
+        """Wait until no client is left; with client_drain_timeout, send them away, each when it holds no server.
+
+        Args:
+            others: how many more are to be waited for, that may become clients.
+        """
         await leave(
             self.engine,
             self._report,
             lambda: self.config.client_drain_timeout,
             lambda: self.succession.gives,
+            lambda: self.succession.arriving + others(),
         )
         if self._mailroom is not None:
             self._mailroom.read()
@@ -433,6 +438,7 @@ class Pooler:
             stop=self.stop,
             close_tcp=self._close_tcp,
             clients_leave=self.wait_for_clients,
+            moved=self.succession.wait_given,
         )
         console = Console(self, version=__version__)
         databases = self._loans.databases = Databases(

@@ -90,6 +90,23 @@ class Succession:
         else:
             self.here.mailroom.arrivals.take(facts, parcel)
 
+    async def wait_given(self) -> bool:
+        """Wait until the other process has answered for all that was offered to it, and who came back from it is with the engine.
+
+        Returns: whether anybody did.
+        """
+        if self.given is not None:
+            await self.given()
+        if self.here is None or not self.arriving:
+            return False
+        await self.here.mailroom.arrivals.settled()
+        return True
+
+    @property
+    def arriving(self) -> int:
+        """How many have come from another process, or come back from it, and are not with the engine yet."""
+        return self.here.mailroom.arrivals.under_way if self.here is not None else 0
+
     def pool_facts(self, pool: int) -> PoolFacts | None:
         """What another process has to know of a pool."""
         record = self.here.pools.get(pool) if self.here is not None else None

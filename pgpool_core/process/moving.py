@@ -52,8 +52,6 @@ class Giver:
         self._last = 0
         self._offered = 0  # and neither answered nor ours again: not sent yet, on the way, or under way
         self._over = trio.Event()
-        self.came_back = False
-        """Something that was to be given away has not been taken."""
         self._room = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
@@ -123,7 +121,6 @@ class Giver:
         if self._succession.gives:
             logs.LOGGER.warning("the new process has no more file descriptors (ulimit -n): who is still here stays")
             self._succession.give_to(None)
-        self.came_back = True
         self._succession.take_back(parcel)
 
     def _offer(self, parcel: Parcel) -> None:
@@ -165,7 +162,6 @@ class Giver:
     def _take_back(self) -> None:
         left = [*self._unanswered.values(), *self._unsent()]
         self._unanswered.clear()
-        self.came_back = self.came_back or bool(left)
         self._offered = 0
         for parcel in left:
             self._succession.take_back(parcel)

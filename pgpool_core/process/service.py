@@ -90,6 +90,9 @@ class _Service:
         self._output = output
         self._background = Background(-1)
         self._door = trio.CancelScope()
+        self._alone = (
+            True  # else another process still has clients, who may come here, and whose cancel requests come through us
+        )
         self._conffile = os.path.abspath(start.file)
 
     def run(self) -> int:
@@ -180,12 +183,13 @@ class _Service:
                     else:
                         pooler.succession.pass_cancels_to(successor.pass_on)
                         await successor.come_up()
-                        nursery.start_soon(_until_ended, successor, pooler)
+                        self._alone = False
+                        nursery.start_soon(self._until_ended, successor, pooler)
                     for listener in pooler.listeners:
                         listener.own_file()
                     self._pidfile.write(replace=True)
                 self._up()
-                nursery.start_soon(self._hand_over, pooler)
+                nursery.start_soon(self._hand_over, pooler, successor)
                 nursery.start_soon(self._hand_out, pooler)
                 await watch_signals(
                     received, reload=partial(_reload, pooler), stop=pooler.stop, orders=lambda: pooler.orders
@@ -196,6 +200,16 @@ class _Service:
     ) -> None:
         await pooler.run(task_status=task_status)
         nursery.cancel_scope.cancel(reason="the pooler has stopped")
+
+    async def _until_ended(self, successor: Successor, pooler: Pooler) -> None:
+        def take(connection: trio.socket.SocketType, sender: Sender) -> Awaitable[None]:
+            return take_all(connection, sender, pooler.succession)
+
+        await successor.wait_ended(take)
+        await pooler.succession.took_all()
+        _tell_moved(pooler)
+        pooler.succession.pass_cancels_to(None)
+        self._alone = True
 
     async def _knock(self, config: Config) -> Successor | Predecessor | None:
         """The one that runs, where there is one; else we start as usual."""
@@ -224,8 +238,10 @@ class _Service:
         await pooler.wait_for_clients()
         pooler.stop("handed over, and no client is left")
 
-    async def _hand_over(self, pooler: Pooler) -> None:
+    async def _hand_over(self, pooler: Pooler, before: Successor | Predecessor | None) -> None:
         """Wait for a process that takes over, then for our clients to leave."""
+        if isinstance(before, Successor):
+            await before.wait_taken()  # until then the door is its
         path = door_path(pooler.config, pooler.port)
         if not path:
             return
@@ -253,13 +269,11 @@ class _Service:
             if moves:
                 giver.begin()
                 nursery.start_soon(giver.run)
-            await pooler.wait_for_clients()
+            await pooler.wait_for_clients(lambda: not self._alone)
             if moves:
                 await pooler.succession.give_servers()
-            await giver.wait_given()
-            if giver.came_back:
-                await pooler.succession.took_all()
-                await pooler.wait_for_clients()
+            await pooler.succession.wait_given()
+            await pooler.wait_for_clients()  # for those who have come back
             nursery.cancel_scope.cancel(reason="no client is left that anybody could cancel")
         pooler.stop("handed over, and no client is left")
 
@@ -272,16 +286,6 @@ class _Service:
 
 def _sockets_of(pooler: Pooler) -> Sockets:
     return Sockets(*pooler.listening_sockets(), texts=pooler.last_text, mock_key=pooler.mock_key)
-
-
-async def _until_ended(successor: Successor, pooler: Pooler) -> None:
-    def take(connection: trio.socket.SocketType, sender: Sender) -> Awaitable[None]:
-        return take_all(connection, sender, pooler.succession)
-
-    await successor.wait_ended(take)
-    await pooler.succession.took_all()
-    _tell_moved(pooler)
-    pooler.succession.pass_cancels_to(None)
 
 
 async def _take_strangers(predecessor: Predecessor, pooler: Pooler) -> None:

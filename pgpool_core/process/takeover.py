@@ -206,6 +206,10 @@ class Successor:
         self._taken.set()
         return True
 
+    async def wait_taken(self) -> None:
+        """Wait until the other one watches the sockets no more, or has ended."""
+        await self._taken.wait()
+
     async def pass_on(self, key: bytes) -> None:
         """A cancel request that may be meant for a client of the old process; dropped where too many wait already."""
         if self._passed_on >= MAX_PASSED_ON:

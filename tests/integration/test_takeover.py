@@ -132,6 +132,22 @@ def test_queries_of_the_old_process_can_be_cancelled_through_the_new_ones(pooler
                 assert client.execute("select 1").fetchone() == (1,)
 
 
+def test_a_process_without_clients_stays_as_long_as_the_one_before(pooler: PoolerFactory) -> None:
+    """Cancel requests go through it, and who moves comes to it first."""
+    process = pooler()
+    with psycopg.connect(process.url("app", "app")) as client:
+        client.execute("select 1")
+        first, second = process.replace(), process.replace()
+        canceller = threading.Thread(target=cancel_once_it_sleeps, args=(process, client))
+        canceller.start()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            client.execute("select pg_sleep(60)")
+        canceller.join()
+        client.rollback()
+        assert first.wait() == second.wait() == 0
+        assert client.execute("select 1").fetchone() == (1,)
+
+
 def cancel_once_it_sleeps(process: PoolerProcess, client: psycopg.Connection) -> None:
     asked = "select count(*) from pg_stat_activity where state = 'active' and query = 'select pg_sleep(60)'"
     with psycopg.connect(process.url("app", "app"), autocommit=True) as looking:

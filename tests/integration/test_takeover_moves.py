@@ -10,14 +10,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from signal import SIGALRM, SIGHUP
+from signal import SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, Signals
 
 import psycopg
 import pytest
 import trio
 
 from pgpool_core.control.arrivals import Parcel, PoolFacts
-from pgpool_core.process.packets import VERSION, ParcelTold, Reader, answered, parcel_packets, pool_packet
+from pgpool_core.process.packets import VERSION, ParcelTold, Reader, answer, answered, parcel_packets, pool_packet
 from pgpool_core.process.takeover import HELLO, UP_MOVES, YOURS
 from pgpool_core.testing import Message, PoolerProcess, PostgresServer, ScriptedPeer, frontend
 from pgpool_core_probes import moving_probe
@@ -444,6 +444,31 @@ def test_a_new_process_that_dies_before_it_has_answered_gives_everybody_back(poo
         assert pid_of(other) == server
         assert process.process.returncode is None
     assert process.process.wait() == 0
+
+
+@pytest.mark.parametrize("number", [SIGTERM, SIGINT, pytest.param(SIGQUIT, marks=pytest.mark.slow)])
+def test_an_old_process_that_is_to_stop_says_nothing_to_those_who_are_on_their_way(
+    pooler: PoolerFactory, number: Signals
+) -> None:
+    """It waits until they have come there; told to end at once, it leaves them to the other one."""
+    process = pooler()
+    with client_of(process) as client, client_of(process) as pinned:
+        client.execute("select 1")
+        pinned.execute("create temporary table kept(n int)")
+        new = OtherProcess(process)
+        told = [new.next_parcel() for _ in range(2)]
+        process.process.signal(number)
+        process.wait_for_log(f"got {number.name}")
+        if number != SIGQUIT:
+            for each in told:
+                new.socket.send(answer(each.number))
+        assert process.process.wait() == 0
+        for each in (client, pinned):
+            with socket.socket(fileno=os.dup(each.fileno())) as peer, pytest.raises(BlockingIOError):
+                peer.recv(100, socket.MSG_DONTWAIT)
+        new.die()
+        for each in told:
+            each.parcel.close()
 
 
 @pytest.mark.slow

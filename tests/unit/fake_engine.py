@@ -81,6 +81,7 @@ class FakeEngine:
         self.full = 0  # times that the ring of a worker has no room
         self.room: list[int] = []  # what take_listener says; then there is room
         self.listeners_open = 0
+        self.taken: list[tuple[int, bytes]] = []  # clients of another process: descriptor and parcel
         self.changes: dict[int, int] = {}  # by mark: transactions that may have changed functions
         self._handles: dict[int, FakePool] = {}
         self._letters: list[tuple[Any, ...]] = []
@@ -242,6 +243,19 @@ class FakeEngine:
 
     def know_elsewhere(self, known: bool) -> None:
         pass
+
+    def learn_texts(self, parcel: bytes) -> tuple[bytes, bytes]:
+        return b"app", b"12345678"
+
+    def hold_pool(self, pool: int, until_us: int) -> None:
+        pass
+
+    def take_client(
+        self, pool: int, fd: int, parcel: bytes, *, server: int = 0, server_fd: int = -1
+    ) -> tuple[int, int]:
+        self.taken.append((fd, parcel))
+        self._called()
+        return len(self.taken), 0
 
     def cancel_over(self, canceller: int) -> None:
         self.cancels_over.append(canceller)

@@ -59,3 +59,14 @@ async def test_with_a_timeout_it_drains_again_and_again_and_ends(autojump_clock:
     place = Place([1])
     assert 2 <= await wait(place, 2) < 2 + 2 * LOOK_S
     assert place.drained >= 2 / LOOK_S - 1
+
+
+async def test_who_comes_from_another_process_is_waited_for(autojump_clock: trio.abc.Clock) -> None:
+    place, arriving = Place([0]), [1, 1, 0, 0]
+
+    def left() -> int:
+        return arriving.pop(0) if len(arriving) > 1 else arriving[0]
+
+    began = trio.current_time()
+    await leave(cast("Any", place), cast("Any", place), lambda: 0, arriving=left)
+    assert round((trio.current_time() - began) / LOOK_S) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -406,6 +407,21 @@ async def test_a_cancel_request_that_cannot_be_passed_on_costs_itself(
         await it.engine.until(lambda: it.engine.cancels_over)
         assert it.engine.cancels_over == [7]
         assert "internal error while passing on a cancel request" in caplog.text
+
+
+async def test_what_a_worker_has_given_away_and_nobody_takes_any_more_comes_back(folder: Path) -> None:
+    """The other process has just ended; the worker has not heard of it."""
+    async with running(folder) as it:
+        ours, theirs = socket.socketpair()
+        with ours:
+            it.engine.post("parcel", 0, theirs.detach(), -1, b"somebody")
+            await it.engine.until(lambda: it.engine.taken)
+            assert [data for _, data in it.engine.taken] == [b"somebody"]
+            ours.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                ours.recv(100)
+        for fd, _ in it.engine.taken:
+            os.close(fd)
 
 
 async def test_a_cancel_waits_for_its_turn_no_longer_than_it_may(
