@@ -71,12 +71,15 @@ class Listener:
         self._file_id = None
         self.socket.close()
 
-    def own_file(self) -> None:
-        """From now on the socket's file is ours to remove."""
+    def own_file(self) -> bool:
+        """From now on the socket's file is ours to remove. False: it is not there, and nobody finds us by it."""
         if self.path:
-            with contextlib.suppress(OSError):
+            try:
                 found = os.lstat(self.path)
-                self._file_id = found.st_dev, found.st_ino
+            except OSError:
+                return False
+            self._file_id = found.st_dev, found.st_ino
+        return True
 
     def defer_accept(self, on: bool) -> None:
         """Set tcp_defer_accept: let the kernel keep who has connected and said nothing yet. Nothing where it is closed."""
@@ -119,7 +122,7 @@ async def open_listeners(config: Config) -> list[Listener]:
         listeners = await _tcp_listeners(config, opened)
         if config.unix_socket_dir:
             port = listeners[0].port if listeners else config.listen_port
-            listeners.append(_unix_listener(config, port))
+            listeners.append(unix_listener(config, port))
             opened.callback(listeners[-1].close)
         if not listeners:
             raise _problem("listen_addr", "nothing to listen on: both listen_addr and unix_socket_dir are empty")
@@ -217,7 +220,12 @@ def unix_path(config: Config, port: int) -> str:
     return path
 
 
-def _unix_listener(config: Config, port: int) -> Listener:
+def unix_listener(config: Config, port: int) -> Listener:
+    """The unix socket of `port`, bound and listening.
+
+    Raises:
+        ConfigError: that is not possible.
+    """
     folder, path = config.unix_socket_dir, unix_path(config, port)
     listener = Listener(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), folder, port, is_unix=True)
     try:

@@ -35,7 +35,7 @@ from pgpool_core.control.host_key import host_key
 from pgpool_core.control.inquiries import Inquiries
 from pgpool_core.control.ldap import Ldap
 from pgpool_core.control.leaving import leave
-from pgpool_core.control.listeners import Listener, open_listeners
+from pgpool_core.control.listeners import Listener, open_listeners, unix_listener
 from pgpool_core.control.loans import Loans
 from pgpool_core.control.mailroom import Mailroom
 from pgpool_core.control.observe import Observed
@@ -306,6 +306,21 @@ class Pooler:
         self._observed.close()
         await self._orders.release_all()  # the console is the other process's from now on
 
+    def own_unix_socket(self) -> None:
+        """The file of the unix socket is ours from now on; where it has gone with the process that had made it, we listen there anew.
+
+        Raises:
+            ConfigError: that is not possible.
+        """
+        for listener in list(self.listeners):
+            if not listener.own_file():
+                self.listeners.append(unix_listener(self.config, listener.port))
+                self._listen_on(self.listeners[-1])
+
+    def _listen_on(self, listener: Listener) -> None:
+        self.engine.add_listener(listener.fd, is_unix=listener.is_unix, port=listener.port, late=listener.late)
+        logs.LOGGER.info("listening on %s", listener.place)
+
     async def wait_for_clients(self, others: Callable[[], int] = lambda: 0) -> None:
         """Wait until no client is left; with client_drain_timeout, send them away, each when it holds no server.
 
@@ -475,8 +490,7 @@ class Pooler:
         self._pools.make_known()
         self._pools.tell_users()
         for listener in self.listeners:
-            engine.add_listener(listener.fd, is_unix=listener.is_unix, port=listener.port, late=listener.late)
-            logs.LOGGER.info("listening on %s", listener.place)
+            self._listen_on(listener)
         nursery.start_soon(self._mailroom.pump)
         nursery.start_soon(
             janitor, engine, self._pools, self._opener, self._loans, self._auth_query, self._now_us, name="janitor"

@@ -20,7 +20,11 @@ class Background:
         self._report = report
 
     def ready(self) -> None:
-        """Let the parent go; from here on nothing is said on its terminal."""
+        """Let the parent go; from here on nothing is said on its terminal.
+
+        Raises:
+            OSError: the parent has gone already.
+        """
         if self._report < 0:
             return
         nowhere = os.open(os.devnull, os.O_RDWR)
@@ -29,9 +33,11 @@ class Background:
         for standard in (0, 1, 2):
             os.dup2(nowhere, standard)
         os.close(nowhere)
-        os.write(self._report, _READY)
-        os.close(self._report)
-        self._report = -1
+        report, self._report = self._report, -1
+        try:
+            os.write(report, _READY)
+        finally:
+            os.close(report)
 
 
 def go() -> Background | int:

@@ -45,40 +45,70 @@ class Pidfile:
         except OSError as error:
             raise self._problem(f"cannot remove the stale file: {error.strerror}") from error
 
-    def write(self, *, replace: bool = False) -> None:
-        """Write our number; `replace` takes the file over from a process that has agreed.
+    def write(self) -> None:
+        """Write our number.
 
         Raises:
             ConfigError: it cannot be written, or somebody else has just written one.
         """
         if not self._path:
             return
-        own = f"{self._path}.{os.getpid()}"
+        self.prepare()
         try:
-            with open(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "w") as file:
-                file.write(f"{os.getpid()}\n")
-            try:
-                if replace:
-                    os.rename(own, self._path)
-                else:
-                    os.link(own, self._path)  # whole at once, and never over another one
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(own)
+            os.link(self._own, self._path)  # whole at once, and never over another one
         except FileExistsError as error:
             raise self._problem("pidfile exists, another instance running?") from error
         except OSError as error:
             raise self._problem(f"cannot write: {error.strerror}") from error
+        finally:
+            self._remove_own()
+
+    def prepare(self) -> None:
+        """Write our number beside the file, for `replace`.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        if not self._path:
+            return
+        try:
+            with open(os.open(self._own, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "w") as file:
+                file.write(f"{os.getpid()}\n")
+        except OSError as error:
+            raise self._problem(f"cannot write: {error.strerror}") from error
+
+    def replace(self) -> None:
+        """Take the file over from a process that has agreed, with what is prepared.
+
+        Raises:
+            ConfigError: that is not possible.
+        """
+        if not self._path:
+            return
+        try:
+            os.rename(self._own, self._path)
+        except OSError as error:
+            raise self._problem(f"cannot replace: {error.strerror}") from error
 
     def leave(self) -> None:
         """Leave the file to a successor, who will replace it."""
         self._path = ""
 
     def remove(self) -> None:
-        """Remove the file, if it is still ours."""
+        """Remove the file, if it is still ours, and what was prepared."""
+        if self._path:
+            self._remove_own()
         if self._path and self._content() == f"{os.getpid()}\n".encode():
             with suppress(OSError):
                 os.unlink(self._path)
+
+    @property
+    def _own(self) -> str:
+        return f"{self._path}.{os.getpid()}"
+
+    def _remove_own(self) -> None:
+        with suppress(OSError):
+            os.unlink(self._own)
 
     def _content(self) -> bytes | None:
         try:

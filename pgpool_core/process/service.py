@@ -152,6 +152,8 @@ class _Service:
         self, config: Config, given: list[socket.socket], successor: Successor | Predecessor | None
     ) -> None:
         taken = successor.sockets.clients if successor else given
+        if successor:
+            self._pidfile.prepare()
 
         async def listen(config: Config) -> list[Listener]:
             return (
@@ -177,23 +179,29 @@ class _Service:
             async with sole_errors(), trio.open_nursery() as nursery:
                 await nursery.start(self._run, pooler, nursery)
                 if successor:
-                    if isinstance(successor, Predecessor):
-                        await successor.come_up()
-                        nursery.start_soon(_take_strangers, successor, pooler)
-                    else:
-                        pooler.succession.pass_cancels_to(successor.pass_on)
-                        await successor.come_up()
-                        self._alone = False
-                        nursery.start_soon(self._until_ended, successor, pooler)
-                    for listener in pooler.listeners:
-                        listener.own_file()
-                    self._pidfile.write(replace=True)
+                    await self._come_up(successor, pooler, nursery)
                 self._up()
                 nursery.start_soon(self._hand_over, pooler, successor)
                 nursery.start_soon(self._hand_out, pooler)
                 await watch_signals(
                     received, reload=partial(_reload, pooler), stop=pooler.stop, orders=lambda: pooler.orders
                 )
+
+    async def _come_up(self, successor: Successor | Predecessor, pooler: Pooler, nursery: trio.Nursery) -> None:
+        """The other one lets go: up to that anything may fail, and nothing afterwards, for nobody else would listen."""
+        if isinstance(successor, Predecessor):
+            await successor.come_up()
+            nursery.start_soon(_take_strangers, successor, pooler)
+        else:
+            pooler.succession.pass_cancels_to(successor.pass_on)
+            await successor.come_up()
+            self._alone = False
+            nursery.start_soon(self._until_ended, successor, pooler)
+        for step in (pooler.own_unix_socket, self._pidfile.replace):
+            try:
+                step()
+            except ConfigError as error:
+                logs.LOGGER.warning("%s", logs.line("", str(error)))
 
     async def _run(
         self, pooler: Pooler, nursery: trio.Nursery, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -280,7 +288,11 @@ class _Service:
     def _up(self) -> None:
         if self._start.daemon:
             self._output.leave_standard_error()
-            self._background.ready()
+            try:
+                self._background.ready()
+            except OSError as error:
+                text = f"cannot tell who has started it that it is up: {error.strerror}"
+                logs.LOGGER.warning("%s", logs.line("", text))
         self._notifier.ready()
 
 

@@ -158,7 +158,7 @@ def test_the_background_needs_a_pid_file(program: Program) -> None:
 def test_in_the_background_it_is_another_user_in_a_session_of_its_own(program: Program) -> None:
     program.write(user=service_account().name, pidfile=program.pidfile, logfile=program.folder / "log")
     assert program.run("-d", str(program.ini)).returncode == 0
-    until(lambda: program.pidfile.exists() and can_connect(("127.0.0.1", program.port)))
+    until(lambda: program.pid() and can_connect(("127.0.0.1", program.port)))
     pid = program.pid()
     status = Path(f"/proc/{pid}/status").read_text()
     account = service_account()

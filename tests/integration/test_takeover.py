@@ -298,6 +298,17 @@ def test_a_new_process_with_a_broken_file_changes_nothing(pooler: PoolerFactory)
     assert good.stop(SIGTERM) == 0
 
 
+def test_a_pid_file_that_cannot_be_written_changes_nothing(pooler: PoolerFactory) -> None:
+    process = pooler()
+    good = process.process
+    process.settings["pidfile"] = process.folder / "nowhere" / "pid"
+    process.spawn("-R")
+    assert process.process.wait() == 1
+    with psycopg.connect(process.url("app", "app")) as client:
+        client.execute("select 1")
+    assert good.stop(SIGTERM) == 0
+
+
 def test_an_old_process_that_is_killed_meanwhile_leaves_the_new_one_whole(pooler: PoolerFactory) -> None:
     process = pooler()
     with psycopg.connect(process.url("app", "app")):

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from signal import SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, Signals
+from signal import SIGALRM, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, Signals
 
 import psycopg
 import pytest
@@ -491,25 +491,37 @@ def test_keys_that_logins_have_revealed_go_over(pooler: PoolerFactory, postgres:
 
 
 class OldProcess:
-    """A running process as a test plays it: gives its listening socket to one that starts with -R, and then says something."""
+    """A running process as a test plays it: gives its listening sockets to one that starts with -R, and then says something."""
 
-    def __init__(self, process: PoolerProcess) -> None:
+    def __init__(self, process: PoolerProcess, *options: str, unix: bool = False, ends: bool = False) -> None:
+        """`unix`: it listens on the unix socket too, and has removed its file. `ends`: instead of letting go."""
         path = f"{process.unix_dir}/.s.PGSQL.{process.port}.takeover"
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
             door.bind(path)
             door.listen(1)
             door.settimeout(20)
             os.chmod(path, 0o777)
-            process.spawn("-R")
+            process.spawn("-R", *options)
             self.socket, _ = door.accept()
         os.unlink(path)
         self.socket.settimeout(20)
         assert self.socket.recv(4096) == HELLO
-        with socket.create_server((process.host, process.port)) as listener:
-            said = {"clients": 1, "metrics": "", "moves": VERSION, "texts": 5}
-            socket.send_fds(self.socket, [json.dumps(said).encode()], [listener.fileno()])
+        if options == ("-d",):  # who has started it does not wait for it
+            process.process.stop(SIGKILL)
+        with ExitStack() as stack:
+            listeners = [stack.enter_context(socket.create_server((process.host, process.port)))]
+            if unix:
+                listeners.append(stack.enter_context(socket.socket(socket.AF_UNIX)))
+                listeners[1].bind(f"{process.unix_dir}/.s.PGSQL.{process.port}")
+                listeners[1].listen()
+                os.unlink(f"{process.unix_dir}/.s.PGSQL.{process.port}")
+            said = {"clients": len(listeners), "metrics": "", "moves": VERSION, "texts": 5}
+            socket.send_fds(self.socket, [json.dumps(said).encode()], [each.fileno() for each in listeners])
         assert self.socket.recv(4096) == UP_MOVES
-        self.socket.send(YOURS)
+        if ends:
+            self.socket.close()
+        else:
+            self.socket.send(YOURS)
 
 
 FACTS = PoolFacts(database="app", user="app", target="another")
@@ -540,6 +552,30 @@ def test_a_parcel_that_cannot_be_understood_costs_one_connection(pooler: PoolerF
     process.wait_for_log("the old process has ended")
     with client_of(process) as client:
         assert client.execute("select 1").fetchone() == (1,)
+
+
+def test_an_old_process_that_ends_with_its_unix_socket_instead_of_handing_it_over(pooler: PoolerFactory) -> None:
+    process = pooler(start=False)
+    OldProcess(process, unix=True, ends=True)
+    process.wait_for_log("the old process has ended")
+    for unix in (False, True):
+        with psycopg.connect(process.url("app", "app", unix=unix)) as client:
+            assert client.execute("select 1").fetchone() == (1,)
+
+
+def test_a_daemon_that_takes_over_lives_though_nobody_waits_for_it(pooler: PoolerFactory) -> None:
+    """Who had started it was killed meanwhile; by then nobody else listens."""
+    process = pooler(start=False)
+    process.settings |= {"pidfile": process.folder / "pid", "logfile": process.folder / "log"}
+    with OldProcess(process, "-d").socket:
+        pid = int(until(lambda: (process.folder / "pid").exists() and (process.folder / "pid").read_text()))
+        try:
+            with client_of(process) as client:
+                assert client.execute("select 1").fetchone() == (1,)
+            assert "cannot tell who has started it that it is up" in (process.folder / "log").read_text()
+        finally:
+            os.kill(pid, SIGQUIT)
+            until(lambda: not (process.folder / "pid").exists())
 
 
 @pytest.mark.slow

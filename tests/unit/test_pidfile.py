@@ -73,8 +73,12 @@ def test_two_that_start_at_once_do_not_both_get_it(path: Path) -> None:
 
 def test_a_successor_replaces_it_and_the_old_one_leaves_it(path: Path) -> None:
     path.write_text("1\n")
-    Pidfile(str(path)).write(replace=True)
+    new = Pidfile(str(path))
+    new.prepare()
+    assert path.read_text() == "1\n"
+    new.replace()
     assert path.read_text() == f"{os.getpid()}\n"
+    assert os.listdir(path.parent) == ["pid"]
     path.write_text("1\n")
     Pidfile(str(path)).remove()
     assert path.read_text() == "1\n"
@@ -85,11 +89,22 @@ def test_a_successor_replaces_it_and_the_old_one_leaves_it(path: Path) -> None:
     assert path.exists()
 
 
+def test_what_was_prepared_and_not_needed_goes(path: Path) -> None:
+    path.write_text("1\n")
+    new = Pidfile(str(path))
+    new.prepare()
+    new.remove()
+    assert os.listdir(path.parent) == ["pid"]
+    assert path.read_text() == "1\n"
+
+
 def test_without_a_path_nothing_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     none = Pidfile("")
     none.check()
     none.write()
+    none.prepare()
+    none.replace()
     none.remove()
     assert os.listdir(tmp_path) == []
 
