@@ -79,7 +79,7 @@ class Strangers:
         self._addresses: dict[tuple[str, str], Facts] = {}
 
     async def take(self, fds: Sequence[tuple[Row, int]], about: Sequence[Facts]) -> None:
-        """Take all of it; the descriptors are ours. Servers come first, so that their clients find them.
+        """Take all of it; the descriptors are ours. Servers that nobody holds are asked meanwhile, beside their clients.
 
         Args:
             fds: rows of SHOW FDS.
@@ -96,19 +96,33 @@ class Strangers:
             for number in list(servers):
                 if number not in held and servers[number][0].get("link", "0") == "0":
                     nursery.start_soon(self._take_server, *servers.pop(number))
-        for row, fd in clients:
-            linked = row.get("link", "0")
+            for row, fd in clients:
+                self._take_row(row, fd, servers)
+                await trio.lowlevel.checkpoint()
+            for _, fd in servers.values():  # nobody's, and not idle
+                self._count.closed += 1
+                os.close(fd)
+        self._tell(about)
+
+    def _take_row(self, row: Row, fd: int, servers: dict[str, tuple[Row, int]]) -> None:
+        """One client, with the server that it holds; whatever goes wrong costs these two."""
+        linked = row.get("link", "0")
+        held = servers.pop(linked, None) if linked != "0" else None
+        try:
             if linked == "0":
                 self._take_client(row, fd)
-            elif linked in servers:
-                self._take_pair(row, fd, *servers.pop(linked))
+            elif held is not None:
+                self._take_pair(row, fd, *held)
             else:
                 self._dismiss(fd, SERVER_STAYED)
-            await trio.lowlevel.checkpoint()
-        for _, fd in servers.values():  # nobody's, and not idle
-            self._count.closed += 1
-            os.close(fd)
-        self._tell(about)
+        except (OSError, KeyError, ValueError, OverflowError, struct.error) as error:
+            who = f"{row.get('database', '')}/{row.get('user', '')}"
+            text = f"a client of PgBouncer cannot be taken over: {error}"
+            logs.LOGGER.warning("%s", logs.line(who, text))
+            if held is not None:
+                self._count.closed += 1
+                os.close(held[1])
+            self._dismiss(fd, SERVER_STAYED if held is not None else DATABASE_REMOVED)
 
     def _know(self, about: Sequence[Facts]) -> None:
         for facts in about:
@@ -136,11 +150,7 @@ class Strangers:
             self._dismiss(fd, CONNECT_ANEW)
             return
         self._learn(row)
-        try:
-            parcel = write(self._client(row, peer, facts, _settings(row)), None)
-        except (KeyError, ValueError, OverflowError, struct.error):
-            self._dismiss(fd, DATABASE_REMOVED)
-            return
+        parcel = write(self._client(row, peer, facts, _settings(row)), None)
         self._arrivals.take(_pool_of(row), Parcel(0, fd, -1, parcel))
 
     def _take_pair(self, row: Row, fd: int, server: Row, server_fd: int) -> None:
@@ -154,15 +164,10 @@ class Strangers:
         self._learn(row)
         lasting = facts.get("replication", "none") != "none"
         settings = _settings(server)
-        try:
-            parcel = write(
-                self._client(row, peer, facts, settings, keeps=True),
-                _server(server, server_fd, settings, DOUBT_LASTS if lasting else DOUBT_MOVED),
-            )
-        except (KeyError, ValueError, OverflowError, struct.error):
-            self._dismiss(fd, DATABASE_REMOVED)
-            os.close(server_fd)
-            return
+        parcel = write(
+            self._client(row, peer, facts, settings, keeps=True),
+            _server(server, server_fd, settings, DOUBT_LASTS if lasting else DOUBT_MOVED),
+        )
         self._arrivals.take(_pool_of(server), Parcel(0, fd, server_fd, parcel))
 
     def _client(
