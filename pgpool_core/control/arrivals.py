@@ -43,6 +43,7 @@ class PoolFacts:
     target: str  # routing.target_digest: servers of the same are the same to us
     welcome: tuple[tuple[bytes, bytes], ...] = ()
     hosts: tuple[HostTold, ...] = ()  # those that have been tried
+    keeping: str = "watched"  # PoolSettings.keeping: how its servers were used
 
 
 @attrs.frozen
@@ -115,7 +116,13 @@ class Arrivals:
         """What the engine has given away, and nobody has taken."""
         target = routing.target_digest(record.target)
         key = record.key
-        facts = PoolFacts(database=key.database, user=key.user, target=target, welcome=tuple(record.welcome))
+        facts = PoolFacts(
+            database=key.database,
+            user=key.user,
+            target=target,
+            welcome=tuple(record.welcome),
+            keeping=record.settings.keeping,
+        )
         self._engine.know_elsewhere(True)  # for the cancel keys that clients bring along
         self.take(facts, parcel)
 
@@ -151,7 +158,7 @@ class Arrivals:
             elif user is None:
                 await self._server(facts, record, kept)
             else:
-                await self._client(record, kept, key)
+                await self._client(facts, record, kept, key)
         except Exception:
             logs.LOGGER.exception("internal error while taking over a connection")
         finally:
@@ -188,7 +195,7 @@ class Arrivals:
 
     async def _server(self, facts: PoolFacts, record: PoolRecord, kept: list[Parcel]) -> None:
         parcel, target = kept[0], record.target
-        if facts.target != routing.target_digest(target):
+        if facts.target != routing.target_digest(target) or not record.settings.may_keep(facts.keeping):
             return
         slot = self._engine.place_server(record.id, parcel.data)
         if not slot:
@@ -217,7 +224,7 @@ class Arrivals:
         kept.clear()
         self.servers += 1
 
-    async def _client(self, record: PoolRecord, kept: list[Parcel], key: bytes) -> None:
+    async def _client(self, facts: PoolFacts, record: PoolRecord, kept: list[Parcel], key: bytes) -> None:
         parcel, slot = kept[0], 0
         if parcel.server_fd >= 0:
             await self._functions.until_known(record)
@@ -228,7 +235,12 @@ class Arrivals:
             while True:
                 try:
                     client, worker = self._engine.take_client(
-                        record.id, parcel.client_fd, parcel.data, server=slot, server_fd=parcel.server_fd
+                        record.id,
+                        parcel.client_fd,
+                        parcel.data,
+                        server=slot,
+                        server_fd=parcel.server_fd,
+                        stale=not record.settings.may_keep(facts.keeping),
                     )
                     break
                 except BlockingIOError:

@@ -214,6 +214,8 @@ class PoolRegistry:
             record = self._by_key[key]
             if change.settings != record.settings:
                 engine.configure_pool(record.id, **attrs.asdict(change.settings))
+            if not change.settings.may_keep(record.settings.keeping):
+                engine.retire_servers(record.id, dedicated=False)  # what clients have left there nobody knows
             if change.settings.leak_every and not record.settings.leak_every:
                 engine.retire_servers(record.id)  # nobody has looked at what they began with
             if change.target != record.target and record.failures:

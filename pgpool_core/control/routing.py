@@ -123,6 +123,20 @@ class PoolSettings:
         """Whether session state is told by the text of statements."""
         return self.mode != POOL_MODES.index("session") and self.session_state != SESSION_STATES.index("off")
 
+    @property
+    def keeping(self) -> str:
+        """What a server has of its clients: all that one left, until server_reset_query ("session"); all that any left ("anything"); or
+        nothing that the next one could meet, without its being followed or cleaned away ("watched").
+        """
+        if self.mode == POOL_MODES.index("session"):
+            return "session"
+        loose = self.session_state in (SESSION_STATES.index("off"), SESSION_STATES.index("warn"))
+        return "anything" if loose else "watched"
+
+    def may_keep(self, keeping: str) -> bool:
+        """Whether a server that was used like that is as good as one that was used like this."""
+        return keeping in ("watched", self.keeping)
+
 
 class Patience(NamedTuple):
     """Timeouts of clients in microseconds, in the engine's order; 0 = none, None = as the pool says."""

@@ -232,7 +232,7 @@ class Engine:
     def place_server(self, pool: int, parcel: bytes, *, kept: bool = False) -> int: ...
     def take_server(self, server: int, fd: int, parcel: bytes) -> int: ...
     def take_client(
-        self, pool: int, fd: int, parcel: bytes, *, server: int = 0, server_fd: int = -1
+        self, pool: int, fd: int, parcel: bytes, *, server: int = 0, server_fd: int = -1, stale: bool = False
     ) -> tuple[int, int]:
         """
         Raises:

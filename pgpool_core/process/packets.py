@@ -167,6 +167,7 @@ def _pool(body: bytes) -> PoolTold:
             "target": str(target),
             "welcome": list(pairs),
             "hosts": list(hosts),
+            "keeping": str(keeping),
         }:
             welcome: list[tuple[bytes, bytes]] = []
             for pair in pairs:
@@ -176,7 +177,12 @@ def _pool(body: bytes) -> PoolTold:
                     case _:
                         raise ValueError("a parameter is not a pair")
             facts = PoolFacts(
-                database=database, user=user, target=target, welcome=tuple(welcome), hosts=tuple(map(_host, hosts))
+                database=database,
+                user=user,
+                target=target,
+                welcome=tuple(welcome),
+                hosts=tuple(map(_host, hosts)),
+                keeping=keeping,
             )
             return PoolTold(number, facts)
     raise ValueError("a pool without its facts")

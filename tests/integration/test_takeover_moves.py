@@ -281,6 +281,48 @@ def test_who_keeps_a_server_moves_with_it(pooler: PoolerFactory) -> None:
             until(lambda: console.pool("legacy")["sv_idle"] == 1)  # cleaned, and in its pool
 
 
+@pytest.mark.parametrize("reloaded", [False, True])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"pool_mode": "session"}, {"pool_mode": "transaction"}),
+        ({"session_state": "off"}, {"session_state": "auto"}),
+        pytest.param({"session_state": "off"}, {"pool_mode": "session"}, marks=pytest.mark.slow),
+    ],
+)
+def test_what_was_left_while_nobody_watched_is_not_met_by_others(
+    pooler: PoolerFactory, before: dict[str, str], after: dict[str, str], reloaded: bool
+) -> None:
+    """The new file, by -R or RELOAD, has a pool mode or a session_state in which clients do not keep, or share, what is on a server."""
+    process = pooler(default_pool_size=1, **before)
+    with client_of(process, prepare_threshold=None) as leaves:
+        leaves.execute("create temporary table left_behind(n int)")
+        leaves.execute("set work_mem = '77MB'")
+        server = pid_of(leaves)
+        process.settings |= after
+        if reloaded:
+            process.reload()
+            process.wait_for_log("configuration reloaded")
+            leaves.execute("select 1")  # at its end it lets go
+        else:
+            assert process.replace().wait() == 0
+    with client_of(process, prepare_threshold=None) as other:
+        assert other.execute("show work_mem").fetchone() != ("77MB",)
+        assert other.execute("select to_regclass('left_behind')").fetchone() == (None,)
+        assert pid_of(other) != server
+
+
+def test_a_server_of_a_session_that_is_one_no_more_is_not_kept_until_its_client_speaks(pooler: PoolerFactory) -> None:
+    process = pooler(pool_mode="session", default_pool_size=1)
+    with client_of(process, prepare_threshold=None) as silent:
+        silent.execute("select 1")
+        process.settings["pool_mode"] = "transaction"
+        assert process.replace().wait() == 0
+        with client_of(process) as other:
+            assert other.execute("select 1").fetchone() == (1,)
+        assert silent.execute("select 2").fetchone() == (2,)
+
+
 @pytest.mark.parametrize("others", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_who_listens_without_a_server_listens_on_and_hears_that_it_may_have_missed_something(
     pooler: PoolerFactory, others: int

@@ -251,7 +251,7 @@ class FakeEngine:
         pass
 
     def take_client(
-        self, pool: int, fd: int, parcel: bytes, *, server: int = 0, server_fd: int = -1
+        self, pool: int, fd: int, parcel: bytes, *, server: int = 0, server_fd: int = -1, stale: bool = False
     ) -> tuple[int, int]:
         self.taken.append((fd, parcel))
         self._called()

@@ -29,7 +29,7 @@ cdef tuple learn_texts(Plane *plane, dict known, bytes parcel)
 cdef int forget_texts(Plane *plane, dict known) except -1
 cdef uint64_t place_server(Plane *plane, uint32_t pool, bint kept, bytes parcel) except? 1
 cdef uint64_t take_server(Plane *plane, dict known, uint64_t server, int fd, bytes parcel) except 0
-cdef tuple take_client(Plane *plane, dict known, uint32_t pool, int fd, uint64_t server, int server_fd, bytes parcel)
+cdef tuple take_client(Plane *plane, dict known, uint32_t pool, int fd, uint64_t server, int server_fd, bint stale, bytes parcel)
 cdef void cancel_moved(Worker *w, uint64_t id, uint64_t canceller) noexcept nogil
 cdef void client_arrives(Worker *w, Arrival *a) noexcept nogil
 cdef void arrival_free(Plane *plane, Arrival *a) noexcept nogil

@@ -15,6 +15,7 @@ from pgpool_core.engine.pins cimport pins_set
 from pgpool_core.engine.planned cimport fewest_servers, server_seat, server_unseat
 from pgpool_core.engine.pools cimport record_of
 from pgpool_core.engine.records cimport *
+from pgpool_core.engine.server cimport server_idles
 from pgpool_core.engine.server_end cimport server_lost
 from pgpool_core.engine.slots cimport handle_of, slot_at, slot_new, slot_of, slots_room
 from pgpool_core.engine.sys cimport close, pgpool_now_us
@@ -29,7 +30,7 @@ from pgpool_core.session.settings cimport SETTINGS_OK, Block, block_of, block_un
 from pgpool_core.statements.names cimport Name, name_plan, name_settle, name_stands, names_add, names_find, names_free
 from pgpool_core.statements.prepared cimport Planted, prepared_add, prepared_find, prepared_is, prepared_settle
 from pgpool_core.statements.text cimport EPOCH_NEVER, Statement, text_arrives, text_unref
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load64, pgpool_next64, pgpool_store32
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load64, pgpool_next64, pgpool_store8, pgpool_store32
 from pgpool_core.wire.codes cimport TX_BLOCK, TX_IDLE
 
 cdef extern from "<openssl/rand.h>" nogil:
@@ -208,8 +209,10 @@ cdef int fill_client(Plane *plane, dict known, Arrival *a, Parcel *p) except -1:
     return 0
 
 
-cdef tuple take_client(Plane *plane, dict known, uint32_t pool, int fd, uint64_t server, int server_fd, bytes parcel):
+cdef tuple take_client(Plane *plane, dict known, uint32_t pool, int fd, uint64_t server, int server_fd, bint stale, bytes parcel):
     """A client, and the server that it keeps (0: none): the descriptors move to a worker. Returns the client's id and that worker.
+
+    A `stale` server is closed when that client lets go of it, which it does at once unless it has a reason of its own to keep it.
 
     After an error the server is to be abandoned, and the descriptors are the caller's.
     """
@@ -235,6 +238,7 @@ cdef tuple take_client(Plane *plane, dict known, uint32_t pool, int fd, uint64_t
         if server:
             s = placed(plane, server)
             fill_server(plane, known, s, &p, True)
+            pgpool_store8(&s.seat.close_needed, stale)
         fill_client(plane, known, a, &p)
         a.id = identity = pgpool_next64(&plane.last_id)
         a.fd = fd
@@ -318,6 +322,8 @@ cdef void client_arrives(Worker *w, Arrival *a) noexcept nogil:
     buf_free(&channels)
     if c.conn.doomed:
         return
+    if c.state == CL_ACTIVE and c.pins == 0 and c.seat.server != NULL:
+        server_idles(w, s, c)                     # the pool's mode is another one now
     if c.state == CL_IDLE or c.state == CL_ACTIVE:
         patience_look(w, c)
         if c.conn.held.len and not c.holding:

@@ -597,9 +597,12 @@ cdef class Engine:
         """A placed server that is idle: `fd` moves to the engine. Returns its id."""
         return take_server(self.plane, self.texts, server, fd, parcel)
 
-    def take_client(self, uint32_t pool, int fd, bytes parcel, *, uint64_t server=0, int server_fd=-1):
-        """A client, with the server placed for it: the descriptors move to the engine. Returns its id and its worker."""
-        return take_client(self.plane, self.texts, pool, fd, server, server_fd, parcel)
+    def take_client(self, uint32_t pool, int fd, bytes parcel, *, uint64_t server=0, int server_fd=-1, bint stale=False):
+        """A client, with the server placed for it: the descriptors move to the engine. Returns its id and its worker.
+
+        `stale`: nobody after this client may have that server.
+        """
+        return take_client(self.plane, self.texts, pool, fd, server, server_fd, stale, parcel)
 
     def cancel_moved(self, uint64_t client_id, uint32_t worker, uint64_t canceller):
         """A cancel request with the key that this client has of the process it came from. False: the worker's ring is full."""
