@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pgpool_core.control.listeners import Listener
     from pgpool_core.engine.plane import Engine
 
+TAKEN_BACK: Final = "RESUME came first: nothing is handed over, and nothing shut down"
 GOES_ON: Final = "RESUME came before everything was given out"
 OWNER: Final = "pgbouncer"  # who may have descriptors
 CALM_ROUNDS: Final = 3  # in which no worker has given anything more
@@ -82,12 +83,13 @@ class Handing:
         self._listeners = listeners
         self._round_trip = round_trip
         self._holder: int | None = None
+        self._lost: int | None = None  # who was that, and has not heard yet that everybody went on
         self._console: socket.socket | None = None
         self._parcels: list[Parcel] = []
 
     async def answer(self, client: int, kind: bytes, body: bytes, *, suspended: bool) -> bytes | None:
         """What is still to be answered to a console's message, the rest being sent; None: it is to be answered as usual."""
-        if kind != b"Q" or not suspended or not self.enabled:
+        if kind != b"Q" or not self.enabled or not (suspended or client == self._lost):
             return None
         try:
             statement = understand(body.removesuffix(b"\0"))
@@ -99,7 +101,10 @@ class Handing:
         if statement.word == "SHUTDOWN" and what is None and client == self._holder:
             self._hand_over()
             return b""
-        if statement.word != "SHOW" or what != "FDS":
+        if statement.word == "SHUTDOWN" and what is None and client == self._lost:
+            self._lost = None
+            return reply.error_response(TAKEN_BACK, sqlstate="55000") + reply.ready_for_query("I")
+        if statement.word != "SHOW" or what != "FDS" or not suspended:
             return None
         if self._holder is None and not await self._allow(client):
             return None
@@ -111,6 +116,8 @@ class Handing:
         """Everybody goes on: what has been given out is ours again, unless another process has taken it."""
         parcels, self._parcels = self._parcels, []
         if not self.taken.is_set():
+            if self._holder is not None:
+                self._lost = self._holder
             self._forget()
         for parcel in parcels:
             record = self._pools.get(parcel.pool)
@@ -148,6 +155,7 @@ class Handing:
             )
             if uid in (os.geteuid(), 0):
                 self._holder, self._console, self.pid = client, console, pid
+                self._lost = None
                 return True
         console.close()
         return False

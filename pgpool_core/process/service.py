@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -297,6 +298,8 @@ class _Service:
 
 
 def _sockets_of(pooler: Pooler) -> Sockets:
+    if pooler.orders.ending:
+        raise OSError(errno.ESHUTDOWN, "shutting down")  # and listens on a part of them only
     return Sockets(*pooler.listening_sockets(), texts=pooler.last_text, mock_key=pooler.mock_key)
 
 

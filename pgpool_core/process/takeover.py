@@ -76,7 +76,7 @@ class Door:
         """Open nothing yet.
 
         Args:
-            give: the sockets as they are now; they stay the caller's.
+            give: the sockets as they are now; they stay the caller's. OSError: there is nothing to be had.
             let_go: called when the other one is up; when it returns, this process watches the sockets no more.
         """
         self._path = path
@@ -160,11 +160,13 @@ class Successor:
 
     @classmethod
     async def knock(cls, path: str) -> Successor | None:
-        """Ask the process behind `path` for its sockets, which are ours then; None where there is none.
+        """Ask the process behind `path` for its sockets, which are ours then; None where there is none, nor can be: the path is too long.
 
         Raises:
             ConfigError: it is somebody else's, or does not answer as it should.
         """
+        if len(os.fsencode(path)) > MAX_PATH_LEN:
+            return None
         connection = trio.socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             try:
@@ -307,6 +309,8 @@ async def _receive(connection: trio.socket.SocketType) -> Sockets:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
     every = [socket.socket(fileno=fd) for fd in numbers]
+    if not text:
+        raise ValueError("it does not hand over, for it is shutting down")
     try:
         said = json.loads(text)
         clients, metrics_listen = said["clients"], said["metrics"]

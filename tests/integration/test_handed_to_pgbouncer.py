@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from signal import SIGTERM, SIGUSR2, Signals
 
 import psycopg
 import pytest
 
+from pgpool_core.errors import ServerProtocolError
 from pgpool_core.process.visit import Visit
 from pgpool_core.testing import PoolerProcess, PostgresServer, find_pgbouncer
 from pgpool_core.testing.account import service_account
@@ -54,6 +57,27 @@ async def test_descriptors_go_only_to_our_own_user_while_everybody_stands_still(
         assert client.execute("show timezone").fetchone() == ("Europe/Berlin",)
         assert pinned.execute("select count(*) from t").fetchone() == (0,)
         assert (await visit.ask(b"SHOW FDS")).rows[0][1] == -1
+
+
+@pytest.mark.parametrize("number", [SIGUSR2, pytest.param(SIGTERM, marks=pytest.mark.slow)])
+async def test_a_shutdown_that_comes_when_everybody_goes_on_shuts_nothing_down(
+    pooler: PoolerFactory, number: Signals
+) -> None:
+    """Its sender thinks that it has them all."""
+    process = pooler()
+    with client_of(process) as client, ExitStack() as visits:
+        client.execute("select 1")
+        visit = await Visit.begin(str(process.unix_dir / f".s.PGSQL.{process.port}"))
+        assert visit is not None
+        visits.callback(visit.close)
+        await visit.ask(b"SUSPEND")
+        for _, fd in (await visit.ask(b"SHOW FDS")).rows:
+            os.close(fd)
+        process.process.signal(number)
+        assert client.execute("select 2").fetchone() == (2,)
+        with pytest.raises(ServerProtocolError, match="RESUME came first"):
+            await visit.ask(b"SHUTDOWN")
+        assert client.execute("select 3").fetchone() == (3,)
 
 
 @pytest.mark.pgbouncer

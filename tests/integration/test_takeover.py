@@ -298,6 +298,22 @@ def test_a_new_process_with_a_broken_file_changes_nothing(pooler: PoolerFactory)
     assert good.stop(SIGTERM) == 0
 
 
+def test_one_that_is_shutting_down_already_is_not_taken_over(pooler: PoolerFactory) -> None:
+    """It listens on the unix socket only: who took that would listen nowhere else."""
+    process = pooler()
+    with psycopg.connect(process.url("app", "app")) as client, Console(process) as console:
+        client.execute("select 1")
+        old = process.process
+        old.wait_for_file(process.unix_dir / f".s.PGSQL.{process.port}.takeover")
+        old.signal(SIGTERM)
+        until(lambda: [row["task"] for row in console.rows("SHOW FDS")].count("pooler") == 1)
+        process.spawn("-R")
+        assert process.process.wait() == 1
+        assert "it does not hand over, for it is shutting down" in process.log
+        assert client.execute("select 1").fetchone() == (1,)
+    assert old.wait() == 0
+
+
 def test_a_pid_file_that_cannot_be_written_changes_nothing(pooler: PoolerFactory) -> None:
     process = pooler()
     good = process.process

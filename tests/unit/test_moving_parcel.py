@@ -118,10 +118,14 @@ WHOLE = moving_probe.write(ALONE) or b""
         WHOLE + entry(11, b"\1\0\0"),
         WHOLE + entry(9, b"a key without a server"),
         WHOLE + entry(14, b"\1x"),
-        moving_probe.write({"client": CLIENT, "channels": b"\2x"}),
-        moving_probe.write({"client": CLIENT, "channels": b"\0"}),
-        moving_probe.write({"client": CLIENT, "channels": b"\2x\0"}),
-        moving_probe.write({"client": CLIENT, "channels": b"\x40" + b"x" * 64}),
+        moving_probe.write({"client": CLIENT}),
+        moving_probe.write({"client": CLIENT, "start": (BLOCK, True)}),
+        moving_probe.write({"server": SERVER, "begun": (BLOCK, True)}),
+        moving_probe.write(IDLE | {"server": SERVER | {"key": b"k" * 256}}),
+        moving_probe.write(ALONE | {"channels": b"\2x"}),
+        moving_probe.write(ALONE | {"channels": b"\0"}),
+        moving_probe.write(ALONE | {"channels": b"\2x\0"}),
+        moving_probe.write(ALONE | {"channels": b"\x40" + b"x" * 64}),
     ],
 )
 def test_what_is_broken_is_refused(broken: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -55,6 +56,10 @@ async def test_cancel_requests_wait_for_their_turn_and_too_many_are_dropped() ->
                             received += 1
                     await trio.testing.wait_all_tasks_blocked()
     assert 0 < received < 1000
+
+
+async def test_behind_a_path_that_is_too_long_nobody_can_be(tmp_path: Path) -> None:
+    assert await Successor.knock(f"{tmp_path}/{'x' * 100}") is None
 
 
 async def test_where_the_old_process_ends_instead_of_an_answer_nobody_waits_to_pass_on_something() -> None:

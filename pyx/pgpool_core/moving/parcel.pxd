@@ -18,7 +18,7 @@ cdef enum:
 
     PARCEL_CLIENT = 1             # its numbers: once, in front of what is the client's
     PARCEL_USER = 2               # the name that it logged in with
-    PARCEL_SETTINGS = 3           # its settings: a byte, 1 where a server has stood like this; then a block
+    PARCEL_SETTINGS = 3           # its settings, always: a byte, 1 where a server has stood like this; then a block
     PARCEL_START = 4              # the same of what it began with
     PARCEL_UNREAD = 5             # bytes that it has sent and nobody has used
     PARCEL_TEXT = 6               # of statements: number, salt, flags, text
@@ -26,7 +26,7 @@ cdef enum:
     PARCEL_SERVER = 8             # its numbers: once
     PARCEL_KEY = 9                # its backend key
     PARCEL_HOST = 10              # where a cancel request for it has to go
-    PARCEL_STANDS = 11            # its settings, as PARCEL_SETTINGS
+    PARCEL_STANDS = 11            # its settings, always, as PARCEL_SETTINGS
     PARCEL_BEGUN = 12             # what it reported at login
     PARCEL_PLANTED = 13           # number of a text that it has prepared, a byte: 1 where that is not outdated
     PARCEL_CHANNELS = 14          # that it listens to without a server: a byte of length and the name of each; once

@@ -18,7 +18,7 @@ cdef enum:
     SERVER_LEN = 2 * 8 + 4 + 2 + 4
     MAX_USER = 127
     MAX_CHANNEL = 63
-    MAX_KEY = 256
+    MAX_KEY = 255                 # a server's record has its length in a byte
     MAX_HOST = 1024
     FIRST_CAP = 512
 
@@ -286,6 +286,8 @@ cdef int parcel_read(const uint8_t *data, size_t n, Parcel *out) noexcept nogil:
         at += ENTRY_LEN + length
     if out.has_client != (out.user.at != NULL) or out.has_server != (out.key.at != NULL) \
             or out.has_server != (out.host.at != NULL):
+        return PARCEL_BROKEN
+    if (out.has_client and out.blocks[0].at == NULL) or (out.has_server and out.blocks[2].at == NULL):
         return PARCEL_BROKEN
     return PARCEL_OK if out.has_client or out.has_server else PARCEL_BROKEN
 
