@@ -156,6 +156,31 @@ async def test_the_transaction_of_a_vanished_client_is_rolled_back_and_its_serve
     assert scene.server.sql("select count(*) from pg_class where relname = 'unfinished'", database="app") == "0"
 
 
+@pytest.mark.parametrize("end", [reset, close], ids=lambda end: end.__name__)
+async def test_a_client_that_vanishes_while_its_next_message_is_held_is_missed(scene: Scene, end: Ending) -> None:
+    for held in (frontend.query("deallocate s"), frontend.bind("s") + frontend.execute() + frontend.sync()):
+        async with logged_in(scene) as peer:
+            await peer.send(frontend.parse("select 1", "s"), frontend.sync())
+            await peer.expect("1Z")
+            await peer.send(frontend.query("do $$begin perform pg_sleep(64); end$$") + held)
+            running = "select pid from pg_stat_activity where state = 'active' and query like 'do%pg_sleep(64)%'"
+            await until_async(lambda: scene.server.sql(running))  # noqa: B023
+            await end(peer)
+        await until_async(lambda: not scene.server.sql(running))  # noqa: B023
+
+
+async def test_a_good_bye_behind_a_held_message_lets_both_be_carried_out(scene: Scene) -> None:
+    async with logged_in(scene) as peer:
+        await peer.query("create table kept(x int)")
+        await peer.send(frontend.parse("insert into kept values (1)", "s"), frontend.sync())
+        await peer.expect("1Z")
+        held = frontend.bind("s") + frontend.execute() + frontend.sync()
+        await peer.send(frontend.query("do $$begin perform pg_sleep(0.1); end$$") + held + frontend.terminate())
+        await peer.aclose()
+    await until_async(lambda: scene.server.sql("select count(*) from kept", database="app") == "1")
+    scene.server.sql("drop table kept", database="app")
+
+
 async def test_a_hundred_clients_vanish_at_once(scene: Scene) -> None:
     async def come_and_go(number: int) -> None:
         async with logged_in(scene) as peer:

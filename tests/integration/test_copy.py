@@ -265,3 +265,20 @@ async def test_what_may_not_come_in_a_copy_ends_its_client_alone(
         assert error.fields["S"] == "FATAL"
         assert await peer.receive() is None
         assert values(await other.query(f"select count(*) from {table}")) == [[b"0"]]
+
+
+@pytest.mark.parametrize("behind", [frontend.query("deallocate s"), frontend.parse("select 3", "s")])
+async def test_what_would_wait_for_the_end_of_a_copy_ends_its_client_alone(
+    pooler: PoolerFactory, postgres: PostgresServer, table: str, behind: bytes
+) -> None:
+    place = pooler(default_pool_size=1, max_prepared_statements=1)
+    async with logged_in(place) as peer, logged_in(place) as other:
+        for name in "st":  # the first is not at the server any more
+            await peer.send(frontend.parse(f"select '{name}'", name), frontend.sync())
+            await peer.expect("1Z")
+        await peer.send(frontend.query(f"copy {table} from stdin") + behind)
+        await peer.expect("G")
+        error = await peer.expect_error("08P01")
+        assert error.fields["S"] == "FATAL"
+        assert await peer.receive() is None
+        assert values(await other.query(f"select count(*) from {table}")) == [[b"0"]]

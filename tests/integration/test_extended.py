@@ -177,6 +177,16 @@ async def test_an_empty_flush_holds_nothing_up(target: Target) -> None:
         assert values(await peer.query("select 1")) == [[b"1"]]
 
 
+async def test_a_flush_with_a_body_ends_its_client_alone(pooler: PoolerFactory) -> None:
+    place = pooler(default_pool_size=1)
+    async with logged_in(place) as peer, logged_in(place) as other:
+        await peer.send(Message(b"H", b"x"), frontend.query("select 1"))  # PostgreSQL would skip the query
+        error = await peer.expect_error("08P01")
+        assert error.fields["S"] == "FATAL"
+        assert await peer.receive() is None
+        assert values(await other.query("select 2")) == [[b"2"]]
+
+
 @pytest.mark.parametrize("size", [8000, 65_536, 1_000_000])
 async def test_a_parameter_of_any_size_arrives_whole(target: Target, size: int) -> None:
     async with logged_in(target) as peer:

@@ -32,7 +32,7 @@ from pgpool_core.wire.build cimport build_query
 from pgpool_core.wire.codes cimport *
 from pgpool_core.wire.expect cimport (EXPECT_BIND, EXPECT_DESCRIBE, EXPECT_EXECUTE, EXPECT_NAMED, EXPECT_OK,
                                       EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends)
-from pgpool_core.wire.scan cimport CLIENT_MARKS, HEADER_LEN, SCAN_FOUND, Frame, scan_past, scan_to, scan_whole
+from pgpool_core.wire.scan cimport CLIENT_MARKS, HEADER_LEN, SCAN_BAD_LENGTH, SCAN_FOUND, Frame, scan_past, scan_to, scan_whole
 
 cdef extern from "<string.h>" nogil:
     size_t strnlen(const char *, size_t)
@@ -278,7 +278,11 @@ cdef int relay_rest(Worker *w, ClientConn *c, ServerConn *s, Counters *k, uint8_
         elif f.type == FE_TERMINATE:
             c.leaving = 1
             break
-        elif f.type != FE_FLUSH:
+        elif f.type == FE_FLUSH:
+            if f.body_len:
+                r = SCAN_BAD_LENGTH               # PostgreSQL would answer it with an error, and skip what comes
+                break
+        else:
             if not s.open_group:
                 s.open_group = 1
                 s.group_us = w.now_us
@@ -329,6 +333,9 @@ cdef int relay_rest(Worker *w, ClientConn *c, ServerConn *s, Counters *k, uint8_
         c.conn.paused = 1
     if r < 0:
         protocol_error(w, c, data + pos)
+        return 1
+    if c.awaiting and s.expect.copying and not s.copy_doubt:      # for the end of a COPY, which nobody but the client can bring
+        client_fatal(w, c, "08P01", "unexpected message type during COPY from stdin")
         return 1
     if banned:
         client_fatal(w, c, "0A000", "PQexec disallowed")

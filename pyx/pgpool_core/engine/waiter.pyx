@@ -24,13 +24,14 @@ from pgpool_core.wire.scan cimport CLIENT_MARKS, HEADER_LEN, SCAN_FOUND, Cursor,
 cdef void client_hangup(Worker *w, ClientConn *c) noexcept nogil:
     """A client that is not being read has closed its side.
 
-    One that waits is dropped, unless it said good-bye (Terminate) behind its query: PostgreSQL would run that query.
+    One that waits for a server, or whose next message does, is dropped, unless it said good-bye (Terminate) behind its query: PostgreSQL
+    would run that query.
     """
     cdef ssize_t n
     cdef uint8_t *end
     if c.state == CL_CONSOLE and c.busy:
         conn_doom(w, &c.conn, "client unexpected eof")
-    if c.state != CL_WAITING:
+    if c.state != CL_WAITING and not (c.state == CL_ACTIVE and c.awaiting | c.holding):
         return
     while c.conn.held.len < 2 * STASH_MAX:
         n = conn_receive(w, &c.conn, w.buf + HEADROOM, RECV_SIZE)
