@@ -112,6 +112,17 @@ async def test_deallocate_all_ends_the_statements_of_this_client_only(target: Ta
 
 @SAME
 @ONE_SERVER
+@pytest.mark.parametrize("text", ["deallocate all", "discard all"])
+async def test_deallocate_all_lets_the_rest_of_its_group_prepare_again(target: Target, text: str) -> None:
+    async with logged_in(target) as client:
+        await ask(client, frontend.parse("select 42", "before"))
+        for name in ("before", "another"):
+            answer = await ask(client, frontend.parse(text), use(""), frontend.parse("select 42", name), use(name))
+            assert (letters(answer), values(answer)) == ("12C12DCZ", [[b"42"]])
+
+
+@SAME
+@ONE_SERVER
 async def test_deallocate_by_sql_ends_a_statement_of_the_protocol(target: Target) -> None:
     async with logged_in(target) as one, logged_in(target) as two:
         for client in (one, two):

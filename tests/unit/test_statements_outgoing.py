@@ -213,6 +213,14 @@ def test_a_swallowed_sync_ends_no_group() -> None:
     assert pair.server.groups == (2, 2)
 
 
+def test_behind_a_deallocate_of_its_own_group_a_text_is_parsed_whatever_the_server_has() -> None:
+    pair = Pair()
+    pair.prepare(b"a", b"select 1")
+    pair.server.barrier()
+    assert pair.sends(parse(b"b", b"select 1")) == [close(name_of(1)), parse(name_of(1), b"select 1")]
+    assert pair.sends(bind(b"b")) == [bind(name_of(1))]
+
+
 def test_names_wait_behind_a_deallocate() -> None:
     pair = Pair()
     pair.prepare(b"a", b"select 1")

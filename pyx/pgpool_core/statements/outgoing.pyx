@@ -122,6 +122,11 @@ cdef inline Planted *planted_for(Planning *p, Statement *statement) noexcept nog
     return planted if planted != NULL else prepared_add(p.ends.prepared, statement)
 
 
+cdef inline bint behind_barrier(const Owed *q) noexcept nogil:
+    """A DEALLOCATE or DISCARD stands in front in the same group: whether the server still has a statement is not known."""
+    return q.barrier == q.sent + 1
+
+
 cdef inline bint unsure(Planning *p, Planted *planted) noexcept nogil:
     return planted != NULL and owed_unsure(p.ends.owed, planted.flights, planted.group)
 
@@ -215,6 +220,7 @@ cdef int plan_first(Planning *p, Statement *fresh) noexcept nogil:
     cdef Owed *q = p.ends.owed
     cdef Planted *planted = planted_for(p, fresh)
     cdef Name *name = p.name
+    cdef bint there
     if planted == NULL:
         return OUT_FULL
     if unsure(p, planted):
@@ -229,7 +235,8 @@ cdef int plan_first(Planning *p, Statement *fresh) noexcept nogil:
     name.told = epoch_of(fresh)
     p.out.statement = fresh
     prepared_touch(p.ends.prepared, planted)
-    if ready(planted) and (p.ends.failed or p.ends.pending):
+    there = ready(planted) and not behind_barrier(q)
+    if there and (p.ends.failed or p.ends.pending):
         p.used += put_close(p.out.head + p.used, ASIDE)
         p.out.ours += 1
         owed_push(q, OWED_ASIDE, ASIDE, NULL, 0, NULL)
@@ -237,7 +244,7 @@ cdef int plan_first(Planning *p, Statement *fresh) noexcept nogil:
         p.out.parses += 1
         rename(p, ASIDE)
         return OUT_SEND
-    if ready(planted):
+    if there:
         p.used += put_close(p.out.head + p.used, NOWHERE)
         owed_push(q, OWED_KNOWN, fresh.id, fresh, 0, name)
         finish(p, HEADER_LEN + <size_t>p.frame.body_len)
