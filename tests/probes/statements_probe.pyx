@@ -11,8 +11,9 @@ from libc.string cimport memcpy, memset
 from pgpool_core.statements.again cimport again_fits
 from pgpool_core.statements.failure cimport FAILURE_OUTDATED, failure_read, failure_told
 from pgpool_core.statements.hash cimport HashKey, hash_bytes
+from pgpool_core.statements.meaning cimport changes_add, is_momentary
 from pgpool_core.statements.names cimport Name, Names, names_clear, names_free
-from pgpool_core.statements.outgoing cimport Ends, OUT_SEND, Outgoing, outgoing_pass, outgoing_plan
+from pgpool_core.statements.outgoing cimport Ends, OUT_LOOK, OUT_SEND, SPAN, Outgoing, outgoing_pass, outgoing_plan
 from pgpool_core.statements.owed cimport (
     Owed, owed_answer, owed_barrier, owed_free, owed_orphan, owed_ready, owed_request, owed_struck,
 )
@@ -24,7 +25,7 @@ from pgpool_core.statements.rewrite cimport (
     put_unnamed, used_once,
 )
 from pgpool_core.statements.text cimport (
-    EPOCH_NEVER, SERVER_NAME_LEN, TEXT_SHARDS, Statement, Texts as CTexts, server_name, text_intern, text_outdate, text_unref, texts_free,
+    EPOCH_NEVER, SERVER_NAME_LEN, TEXT_SHARDS, Statement, Texts as CTexts, server_name, text_meant, text_outdate, text_unref, texts_free,
     texts_new,
 )
 from pgpool_core.wire.scan cimport HEADER_LEN, Frame
@@ -113,6 +114,14 @@ def group_used_once(bytes group):
         free(at)
 
 
+def momentary(bytes text):
+    cdef uint8_t *at = exact(text)
+    try:
+        return bool(is_momentary(at, <uint32_t>len(text)))
+    finally:
+        free(at)
+
+
 def unnamed_error(bytes body, size_t cap):
     cdef uint8_t *at = exact(body)
     cdef uint8_t *out = <uint8_t *>malloc(cap if cap > 0 else 1)
@@ -151,12 +160,17 @@ cdef class Texts:
     def __dealloc__(self):
         texts_free(self.table)
 
-    def intern(self, bytes text, uint32_t salt=0):
+    def intern(self, bytes text, uint64_t salt=0):
         cdef uint8_t *at = exact(text)
         held = Held(self)
-        held.statement = text_intern(self.table, at, <uint32_t>len(text), salt)
+        held.statement = text_meant(self.table, at, <uint32_t>len(text), salt)
         free(at)
         return held
+
+    def changes(self, *names):
+        """Tables of these names are not what they were; without names: anything may be."""
+        cdef bytes said = b"".join(name + b"\0" for name in names)
+        changes_add(&self.table.changes, said, <uint32_t>len(said))
 
     def __len__(self):
         cdef int i
@@ -284,7 +298,7 @@ cdef class Server:
         owed_free(&self.owed, &self.prepared)
         prepared_free(&self.prepared)
 
-    def plan(self, Client client not None, bytes message, *, uint32_t limit=100, uint32_t salt=0, failed=False,
+    def plan(self, Client client not None, bytes message, *, uint32_t limit=100, uint64_t salt=0, uint64_t span=0, failed=False,
              pending=False):
         """(verdict, bytes of the pieces, skip, parses) for a message of which `message` has come, header included."""
         cdef Ends ends
@@ -303,6 +317,8 @@ cdef class Server:
         ends.owed = &self.owed
         ends.limit = limit
         ends.salt = salt
+        ends.span = SPAN | span if span else 0
+        ends.looked = message[:1] == b"P"
         ends.failed = failed
         ends.pending = pending
         ends.no_unnamed = False
@@ -312,6 +328,9 @@ cdef class Server:
         try:
             with nogil:
                 verdict = outgoing_plan(&ends, &frame, at, have, &out)
+                if verdict == OUT_LOOK:
+                    ends.looked = True
+                    verdict = outgoing_plan(&ends, &frame, at, have, &out)
             if verdict != OUT_SEND:
                 return verdict, b"", 0, 0
             pieces = b"".join((<const char *>out.pieces[i].at)[:out.pieces[i].len] for i in range(out.n_pieces))

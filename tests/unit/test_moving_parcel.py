@@ -93,7 +93,7 @@ WHOLE = moving_probe.write(ALONE) or b""
     "broken",
     [
         b"",
-        b"PGP\2",
+        b"PGP\3",
         b"PGP\1" + WHOLE[4:],
         WHOLE + b"\0",
         WHOLE + entry(99, b""),
@@ -107,7 +107,7 @@ WHOLE = moving_probe.write(ALONE) or b""
         WHOLE + entry(7, struct.pack("!QB", 1, 2) + b"a"),
         WHOLE + entry(7, struct.pack("!QB", 1, 1) + b"a\0b"),
         WHOLE + entry(7, struct.pack("!QB", 1, 1) + b"a" * 4097),
-        WHOLE + entry(6, struct.pack("!QII", 1, 0, 0) + b"a" * (2**20 + 1)),
+        WHOLE + entry(6, struct.pack("!QQI", 1, 0, 0) + b"a" * (2**20 + 1)),
         WHOLE + entry(13, struct.pack("!QB", 1, 2)),
         WHOLE + entry(11, b""),
         WHOLE + entry(11, b"\2"),

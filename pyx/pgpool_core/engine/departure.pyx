@@ -27,7 +27,7 @@ from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_TESTED, 
 from pgpool_core.session.settings cimport Block, block_entry, block_get
 from pgpool_core.statements.names cimport Name, Names
 from pgpool_core.statements.prepared cimport Planted
-from pgpool_core.statements.text cimport Statement
+from pgpool_core.statements.text cimport Statement, Texts, text_lasts
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_load8, pgpool_store8
 from pgpool_core.wire.codes cimport TX_IDLE
@@ -174,10 +174,11 @@ cdef bint server_departs(Worker *w, ServerConn *s, bint only_plain) noexcept nog
     return True
 
 
-cdef void put_statement(ParcelWriter *p, Statement *statement) noexcept nogil:
+cdef void put_statement(Texts *texts, ParcelWriter *p, Statement *statement) noexcept nogil:
     """A text that the other process has not been told of."""
     if not pgpool_load8(&statement.sent):
-        parcel_text(p, statement.id, statement.salt, pgpool_load32(&statement.flags), statement.data, statement.len)
+        text_lasts(texts, statement)      # what it has missed so far, nobody there knows
+        parcel_text(p, statement.id, pgpool_load64(&statement.salt), pgpool_load32(&statement.flags), statement.data, statement.len)
 
 
 cdef void put_block(ParcelWriter *p, uint8_t kind, Block *block) noexcept nogil:
@@ -223,7 +224,7 @@ cdef void put_client(Worker *w, ParcelWriter *p, ClientConn *c) noexcept nogil:
         name = c.names.buckets[b]
         while name != NULL:
             if name.stands != NULL:
-                put_statement(p, name.stands)
+                put_statement(w.plane.texts, p, name.stands)
                 parcel_name(p, name.stands.id, name.told == pgpool_load64(&name.stands.epoch), name.text, name.len)
             name = name.next
 
@@ -252,7 +253,7 @@ cdef void put_server(ParcelWriter *p, ServerConn *s) noexcept nogil:
     put_block(p, PARCEL_BEGUN, s.begun)
     while planted != NULL:
         if planted.here:
-            put_statement(p, planted.statement)
+            put_statement(s.prepared.texts, p, planted.statement)
             parcel_planted(p, planted.statement.id, planted.epoch == pgpool_load64(&planted.statement.epoch))
         planted = planted.newer
 

@@ -8,6 +8,7 @@ again, every text that may call one counts as suspicious. So does, within the tr
 from libc.stdint cimport uint8_t, uint32_t
 
 from pgpool_core.engine.mailbox cimport Mail
+from pgpool_core.engine.meanings cimport DDL_FUNCTIONS
 from pgpool_core.engine.records cimport ClientConn, FunctionsMark, Plane, PoolRecord, ServerConn, Worker
 from pgpool_core.session.effects cimport Effects
 from pgpool_core.session.sqlscan cimport PROVED_NONE, SqlScan
@@ -18,7 +19,7 @@ from pgpool_core.sync.atomic cimport pgpool_load32
 
 cdef enum:
     SQL_HIDDEN = 1 << 27          # beside SQL_*: the text does not say it, nor which settings it is about
-    SQL_STALE = 1 << 24           # beside SQL_OPAQUE: only because it is not known what functions do
+    SQL_STALE = 1 << 28           # beside SQL_OPAQUE: only because it is not known what functions do
 
 
 cdef const Effects *functions_of(Worker *w, const PoolRecord *pool) noexcept nogil
@@ -58,7 +59,7 @@ cdef inline uint32_t functions_text(Worker *w, ClientConn *c, ServerConn *s, con
                                     size_t n) noexcept nogil:
     """What the text scanned last may do through what it calls: SQL_*, and SQL_HIDDEN; 0 = nothing, as most texts do."""
     if (scan.hidden | scan.flags & (SQL_FUNCTION_DDL | SQL_OPAQUE | SQL_DDL)) == 0 and not ends_prepared(scan) \
-            and not s.function_ddl and not misreads(c) and not functions_stale(w, c.pool):
+            and not s.function_ddl & DDL_FUNCTIONS and not misreads(c) and not functions_stale(w, c.pool):
         return 0
     return functions_look(w, c, s, scan, text, n)
 
@@ -67,6 +68,6 @@ cdef inline uint32_t functions_statement(Worker *w, ClientConn *c, ServerConn *s
     """The same for a named statement that is used again: functions may have changed since it was parsed."""
     cdef uint32_t number = pgpool_load32(&c.pool.functions)
     cdef const Effects *known = w.effects[number - 1] if number else NULL
-    if (known == NULL or known.count == 0) and not s.function_ddl and not misreads(c) and not functions_stale(w, c.pool):
+    if (known == NULL or known.count == 0) and not s.function_ddl & DDL_FUNCTIONS and not misreads(c) and not functions_stale(w, c.pool):
         return 0
     return functions_used(w, c, s, statement)

@@ -6,6 +6,7 @@ from libc.string cimport memchr, strlen
 
 from pgpool_core.engine.conn cimport plane_wake
 from pgpool_core.engine.mailbox cimport Mail
+from pgpool_core.engine.meanings cimport DDL_ANY, DDL_FUNCTIONS, DDL_TABLES, meanings_changed
 from pgpool_core.engine.records cimport *
 from pgpool_core.pool.pool cimport MAX_POOLS, MODE_SESSION
 from pgpool_core.session.effects cimport effects_valid
@@ -125,11 +126,11 @@ cdef uint32_t functions_look(Worker *w, ClientConn *c, ServerConn *s, const SqlS
     cdef bint unknown                             # what functions do
     if pgpool_load32(&c.pool.functions) == 0:
         return 0
-    unknown = s.function_ddl or functions_stale(w, c.pool)
+    unknown = s.function_ddl & DDL_FUNCTIONS or functions_stale(w, c.pool)
     if changes_functions(scan, text, n):
-        s.function_ddl = 1
+        s.function_ddl |= DDL_FUNCTIONS
         unknown |= scan.statements > 1
-    if s.function_ddl:
+    if s.function_ddl & DDL_FUNCTIONS:
         prepares(text, n)
     unknown = unknown and (runs(scan.verb) or scan.statements > 1)
     if unknown or (misreads(c) and beyond_ascii(text, n)):
@@ -140,7 +141,7 @@ cdef uint32_t functions_look(Worker *w, ClientConn *c, ServerConn *s, const SqlS
 cdef void functions_value(ServerConn *s, const uint8_t *value, size_t n) noexcept nogil:
     """A value for a text that may run it."""
     if may_create(NULL, value, n):
-        s.function_ddl = 1
+        s.function_ddl |= DDL_FUNCTIONS
 
 
 cdef void functions_unwatched(Worker *w, ServerConn *s, const uint8_t *text, size_t n) noexcept nogil:
@@ -151,8 +152,8 @@ cdef void functions_unwatched(Worker *w, ServerConn *s, const uint8_t *text, siz
         return
     scan_sql(text, n, READ_UNKNOWN | READ_TRAILING, functions_of(w, s.pool), &scan)
     if changes_functions(&scan, text, n):
-        s.function_ddl = 1
-    if s.function_ddl:
+        s.function_ddl |= DDL_FUNCTIONS
+    if s.function_ddl & DDL_FUNCTIONS:
         prepares(text, n)
 
 
@@ -162,7 +163,7 @@ cdef uint32_t functions_used(Worker *w, ClientConn *c, ServerConn *s, Statement 
     if pgpool_load32(&c.pool.functions) == 0:
         return 0
     hidden = known_by(functions_of(w, c.pool), statement)
-    if s.function_ddl or functions_stale(w, c.pool) or (misreads(c) and beyond_ascii(statement.data, statement.len)):
+    if s.function_ddl & DDL_FUNCTIONS or functions_stale(w, c.pool) or (misreads(c) and beyond_ascii(statement.data, statement.len)):
         hidden |= opaque(c, hidden)
     return hidden | SQL_HIDDEN if hidden else 0
 
@@ -185,11 +186,13 @@ cdef uint32_t known_by(const Effects *known, Statement *statement) noexcept nogi
 
 
 cdef void functions_changed(Plane *plane, ServerConn *s) noexcept nogil:
-    """A transaction that may have changed functions has ended on `s`, or a text before the last of a pipeline has."""
+    """A transaction that may have changed functions or tables has ended on `s`, or a text before the last of a pipeline has."""
     cdef uint32_t mark = pgpool_load32(&s.pool.functions)
+    cdef bint of_functions = s.function_ddl & ~<uint32_t>(DDL_TABLES | DDL_ANY)
+    meanings_changed(plane, s)
     if s.expect.owed == 0:
         s.function_ddl = 0
-    if mark:
+    if mark and of_functions:
         pgpool_add32(&plane.marks[mark - 1].changes, 1)
         pgpool_store32(&plane.functions_news, 1)
         plane_wake(plane)

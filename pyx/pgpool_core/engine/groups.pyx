@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from pgpool_core.engine.copies cimport RUN_SYNC
 from pgpool_core.engine.databases cimport databases_text
 from pgpool_core.engine.functions cimport ends_prepared, functions_stale, misreads
+from pgpool_core.engine.meanings cimport DDL_FUNCTIONS
 from pgpool_core.engine.named cimport NAMED_GO_ON, named_unnamed
 from pgpool_core.engine.notifier cimport notifier_may
 from pgpool_core.engine.records cimport *
@@ -37,7 +38,7 @@ cdef inline bint is_harmless(Worker *w, ClientConn *c, ServerConn *s, const uint
     cdef uint32_t number = pgpool_load32(&c.pool.functions)
     cdef const Effects *effects = w.effects[number - 1] if number else NULL
     cdef const SqlScan *scan
-    if c.listens != NULL or c.pins & PIN_TEMPORARY or s.probing or s.function_ddl or misreads(c) \
+    if c.listens != NULL or c.pins & PIN_TEMPORARY or s.probing or s.function_ddl & DDL_FUNCTIONS or misreads(c) \
             or functions_stale(w, c.pool):
         return False
     scan = known_found(w.known, text, n, effects)

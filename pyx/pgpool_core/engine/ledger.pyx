@@ -11,6 +11,8 @@ from pgpool_core.engine.counters cimport count_add
 from pgpool_core.engine.functions cimport SQL_HIDDEN, SQL_STALE, functions_of, functions_text, functions_value, misreads
 from pgpool_core.engine.leak cimport leak_text
 from pgpool_core.engine.listen cimport listen_text
+from pgpool_core.engine.meanings cimport (DDL_FUNCTIONS, MAY_UNSETTLE, SQL_CHANGES, SQL_UNSETTLES, meanings_lost, meanings_text,
+                                           meanings_used)
 from pgpool_core.engine.notifier cimport notifier_may, notifier_text
 from pgpool_core.engine.pins cimport pins_set
 from pgpool_core.engine.records cimport *
@@ -88,7 +90,7 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     """Look at a text on its way to `s`; False when it is to be refused."""
     cdef const SqlScan *scan = &w.scan
     cdef const Effects *effects = functions_of(w, c.pool)
-    cdef uint32_t flags, said, hidden
+    cdef uint32_t flags, said, hidden, meaning
     c.parse_flags = c.parse_hidden = 0
     known_scan(w.known, text, n, effects, &w.scan)
     flags = scan.flags
@@ -102,10 +104,11 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     said = flags
     hidden = functions_text(w, c, s, scan, text, n)
     flags |= hidden
+    meaning = meanings_text(s, scan, hidden, text, n, is_parse)
     if notifier_may(flags, scan.verb, effects != NULL):
         notifier_text(w, c, s, flags, scan)
     if is_parse:
-        c.parse_flags = flags & SQL_FUNCTION_DDL | said & SQL_NOTIFIES
+        c.parse_flags = flags & SQL_FUNCTION_DDL | said & SQL_NOTIFIES | meaning
         c.parse_hidden = hidden
     if s.leak != NULL and flags & LEAVES:
         leak_text(s, c, fingerprint(text, n), text, n)
@@ -113,7 +116,7 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         advise_left(w, c, flags)
     if not follows(c):                            # looked at for warnings and leak_check only
         if is_parse and said & LEAVES:
-            c.parse_flags = said
+            c.parse_flags = said | meaning
         return True
     if flags & (SQL_DEALLOCATES | SQL_DISCARDS | SQL_OPAQUE):
         owed_barrier(&s.owed)
@@ -132,7 +135,7 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     if flags & NAMING and sets_unseen(text, n):
         flags |= SQL_UNSEEN
     if is_parse:
-        c.parse_flags = flags & ~(hidden & ~said) | flags & SQL_FUNCTION_DDL
+        c.parse_flags = flags & ~(hidden & ~said) | flags & SQL_FUNCTION_DDL | meaning
     say(s, c, flags | (SQL_CALLS if hidden else 0), text, n, is_parse)
     suspect(s, flags, text, n)
     if said & NAMING or misreads(c):
@@ -208,9 +211,10 @@ cdef void ledger_unseen(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *
     """
     if not follows(c):
         return
-    c.parse_flags = SQL_OPAQUE
+    c.parse_flags = SQL_OPAQUE | SQL_UNSETTLES | SQL_CHANGES
     c.parse_hidden = 0
-    s.function_ddl = 1
+    s.function_ddl |= DDL_FUNCTIONS
+    meanings_lost(s)
     if c.pool.session_state == SESSION_AUTO:
         sequences_forget(w, c, s)
     if c.pool.session_state == SESSION_PIN:
@@ -236,6 +240,7 @@ cdef void ledger_call(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *bo
     if c.pool.session_state == SESSION_PIN:
         pins_set(w, c, c.pins | PIN_SAID)
     owed_barrier(&s.owed)
+    meanings_lost(s)
     if c.pool.session_state == SESSION_AUTO:
         if have >= 4 and (load_be32(body) == OID_LASTVAL or load_be32(body) == OID_CURRVAL):
             sequence_read(w, c, s)
@@ -245,7 +250,7 @@ cdef void ledger_call(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *bo
     s.sayings = 2
     if n > have:
         names_lost(s)                             # there may be one in what has not come yet
-        s.function_ddl = 1
+        s.function_ddl |= DDL_FUNCTIONS
         return
     at = 8 + 2 * <uint32_t>load_be16(body + 4) if n >= 8 else <uint32_t>n      # oid, format codes, number of values
     while at < n and bind_next(body, <uint32_t>n, &at, &value):
@@ -266,11 +271,13 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statem
     cdef uint32_t at = 0
     cdef bint followed = follows(c)
     cdef bint runs_values = flags & (SQL_OPAQUE | SQL_STALE) == SQL_OPAQUE
-    flags &= ~<uint32_t>SQL_NOTIFIES
+    if flags & (SQL_UNSETTLES | SQL_CHANGES) or flags & SQL_HIDDEN and flags & MAY_UNSETTLE:
+        meanings_used(s, flags | SQL_UNSETTLES)
+    flags &= ~<uint32_t>(SQL_NOTIFIES | SQL_UNSETTLES | SQL_CHANGES)
     if flags & ~<uint32_t>SQL_HIDDEN == 0:
         return
     if flags & SQL_FUNCTION_DDL:
-        s.function_ddl = 1
+        s.function_ddl |= DDL_FUNCTIONS
     if followed and flags & WENT_BACK_ONE and statement != NULL:     # it may have been parsed long ago: which one?
         length = strnlen(<const char *>statement.data, statement.len)
         scan_sql(statement.data, length, READ_UNKNOWN | READ_TRAILING, NULL, &scan)
@@ -290,7 +297,7 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statem
         if followed:
             names_lost(s)                         # there may be one in what has not come yet
         if runs_values:
-            s.function_ddl = 1
+            s.function_ddl |= DDL_FUNCTIONS
         return
     while bind_next(body, <uint32_t>n, &at, &value):
         if followed:

@@ -9,11 +9,11 @@ from pgpool_core.engine.counters cimport Counters, count_add
 from pgpool_core.engine.databases cimport databases_text
 from pgpool_core.engine.functions cimport functions_statement
 from pgpool_core.engine.ledger cimport ledger_bind
+from pgpool_core.engine.meanings cimport meanings_salt, meanings_span
 from pgpool_core.engine.notifier cimport notifier_may, notifier_text
 from pgpool_core.engine.pins cimport pins_add
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport REDO_NOT
-from pgpool_core.session.settings cimport block_get
 from pgpool_core.session.sqltoken cimport name_fold
 from pgpool_core.statements.failure cimport FAILURE_OUTDATED, FAILURE_RENAMED, failure_read
 from pgpool_core.statements.names cimport Name, name_plan, name_settle, name_stands, names_clear, names_find
@@ -26,21 +26,15 @@ from pgpool_core.statements.text cimport NOWHERE
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32
 from pgpool_core.wire.codes cimport FE_BIND, FE_DESCRIBE, FE_PARSE, TX_FAILED
 from pgpool_core.wire.scan cimport HEADER_LEN, Frame
-from pgpool_core.wire.span cimport HASH_BEGIN, Span, hash_apart, hash_on, text_span
+from pgpool_core.wire.span cimport Span
 
 cdef const char *DEALLOCATES = "UNLISTEN pgpool_no_channel"
 
 
-cdef uint32_t mixed(uint32_t h, ClientConn *c, const char *name) noexcept nogil:
-    cdef Span value
-    if block_get(c.settings, text_span(name), &value):
-        h = hash_on(h, value)
-    return hash_apart(h)
-
-
-cdef uint32_t salt_of(ClientConn *c) noexcept nogil:
-    """The settings on which the meaning of a text depends, as a number: of client_encoding and search_path."""
-    return mixed(mixed(HASH_BEGIN, c, "client_encoding"), c, "search_path")
+cdef inline void look_at(Ends *ends, ClientConn *c, ServerConn *s) noexcept nogil:
+    ends.salt = meanings_salt(c)
+    ends.span = meanings_span(c, s)
+    ends.looked = 1
 
 
 cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, const Frame *f, const uint8_t *data, size_t n,
@@ -58,11 +52,16 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
     ends.prepared = &s.prepared
     ends.owed = &s.owed
     ends.limit = c.pool.max_prepared
-    ends.salt = salt_of(c) if f.type == FE_PARSE and n - pos > HEADER_LEN and data[pos + HEADER_LEN] else 0
+    ends.looked = 0
+    if f.type == FE_PARSE and n - pos > HEADER_LEN and data[pos + HEADER_LEN]:
+        look_at(&ends, c, s)
     ends.no_unnamed = not c.unnamed_here
     ends.failed = s.tx_status == TX_FAILED
     ends.pending = unanswered(s)
     verdict = outgoing_plan(&ends, f, data + pos, n - pos, out)
+    if verdict == OUT_LOOK:
+        look_at(&ends, c, s)
+        verdict = outgoing_plan(&ends, f, data + pos, n - pos, out)
     if verdict == OUT_TOO_LONG:
         pins_add(w, c, PIN_STATEMENT)
         if c.state != CL_ACTIVE:

@@ -26,6 +26,7 @@ from pgpool_core.session.known cimport KnownTexts
 from pgpool_core.session.probe cimport SettingNames
 from pgpool_core.session.settings cimport Block, Settings
 from pgpool_core.session.sqlscan cimport SqlScan
+from pgpool_core.statements.meaning cimport CHANGE_LEN
 from pgpool_core.statements.names cimport Names
 from pgpool_core.statements.outgoing cimport Outgoing
 from pgpool_core.statements.owed cimport Owed
@@ -473,7 +474,7 @@ cdef struct ServerConn:
     uint8_t sequences_due         # what others have left for currval and lastval is to be forgotten
     uint64_t retag                # group whose CommandComplete is to say DEALLOCATE; 0 = none
     uint8_t database_ddl          # control lets servers go for a text, until its transaction is over
-    uint8_t function_ddl          # a text may be changing functions
+    uint8_t function_ddl          # DDL_*: a text may be changing functions, or tables
     uint8_t dirty                 # a client has left state that nothing but DISCARD ALL takes away
     uint8_t probed_parts          # PROBE_* of the question under way
     uint8_t risked                # it was sent while a cancel request was under way, which may hit it
@@ -499,6 +500,9 @@ cdef struct ServerConn:
     char tls_info[TLS_INFO_MAX]   # of `conn.tls`, as it was when control handed it over; empty without
     uint8_t replication           # REPLICATION_*: opened as such, for one client
     Buf greeting                  # of a dedicated one, until its client is greeted: name, zero, value, zero ...
+    uint64_t unsettled            # tells its client's last text after which others may mean something else; 0 = none (meanings)
+    uint8_t changing_len          # of `changing`
+    uint8_t changing[CHANGE_LEN]  # tables that texts of its transaction create, alter or drop: their names, each with its zero
 
 
 cdef struct Upcalls:              # what an I/O back end tells the engine

@@ -13,7 +13,7 @@ from pgpool_core.wire.span cimport Span
 
 
 cdef enum:
-    PARCEL_VERSION = 2            # both processes must have the same
+    PARCEL_VERSION = 3            # both processes must have the same
     PARCEL_MAX = 1 << 25          # bytes; who has more than that stays
 
     PARCEL_CLIENT = 1             # its numbers: once, in front of what is the client's
@@ -93,7 +93,7 @@ cdef struct Parcel:               # borrows all of it from what was read
 
 cdef struct ParcelText:           # borrowed
     uint64_t id
-    uint32_t salt
+    uint64_t salt
     uint32_t flags
     Span body                     # of a text; of PARCEL_NAME the name
     uint8_t fresh                 # of PARCEL_PLANTED and PARCEL_NAME
@@ -105,7 +105,7 @@ cdef void parcel_server(ParcelWriter *w, const ServerFacts *facts, Span key, Spa
 cdef void parcel_block(ParcelWriter *w, uint8_t kind, const uint8_t *data, uint32_t n, bint verified) noexcept nogil
 cdef void parcel_bytes(ParcelWriter *w, uint8_t kind, const uint8_t *data, uint32_t n) noexcept nogil
 cdef void parcel_two(ParcelWriter *w, uint8_t kind, const uint8_t *a, uint32_t an, const uint8_t *b, uint32_t bn) noexcept nogil
-cdef void parcel_text(ParcelWriter *w, uint64_t id, uint32_t salt, uint32_t flags, const uint8_t *data, uint32_t n) noexcept nogil
+cdef void parcel_text(ParcelWriter *w, uint64_t id, uint64_t salt, uint32_t flags, const uint8_t *data, uint32_t n) noexcept nogil
 cdef void parcel_name(ParcelWriter *w, uint64_t id, bint fresh, const uint8_t *name, uint32_t n) noexcept nogil
 cdef void parcel_planted(ParcelWriter *w, uint64_t id, bint fresh) noexcept nogil
 

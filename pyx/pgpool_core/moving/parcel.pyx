@@ -128,10 +128,10 @@ cdef void parcel_block(ParcelWriter *w, uint8_t kind, const uint8_t *data, uint3
     memcpy(at + 1, data, n)
 
 
-cdef void parcel_text(ParcelWriter *w, uint64_t id, uint32_t salt, uint32_t flags, const uint8_t *data, uint32_t n) noexcept nogil:
-    cdef uint8_t *at = entry(w, PARCEL_TEXT, n + 16)
+cdef void parcel_text(ParcelWriter *w, uint64_t id, uint64_t salt, uint32_t flags, const uint8_t *data, uint32_t n) noexcept nogil:
+    cdef uint8_t *at = entry(w, PARCEL_TEXT, n + 20)
     if at != NULL:
-        memcpy(put32(put32(put64(at, id), salt), flags), data, n)
+        memcpy(put32(put64(put64(at, id), salt), flags), data, n)
 
 
 cdef void parcel_name(ParcelWriter *w, uint64_t id, bint fresh, const uint8_t *name, uint32_t n) noexcept nogil:
@@ -218,11 +218,11 @@ cdef bint read_numbered(uint8_t kind, const uint8_t *at, uint32_t n, ParcelText 
             out.fresh = at[0]
         return n == 1 and flag(out.fresh)
     if kind == PARCEL_TEXT:
-        if n < 8:
+        if n < 12:
             return False
-        out.salt, out.flags = load_be32(at), load_be32(at + 4)
-        at += 8
-        n -= 8
+        out.salt, out.flags = get64(at), load_be32(at + 8)
+        at += 12
+        n -= 12
         out.body.at, out.body.len = at, n
         return n <= MAX_TEXT_LEN
     if n < 1 or not flag(at[0]):

@@ -11,7 +11,7 @@ from pgpool_core.statements.names cimport Name, Names, names_meaning
 from pgpool_core.statements.owed cimport (OWED_PARSE, OWED_PARSE_OURS, OWED_USE, OwedEntry, owed_at)
 from pgpool_core.statements.prepared cimport Planted, prepared_find, prepared_is, prepared_settle
 from pgpool_core.statements.rewrite cimport ErrorFields, error_fields, find_server_name, put_error, put_unnamed
-from pgpool_core.statements.text cimport EPOCH_NEVER, NOWHERE, STALE, text_outdate
+from pgpool_core.statements.text cimport EPOCH_NEVER, FOREIGN, NOWHERE, STALE, text_outdate, text_refused
 from pgpool_core.sync.atomic cimport pgpool_load64
 from pgpool_core.wire.be cimport store_be32
 from pgpool_core.wire.build cimport build_error
@@ -40,6 +40,22 @@ cdef void outdate_used(Owed *q, Prepared *set) noexcept nogil:
         planted = prepared_find(set, owed_at(q, i).id)
         if planted != NULL:
             text_outdate(planted.statement)
+
+
+cdef bint is_of_values(Span sqlstate) noexcept nogil:
+    """undefined_function, datatype_mismatch, and three that say that a value is none of its type."""
+    return says(sqlstate, "42883", 5) or says(sqlstate, "42804", 5) or says(sqlstate, "22P02", 5) or says(sqlstate, "22003", 5) \
+        or says(sqlstate, "22P03", 5)
+
+
+cdef void doubt_used(Owed *q, Prepared *set) noexcept nogil:
+    """Whoever prepares a text anew that the failing message may have used finds out what its parameters are by now."""
+    cdef uint32_t i
+    cdef Planted *planted
+    for i in range(marks_at_head(q)):
+        planted = prepared_find(set, owed_at(q, i).id)
+        if planted != NULL:
+            text_refused(set.texts, planted.statement)
 
 
 cdef void failure_told(Owed *q, Prepared *set) noexcept nogil:
@@ -127,12 +143,19 @@ cdef int failure_read(Owed *q, Prepared *set, Names *names, const uint8_t *body,
     if says(fields.sqlstate, "0A000", 5) and says(fields.routine, ROUTINE, 21):
         outdate_used(q, set)
         return FAILURE_OUTDATED
+    if is_of_values(fields.sqlstate):
+        doubt_used(q, set)
+        return FAILURE_OTHER
     exists = says(fields.sqlstate, "42P05", 5)
     misfits = says(fields.sqlstate, "08P01", 5)   # a Bind with another number of parameters
     if not exists and not misfits and not says(fields.sqlstate, "26000", 5) or not find_server_name(fields.message, &id):
         return FAILURE_OTHER
     if id == STALE:
         out_len[0] = put_outdated(out, cap)
+        return FAILURE_RENAMED if out_len[0] else FAILURE_OTHER
+    if id == FOREIGN:
+        out_len[0] = build_error(out, cap, "ERROR", "26000", "client_encoding is not what it was when this prepared statement was made",
+                                 NULL)
         return FAILURE_RENAMED if out_len[0] else FAILURE_OTHER
     name = name_taken(q, id) if exists else name_missed(q, id)
     if not misfits:

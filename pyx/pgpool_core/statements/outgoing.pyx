@@ -5,7 +5,7 @@ from libc.string cimport memcmp
 
 from pgpool_core.sync.atomic cimport pgpool_load64
 from pgpool_core.statements.names cimport MAX_NAMES, Name, name_plan, name_settle, names_add, names_find
-from pgpool_core.statements.owed cimport (OWED_AGAIN, OWED_ASIDE, OWED_CLOSE, OWED_CLOSE_OURS, OWED_JUDGED, OWED_KNOWN,
+from pgpool_core.statements.owed cimport (OWED_AGAIN, OWED_ASIDE, OWED_CLOSE, OWED_CLOSE_OURS, OWED_DROP, OWED_JUDGED, OWED_KNOWN,
                                           OWED_OK, OWED_PARSE, OWED_PARSE_OURS, Owed, owed_pass, owed_push, owed_reserve, owed_unsure,
                                           owed_use)
 from pgpool_core.statements.prepared cimport (Planted, Prepared, prepared_add, prepared_find, prepared_oldest,
@@ -13,7 +13,9 @@ from pgpool_core.statements.prepared cimport (Planted, Prepared, prepared_add, p
 from pgpool_core.statements.rewrite cimport (NAME_BROKEN, NAME_FOUND, NAME_NEED_MORE, NAME_NONE, NamePlace,
                                              name_like_ours, name_place, parse_text_ok, put_close, put_parse_head,
                                              put_renamed)
-from pgpool_core.statements.text cimport (ASIDE, MAX_TEXT_LEN, NOWHERE, STALE, Statement, text_intern, text_unref)
+from pgpool_core.statements.meaning cimport is_ascii
+from pgpool_core.statements.text cimport (ALONE, ASIDE, ENCODING_AT, ENCODING_OTHER, EPOCH_NEVER, FOREIGN, MAX_TEXT_LEN, NOWHERE, OWN, STALE,
+                                          Statement, encoding_in, text_alone, text_meant, text_unref)
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.codes cimport FE_BIND, FE_CLOSE, FE_DESCRIBE, FE_PARSE
 from pgpool_core.wire.scan cimport HEADER_LEN, Frame
@@ -92,11 +94,32 @@ cdef inline bint ready(Planted *planted) noexcept nogil:
     return planted.planned and planted.planned_epoch == epoch_of(planted.statement)
 
 
-cdef void parse_as(Planning *p, Planted *planted, uint8_t kind, Name *name) noexcept nogil:
+cdef uint64_t meant_by(const Ends *ends, const uint8_t *text, uint32_t n) noexcept nogil:
+    """The salt of a text that is parsed now."""
+    return ends.salt & ~(<uint64_t>63 << ENCODING_AT) if is_ascii(text, n) else ends.salt
+
+
+cdef inline uint64_t salt_of(Statement *statement) noexcept nogil:
+    return pgpool_load64(&statement.salt)
+
+
+cdef uint64_t epoch_now(Planning *p, Statement *statement) noexcept nogil:
+    """What a Parse of ours makes of `statement` now: its epoch, or what nobody takes for that.
+
+    A statement that others share means to them what it meant under its own settings, whatever the client stands at by now.
+    """
+    cdef uint64_t salt = salt_of(statement)
+    if salt & OWN:
+        return epoch_of(statement)
+    if p.ends.span:
+        return p.ends.span
+    return epoch_of(statement) if meant_by(p.ends, statement.data, statement.len) == salt & ~ALONE else EPOCH_NEVER
+
+
+cdef void parse_as(Planning *p, Planted *planted, uint8_t kind, Name *name, uint64_t epoch) noexcept nogil:
     """Clear the way at the server for a Parse of `planted`, and write down that it comes."""
     cdef Owed *q = p.ends.owed
     cdef Statement *statement = planted.statement
-    cdef uint64_t epoch = epoch_of(statement)
     if planted.planned:
         close_ours(p, planted)
     else:
@@ -106,12 +129,9 @@ cdef void parse_as(Planning *p, Planted *planted, uint8_t kind, Name *name) noex
     p.out.parses += 1
 
 
-cdef void have_ready(Planning *p, Planted *planted) noexcept nogil:
-    """The server has the statement, or gets it in front of the client's message."""
-    prepared_touch(p.ends.prepared, planted)
-    if ready(planted):
-        return
-    parse_as(p, planted, OWED_PARSE_OURS, NULL)
+cdef void parse_ours(Planning *p, Planted *planted, Name *name, uint64_t epoch) noexcept nogil:
+    """A Parse goes in front of the client's message; `name` (NULL: none) stands for the statement then."""
+    parse_as(p, planted, OWED_PARSE_OURS, name, epoch)
     p.out.ours += 1
     p.used += put_parse_head(p.out.head + p.used, planted.statement.id, planted.statement.len)
     show_text(p, planted.statement)
@@ -163,9 +183,70 @@ cdef int plan_stale(Planning *p) noexcept nogil:
     return OUT_SEND
 
 
+cdef int plan_foreign(Planning *p) noexcept nogil:
+    """The bytes of the text mean something else in the client_encoding that the server stands at by now: it is not sent."""
+    owed_use(p.ends.owed, FOREIGN, p.name)
+    rename(p, FOREIGN)
+    return OUT_SEND
+
+
+cdef bint is_foreign(Planning *p, Statement *statement) noexcept nogil:
+    cdef uint8_t then = encoding_in(salt_of(statement)), now = encoding_in(p.ends.salt)
+    return then != 0 and then != now and then != ENCODING_OTHER and now != ENCODING_OTHER
+
+
+cdef int plan_moved(Planning *p, Statement *statement) noexcept nogil:
+    """Use of a statement that the server has not got, by a client whose settings are others now.
+
+    The text would mean what it means under these; so the name moves to the statement that does.
+    """
+    cdef Owed *q = p.ends.owed
+    cdef Statement *fresh = text_meant(p.ends.texts, statement.data, statement.len, meant_by(p.ends, statement.data, statement.len))
+    cdef Planted *planted = planted_for(p, fresh) if fresh != NULL else NULL
+    if planted == NULL or unsure(p, planted):
+        text_unref(p.ends.texts, fresh)
+        return OUT_FULL if planted == NULL else OUT_WAIT
+    name_plan(p.name, fresh, q.sent)
+    text_unref(p.ends.texts, fresh)               # the name holds it
+    p.name.told = epoch_of(fresh)
+    prepared_touch(p.ends.prepared, planted)
+    if ready(planted):
+        p.used += put_close(p.out.head + p.used, NOWHERE)
+        p.out.ours += 1
+        owed_push(q, OWED_DROP, NOWHERE, fresh, 0, p.name)
+    else:
+        parse_ours(p, planted, p.name, epoch_of(fresh))
+    rename(p, fresh.id)
+    p.out.statement = fresh
+    owed_use(q, fresh.id, p.name)
+    return OUT_SEND
+
+
+cdef int plan_parse_first(Planning *p, Planted *planted) noexcept nogil:
+    """Put a Parse in front of the use of a statement that the server has not got: OUT_PASS, else that is the verdict."""
+    cdef Statement *statement = planted.statement
+    cdef uint64_t epoch
+    cdef int moved = OUT_PASS
+    if not p.ends.looked:
+        moved = OUT_LOOK
+    elif is_foreign(p, statement):
+        moved = plan_foreign(p)
+    else:
+        epoch = epoch_now(p, statement)
+        if epoch == EPOCH_NEVER:
+            moved = plan_moved(p, statement)
+        elif not planted.planned or planted.planned_epoch != epoch:
+            parse_ours(p, planted, NULL, epoch)
+            return OUT_PASS
+    if not planted.planned:
+        prepared_settle(p.ends.prepared, planted)
+    return moved
+
+
 cdef int plan_use(Planning *p, Statement *statement) noexcept nogil:
     """Bind or Describe of a statement that the client has."""
     cdef Planted *planted
+    cdef int verdict
     cdef uint64_t epoch = epoch_of(statement)
     cdef int told
     if p.name.told != epoch and not p.ends.failed:
@@ -180,7 +261,11 @@ cdef int plan_use(Planning *p, Statement *statement) noexcept nogil:
         return OUT_FULL
     if unsure(p, planted):
         return OUT_WAIT
-    have_ready(p, planted)
+    prepared_touch(p.ends.prepared, planted)
+    if not ready(planted):
+        verdict = plan_parse_first(p, planted)
+        if verdict != OUT_PASS:
+            return verdict
     rename(p, statement.id)
     p.out.statement = statement
     owed_use(p.ends.owed, statement.id, p.name)
@@ -201,8 +286,9 @@ cdef int plan_again(Planning *p, Statement *fresh) noexcept nogil:
     if unsure(p, planted) or (p.ends.pending and not ready(planted)):
         prepared_settle(p.ends.prepared, planted)
         return OUT_WAIT
-    if not p.ends.failed:
-        have_ready(p, planted)
+    if not p.ends.failed and not ready(planted):
+        parse_ours(p, planted, NULL, epoch_now(p, taken))
+    prepared_touch(p.ends.prepared, planted)
     prepared_plan(p.ends.prepared, planted, planted.planned, planted.planned_epoch, q.sent)
     name_plan(p.name, taken, q.sent)
     owed_push(q, OWED_AGAIN, taken.id, fresh, 0, p.name)
@@ -249,7 +335,7 @@ cdef int plan_first(Planning *p, Statement *fresh) noexcept nogil:
         owed_push(q, OWED_KNOWN, fresh.id, fresh, 0, name)
         finish(p, HEADER_LEN + <size_t>p.frame.body_len)
         return OUT_SEND
-    parse_as(p, planted, OWED_PARSE, name)
+    parse_as(p, planted, OWED_PARSE, name, epoch_of(fresh))
     rename(p, fresh.id)
     return OUT_SEND
 
@@ -265,7 +351,10 @@ cdef int plan_parse(Planning *p) noexcept nogil:
         return OUT_NEED_MORE
     if not parse_text_ok(text, n):
         return outgoing_pass(p.ends, p.frame)
-    fresh = text_intern(p.ends.texts, text, n, p.ends.salt)
+    if p.ends.span:
+        fresh = text_alone(p.ends.texts, text, n, meant_by(p.ends, text, n))
+    else:
+        fresh = text_meant(p.ends.texts, text, n, meant_by(p.ends, text, n))
     if fresh == NULL:
         return OUT_FULL
     if p.name != NULL and p.name.planned != NULL:

@@ -1,7 +1,10 @@
 """What clients have prepared, by content: each text once, shared by all threads, whatever its names are.
 
-A `Statement` is the body of a Parse behind the name (query, zero, Int16, OIDs). It never changes, but for its epoch, and
-lives as long as somebody holds it: clients by their names, servers by what they have prepared.
+A `Statement` is the body of a Parse behind the name (query, zero, Int16, OIDs), as it is meant under some settings (`salt`). It never
+changes, but for its epoch, and lives as long as somebody holds it: clients by their names, servers by what they have prepared.
+
+Another Parse of the same text gets the same statement as long as it means the same; one that is *alone* is not found any more, and
+stays with those who hold it.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -9,6 +12,7 @@ from libc.string cimport memcpy
 
 from pgpool_core.sync.mutex cimport pthread_mutex_t
 from pgpool_core.statements.hash cimport HashKey
+from pgpool_core.statements.meaning cimport Changes
 
 
 cdef extern from "<endian.h>" nogil:
@@ -23,13 +27,24 @@ cdef enum:
     EPOCH_NEVER = 0               # no statement is ever at this epoch
     NOWHERE = 0                   # id that no statement ever has: its name exists at no server
 
+    ENCODING_AT = 56              # bits of a salt: from here on 6 with the number of the client_encoding of what is beyond ASCII
+    ENCODING_NONE = 0             # there is nothing
+    ENCODING_OTHER = 63           # nobody knows which
+    REFUSALS = 256                # a power of two
+
 cdef extern from *:
     """
     #define PGPOOL_ASIDE (~(uint64_t)0)
     #define PGPOOL_STALE (~(uint64_t)1)
+    #define PGPOOL_FOREIGN (~(uint64_t)2)
+    #define PGPOOL_ALONE ((uint64_t)1 << 63)
+    #define PGPOOL_OWN ((uint64_t)1 << 62)
     """
     const uint64_t ASIDE "PGPOOL_ASIDE"   # another one: its name is for a Parse that PostgreSQL is only to judge
     const uint64_t STALE "PGPOOL_STALE"   # another one, which no server has: for a Bind that is to fail
+    const uint64_t FOREIGN "PGPOOL_FOREIGN"     # the same, for bytes that would be read in another encoding
+    const uint64_t ALONE "PGPOOL_ALONE"   # bit of a salt: no Parse finds this statement
+    const uint64_t OWN "PGPOOL_OWN"       # another one: nor has one ever
 
 
 cdef struct Statement:            # owned by its table
@@ -38,10 +53,12 @@ cdef struct Statement:            # owned by its table
     uint64_t hash
     uint64_t epoch                # atomic; grows when plans made before have become useless
     uint64_t hidden               # atomic; the engine's: what its functions may do, behind the generation of what is known of them
+    uint64_t salt                 # what else its meaning depends on; atomic: ALONE may be added
+    uint64_t seen                 # atomic; number of the last of the table's changes that is known not to matter to it
     uint32_t refs                 # atomic; reaches 0 only under the shard's lock
-    uint32_t salt                 # what else its meaning depends on
     uint32_t flags                # atomic: what running it may leave in a session; the engine's to say
     uint32_t len                  # bytes in `data`
+    uint8_t momentary             # it says 'now' or the like: each Parse of it means something else
     uint8_t sent                  # atomic; another process has got it
     uint8_t data[1]
 
@@ -56,16 +73,26 @@ cdef struct TextShard:
 cdef struct Texts:                # the table
     HashKey key
     uint64_t last_id              # atomic
+    Changes changes               # of what texts are about
+    uint8_t[REFUSALS] refused     # atomic; by hash: how often statements have been refused over what their values are
     TextShard shards[TEXT_SHARDS]
 
 
 cdef Texts *texts_new() noexcept nogil
 cdef void texts_free(Texts *table) noexcept nogil
-cdef Statement *text_intern(Texts *table, const uint8_t *data, uint32_t n, uint32_t salt) noexcept nogil
-cdef Statement *text_arrives(Texts *table, const uint8_t *data, uint32_t n, uint32_t salt, uint64_t id) noexcept nogil
+cdef Statement *text_intern(Texts *table, const uint8_t *data, uint32_t n, uint64_t salt) noexcept nogil
+cdef Statement *text_alone(Texts *table, const uint8_t *data, uint32_t n, uint64_t salt) noexcept nogil
+cdef Statement *text_meant(Texts *table, const uint8_t *data, uint32_t n, uint64_t salt) noexcept nogil
+cdef Statement *text_arrives(Texts *table, const uint8_t *data, uint32_t n, uint64_t salt, uint64_t id) noexcept nogil
+cdef bint text_lasts(Texts *table, Statement *statement) noexcept nogil
+cdef void text_refused(Texts *table, Statement *statement) noexcept nogil
 cdef Statement *text_ref(Statement *statement) noexcept nogil
 cdef void text_unref(Texts *table, Statement *statement) noexcept nogil
 cdef void text_outdate(Statement *statement) noexcept nogil
+
+
+cdef inline uint8_t encoding_in(uint64_t salt) noexcept nogil:
+    return <uint8_t>(salt >> ENCODING_AT & 63)
 
 
 cdef inline void hex_digits(uint8_t *out, uint32_t number) noexcept nogil:

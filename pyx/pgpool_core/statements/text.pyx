@@ -5,7 +5,8 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
 from pgpool_core.statements.hash cimport hash_bytes
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_next64
+from pgpool_core.statements.meaning cimport changes_free, changes_init, changes_touch, is_momentary
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load64, pgpool_load8, pgpool_next64, pgpool_store64, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 
 cdef extern from "<unistd.h>" nogil:
@@ -22,6 +23,7 @@ cdef Texts *texts_new() noexcept nogil:
     cdef bint ok
     if table == NULL:
         return NULL
+    changes_init(&table.changes)
     ok = getentropy(&table.key, sizeof(table.key)) == 0
     for i in range(TEXT_SHARDS):
         pthread_mutex_init(&table.shards[i].lock, NULL)
@@ -52,6 +54,7 @@ cdef void texts_free(Texts *table) noexcept nogil:
                     statement = next
         free(table.shards[i].buckets)
         pthread_mutex_destroy(&table.shards[i].lock)
+    changes_free(&table.changes)
     free(table)
 
 
@@ -86,7 +89,7 @@ cdef void grow(TextShard *shard) noexcept nogil:
     shard.n_buckets *= 2
 
 
-cdef Statement *text_intern(Texts *table, const uint8_t *data, uint32_t n, uint32_t salt) noexcept nogil:
+cdef Statement *text_intern(Texts *table, const uint8_t *data, uint32_t n, uint64_t salt) noexcept nogil:
     """The statement with exactly these bytes and this salt, one holder more; NULL when memory is short.
 
     The caller has seen to it that `n` is no more than MAX_TEXT_LEN.
@@ -94,16 +97,34 @@ cdef Statement *text_intern(Texts *table, const uint8_t *data, uint32_t n, uint3
     return text_arrives(table, data, n, salt, NOWHERE)
 
 
-cdef Statement *text_arrives(Texts *table, const uint8_t *data, uint32_t n, uint32_t salt, uint64_t id) noexcept nogil:
+cdef Statement *text_alone(Texts *table, const uint8_t *data, uint32_t n, uint64_t salt) noexcept nogil:
+    """One that nobody else has, nor will."""
+    return text_arrives(table, data, n, salt | ALONE | OWN, NOWHERE)
+
+
+cdef Statement *text_meant(Texts *table, const uint8_t *data, uint32_t n, uint64_t salt) noexcept nogil:
+    """What a Parse of these bytes means now: text_intern where others have meant the same, and else another one."""
+    cdef Statement *found = text_intern(table, data, n, salt)
+    if found == NULL or (text_lasts(table, found) and not found.momentary):
+        return found
+    text_unref(table, found)
+    return text_intern(table, data, n, salt) if not found.momentary else text_alone(table, data, n, salt)
+
+
+cdef inline bint is_it(Statement *statement, uint64_t hash, const uint8_t *data, uint32_t n, uint64_t salt, uint64_t id) noexcept nogil:
+    return statement.hash == hash and statement.len == n and pgpool_load64(&statement.salt) == salt \
+        and (not salt & ALONE or statement.id == id) and memcmp(statement.data, data, n) == 0
+
+
+cdef Statement *text_arrives(Texts *table, const uint8_t *data, uint32_t n, uint64_t salt, uint64_t id) noexcept nogil:
     """The same; one that is not there yet gets `id`, which is nobody else's, or (NOWHERE) the next one."""
-    cdef uint64_t hash = hash_bytes(&table.key, data, n) ^ <uint64_t>salt * <uint64_t>0x9E3779B97F4A7C15
+    cdef uint64_t hash = hash_bytes(&table.key, data, n) ^ (salt & ~(ALONE | OWN)) * <uint64_t>0x9E3779B97F4A7C15
     cdef TextShard *shard = shard_of(table, hash)
     cdef Statement *statement
     cdef Statement **at
     pthread_mutex_lock(&shard.lock)
     statement = bucket_of(shard, hash)[0]
-    while statement != NULL and not (statement.hash == hash and statement.len == n and statement.salt == salt
-                                     and memcmp(statement.data, data, n) == 0):
+    while statement != NULL and not is_it(statement, hash, data, n, salt, id):
         statement = statement.next
     if statement == NULL:
         statement = <Statement *>malloc(sizeof(Statement) + n)
@@ -113,8 +134,10 @@ cdef Statement *text_arrives(Texts *table, const uint8_t *data, uint32_t n, uint
             statement.epoch = EPOCH_NEVER + 1
             statement.refs = 0
             statement.salt = salt
+            statement.seen = pgpool_load64(&table.changes.last)
             statement.flags = 0
             statement.hidden = 0
+            statement.momentary = not salt & ALONE and is_momentary(data, n)
             statement.sent = 0
             statement.len = n
             memcpy(statement.data, data, n)
@@ -128,6 +151,35 @@ cdef Statement *text_arrives(Texts *table, const uint8_t *data, uint32_t n, uint
         pgpool_add32(&statement.refs, 1)
     pthread_mutex_unlock(&shard.lock)
     return statement
+
+
+cdef bint text_lasts(Texts *table, Statement *statement) noexcept nogil:
+    """Whether nothing has changed of what `statement` is about; where something may have, it is alone from now on."""
+    cdef uint64_t last = pgpool_load64(&table.changes.last)
+    cdef uint64_t seen = pgpool_load64(&statement.seen)
+    cdef uint64_t salt = pgpool_load64(&statement.salt)
+    if salt & ALONE:
+        return False
+    if seen == last:
+        return True
+    if changes_touch(&table.changes, seen, last, statement.data, statement.len):
+        pgpool_store64(&statement.salt, salt | ALONE)
+        return False
+    pgpool_store64(&statement.seen, last)
+    return True
+
+
+cdef void text_refused(Texts *table, Statement *statement) noexcept nogil:
+    """PostgreSQL does not take a value for what it has made of a parameter: that may have been long ago.
+
+    Most such values are wrong for everybody, so it is done for the first refusal, the second, the fourth and so on.
+    """
+    cdef uint8_t *count = &table.refused[statement.hash & (REFUSALS - 1)]
+    cdef uint8_t n = pgpool_load8(count) + 1
+    if n:
+        pgpool_store8(count, n)
+    if n & (n - 1) == 0 and n:
+        pgpool_store64(&statement.salt, pgpool_load64(&statement.salt) | ALONE)
 
 
 cdef Statement *text_ref(Statement *statement) noexcept nogil:
