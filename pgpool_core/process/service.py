@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import sys
-from collections.abc import Awaitable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
 from typing import Final
@@ -28,13 +26,12 @@ from pgpool_core.process import background
 from pgpool_core.process.account import become, is_root
 from pgpool_core.process.background import Background
 from pgpool_core.process.descriptors import raise_descriptor_limit
-from pgpool_core.process.exchange import Sender, packets_from
-from pgpool_core.process.moving import Giver, take_all
-from pgpool_core.process.packets import MAX_PACKET, VERSION
+from pgpool_core.process.handover import give_all, sockets_of, take_from, take_strangers
+from pgpool_core.process.packets import VERSION
 from pgpool_core.process.pidfile import Pidfile
 from pgpool_core.process.predecessor import Predecessor
 from pgpool_core.process.systemd import Notifier, sockets_given
-from pgpool_core.process.takeover import Door, Sockets, Successor, door_path
+from pgpool_core.process.takeover import Door, Successor, door_path
 
 TEXTS_APART: Final = 1 << 32  # texts of statements that the old process may yet meet
 
@@ -91,9 +88,7 @@ class _Service:
         self._output = output
         self._background = Background(-1)
         self._door = trio.CancelScope()
-        self._alone = (
-            True  # else another process still has clients, who may come here, and whose cancel requests come through us
-        )
+        self._takes = False  # clients of another process, and passes cancel requests on to it
         self._conffile = os.path.abspath(start.file)
 
     def run(self) -> int:
@@ -190,14 +185,11 @@ class _Service:
 
     async def _come_up(self, successor: Successor | Predecessor, pooler: Pooler, nursery: trio.Nursery) -> None:
         """The other one lets go: up to that anything may fail, and nothing afterwards, for nobody else would listen."""
-        if isinstance(successor, Predecessor):
-            await successor.come_up()
-            nursery.start_soon(_take_strangers, successor, pooler)
-        else:
+        if isinstance(successor, Successor):
             pooler.succession.pass_cancels_to(successor.pass_on)
-            await successor.come_up()
-            self._alone = False
-            nursery.start_soon(self._until_ended, successor, pooler)
+        await successor.come_up()
+        self._takes = True
+        nursery.start_soon(self._take, successor, pooler)
         for step in (pooler.own_unix_socket, self._pidfile.replace):
             try:
                 step()
@@ -210,15 +202,12 @@ class _Service:
         await pooler.run(task_status=task_status)
         nursery.cancel_scope.cancel(reason="the pooler has stopped")
 
-    async def _until_ended(self, successor: Successor, pooler: Pooler) -> None:
-        def take(connection: trio.socket.SocketType, sender: Sender) -> Awaitable[None]:
-            return take_all(connection, sender, pooler.succession)
-
-        await successor.wait_ended(take)
-        await pooler.succession.took_all()
-        _tell_moved(pooler)
-        pooler.succession.pass_cancels_to(None)
-        self._alone = True
+    async def _take(self, successor: Successor | Predecessor, pooler: Pooler) -> None:
+        if isinstance(successor, Successor):
+            await take_from(successor, pooler)
+        else:
+            await take_strangers(successor, pooler)
+        self._takes = False
 
     async def _knock(self, config: Config) -> Successor | Predecessor | None:
         """The one that runs, where there is one; else we start as usual."""
@@ -260,7 +249,7 @@ class _Service:
             self._pidfile.leave()
 
         try:
-            door = Door(path, lambda: _sockets_of(pooler), let_go)
+            door = Door(path, partial(sockets_of, pooler), let_go)
             with self._door:
                 pid, connection, moves = await door.serve()
             if self._door.cancelled_caught:
@@ -272,18 +261,7 @@ class _Service:
         self._notifier.main_pid(pid)
         self._notifier.close()
         logs.LOGGER.info("%s", logs.line("", "handed over, serving the clients that are here", {"pid": pid}))
-        async with trio.open_nursery() as nursery:
-            giver = Giver(connection, pooler.succession)
-            nursery.start_soon(_listen_to, connection, pooler, giver)
-            if moves:
-                giver.begin()
-                nursery.start_soon(giver.run)
-            await pooler.wait_for_clients(lambda: not self._alone)
-            if moves:
-                await pooler.succession.give_servers()
-            await pooler.succession.wait_given()
-            await pooler.wait_for_clients()  # for those who have come back
-            nursery.cancel_scope.cancel(reason="no client is left that anybody could cancel")
+        await give_all(connection, pooler, moves=moves, others=lambda: self._takes)
         pooler.stop("handed over, and no client is left")
 
     def _up(self) -> None:
@@ -295,38 +273,6 @@ class _Service:
                 text = f"cannot tell who has started it that it is up: {error.strerror}"
                 logs.LOGGER.warning("%s", logs.line("", text))
         self._notifier.ready()
-
-
-def _sockets_of(pooler: Pooler) -> Sockets:
-    if pooler.orders.ending:
-        raise OSError(errno.ESHUTDOWN, "shutting down")  # and listens on a part of them only
-    return Sockets(*pooler.listening_sockets(), texts=pooler.last_text, mock_key=pooler.mock_key)
-
-
-async def _take_strangers(predecessor: Predecessor, pooler: Pooler) -> None:
-    fds, predecessor.fds = predecessor.fds, []
-    await pooler.succession.take_strangers(fds, predecessor.clients)
-    _tell_moved(pooler)
-
-
-def _tell_moved(pooler: Pooler) -> None:
-    clients, servers = pooler.succession.moved
-    if clients or servers:
-        logs.LOGGER.info("%s", logs.line("", "connections taken over", {"clients": clients, "servers": servers}))
-
-
-async def _listen_to(connection: trio.socket.SocketType, pooler: Pooler, giver: Giver) -> None:
-    """What the new process says: that it has taken something, or the key of a cancel request. No such request keeps the rest waiting."""
-    async with trio.open_nursery() as nursery:
-        async for packet in packets_from(connection, MAX_PACKET):
-            if not giver.received(packet):
-                nursery.start_soon(_cancel, pooler, packet)
-        giver.ended()
-
-
-async def _cancel(pooler: Pooler, key: bytes) -> None:
-    with suppress(PgPoolError):  # the pooler has just ended
-        await pooler.succession.cancel(key)
 
 
 async def _reload(pooler: Pooler) -> None:

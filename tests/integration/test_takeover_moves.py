@@ -494,7 +494,7 @@ def test_an_old_process_that_is_to_stop_says_nothing_to_those_who_are_on_their_w
 ) -> None:
     """It waits until they have come there; told to end at once, it leaves them to the other one."""
     process = pooler()
-    with client_of(process) as client, client_of(process) as pinned:
+    with client_of(process) as client, client_of(process) as pinned, Console(process) as console:
         client.execute("select 1")
         pinned.execute("create temporary table kept(n int)")
         new = OtherProcess(process)
@@ -502,6 +502,8 @@ def test_an_old_process_that_is_to_stop_says_nothing_to_those_who_are_on_their_w
         process.process.signal(number)
         process.wait_for_log(f"got {number.name}")
         if number != SIGQUIT:
+            for _ in range(200):  # each asks all workers: it would have ended meanwhile
+                console.rows("SHOW CLIENTS")
             for each in told:
                 new.socket.send(answer(each.number))
         assert process.process.wait() == 0
