@@ -17,7 +17,7 @@ import trio
 from pgpool_core import logs
 from pgpool_core.control import routing
 from pgpool_core.control.auth_query import AuthQuery, LookupFailed
-from pgpool_core.control.connect import LoggedInServer
+from pgpool_core.control.connect import Began, LoggedInServer, Pairs
 from pgpool_core.control.functions import Functions
 from pgpool_core.control.hosts import HostTold
 from pgpool_core.control.opener import clock_us
@@ -41,7 +41,8 @@ class PoolFacts:
     database: str
     user: str
     target: str  # routing.target_digest: servers of the same are the same to us
-    welcome: tuple[tuple[bytes, bytes], ...] = ()
+    welcome: Pairs = ()
+    began: Began | None = None
     hosts: tuple[HostTold, ...] = ()  # those that have been tried
     keeping: str = "watched"  # PoolSettings.keeping: how its servers were used
 
@@ -121,6 +122,7 @@ class Arrivals:
             user=key.user,
             target=target,
             welcome=tuple(record.welcome),
+            began=record.began,
             keeping=record.settings.keeping,
         )
         self._engine.know_elsewhere(True)  # for the cancel keys that clients bring along
@@ -181,8 +183,7 @@ class Arrivals:
             self._seen.add(record)
             self._engine.hold_pool(record.id, clock_us() + routing.microseconds(SERVERS_COME_S))
         if facts.welcome and not record.welcome and facts.target == routing.target_digest(record.target):
-            record.welcome = facts.welcome
-            self._engine.set_welcome(record.id, facts.welcome)
+            pools.greet(record, facts.welcome, facts.began or Began())
         if facts.target == routing.target_digest(record.target):
             for told in facts.hosts:
                 if told.host in record.target.hosts:

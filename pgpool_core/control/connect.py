@@ -85,6 +85,17 @@ class ServerTarget:
     contexts: TlsContexts = attrs.field(factory=TlsContexts, eq=False, repr=False)
 
 
+Pairs = tuple[tuple[bytes, bytes], ...]
+
+
+@attrs.frozen
+class Began:
+    """What a server begins with beside what it reports; `control.began` asks for it."""
+
+    settings: Pairs = ()
+    at_login: Pairs | None = None  # what it has reported before connect_query; None: nothing has run since
+
+
 @attrs.define(eq=False)
 class LoggedInServer:
     """A server that is ready for queries; owns its socket until `give`, `detach` or `close`."""
@@ -98,6 +109,7 @@ class LoggedInServer:
     unread: bytes = attrs.field(repr=False)  # bytes that came behind ReadyForQuery
     _pipe: SocketPipe | None = attrs.field(repr=False)
     secured: Secured | None = None  # None: without TLS
+    began: Began = Began()
 
     async def exchange(self, data: bytes, take: Callable[[bytes], bool]) -> None:
         """Send `data`, then give `take` what comes until it says that this was all; b"" is the end of the stream.
@@ -385,6 +397,7 @@ class _Attempt:
             unread=unread,
             pipe=pipe,
             secured=self._secured_by() if pipe.session is not None else None,
+            began=Began(at_login=tuple(login.parameters) if self.target.connect_query else None),
         )
 
     async def _run(self, pipe: SocketPipe, sql: bytes, unread: bytes, tag: str) -> QueryDone | None:

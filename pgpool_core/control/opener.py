@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from pgpool_core import logs
+from pgpool_core.control.began import ask_began
 from pgpool_core.control.connect import LoggedInServer, ServerTarget
 from pgpool_core.control.pools import DATABASE_REMOVED, PoolRecord, PoolRegistry
 from pgpool_core.control.replication import replication_target
@@ -108,7 +109,7 @@ class Opener:
         try:
             login = self._pools.login_target(record)
             opened = await self._open_server(login, timeout_s=connect_timeout_s(self._pools.config))
-            await self.before_first_use(record, target, opened)
+            await self.prepare(record, target, opened)
         except Exception as error:
             if opened is not None:
                 opened.close()
@@ -122,6 +123,19 @@ class Opener:
         else:
             self.adopt(server, record, target, opened, started_us)
         self.poke()
+
+    async def prepare(self, record: PoolRecord, target: ServerTarget, opened: LoggedInServer) -> None:
+        """Ask a server that nobody has yet what has to be known first.
+
+        Raises:
+            ServerUnavailable: the connection is of no more use.
+        """
+        await self.before_first_use(record, target, opened)
+        watched = record.settings.watches_text and self._pools.config.function_check_period > 0
+        if target.connect_query or (watched and record.began is None):
+            await ask_began(opened, target, str(record.key))
+        elif record.began is not None:
+            opened.began = record.began
 
     async def _open_dedicated(self, server: int, record: PoolRecord, startup: Sequence[tuple[bytes, bytes]]) -> None:
         """Open a server for one client, which alone hears of a failure: its right to replicate is its own affair."""
@@ -171,6 +185,7 @@ class Opener:
                 family_unix=opened.is_unix,
                 host=opened.host.encode("utf-8", "surrogateescape"),
                 port=opened.port,
+                began=opened.began.settings,
                 tls=session,
             )
         except Exception:
@@ -181,9 +196,8 @@ class Opener:
         if opened.secured is not None:
             record.host_names[opened.host] = opened.secured.name
         tag = logs.server_tag(server_id, record.key.database, record.key.user, opened.host, opened.port)
-        if parameters != record.welcome and not dedicated:  # else they are those of one client
-            record.welcome = parameters
-            self._engine.set_welcome(record.id, parameters)
+        if (parameters, opened.began) != (record.welcome, record.began) and not dedicated:  # else they are one client's
+            self._pools.greet(record, parameters, opened.began)
         if self._pools.config.log_connections:
             fields: dict[str, object] = {
                 "backend_pid": opened.backend_pid,

@@ -321,9 +321,8 @@ class Orders:
         if database is not None:
             self._must_know(database, "reconnect")
         for record in self._records(database):
-            record.welcome = ()
             self._engine.retire_servers(record.id, dedicated=False)
-            self._engine.forget_welcome(record.id)
+            self._pools.forget_greeting(record)
         self._channels.interrupt({record.id for record in self._records(database)})
 
     async def wait_close(self, database: str | None = None) -> None:

@@ -15,7 +15,7 @@ from pgpool_core import logs
 from pgpool_core.config.model import Config
 from pgpool_core.config.names import FALLBACK_DATABASE
 from pgpool_core.control import routing
-from pgpool_core.control.connect import ServerTarget
+from pgpool_core.control.connect import Began, Pairs, ServerTarget
 from pgpool_core.control.holds import Holds
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.names import Moved, Names
@@ -43,6 +43,7 @@ class PoolRecord:
     settings: PoolSettings
     target: ServerTarget
     welcome: tuple[tuple[bytes, bytes], ...] = ()  # ParameterStatus for new clients; empty before the first server
+    began: Began | None = None  # what servers, and so clients, begin with beside that; None: not known yet
     failures: int = 0  # failed attempts in a row
     retry_us: int = 0  # no attempt before then
     away_us: int = 0  # since then it has no server, and none can be reached
@@ -89,6 +90,16 @@ class PoolRegistry:
     def get(self, pool: int) -> PoolRecord | None:
         """The pool with this id; also one that is being closed."""
         return self._by_id.get(pool)
+
+    def greet(self, record: PoolRecord, parameters: Pairs, began: Began) -> None:
+        """From now on clients of a pool are told `parameters` at login, and begin with what servers begin with."""
+        record.welcome, record.began = parameters, began
+        self._engine.set_welcome(record.id, parameters, began.settings, began.at_login)
+
+    def forget_greeting(self, record: PoolRecord) -> None:
+        """Another server may greet differently: the next one says how."""
+        record.welcome, record.began = (), None
+        self._engine.forget_welcome(record.id)
 
     def knows(self, database: str) -> bool:
         """Whether there is such a database: an entry, or any name where there is `*`."""
@@ -222,9 +233,8 @@ class PoolRegistry:
                 record.failures = record.retry_us = record.away_us = 0  # what has failed may work now
                 engine.fail_pool(record.id, b"", b"", 0)
             if change.reconnect:
-                record.welcome = ()  # another server may greet differently: the next one says how
                 engine.retire_servers(record.id)
-                engine.forget_welcome(record.id)
+                self.forget_greeting(record)
             record.settings, record.target = change.settings, change.target
             if routing.lookup_for(plan.config, key.database) is None:
                 record.looked_up = None

@@ -263,7 +263,7 @@ class Strangers:
                 unread=standing.unread,
                 pipe=pipe,
             )
-            await self._opener.before_first_use(record, target, opened)
+            await self._opener.prepare(record, target, opened)
         except BaseException:
             self._engine.abandon_server(slot)
             raise

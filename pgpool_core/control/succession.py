@@ -118,6 +118,7 @@ class Succession:
             user=record.key.user,
             target=target,
             welcome=tuple(record.welcome),
+            began=record.began,
             keeping=record.settings.keeping,
             hosts=tuple(state.told(host) for host, state in [*record.target.host_order.states.items()][:HOSTS_TOLD]),
         )

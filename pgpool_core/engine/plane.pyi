@@ -165,12 +165,19 @@ class Engine:
         family_unix: bool,
         host: bytes,
         port: int,
+        began: Sequence[tuple[bytes, bytes]] = (),  # settings that it stands at beside `parameters`
         tls: Session | None = None,  # moves to the engine; nothing of it is left to be received or sent
     ) -> int: ...
     def abandon_server(self, server: int, error: bytes = b"") -> None:
         """Give the slot back. The client that the server was for alone is sent `error`; with b"" it goes on waiting."""
     def cancel_over(self, canceller: int) -> None: ...
-    def set_welcome(self, pool: int, parameters: Sequence[tuple[bytes, bytes]]) -> None: ...
+    def set_welcome(
+        self,
+        pool: int,
+        parameters: Sequence[tuple[bytes, bytes]],
+        began: Sequence[tuple[bytes, bytes]] = (),  # further settings that servers, and so clients, begin with
+        at_login: Sequence[tuple[bytes, bytes]] | None = None,  # `parameters` before connect_query; None: the same
+    ) -> None: ...
     def forget_welcome(self, pool: int) -> None: ...
     def fail_pool(self, pool: int, first: bytes, error: bytes, until_us: int, since_us: int = 0) -> bool:
         """No server can be had: plan() opens none for the pool before `until_us`. Returns whether the pool has none left.

@@ -19,6 +19,7 @@ from typing import Final
 import attrs
 
 from pgpool_core.control.arrivals import Parcel, PoolFacts
+from pgpool_core.control.connect import Began, Pairs
 from pgpool_core.control.hosts import HostTold
 
 VERSION: Final = 3  # of what stands here and of the parcels; both processes must have the same
@@ -57,8 +58,14 @@ class ParcelTold:
 def pool_packet(number: int, facts: PoolFacts) -> bytes:
     """PoolTold as a packet."""
     said = attrs.asdict(facts) | {"number": number}
-    said["welcome"] = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in facts.welcome]
+    said["welcome"] = _texts(facts.welcome)
+    if (began := facts.began) is not None:
+        said["began"] = [_texts(began.settings), None if began.at_login is None else _texts(began.at_login)]
     return b"P" + json.dumps(said).encode()
+
+
+def _texts(pairs: Pairs) -> list[list[str]]:
+    return [[name.decode("latin-1"), value.decode("latin-1")] for name, value in pairs]
 
 
 def key_packet(key: bytes) -> bytes:
@@ -169,23 +176,39 @@ def _pool(body: bytes) -> PoolTold:
             "hosts": list(hosts),
             "keeping": str(keeping),
         }:
-            welcome: list[tuple[bytes, bytes]] = []
-            for pair in pairs:
-                match pair:
-                    case [str(name), str(value)]:
-                        welcome.append((name.encode("latin-1"), value.encode("latin-1")))
-                    case _:
-                        raise ValueError("a parameter is not a pair")
             facts = PoolFacts(
                 database=database,
                 user=user,
                 target=target,
-                welcome=tuple(welcome),
+                welcome=_pairs(pairs),
+                began=_began(said.get("began")),
                 hosts=tuple(map(_host, hosts)),
                 keeping=keeping,
             )
             return PoolTold(number, facts)
     raise ValueError("a pool without its facts")
+
+
+def _pairs(said: list[object]) -> Pairs:
+    pairs: list[tuple[bytes, bytes]] = []
+    for pair in said:
+        match pair:
+            case [str(name), str(value)]:
+                pairs.append((name.encode("latin-1"), value.encode("latin-1")))
+            case _:
+                raise ValueError("a parameter is not a pair")
+    return tuple(pairs)
+
+
+def _began(said: object) -> Began | None:
+    match said:
+        case None:
+            return None
+        case [list(settings), None]:
+            return Began(_pairs(settings))
+        case [list(settings), list(at_login)]:
+            return Began(_pairs(settings), _pairs(at_login))
+    raise ValueError("what servers begin with is not told as it should be")
 
 
 def _host(said: object) -> HostTold:

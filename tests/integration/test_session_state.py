@@ -289,6 +289,16 @@ PINS = {
         "create table if not exists mine (a int)",
         "drop table mine; reset search_path",
     ),
+    "made by search_path, spelled otherwise": (
+        """select set_config('search_path', ' "$user" ,"pg_temp",public', false)""",
+        "create table if not exists mine (a int)",
+        "drop table mine; reset search_path",
+    ),
+    "made by search_path in capitals": (
+        "select set_config('search_path', ' PG_TEMP, public', false)",
+        "create table if not exists mine (a int)",
+        "drop table mine; reset search_path",
+    ),
     "temporary collation": (
         'create collation pg_temp.mine from "C"',
         "select 'a' collate pg_temp.mine",

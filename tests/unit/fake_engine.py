@@ -221,7 +221,9 @@ class FakeEngine:
         self.abandoned.append(server)
         self.abandoned_with.append(error)
 
-    def set_welcome(self, pool: int, parameters: Sequence[tuple[bytes, bytes]]) -> None:
+    def set_welcome(
+        self, pool: int, parameters: Sequence[tuple[bytes, bytes]], began: Any = (), at_login: Any = None
+    ) -> None:
         self.pool_list[pool].welcome = parameters
 
     def forget_welcome(self, pool: int) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import struct
 
+import attrs
 import pytest
 
 from pgpool_core.control.arrivals import Parcel, PoolFacts
+from pgpool_core.control.connect import Began
 from pgpool_core.control.hosts import HostTold
 from pgpool_core.process.packets import (
     CHUNK,
@@ -40,6 +42,9 @@ def test_a_pool_and_a_key_are_read_as_they_were_told() -> None:
     reader = Reader()
     assert reader.read(pool_packet(7, FACTS), []) == PoolTold(7, FACTS)
     assert reader.read(key_packet(b"k" * 32), []) == KeyTold(b"k" * 32)
+    for began in (Began(), Began(((b"role", b"\xe4"),)), Began(((b"app.x", b""),), ((b"TimeZone", b"UTC"),))):
+        facts = attrs.evolve(FACTS, began=began)
+        assert reader.read(pool_packet(8, facts), []) == PoolTold(8, facts)
 
 
 @pytest.mark.parametrize("length", [0, 1, CHUNK, CHUNK + 1, 3 * CHUNK])

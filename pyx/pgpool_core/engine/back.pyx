@@ -7,9 +7,10 @@ from pgpool_core.engine.conn cimport conn_mix
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.setting_names cimport WENT_BACK, WENT_BACK_ONE
 from pgpool_core.session.replay cimport REPLAY_OK, replay_bound, replay_write
-from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, block_entry, block_get, block_unref,
+from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, block_entry, block_get, block_ref, block_unref,
                                            put_setting, setting_name)
 from pgpool_core.session.sqlscan cimport *
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport store_be32
 from pgpool_core.wire.codes cimport FE_QUERY, TX_BLOCK
 from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
@@ -94,7 +95,7 @@ cdef bint back_meant(const ServerConn *s, Span name, bint standing) noexcept nog
 cdef bint back_may(const ClientConn *c, const ServerConn *s) noexcept nogil:
     """Whether a query of ours may stand behind the text looked at last: inside a transaction block, nothing unanswered."""
     return s.tx_status == TX_BLOCK and s.expect.owed == 0 and s.chore == CHORE_NONE and not s.open_group \
-        and c.start != NULL and c.start != c.pool.defaults
+        and c.start != NULL and c.start != c.pool.resets
 
 
 cdef void back_take(Worker *w, ClientConn *c, ServerConn *s, uint32_t before) noexcept nogil:
@@ -106,20 +107,25 @@ cdef void back_take(Worker *w, ClientConn *c, ServerConn *s, uint32_t before) no
     cdef Span one, name, value, other
     cdef uint32_t at = 0
     cdef uint8_t kind = given_up(&w.scan, room, &one)
+    cdef Block *resets
     block_unref(w.plane.settings, s.back)
     s.back = NULL
     if (kind != BACK_ONE and kind != BACK_ALL) or w.scan.proved == PROVED_DISCARD_ALL:
         return
+    pthread_mutex_lock(&c.pool.lock)
+    resets = block_ref(w.plane.settings, c.pool.resets)
+    pthread_mutex_unlock(&c.pool.lock)
     while at < c.start.len:
         at = block_entry(c.start, at, &name, &value)
         if kind == BACK_ONE and not same(name, one):
             continue
         if kind == BACK_ALL and (same(name, text_span("role")) or same(name, text_span("session_authorization"))):
             continue
-        if block_get(c.pool.defaults, name, &other) and same(value, other):
+        if block_get(resets, name, &other) and same(value, other):
             continue
         if not put_setting(w.plane.settings, &s.back, name, value):
             break
+    block_unref(w.plane.settings, resets)
     if s.back != NULL:
         s.suspect &= before | ~<uint32_t>(WENT_BACK | WENT_BACK_ONE)
 

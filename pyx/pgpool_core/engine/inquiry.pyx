@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcpy, strlen
 
 from pgpool_core.engine.align cimport server_stands, settings_align, settings_tell
 from pgpool_core.engine.asked cimport ask
@@ -26,6 +26,10 @@ from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store8
 from pgpool_core.wire.build cimport build_query
 from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
 from pgpool_core.wire.span cimport Span, same, text_span
+
+
+cdef extern from "<strings.h>" nogil:
+    int strncasecmp(const char *, const char *, size_t)
 
 
 cdef bint remembered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
@@ -145,7 +149,7 @@ cdef void probe(Worker *w, ServerConn *s, ClientConn *c, uint8_t parts) noexcept
         return
     count_add(&counters_of(w, c.pool).probes, 1)
     s.chore = CHORE_PROBE
-    if c.start != c.pool.defaults:
+    if c.start != c.pool.resets:
         c.holding = 1                             # what it has reset goes back to its own start before it goes on
     conn_send(w, &s.conn, w.scratch, n)
 
@@ -220,16 +224,30 @@ cdef void forget_saying(Worker *w, ServerConn *s) noexcept nogil:
         s.learns = 0
 
 
+cdef bint is_element(Span element, const char *name) noexcept nogil:
+    return element.len == strlen(name) and strncasecmp(<const char *>element.at, name, element.len) == 0
+
+
 cdef bint makes_temporary(const Block *block) noexcept nogil:
     """Whether search_path makes tables temporary that are not called so: it begins with pg_temp, or with "$user" and that."""
-    cdef Span value, user
-    user = text_span('"$user", ')
+    cdef Span value, element
+    cdef uint32_t at = 0
     if not block_get(block, text_span("search_path"), &value):
         return False
-    if value.len > user.len and memcmp(value.at, user.at, user.len) == 0:
-        value.at += user.len
-        value.len -= user.len
-    return value.len >= 7 and memcmp(value.at, b"pg_temp", 7) == 0
+    while at < value.len:
+        while at < value.len and (value.at[at] <= 0x20 or value.at[at] == 0x22):
+            at += 1
+        element.at, element.len = value.at + at, 0
+        while at < value.len and value.at[at] > 0x20 and value.at[at] != 0x22 and value.at[at] != 0x2C:
+            at += 1
+            element.len += 1
+        if is_element(element, "pg_temp"):
+            return True
+        if not is_element(element, "$user"):
+            return False
+        while at < value.len and (value.at[at] <= 0x20 or value.at[at] == 0x22 or value.at[at] == 0x2C):
+            at += 1
+    return False
 
 
 cdef uint32_t pin_of(uint8_t kind) noexcept nogil:

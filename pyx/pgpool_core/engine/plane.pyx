@@ -390,9 +390,13 @@ cdef class Engine:
         if canceller and not self.stopped:
             tell(self.plane, <uint32_t>(canceller >> 56) - 1, MAIL_CANCEL_DONE, canceller, 0, b"")
 
-    def set_welcome(self, uint32_t pool, parameters):
-        """What clients are told at login; those that waited for it are greeted."""
-        pool_welcome(self.plane, pool, parameters)
+    def set_welcome(self, uint32_t pool, parameters, began=(), at_login=None):
+        """What clients are told at login; those that waited for it are greeted.
+
+        `began`: further settings that servers begin with, and that clients begin with, too. `at_login`: the parameters as they were
+        before connect_query, which RESET goes back to; None: nothing has run since.
+        """
+        pool_welcome(self.plane, pool, parameters, began, at_login)
 
     def forget_welcome(self, uint32_t pool):
         """The next server may report something else: who logs in when none of the old ones is in use waits for it."""
@@ -447,12 +451,15 @@ cdef class Engine:
         return [] if self.stopped else plan_servers(self.plane, now_us)
 
     def adopt_server(self, uint64_t server, int fd, *, uint32_t backend_pid, bytes backend_key, parameters,
-                     bytes unread, bint family_unix, bytes host, uint16_t port, Session tls=None):
-        """A planned server is logged in: `fd` moves to the engine, which gives it to the first waiter. Returns its id."""
+                     bytes unread, bint family_unix, bytes host, uint16_t port, began=(), Session tls=None):
+        """A planned server is logged in: `fd` moves to the engine, which gives it to the first waiter. Returns its id.
+
+        `began`: the settings that it stands at beside `parameters`.
+        """
         if self.stopped:
             raise RuntimeError("the engine has stopped")
         return server_adopt(self.plane, server, fd, backend_pid, backend_key, parameters, unread, family_unix, host,
-                            port, tls)
+                            port, began, tls)
 
     def abandon_server(self, uint64_t server, bytes error=b""):
         """A planned server could not be opened: its slot is given back.

@@ -11,7 +11,7 @@ cdef void server_unseat(Plane *plane, ServerConn *s) noexcept nogil
 cdef uint32_t fewest_servers(Plane *plane) noexcept nogil
 cdef list plan_servers(Plane *plane, uint64_t now_us)
 cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backend_pid, bytes backend_key, parameters,
-                           bytes unread, bint family_unix, bytes host, uint16_t port, Session tls) except 0
+                           bytes unread, bint family_unix, bytes host, uint16_t port, began, Session tls) except 0
 cdef int server_abandon(Plane *plane, uint64_t server, bytes error) except -1
 cdef void server_cancelled(Plane *plane, uint64_t server) noexcept nogil
 # Have what is to be closed (close_needed) leave its client as soon as that is idle.

@@ -14,7 +14,7 @@ from pgpool_core.engine.post cimport tell
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.slots cimport handle_of, slot_at, slot_live, slot_new, slot_of, slot_release, slots_room
 from pgpool_core.engine.sys cimport pgpool_now_us
-from pgpool_core.engine.texts cimport add_settings, set_pairs, span
+from pgpool_core.engine.texts cimport add_began, add_settings, set_pairs, span
 from pgpool_core.engine.timers cimport timer_of
 from pgpool_core.pool.dedicated cimport dedicated_part
 from pgpool_core.pool.plan cimport PLAN_EVICT, PLAN_OPEN, plan_gone, plan_next
@@ -111,7 +111,7 @@ cdef ServerConn *opening(Plane *plane, uint64_t server) except NULL:
 
 
 cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backend_pid, bytes backend_key, parameters,
-                           bytes unread, bint family_unix, bytes host, uint16_t port, Session tls) except 0:
+                           bytes unread, bint family_unix, bytes host, uint16_t port, began, Session tls) except 0:
     cdef ServerConn *s = opening(plane, server)
     cdef uint32_t best
     cdef uint64_t identity
@@ -122,6 +122,7 @@ cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backe
         raise MemoryError
     memcpy(s.host, <const char *>host, len(host) + 1)
     add_settings(plane.settings, &s.settings, parameters)
+    add_began(plane.settings, &s.settings, began)
     for name, value in parameters:
         s.rights = rights_of(span(name), span(value)) or s.rights
     if s.settings != NULL:

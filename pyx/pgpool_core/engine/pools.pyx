@@ -12,13 +12,13 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport push_grant
 from pgpool_core.engine.slots cimport slot_at, slot_live, slots_room
 from pgpool_core.engine.sys cimport pgpool_now_us
-from pgpool_core.engine.texts cimport add_settings, set_pairs, set_text
+from pgpool_core.engine.texts cimport add_began, add_settings, set_pairs, set_text
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.limits cimport Group
 from pgpool_core.pool.pool cimport PAUSE_END, Pool, PoolSet, pool_pop_waiter, poolset_add_group, poolset_add_pool
 from pgpool_core.pool.server cimport SV_CLOSING, SV_FREE, SV_LOGIN, Server
 from pgpool_core.pool.sweep cimport sweep_pool, sweep_soon
-from pgpool_core.session.settings cimport Block, block_unref
+from pgpool_core.session.settings cimport Block, block_ref, block_unref
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_store32, pgpool_store64
 from pgpool_core.sync.mutex cimport pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 
@@ -78,22 +78,30 @@ cdef Pool *new_pool(Plane *plane, bytes database, bytes user, uint32_t database_
     return pool
 
 
-cdef int pool_welcome(Plane *plane, uint32_t pool, parameters) except -1:
+cdef int pool_welcome(Plane *plane, uint32_t pool, parameters, began, at_login) except -1:
     cdef PoolRecord *record = record_of(plane, pool)
     cdef Block *defaults = NULL
+    cdef Block *resets = NULL
     cdef Block *old
+    cdef Block *old_resets
     add_settings(plane.settings, &defaults, parameters)
+    add_began(plane.settings, &defaults, began)
+    if at_login is None:
+        resets = block_ref(plane.settings, defaults)
+    else:
+        add_settings(plane.settings, &resets, at_login)
     pthread_mutex_lock(&record.lock)
     set_pairs(&record.welcome, parameters)
     record.welcome_old = 0
-    old = record.defaults
-    record.defaults = defaults
+    old, old_resets = record.defaults, record.resets
+    record.defaults, record.resets = defaults, resets
     pgpool_add32(&record.retold, 1)
     buf_free(&record.error)
     buf_free(&record.first_error)
     pgpool_store64(&record.error_until_us, 0)
     pthread_mutex_unlock(&record.lock)
     block_unref(plane.settings, old)
+    block_unref(plane.settings, old_resets)
     tell_all(plane, MAIL_WELCOME, pool, b"")
     return 0
 

@@ -4,7 +4,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_free
 from pgpool_core.engine.terms cimport PATIENCES
-from pgpool_core.session.settings cimport SETTINGS_OK, Block, Settings, block_unref, block_with, setting_tracked
+from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, Settings, block_unref, block_with, put_setting,
+                                           setting_name, setting_tracked)
 from pgpool_core.wire.span cimport Span
 
 
@@ -34,6 +35,16 @@ cdef int set_times(uint64_t *times, patience) except -1:
 
 cdef int set_pairs(Buf *b, parameters) except -1:
     return set_text(b, b"".join(key + b"\0" + value + b"\0" for key, value in parameters))
+
+
+cdef int add_began(Settings *settings, Block **block, pairs) except -1:
+    """Put `pairs`, settings of any name, into `block` too."""
+    cdef uint8_t[MAX_NAME_LEN] room
+    cdef Span canonical
+    for key, value in pairs:
+        if setting_name(span(key), room, &canonical) == SETTINGS_OK and not put_setting(settings, block, canonical, span(value)):
+            raise MemoryError
+    return 0
 
 
 cdef int add_settings(Settings *settings, Block **block, parameters) except -1:

@@ -2,7 +2,8 @@
 
 Three forms are needed. `SET "name" = 'value'` is the cheapest. A list such as search_path would take a quoted value as
 one element, so it goes through set_config, and so does what is not ASCII.
-Role and session authorization are given up first and taken last: what stands between runs with the login's rights.
+Role and session authorization are given up first and taken last: what stands between runs with the login's rights. A role is given up
+by NONE: what RESET goes back to is none only where the login has no role by default.
 Source: PostgreSQL docs, SET, RESET, set_config; GUC_LIST_QUOTE in its guc tables.
 """
 
@@ -148,10 +149,12 @@ cdef void put_role(TextOut *o, const Block *block, const char *text, bint reset)
     name.len = <uint32_t>strlen(text)
     if not block_get(block, name, &value):
         return
-    if reset:
-        put_reset(o, name)
-    else:
+    if not reset:
         put_set(o, name, value)
+    elif is_named(name, ROLE):
+        put_text(o, "SET ROLE NONE;")
+    else:
+        put_reset(o, name)
 
 
 cdef bint others_differ(const Block *have, const Block *want) noexcept nogil:

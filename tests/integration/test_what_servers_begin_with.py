@@ -1,0 +1,123 @@
+"""What connect_query sets, and a role that a login has by default: clients begin with it, and nobody takes it from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pgpool_core.testing import PoolerProcess, PostgresServer, ScriptedPeer
+from tests.conftest import PoolerFactory
+from tests.integration.test_session_state import codes
+from tests.peers import logged_in, values
+
+STANDING = "select current_user, current_setting('work_mem'), current_setting('app.began', true), current_setting('search_path')"
+BEGAN = [b"limited", b"64MB", b"as a fleet", b"pg_catalog"]
+CONNECT_QUERY = "SET work_mem = '64MB'; SELECT set_config('app.began', 'as a fleet', false); SET search_path TO pg_catalog; SET ROLE limited"
+
+
+@pytest.fixture
+def limited(postgres: PostgresServer) -> Iterator[None]:
+    """A role that app may be."""
+    postgres.sql("create role limited nologin; grant limited to app", database="app")
+    yield
+    postgres.sql("alter role app reset role; revoke limited from app; drop role limited", database="app")
+
+
+def place(pooler: PoolerFactory, postgres: PostgresServer, **settings: object) -> PoolerProcess:
+    query = CONNECT_QUERY.replace("'", "''")
+    entry = f"host={postgres.host} port={postgres.port} connect_query='{query}'"
+    return pooler(databases={"app": entry}, default_pool_size=1, **settings)
+
+
+async def stands(peer: ScriptedPeer) -> list[bytes | None]:
+    [row] = values(await peer.query(STANDING))
+    return row
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("set work_mem = '1MB'", "set role none", "reset role", "reset all", "discard all", "reset work_mem"),
+        *(
+            "set app.began = 'mine'",
+            "create temp table t (i int); drop table t",
+            "select pg_advisory_lock(1)",
+            "set search_path = public",
+        ),
+    ],
+)
+async def test_what_connect_query_has_set_stays_for_everybody_else(
+    pooler: PoolerFactory, postgres: PostgresServer, text: str
+) -> None:
+    front = place(pooler, postgres)
+    async with logged_in(front) as other:
+        assert await stands(other) == BEGAN
+        async with logged_in(front) as one:
+            assert not codes(await one.query(text))
+            await one.query("select pg_advisory_unlock_all()")
+            assert await stands(other) == BEGAN
+        assert await stands(other) == BEGAN
+        async with logged_in(front) as late:
+            assert await stands(late) == BEGAN
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+async def test_reset_goes_back_to_what_connect_query_has_set(
+    pooler: PoolerFactory, postgres: PostgresServer, mode: str
+) -> None:
+    front = place(pooler, postgres, pool_mode=mode)
+    async with logged_in(front) as one:
+        await one.query("set work_mem = '1MB'; set search_path = public")
+        if mode == "transaction":
+            await one.query("reset all")
+            assert await stands(one) == BEGAN
+            await one.query("begin")
+            await one.query("reset work_mem")
+            assert await stands(one) == BEGAN
+            await one.query("commit")
+    async with logged_in(front) as next_one:  # in session mode DISCARD ALL has run
+        assert await stands(next_one) == BEGAN
+
+
+@pytest.mark.usefixtures("limited")
+async def test_no_role_of_a_client_is_the_role_that_others_have_by_default(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    postgres.sql("alter role app set role = 'limited'", database="app")
+    front = pooler(default_pool_size=1)
+    asked = "select current_user"
+    async with logged_in(front) as one, logged_in(front) as other:
+        assert values(await other.query(asked)) == [[b"limited"]]
+        await one.query("set role none")
+        for _ in range(2):
+            assert values(await other.query(asked)) == [[b"limited"]]
+            assert values(await one.query(asked)) == [[b"app"]]
+        await one.query("reset role")
+        assert values(await one.query(asked)) == [[b"limited"]]
+
+
+@pytest.mark.usefixtures("limited")
+async def test_it_goes_along_to_the_next_process(pooler: PoolerFactory, postgres: PostgresServer) -> None:
+    """Clients that come to it before it has opened a server begin with it, too."""
+    front = place(pooler, postgres)
+    async with logged_in(front) as one:
+        assert await stands(one) == BEGAN
+        front.replace()
+        async with logged_in(front) as other:
+            assert not codes(await other.query("set work_mem = '2MB'"))
+            assert await stands(one) == BEGAN
+            async with logged_in(front) as late:
+                assert await stands(late) == BEGAN
+
+
+async def test_a_connect_query_that_names_too_much_is_used_all_the_same(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    names = "; ".join(f"SET app.n{number} = 1" for number in range(80))
+    entry = f"host={postgres.host} port={postgres.port} connect_query='{names}'"
+    front = pooler(databases={"app": entry}, default_pool_size=1)
+    async with logged_in(front) as one:
+        assert values(await one.query("select current_setting('app.n79')")) == [[b"1"]]
