@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-VERSION: Final = 2
+VERSION: Final = 3
 HEAD: Final = b"PGP" + bytes([VERSION])
 
 _CLIENT, _USER, _SETTINGS, _START = 1, 2, 3, 4

@@ -33,7 +33,7 @@ NOTHING = READY
 
 
 class Database:
-    """Answers every connection's one question; `asked` counts them."""
+    """Answers every connection's question about functions, and has nothing to say to others; `asked` counts them."""
 
     def __init__(self, answer: bytes = LOCKS) -> None:
         self.answer = answer
@@ -55,13 +55,13 @@ class Database:
 
     async def _serve(self, sock: trio.socket.SocketType) -> None:
         with sock:
-            data = await sock.recv(65536)
-            if data[:1] == b"Q":
-                self.asked += 1
-                if self.answer:
-                    await sock.send(self.answer)
-                while await sock.recv(65536):
-                    pass
+            while data := await sock.recv(65536):
+                if b"pg_settings" in data:
+                    await sock.send(NOTHING)
+                elif data[:1] == b"Q":
+                    self.asked += 1
+                    if self.answer:
+                        await sock.send(self.answer)
 
     nursery: trio.Nursery
 

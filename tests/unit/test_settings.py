@@ -138,15 +138,15 @@ def test_rights_are_given_up_first_taken_last_and_never_taken_for_granted() -> N
     other = table.having(table.having(None, b"session_authorization", b"o"), b"role", b"writer")
     assert settings_probe.replay(reader, other) == (
         OK,
-        b"""RESET "role";RESET "work_mem";SET "session_authorization" = 'o';SET "role" = 'writer';""",
+        b"""SET ROLE NONE;RESET "work_mem";SET "session_authorization" = 'o';SET "role" = 'writer';""",
         True,
     )
     assert settings_probe.replay(reader, table.having(reader, b"work_mem", b"65")) == (
         OK,
-        b"""RESET "role";SET "work_mem" = '65';SET "role" = 'reader';""",
+        b"""SET ROLE NONE;SET "work_mem" = '65';SET "role" = 'reader';""",
         False,
     )
-    assert settings_probe.replay(reader, None) == (OK, b'RESET "role";RESET "work_mem";', True)
+    assert settings_probe.replay(reader, None) == (OK, b'SET ROLE NONE;RESET "work_mem";', True)
 
 
 @pytest.mark.parametrize("value", [b"\xe3\x81\x95\\", b"\x95\x5c", b"caf\xc3\xa9", b"\x7f\xff"])
