@@ -181,7 +181,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if s.sayings == 1:
                 s.sayings = 2                     # its text was not all of its transaction
             if c.pool.pool.settings.mode == MODE_STATEMENT and not s.seat.dedicated:
-                forwarded(w, s, c, k, data + start, pos - (HEADER_LEN + 1) - start)     # not its end: the error is the answer
+                if pos - start > HEADER_LEN + 1:  # not its end: the error is the answer
+                    forwarded(w, s, c, k, data + start, pos - (HEADER_LEN + 1) - start)
                 client_fatal(w, c, "08P01", "transaction blocks not allowed in statement pooling mode")
                 if s.seat.state == SV_CLOSING or s.conn.doomed:
                     return 1
