@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import psycopg
 import pytest
 
-from pgpool_core.testing import Message, PeerMismatch, frontend
+from pgpool_core.testing import Message, PeerMismatch, PostgresServer, frontend
 from tests.conftest import PoolerFactory, Target
+from tests.integration.test_session_state import codes
 from tests.peers import letters, logged_in, values
 
 ONE_SERVER = pytest.mark.pooler(default_pool_size=1)
@@ -185,3 +186,28 @@ async def test_settings_of_the_login_hold_in_session_mode_after_another_session(
         assert values(await two.query("show TimeZone")) == [[b"America/Lima"]]
     async with logged_in(target) as three:
         assert values(await three.query("show TimeZone")) not in ([[b"America/Lima"]], [[b"Europe/Paris"]])
+
+
+async def test_a_server_that_cannot_be_made_as_it_was_ends_one_client_and_no_other(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    """A function with its owner's rights sets what the login may neither set nor reset."""
+    postgres.sql(
+        "create function sets_more() returns void language plpgsql security definer as"
+        " 'begin set log_statement = ''all''; end'",
+        database="app",
+    )
+    try:
+        place = pooler(default_pool_size=1)
+        async with logged_in(place) as other, logged_in(place) as late:
+            await other.query("select 1")
+            async with logged_in(place) as one:
+                assert not codes(await one.query("select sets_more()"))
+                await one.query("select 1")
+                await other.send(frontend.query("select 1"))
+                refusal = await other.receive()
+                assert refusal is not None and codes([refusal]) == ["22023"]
+            for _ in range(2):
+                assert not codes(await late.query("select 1"))
+    finally:
+        postgres.sql("drop function sets_more()", database="app")

@@ -493,6 +493,8 @@ cdef void failed(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, u
             message.at = body + at + 1
             message.len = <uint32_t>(end - message.at)
         at = <uint32_t>(end - body) + 1
+    if pgpool_load8(&c.settings.verified):        # its values are fine: it is what the server stands at that cannot be given up
+        pgpool_store8(&s.seat.close_needed, 1)
     length = build_error(w.scratch, SCRATCH_SIZE, "FATAL", "22023", "invalid server parameter", &message)
     client_end(w, c, w.scratch, length, "invalid server parameter")
 
