@@ -23,6 +23,7 @@ cdef enum:
 
 
 cdef const Effects *functions_of(Worker *w, const PoolRecord *pool) noexcept nogil
+cdef bint mentions(const uint8_t *text, size_t n, const char *word) noexcept nogil      # anywhere, in any case
 cdef uint32_t functions_look(Worker *w, ClientConn *c, ServerConn *s, const SqlScan *scan, const uint8_t *text,
                              size_t n) noexcept nogil
 cdef uint32_t functions_used(Worker *w, ClientConn *c, ServerConn *s, Statement *statement) noexcept nogil

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 
+from pgpool_core.engine.functions cimport mentions
 from pgpool_core.engine.records cimport *
 from pgpool_core.session.settings cimport block_entry
 from pgpool_core.session.sqlscan cimport *
@@ -125,15 +126,6 @@ cdef uint64_t meanings_span(const ClientConn *c, ServerConn *s) noexcept nogil:
     return SPAN | s.unsettled & SPAN - 1 if s.unsettled or c.pins & UNSETTLED_PINS else 0
 
 
-cdef bint says(const uint8_t *text, size_t n, const char *word) noexcept nogil:
-    cdef size_t length = strlen(word)
-    cdef size_t i
-    for i in range(n - length + 1 if n >= length else 0):
-        if strncasecmp(<const char *>text + i, word, length) == 0:
-            return True
-    return False
-
-
 cdef bint names_setting_late(const uint8_t *text, size_t n) noexcept nogil:
     """set_config() of a setting whose name is no literal here."""
     cdef size_t i
@@ -161,10 +153,10 @@ cdef bint sets_what_matters(const SqlScan *scan, const uint8_t *text, size_t n) 
     if scan.proved != PROVED_NONE:
         return True
     for i in range(MATTERING):
-        if says(text, n, SETTINGS[i]):
+        if mentions(text, n, SETTINGS[i]):
             return True
-    return says(text, n, b"reset") or says(text, n, b"authorization") or says(text, n, b"schema") or says(text, n, b"names") \
-        or says(text, n, b"zone") or says(text, n, b"pg_settings") or names_setting_late(text, n)
+    return mentions(text, n, b"reset") or mentions(text, n, b"authorization") or mentions(text, n, b"schema") or mentions(text, n, b"names") \
+        or mentions(text, n, b"zone") or mentions(text, n, b"pg_settings") or names_setting_late(text, n)
 
 
 cdef bint add_name(ServerConn *s, const Token *token) noexcept nogil:
@@ -243,7 +235,7 @@ cdef uint32_t meanings_look(ServerConn *s, const SqlScan *scan, uint32_t hidden,
         if not is_parse:
             unsettle(s)
     if (scan.flags | hidden) & (SQL_DDL | SQL_FUNCTION_DDL) or scan.flags & SQL_OPAQUE and (
-            says(text, n, b"create") or says(text, n, b"alter") or says(text, n, b"drop")):
+            mentions(text, n, b"create") or mentions(text, n, b"alter") or mentions(text, n, b"drop")):
         changes = changed_by(s, scan, text, n) if scan.flags & SQL_DDL else DDL_ANY
     if changes:
         flags |= SQL_CHANGES
