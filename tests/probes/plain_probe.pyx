@@ -43,7 +43,7 @@ cdef class Link:
         if self.w.known == NULL:
             raise MemoryError
         self.w.plane = self.plane
-        self.c.pool = self.pool
+        self.c.pool = self.s.pool = self.pool
         self.w.now_us = 1
         self.plane.max_packet_size = 100
         self.c.unnamed_here = 1
