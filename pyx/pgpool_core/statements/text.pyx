@@ -105,10 +105,12 @@ cdef Statement *text_alone(Texts *table, const uint8_t *data, uint32_t n, uint64
 cdef Statement *text_meant(Texts *table, const uint8_t *data, uint32_t n, uint64_t salt) noexcept nogil:
     """What a Parse of these bytes means now: text_intern where others have meant the same, and else another one."""
     cdef Statement *found = text_intern(table, data, n, salt)
+    cdef bint momentary
     if found == NULL or (text_lasts(table, found) and not found.momentary):
         return found
-    text_unref(table, found)
-    return text_intern(table, data, n, salt) if not found.momentary else text_alone(table, data, n, salt)
+    momentary = found.momentary
+    text_unref(table, found)                      # which may be the end of it
+    return text_alone(table, data, n, salt) if momentary else text_intern(table, data, n, salt)
 
 
 cdef inline bint is_it(Statement *statement, uint64_t hash, const uint8_t *data, uint32_t n, uint64_t salt, uint64_t id) noexcept nogil:
