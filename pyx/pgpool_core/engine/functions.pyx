@@ -13,6 +13,7 @@ from pgpool_core.session.effects cimport effects_valid
 from pgpool_core.session.known cimport known_forget
 from pgpool_core.session.sqlscan cimport *
 from pgpool_core.session.sqltoken cimport READ_TRAILING, READ_UNKNOWN
+from pgpool_core.statements.meaning cimport text_mentions
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load64, pgpool_store32, pgpool_store64
 
 cdef extern from "<strings.h>" nogil:
@@ -39,12 +40,7 @@ cdef bint runs(uint8_t verb) noexcept nogil:
 
 
 cdef bint mentions(const uint8_t *text, size_t n, const char *word) noexcept nogil:
-    cdef size_t length = strlen(word)
-    cdef size_t i
-    for i in range(n - length + 1 if n >= length else 0):
-        if strncasecmp(<const char *>text + i, word, length) == 0:
-            return True
-    return False
+    return text_mentions(text, n, <const uint8_t *>word, strlen(word))
 
 
 cdef bint may_create(const SqlScan *scan, const uint8_t *text, size_t n) noexcept nogil:

@@ -32,13 +32,20 @@ cdef inline uint32_t marks_at_head(Owed *q) noexcept nogil:
     return n
 
 
-cdef void outdate_used(Owed *q, Prepared *set) noexcept nogil:
-    """The failing message is one of the marks at the head: all their plans are made anew."""
+cdef void blame_used(Owed *q, Prepared *set, bint of_values) noexcept nogil:
+    """The failing message is one of the marks at the head.
+
+    All their plans are made anew; or (`of_values`) whoever prepares one of these texts anew finds out what its parameters are by now.
+    """
     cdef uint32_t i
     cdef Planted *planted
     for i in range(marks_at_head(q)):
         planted = prepared_find(set, owed_at(q, i).id)
-        if planted != NULL:
+        if planted == NULL:
+            continue
+        if of_values:
+            text_refused(set.texts, planted.statement)
+        else:
             text_outdate(planted.statement)
 
 
@@ -46,16 +53,6 @@ cdef bint is_of_values(Span sqlstate) noexcept nogil:
     """undefined_function, datatype_mismatch, and three that say that a value is none of its type."""
     return says(sqlstate, "42883", 5) or says(sqlstate, "42804", 5) or says(sqlstate, "22P02", 5) or says(sqlstate, "22003", 5) \
         or says(sqlstate, "22P03", 5)
-
-
-cdef void doubt_used(Owed *q, Prepared *set) noexcept nogil:
-    """Whoever prepares a text anew that the failing message may have used finds out what its parameters are by now."""
-    cdef uint32_t i
-    cdef Planted *planted
-    for i in range(marks_at_head(q)):
-        planted = prepared_find(set, owed_at(q, i).id)
-        if planted != NULL:
-            text_refused(set.texts, planted.statement)
 
 
 cdef void failure_told(Owed *q, Prepared *set) noexcept nogil:
@@ -141,10 +138,10 @@ cdef int failure_read(Owed *q, Prepared *set, Names *names, const uint8_t *body,
     if not error_fields(body, n, &fields):
         return FAILURE_OTHER
     if says(fields.sqlstate, "0A000", 5) and says(fields.routine, ROUTINE, 21):
-        outdate_used(q, set)
+        blame_used(q, set, False)
         return FAILURE_OUTDATED
     if is_of_values(fields.sqlstate):
-        doubt_used(q, set)
+        blame_used(q, set, True)
         return FAILURE_OTHER
     exists = says(fields.sqlstate, "42P05", 5)
     misfits = says(fields.sqlstate, "08P01", 5)   # a Bind with another number of parameters

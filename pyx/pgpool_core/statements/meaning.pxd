@@ -28,5 +28,6 @@ cdef void changes_init(Changes *changes) noexcept nogil
 cdef void changes_free(Changes *changes) noexcept nogil
 cdef void changes_add(Changes *changes, const uint8_t *names, uint32_t n) noexcept nogil
 cdef bint changes_touch(Changes *changes, uint64_t since, uint64_t until, const uint8_t *text, uint32_t n) noexcept nogil
+cdef bint text_mentions(const uint8_t *text, size_t n, const uint8_t *name, size_t length) noexcept nogil
 cdef bint is_momentary(const uint8_t *text, uint32_t n) noexcept nogil
 cdef bint is_ascii(const uint8_t *text, uint32_t n) noexcept nogil

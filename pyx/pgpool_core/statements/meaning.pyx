@@ -33,9 +33,9 @@ cdef void changes_add(Changes *changes, const uint8_t *names, uint32_t n) noexce
     pthread_mutex_unlock(&changes.lock)
 
 
-cdef bint mentions(const uint8_t *text, uint32_t n, const uint8_t *name, uint32_t length) noexcept nogil:
+cdef bint text_mentions(const uint8_t *text, size_t n, const uint8_t *name, size_t length) noexcept nogil:
     """`name`, in any case and also as a part of another one."""
-    cdef uint32_t i
+    cdef size_t i
     for i in range(n - length + 1 if n >= length else 0):
         if strncasecmp(<const char *>text + i, <const char *>name, length) == 0:
             return True
@@ -48,7 +48,7 @@ cdef bint touches(const Change *change, const uint8_t *text, uint32_t n) noexcep
         return True
     while at < change.len:
         length = <uint32_t>strlen(<const char *>change.names + at)
-        if mentions(text, n, change.names + at, length):
+        if text_mentions(text, n, change.names + at, length):
             return True
         at += length + 1
     return False
