@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 import trio
 
@@ -222,3 +223,52 @@ async def test_what_the_last_query_has_left_is_counted_and_no_leak(
     assert counted().get("temporary object", 0) == before.get("temporary object", 0) + pinned * clients
     with Console(place) as console:
         assert console.rows("show leaks") == []
+
+
+def servers(place: PoolerProcess, state: str) -> int:
+    with Console(place) as console:
+        return sum(row["state"] == state for row in console.rows("show servers"))
+
+
+def locks(place: PoolerProcess) -> int:
+    with Console(place) as console:
+        rows = console.rows("show pin_totals")
+    return sum(row["pins"] for row in rows if (row["database"], row["reason"]) == ("app", "advisory lock"))
+
+
+@pytest.mark.parametrize("pinned", [False, True], ids=["", "pinned"])
+async def test_the_question_of_who_has_hung_up_is_not_cancelled(
+    pooler: PoolerFactory, postgres: PostgresServer, pinned: bool
+) -> None:
+    place = pooler(default_pool_size=2, leak_check="always")
+    with psycopg.connect(postgres.dsn("boss", "app")) as keeper:
+        async with logged_in(place) as two:
+            await two.query("begin")
+            async with logged_in(place) as one:
+                await one.query("create temp table mine (a int)" if pinned else "select 1")
+                keeper.execute("lock table pg_catalog.pg_locks")  # of which the question asks
+                await one.query("select pg_advisory_lock(7)")
+            await until_async(lambda: servers(place, "being_canceled"))
+            await two.send(frontend.query("select pg_sleep(600)"))
+        await until_async(
+            lambda: servers(place, "tested")
+        )  # that one has been cancelled, later than the first would have been
+        assert servers(place, "being_canceled") == 1
+    await until_async(lambda: not servers(place, "being_canceled"))
+    assert locks(place) == 1
+    assert await leaks(place) == []
+
+
+async def test_a_query_behind_the_question_is_cancelled_when_its_client_has_hung_up(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    place = pooler(default_pool_size=1, leak_check="always", server_drain_timeout=600)
+    with psycopg.connect(postgres.dsn("boss", "app")) as keeper:
+        async with logged_in(place) as one:
+            await one.query("select 1")
+            keeper.execute("lock table pg_catalog.pg_locks")
+            await one.query("select pg_advisory_lock(7)")
+            await one.send(frontend.query("select pg_sleep(600)"))
+        await until_async(lambda: servers(place, "being_canceled"))
+    await until_async(lambda: servers(place, "idle"))
+    assert locks(place) == 1

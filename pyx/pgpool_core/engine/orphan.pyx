@@ -17,13 +17,13 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport client_of
 from pgpool_core.engine.server_end cimport server_quit
 from pgpool_core.engine.slots cimport handle_of
-from pgpool_core.engine.timers cimport TIMER_DRAIN, TIMER_NONE, timer_set
+from pgpool_core.engine.timers cimport TIMER_DRAIN, timer_set
 from pgpool_core.pool.pool cimport pool_unlink
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_store8, pgpool_swap32
 from pgpool_core.wire.build cimport build_copy_fail, build_empty
 from pgpool_core.wire.codes cimport FE_SYNC
-from pgpool_core.wire.expect cimport EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends, expect_head
+from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK, EXPECT_QUERY, EXPECT_SYNC, expect_copy_ends, expect_head
 
 cdef enum:
     CANCEL_AGAIN_US = 150000      # between cancel requests for the query of a client that has left
@@ -62,7 +62,6 @@ cdef void server_orphan(Worker *w, ServerConn *s, bint mid_message, bint orderly
     s.canceling = not orderly
     timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, s.drain_until_us)
     if s.expect.owed and s.canceling:
-        server_ask_cancel(w, s, 0)
         server_drains(w, s)
     conn_again(w, &s.conn)
     server_settle(w, s)
@@ -94,17 +93,19 @@ cdef bint server_ends_copy(Worker *w, ServerConn *s) noexcept nogil:
 
 
 cdef void server_drains(Worker *w, ServerConn *s) noexcept nogil:
-    """Look at a draining server: its patience may be over, or its cancel request have come too early.
+    """Look at a draining server: its patience may be over, or its query be due for a cancel request.
 
-    A request that reaches PostgreSQL before the query has begun is ignored there, so it is repeated.
+    A request that reaches PostgreSQL before the query has begun is ignored there, so it is repeated. A question of ours is not cancelled: what the client
+    has sent behind it waits for the next look.
     """
+    cdef bint ours = s.chore != CHORE_NONE and expect_head(&s.expect) == EXPECT_CHORE
     cdef uint64_t again_us = w.now_us + CANCEL_AGAIN_US
     if w.now_us >= s.drain_until_us:
         server_quit(w, s, "not clean in time (server_drain_timeout)")
         return
-    if again_us > s.drain_until_us or s.chore != CHORE_NONE or not s.canceling:
+    if again_us > s.drain_until_us or (ours and s.expect.owed == 1) or not s.canceling:
         again_us = s.drain_until_us
-    elif s.expect.owed and s.conn.timer.kind == TIMER_NONE and pgpool_load32(&s.cancels) == 0:
+    elif s.expect.owed and not ours and pgpool_load32(&s.cancels) == 0:
         server_ask_cancel(w, s, 0)
     timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, again_us)
 
