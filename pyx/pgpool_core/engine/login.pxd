@@ -13,5 +13,5 @@ cdef void login_turn(Worker *w, ClientConn *c) noexcept nogil            # its t
 cdef void login_go_on(Worker *w, ClientConn *c) noexcept nogil           # use what has come while it waited
 cdef void login_passed(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil
 cdef void login_await(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil
-cdef void login_welcome(Worker *w, ClientConn *c, bint waited) noexcept nogil
+cdef void login_greetings(Worker *w) noexcept nogil                      # a pool has a greeting, or none can be had: whose is it?
 cdef void login_end(Worker *w, ClientConn *c) noexcept nogil

@@ -18,7 +18,7 @@ from pgpool_core.engine.parameters cimport choose_settings
 from pgpool_core.engine.proof cimport forget_answer, password_message
 from pgpool_core.engine.question cimport ASKS_MOST, ask_control, route, tell_key
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.turns cimport turn_give
+from pgpool_core.engine.turns cimport turn_give, turn_over
 from pgpool_core.pool.dedicated cimport dedicated_leave
 from pgpool_core.pool.pool cimport Pool, pool_has
 from pgpool_core.pool.server cimport SV_LOGIN
@@ -116,12 +116,22 @@ cdef void login_await(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     pthread_mutex_lock(&pool.pool.lock)
     pool.pool.logins_waiting += 1
     pthread_mutex_unlock(&pool.pool.lock)
-    login_welcome(w, c, False)                    # it may have come, or failed, in between
+    turn_over(w, c, l)
+    welcome(w, c, False)                    # it may have come, or failed, in between
     if c.state == CL_LOGIN and pgpool_swap32(&pool.pool.want, 1) == 0:
         plane_want(w.plane)
 
 
-cdef void login_welcome(Worker *w, ClientConn *c, bint waited) noexcept nogil:
+cdef void login_greetings(Worker *w) noexcept nogil:
+    cdef LoginRecord *l = w.waits_for_greeting.first
+    cdef LoginRecord *following
+    while l != NULL:
+        following = l.turn_next
+        welcome(w, l.turn_of, True)               # `l` may have gone
+        l = following
+
+
+cdef void welcome(Worker *w, ClientConn *c, bint waited) noexcept nogil:
     """The pool's greeting may be there, or its first server has refused us; who has waited hears the server itself.
 
     Where it cannot be reached, clients go on waiting (`first_error` is empty); the program around us, which borrows, is told.
@@ -129,7 +139,7 @@ cdef void login_welcome(Worker *w, ClientConn *c, bint waited) noexcept nogil:
     cdef PoolRecord *pool = c.pool
     cdef Buf *error
     cdef size_t n = 0
-    if c.login == NULL or c.login.phase != LG_WELCOME or c.state != CL_LOGIN:
+    if c.conn.doomed:
         return
     if has_greeting(pool):
         greet(w, c, c.login)

@@ -36,7 +36,6 @@ cdef enum:
     MAIL_ACCEPTED = 16            # a = fd, b = 1 for a unix socket: a client that another worker accepted
     MAIL_VERDICT = 17             # client, a = verdict, and 256 * (AUTH_* + 1) where that is said; data = error
     MAIL_REPLY = 18               # client, data = console reply
-    MAIL_WELCOME = 19             # a = pool: its greeting is known, or opening has failed
     MAIL_FIND_CANCEL = 20         # client = slot, server = the key itself, a = secret, b = which of its bits are known
     MAIL_KICK = 21                # a = client id, data = error
     MAIL_KICK_POOL = 22           # a = pool, data = error

@@ -4,8 +4,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from pgpool_core.engine.buf cimport buf_free
-from pgpool_core.engine.conn cimport plane_want
-from pgpool_core.engine.mailbox cimport MAIL_KICK_POOL, MAIL_WELCOME
+from pgpool_core.engine.conn cimport plane_want, worker_wake
+from pgpool_core.engine.mailbox cimport MAIL_KICK_POOL
 from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.post cimport tell_all
 from pgpool_core.engine.records cimport *
@@ -102,8 +102,16 @@ cdef int pool_welcome(Plane *plane, uint32_t pool, parameters, began, at_login) 
     pthread_mutex_unlock(&record.lock)
     block_unref(plane.settings, old)
     block_unref(plane.settings, old_resets)
-    tell_all(plane, MAIL_WELCOME, pool, b"")
+    tell_logins(plane)
     return 0
+
+
+cdef void tell_logins(Plane *plane) noexcept nogil:
+    """Those that wait for a greeting look whether there is one, or an error. No letter: it would be lost where a worker's ring is full."""
+    cdef uint32_t i
+    for i in range(plane.n_workers):
+        pgpool_store32(&plane.workers[i].greetings, 1)
+        worker_wake(&plane.workers[i])
 
 
 cdef int pool_forget_welcome(Plane *plane, uint32_t pool) except -1:
@@ -141,7 +149,7 @@ cdef void empty_queue(Plane *plane, PoolRecord *record, uint64_t since_us):
         if seat == NULL:
             break
         push_grant(&plane.workers[seat.worker], seat)
-    tell_all(plane, MAIL_WELCOME, record.pool.id, b"")
+    tell_logins(plane)
 
 
 cdef int pool_turn_away(Plane *plane, uint32_t pool, bytes error) except -1:

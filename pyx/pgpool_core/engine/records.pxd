@@ -92,6 +92,7 @@ cdef enum:
     TURN_NONE = 0
     TURN_WAITS = 1
     TURN_HAS = 2                  # one of `logins` of its worker
+    TURN_OVER = 3                 # let in: it waits for a greeting
 
     CHORE_NONE = 0
     CHORE_SETTINGS = 1            # replays the client's settings in front of its query
@@ -211,7 +212,7 @@ cdef struct LoginRecord:          # lives from accept to the greeting
     int failed                    # LG_HELD: what login_password has said
     uint8_t turn                  # TURN_*
     ClientConn *turn_of           # whose login this is
-    LoginRecord *turn_next        # among those of its worker that wait, or that have a turn
+    LoginRecord *turn_next        # among those of its worker that wait, that have a turn, or that wait for a greeting
     LoginRecord *turn_prev
     uint64_t turn_us              # since when it has
     Startup packet                # what `startup` says; borrows from it
@@ -609,6 +610,8 @@ cdef struct Worker:
     uint64_t logins_failed        # those that could not prove who they are; the same
     Logins waits_for_turn
     Logins has_turn               # the oldest first
+    Logins waits_for_greeting
+    uint32_t greetings            # atomic: a pool has a greeting, or none can be had: those look
     uint32_t listening            # listeners watched so far
     uint64_t unlistened           # bits of those that were let go
     uint8_t gives                 # see who can be given to another process, when this turn is over

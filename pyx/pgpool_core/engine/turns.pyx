@@ -65,7 +65,15 @@ cdef void turn_give(Worker *w, LoginRecord *l) noexcept nogil:
     elif l.turn == TURN_HAS:
         remove(&w.has_turn, l)
         pgpool_store32(&w.logins, w.logins - 1)
+    elif l.turn == TURN_OVER:
+        remove(&w.waits_for_greeting, l)
     l.turn = TURN_NONE
+
+
+cdef void turn_over(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
+    l.turn = TURN_OVER
+    l.turn_of = c
+    append(&w.waits_for_greeting, l)
 
 
 cdef bint turns_go_on(Worker *w) noexcept nogil:

@@ -20,7 +20,7 @@ from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
 from pgpool_core.engine.functions cimport functions_free, functions_mail
 from pgpool_core.engine.leak cimport leak_begin
 from pgpool_core.engine.loan cimport loans_lend, loans_read, loans_wait
-from pgpool_core.engine.login cimport login_end, login_welcome
+from pgpool_core.engine.login cimport login_end, login_greetings
 from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.notes cimport note, notes_taken
 from pgpool_core.engine.notify cimport notify_mail
@@ -218,8 +218,7 @@ cdef void read_mail(Worker *w) noexcept nogil:
                 c = <ClientConn *>slot_at(&w.clients, slot)
                 if c.conn.head.live:
                     client_drain(w, c)
-        elif mail.kind == MAIL_WELCOME or mail.kind == MAIL_KICK or mail.kind == MAIL_KICK_POOL \
-                or mail.kind == MAIL_ASK_CLIENTS or mail.kind == MAIL_PATIENCE:
+        elif mail.kind == MAIL_KICK or mail.kind == MAIL_KICK_POOL or mail.kind == MAIL_ASK_CLIENTS or mail.kind == MAIL_PATIENCE:
             every_client(w, &mail)
         elif mail.kind == MAIL_SUSPEND:
             suspend_mail(w, mail.a)
@@ -286,10 +285,7 @@ cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
         c = <ClientConn *>slot_at(&w.clients, slot)
         if not c.conn.head.live or c.conn.doomed or c.state == CL_GONE:
             continue
-        if mail.kind == MAIL_WELCOME:
-            if c.pool != NULL and c.pool.pool.id == mail.a:
-                login_welcome(w, c, True)
-        elif mail.kind == MAIL_KICK:
+        if mail.kind == MAIL_KICK:
             if c.id == mail.a and c.login != NULL and c.login.phase == LG_DEDICATED:
                 client_end(w, c, <uint8_t *>mail.data, mail.len, "server login failed")
             elif c.id == mail.a:
@@ -320,6 +316,8 @@ cdef void up_woken(Worker *w) noexcept nogil:
     read(w.wake_fd, &count, 8)
     pgpool_swap32(&w.signalled, 0)                # no store: what is looked at next must not have been read before it is seen
     read_mail(w)                                  # first: what is known of functions comes ahead of the server it was read on
+    if pgpool_swap32(&w.greetings, 0):
+        login_greetings(w)
     read_grants(w)
     read_notes(w)
     loans_read(w)
