@@ -43,9 +43,10 @@ class Authority:
         self.own = Certificate(folder / "root.crt", folder / "root.key")
         _openssl(
             *("req", "-x509", *EC, "-nodes", "-keyout", self.own.key_file, "-out", self.own.cert_file),
-            *("-days", "30", "-subj", f"/CN={name}"),
+            *("-days", "30", "-subj", f"/CN={name}", "-addext", "keyUsage=critical,keyCertSign,cRLSign"),
         )
         (folder / "index.txt").touch()
+        (folder / "leaf.ext").write_text("authorityKeyIdentifier=keyid\n")  # else Python 3.13 takes it for none
         (folder / "ca.cnf").write_text(
             f"[ca]\ndefault_ca=own\n[own]\ndatabase={folder}/index.txt\ndefault_md=sha256\ndefault_crl_days=30\n"
         )
@@ -93,7 +94,8 @@ class Authority:
                 self.own.key_file,
                 "-CAcreateserial",
             ),
-            *("-days", str(days), f"-{digest}", "-copy_extensions", "copy", "-out", made.cert_file),
+            *("-days", str(days), f"-{digest}", "-copy_extensions", "copy", "-extfile", self.folder / "leaf.ext"),
+            *("-out", made.cert_file),
         )
         return made
 

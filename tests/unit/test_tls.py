@@ -426,7 +426,9 @@ def test_a_chain_is_sent_whole(papers: Papers, tmp_path: Path) -> None:
     """A client that knows the root only gets what is between from us."""
     between = papers.authority.issue("between")
     config = tmp_path / "v3.cnf"
-    config.write_text("basicConstraints=critical,CA:TRUE\n")
+    config.write_text(
+        "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+    )
     request = between.cert_file.with_suffix(".csr")
     base = ["openssl", "x509", "-req", "-days", "30", "-CAcreateserial"]
     root = papers.authority.own
@@ -450,6 +452,7 @@ def test_a_chain_is_sent_whole(papers: Papers, tmp_path: Path) -> None:
     leaf = papers.authority.issue("leaf", alternatives=[f"DNS:{HOST}"])
     request = leaf.cert_file.with_suffix(".csr")
     command = [*base, "-in", request, "-CA", between.cert_file, "-CAkey", between.key_file, "-copy_extensions", "copy"]
+    command += ["-extfile", papers.authority.folder / "leaf.ext"]
     subprocess.run([*command, "-out", leaf.cert_file], check=True, capture_output=True)
     ours = Session(Context(role="server", certificate=leaf.cert + between.cert, key=leaf.key))
     shake(ours, client_oracle(papers))
