@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -31,6 +33,7 @@ from pgpool_core.config.model import UserConfig
 from pgpool_core.metrics.snapshot import ClientRow, PoolRow
 from pgpool_core.testing import PostgresServer
 from pgpool_core.testing.ports import free_port
+from tests.watching import until_async
 
 BACKEND = os.environ.get("PGPOOL_TEST_IO_BACKEND", "auto")
 OURS = "select count(*) from pg_stat_activity where application_name = 'one pool'"
@@ -376,6 +379,51 @@ async def test_a_server_that_dies_while_it_is_lent_costs_its_borrower(postgres: 
         postgres.sql(f"select pg_terminate_backend({pid})")  # while it is idle
         await it.until(lambda row: row.servers_total == 0)
         assert await it.pool.fetchval("select 1") == 1
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[Callable[[], bool]]:
+    """The backend does not run: what it is sent has not begun. Yields: whether it has been told to cancel what it runs."""
+
+    def told() -> bool:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        [pending] = [int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd:")]
+        return bool(pending >> signal.SIGINT - 1 & 1)
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield told
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+SLEEPERS = "select count(*) from pg_stat_activity where state = 'active' and query like 'select pg_sleep(600)%'"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may stop a backend that is another user's")
+@pytest.mark.parametrize("how", ["killed"])
+async def test_what_had_not_begun_when_it_was_to_be_cancelled_is_cancelled_later(
+    postgres: PostgresServer, how: str
+) -> None:
+    async with both(postgres, default_pool_size=1) as it:
+        scope = trio.CancelScope()
+        async with trio.open_nursery() as nursery, it.pool.acquire() as connection:
+            with stopped(await connection.fetchval("select pg_backend_pid()")) as told:
+
+                async def sleep() -> None:
+                    with scope, pytest.raises((ConnectionLost, PoolClosed)):
+                        await connection.execute("select pg_sleep(600)")
+
+                nursery.start_soon(sleep)
+                await trio.testing.wait_all_tasks_blocked()
+                if how == "killed":
+                    nursery.start_soon(it.proxy.orders.kill)
+                else:
+                    scope.cancel()
+                await until_async(told)
+            await until_async(lambda: postgres.sql(SLEEPERS) == "0")
+        if how == "killed":
+            await it.proxy.resume()
 
 
 async def test_kill_takes_servers_away_from_borrowers(postgres: PostgresServer) -> None:

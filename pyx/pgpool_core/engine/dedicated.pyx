@@ -6,7 +6,7 @@ from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport counters_of, plane_want
 from pgpool_core.engine.counters cimport Counters, hist_add
 from pgpool_core.engine.greeting cimport greet_dedicated
-from pgpool_core.engine.orphan cimport server_ask_cancel
+from pgpool_core.engine.orphan cimport server_lingers
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server_end cimport server_close, server_drop
 from pgpool_core.pool.client cimport Client
@@ -68,9 +68,10 @@ cdef void dedicated_end(Worker *w, ServerConn *s, bint mid_message, bint orderly
     What it still sends is dropped, or a base backup would keep it from seeing either.
     """
     pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
-    if s.expect.owed and not orderly:
-        server_ask_cancel(w, s, 0)
+    s.canceling = s.expect.owed != 0 and not orderly
     if mid_message:
         server_drop(w, s, "client left in mid-message")
     else:
         server_close(w, s, "replication client was closed")
+    if s.canceling:
+        server_lingers(w, s)

@@ -14,7 +14,7 @@ from pgpool_core.engine.conn cimport (conn_doom, conn_not_again, conn_push, conn
 from pgpool_core.engine.counters cimport Counters, Histogram, count_add, hist_add
 from pgpool_core.engine.leak cimport leak_released
 from pgpool_core.engine.login cimport login_await, login_end
-from pgpool_core.engine.orphan cimport server_ask_cancel
+from pgpool_core.engine.orphan cimport server_ask_cancel, server_lingers
 from pgpool_core.engine.question cimport admitted
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport server_parameter
@@ -330,9 +330,7 @@ cdef void returned(Worker *w, Loan *loan) noexcept nogil:
     leak_released(s, c)
     if how & RETURNED_BROKEN:
         pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
-        if how & RETURNED_BUSY:
-            server_ask_cancel(w, s, 0)
-        watch(w, s, "broken while it was lent")
+        watch(w, s, "broken while it was lent", how & RETURNED_BUSY != 0)
     else:
         s.tx_status = status
         if how & RETURNED_DIRTY:
@@ -348,12 +346,16 @@ cdef void returned(Worker *w, Loan *loan) noexcept nogil:
     client_leave(w, c)                            # at once: who borrows next may be one too many otherwise
 
 
-cdef void watch(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
-    """A server in SV_CLOSING about which nothing is known: it counts until PostgreSQL has ended it."""
-    if w.io.add(w, &s.conn):
-        server_drop(w, s, reason)
-    else:
+cdef void watch(Worker *w, ServerConn *s, const char *reason, bint busy) noexcept nogil:
+    """A server in SV_CLOSING about which nothing is known: it counts until PostgreSQL has ended it. What it may be running is cancelled."""
+    if not w.io.add(w, &s.conn):
+        if busy:
+            server_ask_cancel(w, s, 0)
         conn_doom(w, &s.conn, reason)
+        return
+    server_drop(w, s, reason)
+    s.canceling = busy
+    server_lingers(w, s)
 
 
 cdef void loan_seize(Worker *w, ServerConn *s) noexcept nogil:
@@ -370,8 +372,7 @@ cdef void loan_seize(Worker *w, ServerConn *s) noexcept nogil:
 cdef void forget(Worker *w, Loan *loan) noexcept nogil:
     """Control has nothing of it any more."""
     if loan.seized != NULL:
-        server_ask_cancel(w, loan.seized, 0)
-        watch(w, loan.seized, "its borrower was sent away")
+        watch(w, loan.seized, "its borrower was sent away", True)
     loan_free(w.plane, loan)
 
 

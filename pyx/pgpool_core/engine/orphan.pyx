@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.chore cimport server_settle
-from pgpool_core.engine.conn cimport conn_again, conn_send, plane_post, plane_wake
+from pgpool_core.engine.conn cimport conn_again, conn_doom, conn_send, plane_post, plane_wake
 from pgpool_core.engine.dedicated cimport dedicated_end
 from pgpool_core.engine.doubt cimport doubt_ask, doubt_may_end
 from pgpool_core.engine.leak cimport leak_released
@@ -17,7 +17,7 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport client_of
 from pgpool_core.engine.server_end cimport server_quit
 from pgpool_core.engine.slots cimport handle_of
-from pgpool_core.engine.timers cimport TIMER_DRAIN, timer_set
+from pgpool_core.engine.timers cimport TIMER_CLOSE, TIMER_DRAIN, timer_set
 from pgpool_core.pool.pool cimport pool_unlink
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_store32, pgpool_store8, pgpool_swap32
@@ -99,15 +99,28 @@ cdef void server_drains(Worker *w, ServerConn *s) noexcept nogil:
     has sent behind it waits for the next look.
     """
     cdef bint ours = s.chore != CHORE_NONE and expect_head(&s.expect) == EXPECT_CHORE
-    cdef uint64_t again_us = w.now_us + CANCEL_AGAIN_US
     if w.now_us >= s.drain_until_us:
         server_quit(w, s, "not clean in time (server_drain_timeout)")
-        return
-    if again_us > s.drain_until_us or (ours and s.expect.owed == 1) or not s.canceling:
+    else:
+        look_again(w, s, TIMER_DRAIN, s.canceling and not (ours and s.expect.owed == 1), s.expect.owed and not ours)
+
+
+cdef void server_lingers(Worker *w, ServerConn *s) noexcept nogil:
+    """Look at a server in SV_CLOSING that has not ended yet: it may be running what had not begun when it was to be cancelled."""
+    if w.now_us >= s.drain_until_us:
+        conn_doom(w, &s.conn, s.conn.reason)
+    else:
+        look_again(w, s, TIMER_CLOSE, s.canceling, s.canceling)
+
+
+cdef void look_again(Worker *w, ServerConn *s, uint8_t kind, bint soon, bint cancel) noexcept nogil:
+    """Ask for a cancel, where none is under way, and set the timer."""
+    cdef uint64_t again_us = w.now_us + CANCEL_AGAIN_US
+    if not soon or again_us > s.drain_until_us:
         again_us = s.drain_until_us
-    elif s.expect.owed and not ours and pgpool_load32(&s.cancels) == 0:
+    elif cancel and pgpool_load32(&s.cancels) == 0:
         server_ask_cancel(w, s, 0)
-    timer_set(&w.timers, &s.conn.timer, TIMER_DRAIN, again_us)
+    timer_set(&w.timers, &s.conn.timer, kind, again_us)
 
 
 cdef bint server_ask_cancel(Worker *w, ServerConn *s, uint64_t canceller) noexcept nogil:

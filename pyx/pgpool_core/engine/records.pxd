@@ -441,7 +441,7 @@ cdef struct ServerConn:
     uint64_t asked_us             # when its client asked for it; 0 once the first query is answered
     uint64_t group_us             # when the first message of `open_group` came
     uint64_t ready_us             # of its last ReadyForQuery with nothing owed
-    uint64_t drain_until_us       # TIMER_DRAIN: when patience with it ends
+    uint64_t drain_until_us       # TIMER_DRAIN, TIMER_CLOSE: when patience with it ends
     uint64_t request_us
     uint32_t backend_pid
     uint8_t key_len

@@ -38,7 +38,7 @@ cdef void server_close(Worker *w, ServerConn *s, const char *reason) noexcept no
     cdef size_t n = build_empty(w.scratch, SCRATCH_SIZE, FE_TERMINATE)
     s.conn.reason = reason
     s.conn.paused = 0
-    timer_set(&w.timers, &s.conn.timer, TIMER_CLOSE, w.now_us + CLOSE_US)
+    close_in_time(w, s)
     conn_send(w, &s.conn, w.scratch, n)
     conn_again(w, &s.conn)
 
@@ -68,8 +68,13 @@ cdef void server_drop(Worker *w, ServerConn *s, const char *reason) noexcept nog
     buf_free(&s.conn.held)
     if s.conn.fd >= 0:
         shutdown(s.conn.fd, SHUT_WR)
-    timer_set(&w.timers, &s.conn.timer, TIMER_CLOSE, w.now_us + CLOSE_US)
+    close_in_time(w, s)
     conn_again(w, &s.conn)
+
+
+cdef void close_in_time(Worker *w, ServerConn *s) noexcept nogil:
+    s.drain_until_us = w.now_us + CLOSE_US
+    timer_set(&w.timers, &s.conn.timer, TIMER_CLOSE, s.drain_until_us)
 
 
 cdef void server_lost(Worker *w, ServerConn *s, const char *reason) noexcept nogil:

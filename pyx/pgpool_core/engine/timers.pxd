@@ -14,7 +14,7 @@ cdef enum:
     TIMER_STALL = 3               # message_stall_timeout
     TIMER_LINGER = 4              # a client that has its error and is to hang up
     TIMER_DRAIN = 5               # server_drain_timeout
-    TIMER_CLOSE = 6               # a server that was told Terminate
+    TIMER_CLOSE = 6               # a server that has been told to end
     TIMER_PATIENCE = 7            # one of a client's timeouts could be over
 
 

@@ -27,7 +27,7 @@ from pgpool_core.engine.notify cimport notify_mail
 from pgpool_core.engine.patience cimport never_served, patience_look, patience_waits
 from pgpool_core.engine.proof cimport login_told
 from pgpool_core.engine.question cimport login_verdict
-from pgpool_core.engine.orphan cimport server_cancel_done, server_drains
+from pgpool_core.engine.orphan cimport server_cancel_done, server_drains, server_lingers
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, SocketRow, fill_client_row, fill_socket_rows
 from pgpool_core.engine.server cimport client_of, server_bytes, server_free, server_stirs, servers_go_back
@@ -355,7 +355,7 @@ cdef void timer_fired(Worker *w, Timer *timer) noexcept nogil:
     elif kind == TIMER_DRAIN:
         server_drains(w, <ServerConn *>conn)
     elif kind == TIMER_CLOSE:
-        conn_doom(w, conn, conn.reason)
+        server_lingers(w, <ServerConn *>conn)
 
 
 cdef void end_the_doomed(Worker *w) noexcept nogil:
