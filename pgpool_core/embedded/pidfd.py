@@ -10,7 +10,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def open_pidfd(process: int) -> Iterator[int | None]:
-    """A descriptor that becomes readable when the process ends; None where it has ended, or the system has no such thing."""
+    """A descriptor that becomes readable when the process ends; None where it has ended, or the system or the interpreter has no such thing."""
+    if not hasattr(os, "pidfd_open"):  # as in conda's, which is built for older kernels
+        yield None
+        return
     try:
         descriptor = os.pidfd_open(process)
     except OSError as error:
