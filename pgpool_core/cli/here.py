@@ -11,6 +11,7 @@ import os
 import pwd
 import resource
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -20,6 +21,7 @@ from pgpool_core.control.endpoint import listen_problem, places_of
 from pgpool_core.control.listeners import group_of, resolve, unix_path
 from pgpool_core.errors import ConfigError, ConfigProblem
 from pgpool_core.process.descriptors import SPARE_DESCRIPTORS, servers_at_most
+from pgpool_core.process.pidfile import PIDFILE_LEN, may_be_pidfile
 
 _RIGHTS: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -57,7 +59,8 @@ def doubts_here(config: Config) -> Iterator[tuple[str, ...]]:
 
 
 def _about_the_socket(config: Config) -> Iterator[ConfigProblem]:
-    for look in (lambda: unix_path(config, config.listen_port or 65535), lambda: group_of(config)):
+    port = config.listen_port or (65535 if config.listen_addr else 0)  # the longest of those that the system may choose
+    for look in (lambda: unix_path(config, port), lambda: group_of(config)):
         try:
             look()
         except ConfigError as error:
@@ -87,7 +90,7 @@ async def _names(config: Config) -> list[ConfigProblem]:
 
 def _in_the_way(config: Config) -> Iterator[tuple[str, str, OSError]]:
     """What is in the way of writing the files that a configuration names."""
-    for key, path, write in (("logfile", config.logfile, _open_log), ("pidfile", config.pidfile, _look_at_folder)):
+    for key, path, write in (("logfile", config.logfile, _open_log), ("pidfile", config.pidfile, _look_at_pidfile)):
         try:
             if path:
                 write(path)
@@ -106,6 +109,12 @@ def _open_log(path: str) -> None:
             raise
 
 
+def _look_at_pidfile(path: str) -> None:
+    _look_at_folder(path)
+    with suppress(FileNotFoundError), open(path, "rb"):
+        pass
+
+
 def _look_at_folder(path: str) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
@@ -117,10 +126,9 @@ def _look_at_folder(path: str) -> None:
 def _holds_something_else(path: str) -> bool:
     try:
         with open(path, "rb") as file:
-            content = file.read(32).strip()
+            return not may_be_pidfile(file.read(PIDFILE_LEN))
     except OSError:
         return False
-    return bool(content) and not content.isdigit()
 
 
 def _is_user(name: str) -> bool:

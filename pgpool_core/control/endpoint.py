@@ -19,6 +19,7 @@ import h11
 import trio
 
 from pgpool_core import logs
+from pgpool_core.control.listeners import NO_NAME
 from pgpool_core.errors import ConfigError, ConfigProblem
 
 REQUEST_MAX_LEN: Final = 16 * 1024  # bytes of request line and headers
@@ -77,9 +78,12 @@ async def places_of(metrics_listen: str) -> list[tuple[int, object]]:
     """
     host, _, port = metrics_listen.rpartition(":")
     host = host[1:-1] if host.startswith("[") else host
-    places = await trio.socket.getaddrinfo(
-        None if host == "*" else host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    try:
+        places = await trio.socket.getaddrinfo(
+            None if host == "*" else host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except UnicodeError:
+        raise OSError(NO_NAME) from None
     return [(family, address) for family, _, _, _, address in dict.fromkeys(places)]
 
 

@@ -28,6 +28,7 @@ DEFER_ACCEPT_S: Final = (
     45  # of silence before the kernel hands a client over all the same; as PgBouncer's manual has it
 )
 MAX_PATH_LEN: Final = 107  # bytes of sun_path before its closing zero byte
+NO_NAME: Final = "it is no name of a host"  # two dots in a row, or too long between two
 
 _SOCKET_NAME: Final = re.compile(r"\.s\.PGSQL\.([0-9]{1,5})")
 _WILDCARDS: Final = ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))  # what `*` means
@@ -169,7 +170,10 @@ async def resolve(name: str) -> list[tuple[socket.AddressFamily, str]]:
     """
     if name == "*":
         return list(_WILDCARDS)
-    found = await trio.socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = await trio.socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError:
+        raise OSError(NO_NAME) from None
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
 
 

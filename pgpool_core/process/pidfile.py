@@ -13,7 +13,7 @@ from typing import Final
 from pgpool_core import logs
 from pgpool_core.errors import ConfigError, ConfigProblem
 
-_MAX_LEN: Final = 32  # bytes that are looked at
+PIDFILE_LEN: Final = 32  # bytes that are looked at
 _NUMBER: Final = re.compile(rb"\s*([1-9][0-9]{0,9})\s*")
 
 
@@ -32,9 +32,9 @@ class Pidfile:
         """
         if not self._path or (content := self._content()) is None:
             return
-        found = _NUMBER.fullmatch(content)
-        if content.strip() and found is None:
+        if not may_be_pidfile(content):
             raise self._problem("the file holds no process number")
+        found = _NUMBER.fullmatch(content)
         if found is not None and _lives(int(found[1])):
             raise self._problem("pidfile exists, another instance running?")
         logs.LOGGER.info("stale pidfile, removing")
@@ -113,7 +113,7 @@ class Pidfile:
     def _content(self) -> bytes | None:
         try:
             with open(self._path, "rb") as file:
-                return file.read(_MAX_LEN)
+                return file.read(PIDFILE_LEN)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -121,6 +121,11 @@ class Pidfile:
 
     def _problem(self, text: str) -> ConfigError:
         return ConfigError([ConfigProblem(f"{text}: {self._path} (pidfile)", section="pgbouncer", key="pidfile")])
+
+
+def may_be_pidfile(content: bytes) -> bool:
+    """Whether a file that begins like this may be removed, should its process be gone."""
+    return not content.strip() or _NUMBER.fullmatch(content) is not None
 
 
 def _lives(pid: int) -> bool:

@@ -28,8 +28,9 @@ admin_users = admin
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory of each test, with a userlist that nobody else may read."""
+    """The working directory of each test, with a userlist that nobody else may read, and something that is no pid file."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "zero").write_text("0")
     userlist(tmp_path, '"admin" "secret"\n')
     return tmp_path
 
@@ -187,6 +188,8 @@ def test_a_doubt_is_told(lines: str, said: str) -> None:
         ("logfile = .", ". cannot be written here: Is a directory (logfile)"),
         ("pidfile = none/x.pid", "none/x.pid cannot be written here: No such file or directory (pidfile)"),
         ("pidfile = userlist.txt", "the file holds no process number: userlist.txt (pidfile)"),
+        ("pidfile = .", "cannot be written here: Is a directory (pidfile)"),
+        ("pidfile = zero", "the file holds no process number: zero (pidfile)"),
         ("user = no-such-user", "there is no user no-such-user here (user)"),
         ("unix_socket_dir = none", "no socket can be made in none here: no such folder (unix_socket_dir)"),
         (f"unix_socket_dir = /tmp/{'x' * 110}", "is too long for a socket: at most 107 bytes (unix_socket_dir)"),
@@ -195,6 +198,9 @@ def test_a_doubt_is_told(lines: str, said: str) -> None:
             "there is no group no-such-group (unix_socket_group)",
         ),
         ("listen_addr = no.such.host.invalid", "cannot resolve no.such.host.invalid: "),
+        ("listen_addr = 10.0.0..1", "cannot resolve 10.0.0..1: "),
+        ("metrics_listen = 10.0.0..1:9127", "cannot listen on 10.0.0..1:9127: "),
+        ("listen_addr =\nlisten_port = 0\nunix_socket_dir = .", "a unix socket needs a listen_port other than 0"),
         ("metrics_listen = no.such.host.invalid:9127", "cannot listen on no.such.host.invalid:9127: "),
         ("server_tls_sslmode = verify-full\nserver_tls_ca_file = none", "none cannot be read: No such file"),
         ("server_tls_ciphers = NOSUCH", "NOSUCH: no cipher match (server_tls_ciphers)"),
@@ -208,7 +214,7 @@ def test_what_keeps_it_from_starting_on_this_machine_is_an_error(lines: str, sai
 def test_nothing_is_made_or_removed(folder: Path) -> None:
     (folder / "pid").write_text("")  # stale: the start would remove it
     assert warnings(FINE + "logfile = log\npidfile = pid\nunix_socket_dir = .\n") == []
-    assert sorted(path.name for path in folder.iterdir()) == ["p.ini", "pid", "userlist.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["p.ini", "pid", "userlist.txt", "zero"]
 
 
 def test_that_one_of_the_names_to_listen_on_has_an_address_is_enough() -> None:
