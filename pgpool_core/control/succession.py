@@ -48,6 +48,7 @@ class Succession:
         """Set while the pooler runs."""
         self.given: Callable[[], Awaitable[None]] | None = None
         """Waits until the other process has answered for all that was offered to it; None: there is no such process."""
+        self._came_back = 0
 
     def _running(self) -> Here:
         if self.here is None:
@@ -88,6 +89,7 @@ class Succession:
         if self.here is None or facts is None:
             parcel.close(SHUTTING_DOWN)
         else:
+            self._came_back += 1
             self.here.mailroom.arrivals.take(facts, parcel)
 
     async def wait_given(self) -> bool:
@@ -95,9 +97,12 @@ class Succession:
 
         Returns: whether anybody did.
         """
+        before = self._came_back
         if self.given is not None:
+            if self.here is not None:
+                self.here.mailroom.read()  # what the engine has given away, and nobody has offered yet
             await self.given()
-        if self.here is None or not self.arriving:
+        if self.here is None or (self._came_back == before and not self.arriving):  # some may be with the engine by now
             return False
         await self.here.mailroom.arrivals.settled()
         return True

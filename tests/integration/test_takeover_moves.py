@@ -515,6 +515,27 @@ def test_an_old_process_that_is_to_stop_says_nothing_to_those_who_are_on_their_w
             each.parcel.close()
 
 
+def test_an_old_process_that_is_to_stop_when_the_last_ones_come_back_goes_on_for_them(pooler: PoolerFactory) -> None:
+    process = pooler(default_pool_size=1)
+    with Console(process) as console, client_of(process) as client:
+        client.execute("select 1")
+        new = OtherProcess(process)
+        told = [new.next_parcel() for _ in range(2)]
+        process.process.signal(SIGTERM)
+        process.wait_for_log("got SIGTERM")
+        new.socket.send(answer(next(each.number for each in told if each.parcel.client_fd < 0)))
+        for _ in range(200):  # each asks all workers: nobody else is left meanwhile
+            console.rows("SHOW CLIENTS")
+        new.die()
+        for each in told:
+            each.parcel.close()
+        process.wait_for_log("the new process takes no more: who is still here stays")
+        for _ in range(20):
+            console.rows("SHOW CLIENTS")
+        assert client.execute("select 1").fetchone() == (1,)
+    assert process.process.wait() == 0
+
+
 @pytest.mark.slow
 def test_keys_that_logins_have_revealed_go_over(pooler: PoolerFactory, postgres: PostgresServer) -> None:
     """Pass-through: the file has nothing but SCRAM secrets, and the new process has to open a server of its own."""
