@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -133,10 +134,11 @@ class Arrivals:
         while self._under_way:
             await self._settled.wait()
 
-    async def end(self) -> None:
-        """No further parcel comes: wait until those that have come are with the engine."""
+    async def end(self, forget: Callable[[], bool]) -> None:
+        """No further parcel comes: wait until those that have come are with the engine, and then, if so, `forget` their texts."""
         await self.settled()
-        self._engine.forget_texts()
+        if forget():
+            self._engine.forget_texts()
         self._seen.clear()
 
     def cancel(self, key: bytes, canceller: int) -> bool:

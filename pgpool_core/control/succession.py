@@ -177,9 +177,9 @@ class Succession:
         await self.took_all()
 
     async def took_all(self) -> None:
-        """No more of them come."""
+        """No more of them come. What we have given to another process ourselves may come back, and name texts of statements."""
         if self.here is not None:
-            await self.here.mailroom.arrivals.end()
+            await self.here.mailroom.arrivals.end(forget=lambda: self.given is None)
 
     def learn_key(self, key: bytes) -> None:
         """A key for servers that a client has revealed to the other process."""

@@ -589,6 +589,27 @@ class OldProcess:
             self.socket.send(YOURS)
 
 
+async def test_who_comes_back_when_the_process_before_has_ended_has_its_statements(pooler: PoolerFactory) -> None:
+    """What the one in the middle knows of texts is told in one parcel, and only named in the next ones."""
+    process = pooler(start=False, workers=1)  # so that the clients go one after the other
+    old = await trio.to_thread.run_sync(OldProcess, process)
+    async with logged_in(process) as one, logged_in(process) as other:
+        for client in (one, other):
+            await ask(client, frontend.parse("select $1::int", "mine"))
+        new = await trio.to_thread.run_sync(OtherProcess, process)
+        told = [new.next_parcel() for _ in range(3)]
+        new.socket.send(answer(told[0].number))
+        old.socket.close()
+        await trio.to_thread.run_sync(process.wait_for_log, "the old process has ended")
+        new.die()
+        for each in told:
+            for fd in (each.parcel.client_fd, each.parcel.server_fd):
+                if fd >= 0:
+                    os.close(fd)
+        await trio.to_thread.run_sync(process.wait_for_log, "the new process takes no more")
+        assert values(await ask(other, use("mine", "7"))) == [[b"7"]]
+
+
 FACTS = PoolFacts(database="app", user="app", target="another")
 
 
