@@ -20,11 +20,13 @@ from pgpool_core.control import routing
 from pgpool_core.control.auth_query import AuthQuery, LookupFailed
 from pgpool_core.control.connect import Began, LoggedInServer, Pairs
 from pgpool_core.control.functions import Functions
+from pgpool_core.control.goodbye import SHUTTING_DOWN
 from pgpool_core.control.hosts import HostTold
 from pgpool_core.control.opener import clock_us
 from pgpool_core.control.pipes import SocketPipe
 from pgpool_core.control.pools import DATABASE_REMOVED, PoolRecord, PoolRegistry
 from pgpool_core.control.routing import PoolKey, ToPool
+from pgpool_core.errors import InternalError, error_response
 
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
@@ -33,6 +35,7 @@ CANCEL_KEY_LEN: Final = 8
 FULL_LOOK_S: Final = 0.01  # how often it is looked whether a worker's ring has room again
 SERVERS_COME_S: Final = 0.25  # for which no server is opened in a pool whose clients come: theirs are about to
 TERMINATE: Final = b"X\0\0\0\x04"
+INTERNAL_ERROR: Final = error_response(InternalError("internal error while the connection was taken over"))
 
 
 @attrs.frozen(kw_only=True)
@@ -155,6 +158,7 @@ class Arrivals:
 
     async def _settle(self, facts: PoolFacts, parcel: Parcel, user: bytes | None, key: bytes) -> None:
         kept: list[Parcel] = [parcel]  # empty: the descriptors are the engine's, or closed
+        last_words = SHUTTING_DOWN  # where we are cancelled
         try:
             record = await self.pool_of(facts, user)
             if record is None:
@@ -165,9 +169,10 @@ class Arrivals:
                 await self._client(facts, record, kept, key)
         except Exception:
             logs.LOGGER.exception("internal error while taking over a connection")
+            last_words = INTERNAL_ERROR
         finally:
             for left in kept:
-                left.close(DATABASE_REMOVED)
+                left.close(last_words)
             self._under_way -= 1
             if not self._under_way:
                 self._settled.set()
