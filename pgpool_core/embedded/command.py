@@ -94,7 +94,7 @@ async def _watch(signals: AsyncIterator[int], process: subprocess.Popen[bytes]) 
         if number == signal.SIGCHLD:
             if os.getpid() == 1:
                 bury_orphans(process.pid)
-        elif process.returncode is None and not (number == signal.SIGINT and _is_at_terminal()):
+        elif process.returncode is None and not (number == signal.SIGINT and is_at_terminal()):
             process.send_signal(number)
 
 
@@ -110,9 +110,15 @@ def bury_orphans(spared: int) -> None:
         os.waitpid(ended.si_pid, os.WNOHANG)
 
 
-def _is_at_terminal() -> bool:
-    """Whether we are in the foreground of a terminal, whose Ctrl-C goes to the command as well."""
+def is_at_terminal() -> bool:
+    """Whether we are in the foreground of our terminal, whose Ctrl-C goes to the command as well; what is read from may be something else."""
     try:
-        return os.tcgetpgrp(0) == os.getpgrp()
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError:
         return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # it has hung up
+        return False
+    finally:
+        os.close(terminal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -207,6 +208,27 @@ def test_signals_reach_the_command(env: dict[str, str], number: signal.Signals) 
         process.send_signal(number)
         assert process.communicate(timeout=30)[0] == "got it\n"
         assert process.returncode == 3
+
+
+@pytest.mark.parametrize("stdin", ["terminal", "nothing"])
+def test_ctrl_c_is_left_to_the_terminal_whatever_the_command_reads(env: dict[str, str], stdin: str) -> None:
+    """It sends SIGINT to the whole group. Who passes it on then sends a second one, which the command gets if it is quick with the first."""
+    script = "from pgpool_core.embedded.command import is_at_terminal; print('yes' if is_at_terminal() else 'no')"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        if stdin == "nothing":
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.execve(sys.executable, [sys.executable, "-c", script], env)
+    try:
+        assert os.read(terminal, 1) == b"y"
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.close(terminal)
+        os.waitpid(pid, 0)
+    alone = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False, start_new_session=True
+    )
+    assert alone.stdout == "no\n"
 
 
 def test_the_command_does_not_outlive_the_pooler(env: dict[str, str]) -> None:
