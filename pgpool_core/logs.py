@@ -156,6 +156,7 @@ class ReopeningFileHandler(logging.FileHandler):
         self.acquire()
         try:
             old, self.stream = self.stream, fresh
+            self._torn = False
         finally:
             self.release()
         if old is not None:
@@ -181,10 +182,12 @@ class LogOutput:
         """Use these settings of the file from now on; the same logfile is opened again.
 
         Raises:
-            OSError: logfile cannot be opened; everything stays as it was.
+            OSError: logfile cannot be opened; everything stays as it was, but for `verbose` where it is the same.
         """
         path = os.path.abspath(logfile) if logfile else None
+        level = logging.DEBUG if self._verbose or verbose else logging.INFO
         if self._file is not None and self.writes_to(logfile):
+            LOGGER.setLevel(level)
             self._file.reopen()
         else:
             fresh = ReopeningFileHandler(path) if path else None
@@ -193,7 +196,7 @@ class LogOutput:
             if fresh is not None:
                 self._add(fresh)
             self._file = fresh
-        LOGGER.setLevel(logging.DEBUG if self._verbose or verbose else logging.INFO)
+        LOGGER.setLevel(level)
 
     def writes_to(self, logfile: str) -> bool:
         """Whether that is the file in use."""

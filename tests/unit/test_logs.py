@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import re
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +100,38 @@ def test_a_log_file_that_cannot_be_opened_leaves_the_old_one_in_use(tmp_path: Pa
     logs.LOGGER.info("still here")
     output.close()
     assert "still here" in path.read_text()
+
+
+def test_what_is_logged_changes_though_the_file_cannot_be_opened_again(tmp_path: Path) -> None:
+    """Its folder is gone, say: RELOAD goes on with what is open, and with the other settings."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    output = logs.LogOutput(quiet=True)
+    output.apply(str(folder / "log"))
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(OSError):
+        output.apply(str(folder / "log"), verbose=1)
+    logs.LOGGER.debug("in detail")
+    with pytest.raises(OSError):
+        output.apply(str(tmp_path / "no" / "folder"))
+    logs.LOGGER.debug("still in detail")
+    output.close()
+    assert len((tmp_path / "moved" / "log").read_text().splitlines()) == 2
+
+
+def test_a_fresh_file_does_not_end_the_line_that_the_old_one_had_in_part(tmp_path: Path) -> None:
+    handler = logs.ReopeningFileHandler(tmp_path / "log")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        handler.emit(record(logging.INFO, "more than there is room for"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    handler.reopen()
+    handler.emit(record(logging.INFO, "whole"))
+    handler.close()
+    assert (tmp_path / "log").read_text()[0] != "\n"
 
 
 def test_a_full_disk_costs_lines_and_standard_error_hears_of_it_once_a_minute(
