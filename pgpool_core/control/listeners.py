@@ -44,6 +44,7 @@ class Listener:
     is_unix: bool
     late: bool = False  # it was open before us, so that who has come by then has none of our options
     path: str = ""  # the socket file; empty for TCP and for abstract sockets
+    foreign: bool = False  # the file is that of a service manager, who made it and whose it stays
     _file_id: tuple[int, int] | None = None  # device and inode, so that another process's file is never removed
 
     @property
@@ -73,8 +74,8 @@ class Listener:
         self.socket.close()
 
     def own_file(self) -> bool:
-        """From now on the socket's file is ours to remove. False: it is not there, and nobody finds us by it."""
-        if self.path:
+        """From now on the socket's file is ours to remove, unless it is foreign. False: it is not there, and nobody finds us by it."""
+        if self.path and not self.foreign:
             try:
                 found = os.lstat(self.path)
             except OSError:
@@ -93,21 +94,23 @@ class Listener:
         self.socket.close()
 
 
-def listener_of(sock: socket.socket, *, late: bool = False) -> Listener:
+def listener_of(sock: socket.socket, *, late: bool = False, foreign: bool = False) -> Listener:
     """A listener on a socket that somebody else has opened; its file, if it has one, is not ours.
 
     Args:
         late: that was not another process of ours, which has set its options.
+        foreign: nor will its file be ours.
     """
     address = sock.getsockname()
     if sock.family != socket.AF_UNIX:
-        return Listener(sock, address[0], address[1], is_unix=False, late=late)
+        return Listener(sock, address[0], address[1], is_unix=False, late=late, foreign=foreign)
     path = os.fsdecode(address)
     is_abstract = path.startswith("\0")
     path = "@" + path[1:] if is_abstract else path
     folder, _, name = path.rpartition("/")
     number = _SOCKET_NAME.fullmatch(name)
-    return Listener(sock, folder, int(number[1]) if number else 0, is_unix=True, path="" if is_abstract else path)
+    port = int(number[1]) if number else 0
+    return Listener(sock, folder, port, is_unix=True, path="" if is_abstract else path, foreign=foreign)
 
 
 async def open_listeners(config: Config) -> list[Listener]:

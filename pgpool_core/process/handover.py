@@ -26,7 +26,8 @@ def sockets_of(pooler: Pooler) -> Sockets:
     """
     if pooler.orders.ending:
         raise OSError(errno.ESHUTDOWN, "shutting down")
-    return Sockets(*pooler.listening_sockets(), texts=pooler.last_text, mock_key=pooler.mock_key)
+    foreign = tuple(at for at, listener in enumerate(pooler.listeners) if listener.foreign)
+    return Sockets(*pooler.listening_sockets(), texts=pooler.last_text, mock_key=pooler.mock_key, foreign=foreign)
 
 
 async def give_all(

@@ -148,13 +148,15 @@ class _Service:
         self, config: Config, given: list[socket.socket], successor: Successor | Predecessor | None
     ) -> None:
         taken = successor.sockets.clients if successor else given
+        foreign = successor.sockets.foreign if successor else range(len(given))
         if successor:
             self._pidfile.prepare()
 
         async def listen(config: Config) -> list[Listener]:
-            return (
-                [listener_of(sock, late=successor is None) for sock in taken] if taken else await open_listeners(config)
-            )
+            if not taken:
+                return await open_listeners(config)
+            late = successor is None
+            return [listener_of(sock, late=late, foreign=at in foreign) for at, sock in enumerate(taken)]
 
         def reread() -> tuple[Config, Userlist]:
             fresh = self._read(pooler.config.conffile)

@@ -4,8 +4,9 @@ The two talk over a socket beside the unix socket that clients use, `.s.PGSQL.PO
 
     new  "pgpool_core takeover 1"
     old  {"clients": 2, "metrics": "127.0.0.1:9127",      with the descriptors: clients' sockets first, then those for metrics;
-          "moves": 1, "texts": 17, "mock_key": "5f..."}    how it tells of clients, the last number of a statement's text, what
-                                                          users who do not exist are made of, in hexadecimal digits
+          "moves": 1, "texts": 17, "mock_key": "5f...",    how it tells of clients, the last number of a statement's text, what
+          "foreign": [0, 1]}                              users who do not exist are made of, in hexadecimal digits; which of
+                                                          the clients' sockets a service manager has opened
     new  "up" or "up 1"                                   it accepts clients; until here nothing has changed for the old one
     old  "yours"                                          it accepts no more, and the socket's path is free
     new  8 bytes                                          a cancel request for nobody whom the new one knows, as often as there is one
@@ -62,6 +63,7 @@ class Sockets(NamedTuple):
     moves: int = VERSION  # how the process that has them tells of clients and servers; 0: not at all
     texts: int = 0  # the highest number that a statement's text has there
     mock_key: bytes = b""  # what users who do not exist are made of there; empty: it does not say
+    foreign: tuple[int, ...] = ()  # which of `clients` are a service manager's: their files are not to be removed
 
 
 def door_path(config: Config, port: int) -> str:
@@ -294,8 +296,9 @@ async def _send(connection: trio.socket.SocketType, sockets: Sockets) -> None:
     every = [*sockets.clients, *sockets.metrics]
     if len(every) > MAX_DESCRIPTORS:
         raise OSError(errno.E2BIG, "too many listening sockets")
-    said = {"clients": len(sockets.clients), "metrics": sockets.metrics_listen}
-    text = json.dumps({**said, "moves": sockets.moves, "texts": sockets.texts, "mock_key": sockets.mock_key.hex()})
+    said: dict[str, object] = {"clients": len(sockets.clients), "metrics": sockets.metrics_listen}
+    said |= {"moves": sockets.moves, "texts": sockets.texts, "mock_key": sockets.mock_key.hex()}
+    text = json.dumps({**said, "foreign": sockets.foreign})
     numbers = array.array("i", [sock.fileno() for sock in every])
     await connection.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
 
@@ -315,7 +318,7 @@ async def _receive(connection: trio.socket.SocketType) -> Sockets:
         said = json.loads(text)
         clients, metrics_listen = said["clients"], said["metrics"]
         moves, texts = int(said.get("moves", 0)), int(said.get("texts", 0))
-        mock_key = bytes.fromhex(said.get("mock_key", ""))
+        mock_key, foreign = bytes.fromhex(said.get("mock_key", "")), tuple(map(int, said.get("foreign", ())))
         if len(mock_key) not in (0, KEY_LEN):
             raise ValueError("it sent half a key")
         if flags & socket.MSG_CTRUNC or not isinstance(metrics_listen, str) or not 0 < clients <= len(every):
@@ -326,4 +329,4 @@ async def _receive(connection: trio.socket.SocketType) -> Sockets:
         for sock in every:
             sock.close()
         raise ValueError("it sent something else than its sockets") from error
-    return Sockets(every[:clients], metrics_listen, every[clients:], moves, texts, mock_key)
+    return Sockets(every[:clients], metrics_listen, every[clients:], moves, texts, mock_key, foreign)

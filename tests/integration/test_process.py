@@ -301,6 +301,27 @@ def test_sockets_of_systemd_are_used_instead_of_listen_addr(tmp_path: Path, pool
         assert path.exists()  # it is the service manager's
 
 
+def test_a_socket_of_systemd_is_left_in_place_by_the_next_process_too(tmp_path: Path, pooler: PoolerFactory) -> None:
+    path = tmp_path / ".s.PGSQL.7777"
+    process = pooler(start=False)
+    with (
+        socket.create_server((process.host, process.port)) as tcp,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as unix,
+    ):
+        unix.bind(str(path))
+        unix.listen()
+        usual = process.command
+        process.command = (sys.executable, "-c", _ACTIVATE, str(tcp.fileno()), str(unix.fileno()), *usual)
+        spawn_with(process, tcp, unix)
+        process.command = usual
+        for _ in range(2):
+            assert process.replace().wait() == 0
+            with psycopg.connect(f"postgresql://app:app-secret@/app?host={tmp_path}&port=7777") as client:
+                client.execute("select 1")
+        assert process.stop() == 0
+        assert path.exists()
+
+
 _AS_ANOTHER = """
 import os, sys
 from pgpool_core.cli.pgbouncer import main
