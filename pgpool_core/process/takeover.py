@@ -153,6 +153,7 @@ class Successor:
     sockets: Sockets
     pid: int
     _connection: trio.socket.SocketType
+    _path: str = ""
     _taken: trio.Event = attrs.field(factory=trio.Event)
     _passed_on: int = 0  # cancel requests that wait
     _sender: Sender = attrs.field(init=False)
@@ -179,7 +180,7 @@ class Successor:
             with trio.fail_after(STEP_S):
                 pid = peer_of(connection)
                 await connection.send(HELLO)
-                return cls(await _receive(connection), pid, connection)
+                return cls(await _receive(connection), pid, connection, path)
         except (OSError, trio.TooSlowError, ValueError) as error:
             connection.close()
             reason = "no answer in time" if isinstance(error, trio.TooSlowError) else str(error)
@@ -190,18 +191,39 @@ class Successor:
             raise
 
     async def come_up(self) -> None:
-        """Say that we accept clients, and wait until the other one does no more; for a while only, where it does not answer."""
+        """Say that we accept clients, and wait until the other one does no more; for a while only, where it does not answer.
+
+        Raises:
+            ConfigError: it has waited for us too long, and goes on.
+        """
+        text = "the old process has ended meanwhile"
         try:
-            with trio.fail_after(STEP_S):
+            with suppress(OSError), trio.fail_after(STEP_S):
                 await self._sender.send(UP_MOVES if self.sockets.moves == VERSION else UP)
                 if await self._yours():
                     return
-            text = "the old process has ended meanwhile"
-        except OSError:
-            text = "the old process has ended meanwhile"
+            if await self._goes_on():
+                problem = f"the process at {self._path} does not hand over any more, it goes on"
+                raise ConfigError([ConfigProblem(problem, section="pgbouncer", key="unix_socket_dir")])
         except trio.TooSlowError:
             text = "the old process does not answer, going on"
         logs.LOGGER.warning("%s", logs.line("", text, {"pid": self.pid}))
+
+    async def _goes_on(self) -> bool:
+        """Whether it has not ended, but only let us go: then it answers again."""
+        try:
+            again = await Successor.knock(self._path) if self._path else None
+        except ConfigError:
+            return False  # it is just ending
+        if again is not None:
+            again.close()
+        return again is not None
+
+    def close(self) -> None:
+        """Take nothing: the other one goes on."""
+        self._connection.close()
+        for sock in (*self.sockets.clients, *self.sockets.metrics):
+            sock.close()
 
     async def _yours(self) -> bool:
         if await self._connection.recv(MAX_PACKET) != YOURS:

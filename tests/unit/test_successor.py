@@ -11,8 +11,10 @@ import pytest
 import trio
 import trio.testing
 
+from pgpool_core.errors import ConfigError
+from pgpool_core.process import takeover
 from pgpool_core.process.exchange import Sender
-from pgpool_core.process.takeover import MAX_PASSED_ON, UP_MOVES, YOURS, Sockets, Successor
+from pgpool_core.process.takeover import MAX_PASSED_ON, UP_MOVES, YOURS, Door, Sockets, Successor
 
 KEY = b"\1\2\3\4\5\6\7\0"
 
@@ -89,3 +91,30 @@ async def test_an_old_process_that_answers_late_is_taken_over_late(autojump_cloc
         theirs.send(b"a parcel")
         await successor.wait_ended(take)
         assert taken == len(b"a parcel")
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_an_old_process_that_has_not_waited_for_the_start_goes_on_alone_if_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool
+) -> None:
+    """Two that listen on the same sockets would not know of each other's clients."""
+
+    async def let_go() -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(takeover, "START_S", 0.0)
+    path = str(tmp_path / "door")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Door(path, lambda: Sockets([listener], "", []), let_go).serve)
+            await trio.testing.wait_all_tasks_blocked()
+            successor = await Successor.knock(path)
+            assert successor is not None
+            await trio.testing.wait_all_tasks_blocked()
+            if goes_on:
+                with pytest.raises(ConfigError, match=r"does not hand over any more, it goes on"):
+                    await successor.come_up()
+            nursery.cancel_scope.cancel()
+        if not goes_on:
+            await successor.come_up()
+        successor.close()
