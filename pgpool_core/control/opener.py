@@ -131,8 +131,8 @@ class Opener:
             ServerUnavailable: the connection is of no more use.
         """
         await self.before_first_use(record, target, opened)
-        watched = record.settings.watches_text and self._pools.config.function_check_period > 0
-        if target.connect_query or (watched and record.began is None):
+        asks = self._pools.config.function_check_period > 0  # in any mode: with another one it will matter
+        if target.connect_query or (asks and record.began is None):
             await ask_began(opened, target, str(record.key))
         elif record.began is not None:
             opened.began = record.began

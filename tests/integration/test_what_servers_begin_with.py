@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import trio
 
 from pgpool_core.testing import PoolerProcess, PostgresServer, ScriptedPeer
 from tests.conftest import PoolerFactory
@@ -97,6 +98,32 @@ async def test_no_role_of_a_client_is_the_role_that_others_have_by_default(
             assert values(await one.query(asked)) == [[b"app"]]
         await one.query("reset role")
         assert values(await one.query(asked)) == [[b"limited"]]
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize("before", [{"pool_mode": "session"}, {"session_state": "off"}], ids=str)
+@pytest.mark.parametrize("next_process", [False, True], ids=["reload", "takeover"])
+async def test_what_nobody_has_asked_while_it_did_not_matter_is_asked_when_it_does(
+    pooler: PoolerFactory, postgres: PostgresServer, before: dict[str, str], next_process: bool
+) -> None:
+    postgres.sql("alter role app set role = 'limited'", database="app")
+    front = pooler(default_pool_size=1, **before)
+    asked = "select current_user"
+    async with logged_in(front) as other:
+        assert values(await other.query(asked)) == [[b"limited"]]
+    front.settings |= {"pool_mode": "transaction", "session_state": "auto"}
+    if next_process:
+        old = await trio.to_thread.run_sync(front.replace)
+        assert await trio.to_thread.run_sync(old.wait) == 0
+    else:
+        front.reload()
+        await trio.to_thread.run_sync(front.process.wait_for_log, "configuration reloaded")
+    async with logged_in(front) as one, logged_in(front) as other:
+        assert values(await other.query(asked)) == [[b"limited"]]
+        await one.query("set role none")
+        for _ in range(2):
+            assert values(await other.query(asked)) == [[b"limited"]]
+            assert values(await one.query(asked)) == [[b"app"]]
 
 
 @pytest.mark.usefixtures("limited")

@@ -90,6 +90,8 @@ async def running(
         return await (left.pop(0) if len(left) > 1 else left[0])(target)
 
     settings = {"databases": {"app": APP}, "auth_type": "md5", "unix_socket_dir": str(tmp_path), **settings}
+    if "pool_mode" not in settings:
+        settings = {"function_check_period": 0, **settings}  # these servers answer no questions
     pooler = Pooler(
         Config(**settings),
         userlist=users,
