@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from pgpool_core import logs
 from pgpool_core.embedded.pidfd import open_pidfd
 
 FORWARDED: Final = tuple(
@@ -95,7 +96,13 @@ async def _watch(signals: AsyncIterator[int], process: subprocess.Popen[bytes]) 
             if os.getpid() == 1:
                 bury_orphans(process.pid)
         elif process.returncode is None and not (number == signal.SIGINT and is_at_terminal()):
-            process.send_signal(number)
+            try:
+                process.send_signal(number)
+            except PermissionError:  # sudo, for one, which is told by whoever tells the whole process group
+                name = signal.Signals(number).name
+                logs.LOGGER.warning(
+                    "%s", logs.line("", f"the command is somebody else's by now: it cannot be sent {name}")
+                )
 
 
 def bury_orphans(spared: int) -> None:
