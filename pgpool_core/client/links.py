@@ -79,6 +79,7 @@ class OwnLinks(Lender):
             loan = self.books.take(now())
             if loan is None:
                 loan = await self._wait(deadline)
+                self.check()  # the pool may have been closed since this was handed to us
                 # One that was opened for us is lent once, however short its life: else there might be no end to opening.
                 old = self.books.is_void(loan) if loan.fresh else self.books.is_old(loan, now())
             else:
@@ -105,6 +106,7 @@ class OwnLinks(Lender):
             self.give_back(loan.link)
             raise
         if loan.link.closed:
+            self.check()  # the pool may have closed it, and has ended the loan then
             self._end(loan, "did not answer after being idle")
             return False
         return True

@@ -869,6 +869,43 @@ async def test_the_end_of_the_block_ends_queries_and_those_who_wait(dsn: str) ->
     assert sorted(type(error).__name__ for error in errors) == ["ConnectionLost", "PoolClosed"]
 
 
+@pytest.mark.parametrize("kind", ["own", "lent"])
+async def test_who_is_handed_a_connection_when_the_block_ends_hears_that_it_is_closed(kind: str, dsn: str) -> None:
+    errors: list[PoolClosed] = []
+
+    async def wait(pool: Pool) -> None:
+        with pytest.raises(PoolClosed) as caught:
+            await pool.fetch("select 1")
+        errors.append(caught.value)
+
+    async with trio.open_nursery() as nursery, own_or_lent(kind, dsn, 1) as pool, pool.acquire():
+        nursery.start_soon(wait, pool)
+        await trio.testing.wait_all_tasks_blocked()
+    assert len(errors) == 1
+    assert pool.statistics().closed == (1 if kind == "own" else 0)
+
+
+async def test_who_waits_for_an_idle_connection_to_answer_hears_that_the_pool_is_closed(
+    dsn: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons: list[str] = []
+    script = Link.script
+    monkeypatch.setattr(Link, "script", lambda link, text: script(link, text or "select pg_sleep(299)"))
+    asked = "select count(*) from pg_stat_activity where query = 'select pg_sleep(299)' and state = 'active'"
+
+    async def wait(pool: Pool) -> None:
+        with pytest.raises(PoolClosed):
+            await pool.fetch("select 1")
+
+    async with (
+        trio.open_nursery() as nursery,
+        pgpool_core.open_pool(dsn, check_after_idle=0, on_close=lambda _, why: reasons.append(why)) as pool,
+    ):
+        nursery.start_soon(wait, pool)
+        await until_async(lambda: postgres.sql(asked).strip() == "1")
+    assert reasons == ["closed by the pool"]
+
+
 async def test_the_end_of_the_block_cancels_what_runs_on_the_server(dsn: str, postgres: PostgresServer) -> None:
     running = "select count(*) from pg_stat_activity where query = 'select pg_sleep(300)' and state = 'active'"
 
