@@ -61,11 +61,17 @@ class Listener:
         self._found: deque[Notification] = deque()
 
     async def connect(self) -> None:
-        """Open a connection and listen there."""
+        """Open a connection and listen there.
+
+        Raises:
+            PoolClosed: the pool has been closed, perhaps meanwhile.
+        """
+        self._links.check()
         link = await self._links.new_link()
         link.on_notification = self._found.append
         self._links.listening.add(link)
         try:
+            self._links.check()
             await link.script(self._sql)
         except BaseException:
             self._links.listening.discard(link)

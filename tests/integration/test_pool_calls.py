@@ -14,7 +14,7 @@ import trio.testing
 
 import pgpool_core
 from pgpool_core import ConfigError, EncodeError, Notification, Pool, PoolClosed, PoolError, PoolTimeout
-from pgpool_core.client import prepared, sqlstate
+from pgpool_core.client import links, prepared, sqlstate
 from pgpool_core.client.connection import Connection
 from pgpool_core.client.link import Link
 from pgpool_core.client.transaction import TransactionFailed
@@ -522,6 +522,55 @@ async def test_listen_waits_where_nobody_takes_and_loses_nothing(pool: Pool) -> 
 
 
 # -- borrowing -----------------------------------------------------------------------------------------------------------------
+
+
+async def test_who_begins_to_listen_when_the_pool_is_closed_is_told_so(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_server, closed = links.open_server, trio.Event()
+
+    async def open_when_closed(*args: Any, **words: Any) -> Any:
+        await closed.wait()
+        return await open_server(*args, **words)
+
+    async def hear(pool: Pool) -> None:
+        with pytest.raises(PoolClosed):
+            async with pool.listen("closing"):
+                raise AssertionError("nobody will say anything here")
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            async with pgpool_core.open_pool(dsn) as pool:
+                monkeypatch.setattr(links, "open_server", open_when_closed)
+                nursery.start_soon(hear, pool)
+                await trio.testing.wait_all_tasks_blocked()
+            closed.set()
+
+
+async def test_a_listener_that_has_lost_its_connection_ends_with_its_pool(
+    dsn: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_server, listening, tried = links.open_server, trio.Event(), trio.Event()
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        tried.set()
+        await trio.lowlevel.checkpoint()
+        raise ServerUnavailable("the test")
+
+    async def hear(pool: Pool) -> None:
+        async with pool.listen("losing") as news:
+            listening.set()
+            assert [each async for each in news] == []
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            async with pgpool_core.open_pool(dsn) as pool:
+                nursery.start_soon(hear, pool)
+                await listening.wait()
+                monkeypatch.setattr(links, "open_server", refuse)
+                postgres.sql("select pg_terminate_backend(pid) from pg_stat_activity where query = 'LISTEN \"losing\"'")
+                await tried.wait()
+            monkeypatch.setattr(links, "open_server", open_server)
 
 
 async def test_a_connection_that_was_given_back_is_of_no_use(pool: Pool) -> None:
