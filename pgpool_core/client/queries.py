@@ -50,7 +50,8 @@ async def execute_many(link: Link, sql: str, rows: Rows) -> int:
     if begun:
         await begin(link, "BEGIN", ROLLBACK)
     try:
-        total = await _many(link, sql, rows, own=begun)
+        with link.statements.held(link):  # what gives the rows may run other queries here
+            total = await _many(link, sql, rows, own=begun)
     except BaseException:
         if begun and not link.closed:
             await roll_back(link, ROLLBACK)

@@ -83,6 +83,19 @@ async def test_executemany_takes_rows_as_they_come_and_all_or_none(pool: Pool) -
     assert await pool.fetchval("select count(*) from calls") == 1001
 
 
+@pytest.mark.parametrize("size", [0, 1, 100])
+async def test_what_gives_rows_to_executemany_may_run_queries_meanwhile(size: int, dsn: str) -> None:
+    async with pgpool_core.open_pool(dsn, statement_cache_size=size) as pool, pool.acquire() as connection:
+
+        async def rows() -> AsyncIterator[tuple[int]]:
+            for n in range(501):
+                yield (await connection.fetchval("select $1::int + 1", n),)
+
+        assert await connection.executemany("insert into calls (id) values ($1)", rows()) == 501
+        assert await connection.fetchval("select count(*) from calls") == 501
+        assert await connection.fetchval("select count(*) from pg_prepared_statements") <= size
+
+
 async def test_executemany_collects_no_more_than_a_megabyte(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     many = Link.many
