@@ -98,19 +98,20 @@ class Prepared:
             wanted = oids + [oid for _, oid in columns]
             found: list[Any] = [BUILT_IN[oid] for oid in wanted] if built_in else []
         if not built_in:
-            missing = self.catalogue.missing(wanted)
-            if missing:
+            anew = False
+            while missing := self.catalogue.missing(wanted):  # again where types were forgotten meanwhile
                 try:
                     await self._look_up(link, missing)
                 except BaseException:
                     if name:
                         link.outbox.close(name)
                     raise
-                if not name:  # the unnamed statement is another one now
-                    link.outbox.parse(name, raw)
-                    link.outbox.sync()
-                    await link.talk()
+                anew = not name
             found = list(self.catalogue.codecs(wanted))
+            if anew:  # the unnamed statement is another one now
+                link.outbox.parse(name, raw)
+                link.outbox.sync()
+                await link.talk()
         shape = Shape([column for column, _ in columns], found[len(oids) :]) if has_rows else None
         return shape, found[: len(oids)], name
 

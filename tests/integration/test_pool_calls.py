@@ -15,6 +15,7 @@ import trio.testing
 import pgpool_core
 from pgpool_core import ConfigError, EncodeError, Notification, Pool, PoolClosed, PoolError, PoolTimeout
 from pgpool_core.client import links, prepared, sqlstate
+from pgpool_core.client.catalogue import Catalogue
 from pgpool_core.client.connection import Connection
 from pgpool_core.client.link import Link
 from pgpool_core.client.transaction import TransactionFailed
@@ -659,6 +660,26 @@ async def test_an_answer_about_types_that_makes_no_sense_costs_the_connection(
                 await connection.fetch("select 'a'::calls_odd")
             with pytest.raises(ConnectionLost):
                 await connection.fetch("select 1")
+
+
+@pytest.mark.parametrize("size", [0, 100])
+async def test_types_may_be_forgotten_while_another_task_looks_some_up(
+    size: int, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn = Catalogue.learn
+
+    def forget_and_learn(catalogue: Catalogue, *args: Any) -> None:
+        monkeypatch.setattr(Catalogue, "learn", learn)
+        pool.forget_types()
+        catalogue.learn(*args)
+
+    async with pgpool_core.open_pool(dsn, max_size=1, statement_cache_size=size) as pool:
+        for name in ("calls_old", "calls_new"):
+            await pool.execute(f"drop type if exists {name}; create type {name} as enum ('a')")
+        await pool.fetch("select 'a'::calls_old")
+        monkeypatch.setattr(Catalogue, "learn", forget_and_learn)
+        assert await pool.fetch("select 'a'::calls_old, 'a'::calls_new, $1::int", 1) == [("a", "a", 1)]
+        await pool.execute("drop type calls_old; drop type calls_new")
 
 
 async def test_two_tasks_cannot_use_one_connection_at_once(pool: Pool) -> None:
