@@ -83,6 +83,8 @@ def _skim(line: Line) -> None:
     while code := line.inbox.next():
         if code == codes.READY:
             line.take_ready()
+        elif code == codes.COMMAND_COMPLETE:
+            line.take_tag()
         elif code in (codes.NOTIFICATION, codes.PARAMETER_STATUS, codes.NOTICE):
             line.aside(code)
         elif code == codes.COPY_IN:

@@ -168,7 +168,7 @@ class Line:
                     if code == READY:
                         self.take_ready()
                     elif code in (COMMAND_COMPLETE, EMPTY_QUERY):
-                        self.tag = self.inbox.body()
+                        self.take_tag()
                         if self.on_complete is not None:
                             self.on_complete()
                     else:
@@ -194,6 +194,10 @@ class Line:
         if self.owed < 0:
             raise ServerProtocolError("the server sent a ReadyForQuery that nobody waits for")
 
+    def take_tag(self) -> None:
+        """A command is done."""
+        self.tag = self.inbox.body()
+
     def raise_error(self) -> None:
         """Raise what has gone wrong in the exchange that is over."""
         if self.error is not None:
@@ -210,7 +214,7 @@ class Line:
                 self.take_ready()
                 return code
             if code == COMMAND_COMPLETE:
-                self.tag = self.inbox.body()
+                self.take_tag()
                 return code
             if code:
                 self.aside(code)

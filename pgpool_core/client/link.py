@@ -70,7 +70,6 @@ class Link(Line):
         rows: list[Record] = []
         self.inbox.expect(statement.shape, rows, raw=raw)
         await self.talk()
-        self._see_command()
         return rows
 
     async def many(self, statement: Statement, batch: list[tuple[Any, ...]], before: int) -> int:
@@ -126,7 +125,6 @@ class Link(Line):
         def next_one() -> None:
             nonlocal rows
             results.append((rows, self.command_tag()))
-            self._see_command()
             if self.inbox.failure is not None:
                 failures.append(self.inbox.failure)
             rows = []
@@ -157,10 +155,10 @@ class Link(Line):
             raise
         self.outbox.sync()
 
-    async def _talk_counting(self, on_complete: Callable[[], None], *, extended: bool = True) -> None:
+    async def _talk_counting(self, on_complete: Callable[[], None]) -> None:
         self.on_complete = on_complete
         try:
-            await self.talk(extended=extended)
+            await self.talk()
         finally:
             self.on_complete = None
 
@@ -172,10 +170,12 @@ class Link(Line):
         if self.leaves(raw):
             self.dirty = True
         self.inbox.expect(None, None)
-        await self._talk_counting(self._see_command, extended=False)
+        await self.talk(extended=False)
         return self.command_tag()
 
-    def _see_command(self) -> None:
+    def take_tag(self) -> None:
+        """As for any line; statements that it has had the server forget are forgotten, though nobody may wait for it any more."""
+        super().take_tag()
         if self.tag in FORGETS_STATEMENTS:
             self.statements.forget_closed()
 

@@ -247,6 +247,17 @@ async def test_a_statement_that_was_cancelled_while_it_was_prepared_is_not_kept(
         assert await connection.fetchval(named) == 0
 
 
+@pytest.mark.parametrize("command", ["deallocate all", "discard all", "deallocate all; select pg_sleep(60)"])
+async def test_statements_that_a_cancelled_command_has_had_forgotten_are_prepared_anew(
+    command: str, pool: Pool
+) -> None:
+    async with pool.acquire() as connection:
+        await connection.fetch("select 1")
+        await cancelled(connection.execute, command)
+        async with connection.transaction():
+            assert await connection.fetchval("select 1") == 1
+
+
 async def test_a_cursor_whose_rows_were_lost_says_so(pool: Pool) -> None:
     async with pool.cursor("select generate_series(1, 10)", prefetch=5) as rows:
         assert [await rows.receive() for _ in range(5)] == [(n,) for n in range(1, 6)]
