@@ -336,7 +336,7 @@ class SharedLinks(Lender):
     def drain(self) -> None:
         """Replace the servers of the proxy's pool, as RECONNECT on its console does."""
         self.check()
-        self._loans.retire(self._loans.pool_of(self.database, self.user).id)
+        self._loans.retire(self._loans.pool_of(self.database, self.user))
 
     def resize(self, min_size: int | None, max_size: int | None) -> None:
         """Not here.

@@ -208,10 +208,11 @@ class Loans:
             return {}
         return next((row for row in self._engine.pools() if row["id"] == pool), {})
 
-    def retire(self, pool: int) -> None:
-        """Replace the servers of a pool, each when nobody has it."""
+    def retire(self, record: PoolRecord) -> None:
+        """Replace the servers of a pool, each when nobody has it, and learn anew what they report and begin with."""
         self._check()
-        self._engine.retire_servers(pool)
+        self._engine.retire_servers(record.id, dedicated=False)
+        self._pools.forget_greeting(record)
 
     # -- news ------------------------------------------------------------------------------------------------------
 

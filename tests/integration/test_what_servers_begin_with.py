@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import pytest
 import trio
 
+import pgpool_core
 from pgpool_core.testing import PoolerProcess, PostgresServer, ScriptedPeer
 from tests.conftest import PoolerFactory
+from tests.in_process import config
 from tests.integration.test_session_state import codes
-from tests.peers import logged_in, values
+from tests.peers import Place, logged_in, values
 
 STANDING = "select current_user, current_setting('work_mem'), current_setting('app.began', true), current_setting('search_path')"
 BEGAN = [b"limited", b"64MB", b"as a fleet", b"pg_catalog"]
@@ -98,6 +100,41 @@ async def test_no_role_of_a_client_is_the_role_that_others_have_by_default(
             assert values(await one.query(asked)) == [[b"app"]]
         await one.query("reset role")
         assert values(await one.query(asked)) == [[b"limited"]]
+
+
+async def keep_their_roles(front: Place) -> None:
+    """Clients that have a role by default, one of which gives it up."""
+    async with logged_in(front) as one, logged_in(front) as other:
+        await one.query("set role none")
+        for _ in range(2):
+            assert values(await other.query("select current_user")) == [[b"limited"]]
+            assert values(await one.query("select current_user")) == [[b"app"]]
+        await one.query("reset role")
+        assert values(await one.query("select current_user")) == [[b"limited"]]
+
+
+@pytest.mark.usefixtures("limited")
+async def test_drain_has_servers_asked_anew(postgres: PostgresServer) -> None:
+    async with pgpool_core.open_proxy(config(postgres)) as proxy, proxy.open_pool("app", "app") as pool:
+        assert await pool.fetchval("select current_user::text") == "app"
+        postgres.sql("alter role app set role = 'limited'", database="app")
+        await pool.drain()
+        await keep_their_roles(proxy)
+
+
+async def test_drain_leaves_those_who_have_a_server_of_their_own(postgres: PostgresServer) -> None:
+    postgres.sql("alter role app replication")
+    try:
+        async with (
+            pgpool_core.open_proxy(config(postgres, default_pool_size=2)) as proxy,
+            proxy.open_pool("app", "app") as pool,
+            logged_in(proxy, replication="database") as standby,
+        ):
+            await pool.drain()
+            assert await pool.fetchval("select 1") == 1
+            assert not codes(await standby.query("IDENTIFY_SYSTEM"))
+    finally:
+        postgres.sql("alter role app noreplication")
 
 
 @pytest.mark.usefixtures("limited")
