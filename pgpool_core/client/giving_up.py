@@ -11,7 +11,6 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import wait_readable
 
 from pgpool_core import logs
 from pgpool_core.control.cancel import send_cancel
@@ -29,13 +28,14 @@ async def give_up(line: Line, error: BaseException) -> None:
         ConnectionLost: in the place of an OSError.
     """
     if isinstance(error, OSError | trio.ClosedResourceError):
+        by_us = line.closed
         line.lost()
         fatal, line.error = line.error, None
         if fatal is not None:
             raise fatal from error
         if line.closed_because:
             raise ConnectionLost(line.closed_because) from error
-        if isinstance(error, trio.ClosedResourceError):
+        if by_us or isinstance(error, trio.ClosedResourceError):
             raise ConnectionLost("the pool closed the connection") from error
         raise ConnectionLost(f"the connection to the server broke: {error.strerror or error}") from error
     if isinstance(error, Exception) or not line.owed:
@@ -75,7 +75,7 @@ async def _drain(line: Line) -> None:
     while line.owed:
         _skim(line)
         if line.owed:
-            await wait_readable(line.socket)
+            await line.readable()
             line.receive()
 
 

@@ -181,7 +181,7 @@ class Line:
                 if not self.owed:
                     break
                 if in_a_row == 0:
-                    await wait_readable(self.socket)
+                    await self.readable()
                 in_a_row = (in_a_row + 1) % IN_A_ROW if self.receive() else 0
         except BaseException as error:
             await give_up(self, error)
@@ -219,8 +219,18 @@ class Line:
             if code:
                 self.aside(code)
                 return code
-            await wait_readable(self.socket)
+            await self.readable()
             self.receive()
+
+    async def readable(self) -> None:
+        """Wait until something has come.
+
+        Raises:
+            trio.ClosedResourceError: the line has been closed, now or while its task was busy elsewhere.
+        """
+        if self.closed:  # trio would keep a task for descriptor -1
+            raise trio.ClosedResourceError("this connection is closed")
+        await wait_readable(self.socket)
 
     def receive(self) -> bool:
         """Take what has come; whether there was anything."""

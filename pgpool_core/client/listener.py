@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
 import trio
-from trio.lowlevel import wait_readable
 
 from pgpool_core import logs
 from pgpool_core.client.copying import quoted
@@ -103,7 +102,7 @@ class Listener:
             while self._found:
                 await send.send(self._found.popleft())
             try:
-                await wait_readable(link.socket)
+                await link.readable()
                 link.poll()
                 if link.error is not None:
                     return link.error.message

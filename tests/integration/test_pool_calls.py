@@ -989,6 +989,49 @@ async def test_who_waits_for_an_idle_connection_to_answer_hears_that_the_pool_is
     assert reasons == ["closed by the pool"]
 
 
+@pytest.mark.parametrize("kind", ["own", "lent"])
+async def test_the_end_of_the_block_is_told_to_who_is_busy_with_what_has_come(kind: str, dsn: str) -> None:
+    began, closed = trio.Event(), trio.Event()
+
+    async def copy(pool: Pool) -> None:
+        with pytest.raises(ConnectionLost, match="pool"):
+            async with pool.acquire() as connection, connection.copy_out(f"copy ({endless}) to stdout") as source:
+                await source.receive_some()
+                began.set()
+                await closed.wait()
+                while await source.receive_some():
+                    pass
+
+    endless = "select generate_series(1, 1000000000)"
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            async with own_or_lent(kind, dsn, 1) as pool:
+                nursery.start_soon(copy, pool)
+                await began.wait()
+            closed.set()
+
+
+@pytest.mark.parametrize("kind", ["own", "lent"])
+async def test_a_listener_that_waits_to_be_heard_ends_with_its_pool(kind: str, dsn: str) -> None:
+    heard, closed = trio.Event(), trio.Event()
+    notes: list[str] = []
+
+    async def hear(pool: Pool) -> None:
+        async with pool.listen("waiting", max_buffer=0) as news:
+            await pool.execute("notify waiting, 'a'")
+            await until_async(lambda: news.statistics().tasks_waiting_send == 1)
+            heard.set()
+            await closed.wait()
+            notes.extend([note.payload async for note in news if isinstance(note, Notification)])
+
+    async with trio.open_nursery() as nursery:
+        async with own_or_lent(kind, dsn, 2) as pool:
+            nursery.start_soon(hear, pool)
+            await heard.wait()
+        closed.set()
+    assert notes == ["a"]
+
+
 async def test_the_end_of_the_block_cancels_what_runs_on_the_server(dsn: str, postgres: PostgresServer) -> None:
     running = "select count(*) from pg_stat_activity where query = 'select pg_sleep(300)' and state = 'active'"
 
