@@ -176,6 +176,21 @@ cdef class Texts:
         cdef int i
         return sum(self.table.shards[i].count for i in range(TEXT_SHARDS))
 
+    def longest(self):
+        """How many are in the fullest bucket."""
+        cdef int i
+        cdef uint32_t b, most = 0, length
+        cdef Statement *statement
+        for i in range(TEXT_SHARDS):
+            for b in range(self.table.shards[i].n_buckets):
+                length = 0
+                statement = self.table.shards[i].buckets[b]
+                while statement is not NULL:
+                    length += 1
+                    statement = statement.next
+                most = max(most, length)
+        return most
+
     def all(self):
         """Every text and its number of holders."""
         cdef int i

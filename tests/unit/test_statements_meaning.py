@@ -57,6 +57,13 @@ def test_a_text_about_the_moment_is_another_one_each_time() -> None:
     assert len({one.id for one in held}) == 3
 
 
+def test_any_number_of_one_text_are_found_as_soon_as_others() -> None:
+    texts = statements_probe.Texts()
+    held = [texts.intern(text_of(b"select 'now'::date")) for _ in range(2000)]
+    assert len(texts) == len(held)
+    assert texts.longest() < 20
+
+
 def test_a_change_parts_those_who_come_from_those_who_were_there() -> None:
     texts = statements_probe.Texts()
     before, other = texts.intern(text_of(b"select * from Orders")), texts.intern(text_of(b"select * from users"))

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
-from pgpool_core.statements.hash cimport hash_bytes
+from pgpool_core.statements.hash cimport hash_bytes, hash_id
 from pgpool_core.statements.meaning cimport changes_free, changes_init, changes_touch, is_momentary
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load64, pgpool_load8, pgpool_next64, pgpool_store64, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
@@ -119,11 +119,18 @@ cdef inline bint is_it(Statement *statement, uint64_t hash, const uint8_t *data,
 
 
 cdef Statement *text_arrives(Texts *table, const uint8_t *data, uint32_t n, uint64_t salt, uint64_t id) noexcept nogil:
-    """The same; one that is not there yet gets `id`, which is nobody else's, or (NOWHERE) the next one."""
+    """The same; one that is not there yet gets `id`, which is nobody else's, or (NOWHERE) the next one.
+
+    There may be any number of those that are alone, all of one text: each has a bucket of its own.
+    """
     cdef uint64_t hash = hash_bytes(&table.key, data, n) ^ (salt & ~(ALONE | OWN)) * <uint64_t>0x9E3779B97F4A7C15
-    cdef TextShard *shard = shard_of(table, hash)
+    cdef TextShard *shard
     cdef Statement *statement
     cdef Statement **at
+    if salt & ALONE:
+        id = id if id != NOWHERE else pgpool_next64(&table.last_id)
+        hash ^= hash_id(id)
+    shard = shard_of(table, hash)
     pthread_mutex_lock(&shard.lock)
     statement = bucket_of(shard, hash)[0]
     while statement != NULL and not is_it(statement, hash, data, n, salt, id):
