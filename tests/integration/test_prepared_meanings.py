@@ -178,6 +178,22 @@ async def test_what_is_parsed_for_a_use_inside_a_transaction_is_nobody_elses(
         assert answer[1].body[2:] == (23).to_bytes(4, "big")
 
 
+async def test_what_a_text_leaves_is_known_also_where_its_settings_are_others_by_now(pooler: PoolerFactory) -> None:
+    place = pooler(default_pool_size=2)
+    sql = "select pg_advisory_lock($1)"
+    async with logged_in(place) as one, logged_in(place) as first, logged_in(place) as second:
+        await first.query("begin")
+        await prepared(one, sql, "5")  # on the other server
+        await one.query("select pg_advisory_unlock_all()")
+        await one.query("set timezone = 'Asia/Tokyo'")
+        await second.query("begin")  # has the server that has the text
+        await first.query("commit")
+        assert letters(await ask(one, frontend.bind("s", values=["5"]), frontend.execute())) == "2DCZ"
+        with Console(place) as console:
+            assert [row["reasons"] for row in console.rows("SHOW PINS")] == ["advisory lock"]
+        await second.query("commit")
+
+
 @pytest.mark.pooler(default_pool_size=2)
 async def test_bytes_are_never_read_in_another_encoding(pooler: PoolerFactory) -> None:
     place = pooler(default_pool_size=2)

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
-from pgpool_core.sync.atomic cimport pgpool_load64
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_store32
 from pgpool_core.statements.names cimport MAX_NAMES, Name, name_plan, name_settle, names_add, names_find
 from pgpool_core.statements.owed cimport (OWED_AGAIN, OWED_ASIDE, OWED_CLOSE, OWED_CLOSE_OURS, OWED_DROP, OWED_JUDGED, OWED_KNOWN,
                                           OWED_OK, OWED_PARSE, OWED_PARSE_OURS, Owed, owed_pass, owed_push, owed_reserve, owed_unsure,
@@ -206,6 +206,7 @@ cdef int plan_moved(Planning *p, Statement *statement) noexcept nogil:
     if planted == NULL or unsure(p, planted):
         text_unref(p.ends.texts, fresh)
         return OUT_FULL if planted == NULL else OUT_WAIT
+    pgpool_store32(&fresh.flags, pgpool_load32(&fresh.flags) | pgpool_load32(&statement.flags))     # nobody may have parsed it yet
     name_plan(p.name, fresh, q.sent)
     text_unref(p.ends.texts, fresh)               # the name holds it
     p.name.told = epoch_of(fresh)
