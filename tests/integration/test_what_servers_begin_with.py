@@ -164,6 +164,22 @@ async def test_what_nobody_has_asked_while_it_did_not_matter_is_asked_when_it_do
 
 
 @pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize("connect_query", ["", " connect_query='SET work_mem = 65536'"])
+async def test_what_cleans_a_server_gives_it_the_role_by_default(
+    pooler: PoolerFactory, postgres: PostgresServer, connect_query: str
+) -> None:
+    postgres.sql("alter role app set role = 'limited'", database="app")
+    front = pooler(databases={"app": f"host={postgres.host} port={postgres.port}{connect_query}"}, default_pool_size=1)
+    asked = "select current_user"
+    async with logged_in(front) as one, logged_in(front) as other:
+        await one.query("set role none")
+        for asks, role in ((one, b"app"), (other, b"limited"), (one, b"app")):
+            async with logged_in(front) as kept:
+                assert not codes(await kept.query("create temp table t (i int)"))
+            assert values(await asks.query(asked)) == [[role]]
+
+
+@pytest.mark.usefixtures("limited")
 async def test_it_goes_along_to_the_next_process(pooler: PoolerFactory, postgres: PostgresServer) -> None:
     """Clients that come to it before it has opened a server begin with it, too."""
     front = place(pooler, postgres)

@@ -23,6 +23,7 @@ from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, blo
 from pgpool_core.session.sqlscan cimport *
 from pgpool_core.statements.prepared cimport prepared_clear
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store8
+from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.build cimport build_query
 from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
 from pgpool_core.wire.span cimport Span, same, text_span
@@ -399,11 +400,35 @@ cdef void inquiry_part(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     pins_drop(w, c)
 
 
+cdef bint put_first_role(Worker *w, PoolRecord *pool, Block **now) noexcept nogil:
+    """Put the role that a login has by default into `*now`.
+
+    Where connect_query may have set the one that servers begin with, nobody knows which that is: '' is no role that a client stands at.
+    """
+    cdef Block *defaults
+    cdef Block *resets
+    cdef Span role = text_span("role"), value, other
+    cdef bint fits = True
+    pthread_mutex_lock(&pool.lock)
+    defaults, resets = block_ref(w.plane.settings, pool.defaults), block_ref(w.plane.settings, pool.resets)
+    pthread_mutex_unlock(&pool.lock)
+    if block_get(defaults, role, &value):
+        if not block_get(resets, role, &other):
+            other = text_span("")
+        fits = put_setting(w.plane.settings, now, role, other)
+    block_unref(w.plane.settings, defaults)
+    block_unref(w.plane.settings, resets)
+    return fits
+
+
 cdef void inquiry_cleaned(Worker *w, ServerConn *s) noexcept nogil:
     """DISCARD ALL has run: no setting of a client's is left, but those that PostgreSQL has reported."""
     cdef Block *part = tracked_part(w, s.settings)
     prepared_clear(&s.prepared)
     s.dirty = 0
+    if part != NULL and not put_first_role(w, s.pool, &part):
+        block_unref(w.plane.settings, part)
+        part = NULL
     if part == NULL:
         pgpool_store8(&s.seat.close_needed, 1)
         return
