@@ -209,6 +209,23 @@ async def test_bytes_are_never_read_in_another_encoding(pooler: PoolerFactory) -
         answer = await ask(one, frontend.bind("s"), frontend.execute())
         assert letters(answer) == "EZ"
         assert (answer[0].fields["C"], "client_encoding" in answer[0].fields["M"]) == ("26000", True)
+async def test_what_a_text_leaves_is_known_also_behind_a_deallocate_that_nobody_saw(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    deallocates = "create function deallocates() returns void language plpgsql as $$begin execute 'deallocate all'; end$$"
+    postgres.sql(deallocates, database="app")
+    place = pooler(default_pool_size=1)
+    async with logged_in(place) as one:
+        await prepared(one, "select 1")
+        await one.query("select deallocates()")
+        assert letters(await prepared(one, "select pg_advisory_lock($1)", "5")) == "12DCZ"
+        await one.query("select pg_advisory_unlock_all()")
+        await ask(one, frontend.bind("s", values=["5"]), frontend.execute())
+        with Console(place) as console:
+            assert [row["reasons"] for row in console.rows("SHOW PINS")] == ["advisory lock"]
+    postgres.sql("drop function deallocates", database="app")
+
+
         await three.query("commit")
         for number in range(4):
             assert said(await prepared(two, sql, name=f"t{number}")) == b"1"

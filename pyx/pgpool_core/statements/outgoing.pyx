@@ -293,6 +293,7 @@ cdef int plan_again(Planning *p, Statement *fresh) noexcept nogil:
     prepared_plan(p.ends.prepared, planted, planted.planned, planted.planned_epoch, q.sent)
     name_plan(p.name, taken, q.sent)
     owed_push(q, OWED_AGAIN, taken.id, fresh, 0, p.name)
+    p.out.statement = fresh                       # the queue holds it
     p.out.parses += 1
     rename(p, taken.id)
     return OUT_SEND
