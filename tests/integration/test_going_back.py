@@ -40,6 +40,22 @@ async def test_in_a_transaction_block(target: Target, name: str, how: str) -> No
 
 
 @ONE_SERVER
+async def test_discard_all_gives_back_the_role_that_it_began_with(target: Target, postgres: PostgresServer) -> None:
+    postgres.sql("create role limited nologin; grant limited to app", database="app")
+    asked = "select current_user"
+    async with logged_in(target, options="-c role=limited") as client:
+        for text in ("set role none", "reset all", "begin; discard all", "rollback"):
+            await client.query(text)
+        await client.send(frontend.parse("discard all", "d"), frontend.sync())  # which it does not do yet
+        assert letters(await client.until("Z")) == "1Z"
+        assert values(await client.query(asked)) == [[b"app"]]
+        await client.send(frontend.bind("d"), frontend.execute(), frontend.sync())
+        assert letters(await client.until("Z")).replace("S", "") == "2CZ"
+        assert values(await client.query(asked)) == [[b"limited"]]
+    postgres.sql("revoke limited from app; drop role limited", database="app")
+
+
+@ONE_SERVER
 async def test_in_a_group_of_its_own(target: Target) -> None:
     async with logged_in(target, parameters=BEGAN) as client:
         await client.query("begin; set work_mem to '1MB'; set timezone to 'UTC'")

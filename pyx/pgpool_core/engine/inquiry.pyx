@@ -15,7 +15,7 @@ from pgpool_core.engine.functions cimport SQL_HIDDEN
 from pgpool_core.engine.leak cimport leak_free
 from pgpool_core.engine.pins cimport pins_drop, pins_set
 from pgpool_core.engine.records cimport *
-from pgpool_core.engine.setting_names cimport NAMING, SQL_UNSEEN, names_done, names_hidden
+from pgpool_core.engine.setting_names cimport NAMING, SQL_UNSEEN, WENT_BACK_WHOLLY, names_done, names_hidden
 from pgpool_core.session.outcome cimport outcome_find, outcome_learn
 from pgpool_core.session.probe cimport *
 from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, block_entry, block_get, block_ref,
@@ -371,7 +371,7 @@ cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept n
             if said and other.len == 0 and value.len and memchr(name.at, 0x2E, name.len) != NULL:
                 said = not back_meant(s, name, True)      # a custom setting: reset it is ''
             elif not said and (same(name, text_span("role")) or same(name, text_span("session_authorization"))):
-                said = not back_meant(s, name, block_get(c.settings, name, &other))     # SET ROLE NONE
+                said = not back_meant(s, name, s.probing & WENT_BACK_WHOLLY or block_get(c.settings, name, &other))     # SET ROLE NONE
         if not said and not put_setting(w.plane.settings, &own, name, value):
             block_unref(w.plane.settings, own)
             return False

@@ -14,6 +14,7 @@ from pgpool_core.engine.notifier cimport notifier_may, notifier_text
 from pgpool_core.engine.pins cimport pins_add
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport REDO_NOT
+from pgpool_core.engine.setting_names cimport WENT_BACK_WHOLLY
 from pgpool_core.session.sqltoken cimport name_fold
 from pgpool_core.statements.failure cimport FAILURE_OUTDATED, FAILURE_RENAMED, failure_read
 from pgpool_core.statements.names cimport Name, name_plan, name_settle, name_stands, names_clear, names_find
@@ -124,6 +125,8 @@ cdef void named_tag(ServerConn *s, ClientConn *c, const uint8_t *tag, uint32_t n
         prepared_clear(&s.prepared)
         if c != NULL and c.names != NULL:
             names_clear(c.names)
+        if c != NULL and s.suspect and n == 12:
+            s.suspect |= WENT_BACK_WHOLLY
 
 
 cdef Name *named_in_text(Worker *w, ClientConn *c) noexcept nogil:
