@@ -62,6 +62,21 @@ async def test_a_group_that_describes_its_portal_is_sent_once_more(
         assert said(await ask(client, blind("s", "0"))) == ("2DCZ", [[b"1", b"2"]])
 
 
+async def test_the_table_of_another_database_is_another_one(
+    pooler: PoolerFactory, postgres: PostgresServer, table: str
+) -> None:
+    postgres.sql(f"create table {table} as select 1 as a; grant all on {table} to public", database="other")
+    place = pooler(**SIZE)
+    async with logged_in(place) as client, logged_in(place, database="other") as other:
+        for each in (client, other):
+            await ask(each, frontend.parse(f"select * from {table}", "s"))
+            await ask(each, blind("s"))
+        change(postgres, table)
+        assert said(await ask(client, use("s"))) == ("2TDCZ", [[b"1", b"2"]])
+        assert said(await ask(other, blind("s"))) == ("2DCZ", [[b"1"]])
+    postgres.sql(f"drop table {table}", database="other")
+
+
 async def test_a_group_that_comes_byte_by_byte_too(pooler: PoolerFactory, postgres: PostgresServer, table: str) -> None:
     async with logged_in(pooler(**SIZE)) as client:
         await ask(client, frontend.parse(f"select * from {table}", "s"))

@@ -117,6 +117,21 @@ async def test_a_table_may_be_changed_in_many_ways(target: Target, furniture: No
             assert letters(await prepared(client, sql, "seven")) == "12CZ"
 
 
+@SAME
+@ONE_SERVER
+async def test_a_change_may_have_been_prepared_long_before(target: Target, furniture: None) -> None:
+    sql = "select x from meant where n = $1 /* before */"  # another text than that of other tests, whose tables nobody sees made
+    async with logged_in(target) as one, logged_in(target) as two:
+        await ask(two, frontend.parse("alter table meant alter n type text", "change"))
+        assert letters(await prepared(one, sql, "7")) == "12DCZ"
+        await two.query("begin")
+        await two.query("create table unrelated(x int)")
+        assert letters(await ask(two, frontend.bind("change"), frontend.execute())) == "2CZ"
+        await two.query("drop table unrelated")
+        await two.query("commit")
+        assert letters(await prepared(two, sql, "seven")) == "12CZ"
+
+
 @ONE_SERVER
 async def test_a_change_that_nobody_saw_is_found_out_by_its_first_refusal(
     pooler: PoolerFactory, postgres: PostgresServer, furniture: None
@@ -194,21 +209,6 @@ async def test_what_a_text_leaves_is_known_also_where_its_settings_are_others_by
         await second.query("commit")
 
 
-@pytest.mark.pooler(default_pool_size=2)
-async def test_bytes_are_never_read_in_another_encoding(pooler: PoolerFactory) -> None:
-    place = pooler(default_pool_size=2)
-    sql = "select length('\u00e9')::text"
-    async with (
-        logged_in(place, client_encoding="UTF8") as one,
-        logged_in(place, client_encoding="UTF8") as two,
-        logged_in(place, client_encoding="UTF8") as three,
-    ):
-        assert said(await prepared(one, sql)) == b"1"
-        await three.query("begin")  # has the server that has the text
-        await one.query("set client_encoding = latin1")
-        answer = await ask(one, frontend.bind("s"), frontend.execute())
-        assert letters(answer) == "EZ"
-        assert (answer[0].fields["C"], "client_encoding" in answer[0].fields["M"]) == ("26000", True)
 async def test_what_a_text_leaves_is_known_also_behind_a_deallocate_that_nobody_saw(
     pooler: PoolerFactory, postgres: PostgresServer
 ) -> None:
@@ -226,6 +226,21 @@ async def test_what_a_text_leaves_is_known_also_behind_a_deallocate_that_nobody_
     postgres.sql("drop function deallocates", database="app")
 
 
+@pytest.mark.pooler(default_pool_size=2)
+async def test_bytes_are_never_read_in_another_encoding(pooler: PoolerFactory) -> None:
+    place = pooler(default_pool_size=2)
+    sql = "select length('\u00e9')::text"
+    async with (
+        logged_in(place, client_encoding="UTF8") as one,
+        logged_in(place, client_encoding="UTF8") as two,
+        logged_in(place, client_encoding="UTF8") as three,
+    ):
+        assert said(await prepared(one, sql)) == b"1"
+        await three.query("begin")  # has the server that has the text
+        await one.query("set client_encoding = latin1")
+        answer = await ask(one, frontend.bind("s"), frontend.execute())
+        assert letters(answer) == "EZ"
+        assert (answer[0].fields["C"], "client_encoding" in answer[0].fields["M"]) == ("26000", True)
         await three.query("commit")
         for number in range(4):
             assert said(await prepared(two, sql, name=f"t{number}")) == b"1"

@@ -272,7 +272,7 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statem
     cdef bint followed = follows(c)
     cdef bint runs_values = flags & (SQL_OPAQUE | SQL_STALE) == SQL_OPAQUE
     if flags & (SQL_UNSETTLES | SQL_CHANGES) or flags & SQL_HIDDEN and flags & MAY_UNSETTLE:
-        meanings_used(s, flags | SQL_UNSETTLES)
+        meanings_used(s, flags | SQL_UNSETTLES, statement)
     flags &= ~<uint32_t>(SQL_NOTIFIES | SQL_UNSETTLES | SQL_CHANGES)
     if flags & ~<uint32_t>SQL_HIDDEN == 0:
         return

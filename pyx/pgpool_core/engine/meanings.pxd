@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pgpool_core.engine.records cimport ClientConn, Plane, ServerConn
 from pgpool_core.session.sqlscan cimport SQL_DDL, SQL_DISCARDS, SQL_FUNCTION_DDL, SQL_OPAQUE, SQL_SETS, SQL_TEMPS, SqlScan
+from pgpool_core.statements.text cimport Statement
 
 
 cdef enum:
@@ -21,7 +22,7 @@ cdef uint64_t meanings_salt(const ClientConn *c) noexcept nogil
 cdef uint64_t meanings_span(const ClientConn *c, ServerConn *s) noexcept nogil
 cdef uint32_t meanings_look(ServerConn *s, const SqlScan *scan, uint32_t hidden, const uint8_t *text, size_t n,
                             bint is_parse) noexcept nogil
-cdef void meanings_used(ServerConn *s, uint32_t flags) noexcept nogil
+cdef void meanings_used(ServerConn *s, uint32_t flags, const Statement *statement) noexcept nogil
 cdef void meanings_lost(ServerConn *s) noexcept nogil
 cdef void meanings_changed(Plane *plane, ServerConn *s) noexcept nogil
 

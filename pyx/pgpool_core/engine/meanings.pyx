@@ -1,19 +1,23 @@
 """What texts mean; see meanings.pxd."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcmp, memcpy, strlen
 
+from pgpool_core.engine.buf cimport buf_bytes
 from pgpool_core.engine.functions cimport mentions
 from pgpool_core.engine.records cimport *
 from pgpool_core.session.settings cimport block_entry
 from pgpool_core.session.sqlscan cimport *
-from pgpool_core.session.sqltoken cimport (NAME_LEN, READ_UNKNOWN, TOKEN_END, TOKEN_NAME, TOKEN_SYMBOL, TOKEN_WORD, Lexer, Token, name_fold,
-                                           token_is, token_next)
+from pgpool_core.session.sqltoken cimport (NAME_LEN, READ_TRAILING, READ_UNKNOWN, TOKEN_END, TOKEN_NAME, TOKEN_SYMBOL, TOKEN_WORD, Lexer, Token,
+                                           name_fold, token_is, token_next)
 from pgpool_core.statements.meaning cimport CHANGE_LEN, changes_add
 from pgpool_core.statements.outgoing cimport SPAN
-from pgpool_core.statements.text cimport ENCODING_AT, ENCODING_OTHER
+from pgpool_core.statements.text cimport ENCODING_AT, ENCODING_OTHER, Statement
 from pgpool_core.wire.codes cimport TX_IDLE
 from pgpool_core.wire.span cimport Span
+
+cdef extern from "<string.h>" nogil:
+    size_t strnlen(const char *, size_t)
 
 cdef extern from "<strings.h>" nogil:
     int strncasecmp(const char *, const char *, size_t)
@@ -91,11 +95,14 @@ cdef inline bint may_matter(Span name) noexcept nogil:
 
 
 cdef uint64_t meanings_salt(const ClientConn *c) noexcept nogil:
-    """The settings of `c` on which the meaning of a text depends, as a number: client_encoding, and a hash of the others."""
+    """The database of `c` and the settings on which the meaning of a text depends, as a number: client_encoding, and a hash of the others."""
     cdef Span name, value
     cdef uint32_t at = 0
-    cdef uint64_t h = <uint64_t>14695981039346656037
+    cdef uint64_t h
     cdef uint64_t encoding = ENCODING_OTHER
+    value.at = buf_bytes(&c.pool.database)
+    value.len = c.pool.database.len
+    h = mixed(<uint64_t>14695981039346656037, value)
     while c.settings != NULL and at < c.settings.len:
         at = block_entry(c.settings, at, &name, &value)
         if not may_matter(name) or not setting_matters(name):
@@ -163,7 +170,15 @@ cdef bint add_name(ServerConn *s, const Token *token) noexcept nogil:
     """Into `changing`; False where there is no room, or PostgreSQL may read another name."""
     cdef uint8_t[NAME_LEN] folded
     cdef int n = name_fold(token.raw, folded)
-    if n <= 0 or s.changing_len + n + 1 > CHANGE_LEN:
+    cdef uint32_t at = 0, length
+    if n <= 0:
+        return False
+    while at < s.changing_len:
+        length = <uint32_t>strlen(<const char *>s.changing + at)
+        if length == <uint32_t>n and memcmp(s.changing + at, folded, n) == 0:
+            return True
+        at += length + 1
+    if s.changing_len + n + 1 > CHANGE_LEN:
         return False
     memcpy(s.changing + s.changing_len, folded, n)
     s.changing[s.changing_len + n] = 0
@@ -243,11 +258,19 @@ cdef uint32_t meanings_look(ServerConn *s, const SqlScan *scan, uint32_t hidden,
     return flags
 
 
-cdef void meanings_used(ServerConn *s, uint32_t flags) noexcept nogil:
-    """A statement that was parsed before, perhaps long ago, runs on `s`; `flags` are those of its text."""
+cdef void meanings_used(ServerConn *s, uint32_t flags, const Statement *statement) noexcept nogil:
+    """A statement that was parsed before, perhaps long ago, runs on `s`; `flags` are those of its text. NULL: the unnamed one."""
+    cdef SqlScan scan
+    cdef size_t n
     if flags & (SQL_UNSETTLES | SQL_CHANGES):
         unsettle(s)
-    if flags & SQL_CHANGES and not s.function_ddl & (DDL_TABLES | DDL_ANY):
+    if flags & SQL_CHANGES == 0:
+        return
+    if statement != NULL:
+        n = strnlen(<const char *>statement.data, statement.len)
+        scan_sql(statement.data, n, READ_UNKNOWN | READ_TRAILING, NULL, &scan)
+        s.function_ddl |= changed_by(s, &scan, statement.data, n) if scan.flags & SQL_DDL else DDL_ANY
+    elif not s.function_ddl & (DDL_TABLES | DDL_ANY):
         s.function_ddl |= DDL_ANY
 
 
