@@ -179,6 +179,24 @@ async def test_what_cleans_a_server_gives_it_the_role_by_default(
             assert values(await asks.query(asked)) == [[role]]
 
 
+async def test_what_a_client_sets_to_the_default_of_the_server_stays(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    default = postgres.sql("show timezone", database="app").strip()
+    connect_query = "connect_query='SET timezone = ''Asia/Tokyo''' "
+    entry = f"host={postgres.host} port={postgres.port} {connect_query}"
+    async with (
+        logged_in(front := pooler(databases={"app": entry}, default_pool_size=1)) as one,
+        logged_in(front) as other,
+    ):
+        await one.query(f"set timezone = '{default}'")
+        await other.query("reset timezone")
+        assert values(await one.query("select 1")) == [[b"1"]]  # on a server where nobody has set it
+        await one.query("set work_mem = '5MB'")
+        assert values(await one.query("show timezone")) == [[default.encode()]]
+        assert values(await other.query("show timezone")) == [[b"Asia/Tokyo"]]
+
+
 @pytest.mark.usefixtures("limited")
 async def test_it_goes_along_to_the_next_process(pooler: PoolerFactory, postgres: PostgresServer) -> None:
     """Clients that come to it before it has opened a server begin with it, too."""

@@ -22,6 +22,6 @@ cdef inline bint settings_differ(const ClientConn *c, const ServerConn *s) noexc
     """Whether settings_align has something to do for `c` on a server that it has not had just before."""
     if c.settings != s.settings:
         return True
-    if c.start == c.settings or c.start == c.pool.defaults or c.start == NULL:
+    if c.start == c.settings or c.start == c.pool.resets or c.start == NULL:
         return False
     return settings_seem_reset(c, s)

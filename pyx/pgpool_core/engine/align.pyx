@@ -36,15 +36,25 @@ cdef void server_stands(Worker *w, ServerConn *s, Block *settings) noexcept nogi
     block_unref(w.plane.settings, before)
 
 
+cdef bint is_reset(PoolRecord *pool, const ServerConn *s, Span name, Span value) noexcept nogil:
+    """Whether RESET may make `value` of the tracked `name` on `s`: it began with that, or would have without connect_query."""
+    cdef Span other
+    cdef bint found = block_get(s.begun, name, &other) and same(value, other)
+    if not found:
+        pthread_mutex_lock(&pool.lock)
+        found = block_get(pool.resets, name, &other) and same(value, other)
+        pthread_mutex_unlock(&pool.lock)
+    return found
+
+
 cdef bint seems_reset(const ClientConn *c, const ServerConn *s, Span name, Span start) noexcept nogil:
-    """`c`, which began with `start`, has set the tracked `name` to what every server has, and `s` has that too.
+    """`c`, which began with `start`, has set the tracked `name` to what RESET makes of it, and `s` has that too.
 
     PostgreSQL would call it set or not, depending on who had `s` before; after a RESET it would look the same.
     """
     cdef Span value, other, canonical
     return setting_tracked(name, &canonical) and block_get(c.settings, name, &value) and not same(value, start) \
-        and block_get(s.begun, name, &other) and same(value, other) and block_get(s.settings, name, &other) \
-        and same(value, other)
+        and block_get(s.settings, name, &other) and same(value, other) and is_reset(c.pool, s, name, value)
 
 
 cdef bint settings_seem_reset(const ClientConn *c, const ServerConn *s) noexcept nogil:
