@@ -212,7 +212,9 @@ async def test_what_a_text_leaves_is_known_also_where_its_settings_are_others_by
 async def test_what_a_text_leaves_is_known_also_behind_a_deallocate_that_nobody_saw(
     pooler: PoolerFactory, postgres: PostgresServer
 ) -> None:
-    deallocates = "create function deallocates() returns void language plpgsql as $$begin execute 'deallocate all'; end$$"
+    deallocates = (
+        "create function deallocates() returns void language plpgsql as $$begin execute 'deallocate all'; end$$"
+    )
     postgres.sql(deallocates, database="app")
     place = pooler(default_pool_size=1)
     async with logged_in(place) as one:
