@@ -8,7 +8,7 @@ Source: PostgreSQL docs, "Message Flow", Canceling Requests in Progress.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -19,6 +19,8 @@ from pgpool_core.rows import inbox as codes
 
 if TYPE_CHECKING:
     from pgpool_core.client.line import Line
+
+CANCEL_AGAIN_S: Final = 0.15  # of silence
 
 
 async def give_up(line: Line, error: BaseException) -> None:
@@ -75,8 +77,11 @@ async def _drain(line: Line) -> None:
     while line.owed:
         _skim(line)
         if line.owed:
-            await line.readable()
-            line.receive()
+            with trio.move_on_after(CANCEL_AGAIN_S) as silence:
+                await line.readable()
+                line.receive()
+            if silence.cancelled_caught:  # the query had perhaps not begun when it was to be cancelled
+                await cancel(line)
 
 
 def _skim(line: Line) -> None:

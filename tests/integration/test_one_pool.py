@@ -401,7 +401,7 @@ SLEEPERS = "select count(*) from pg_stat_activity where state = 'active' and que
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may stop a backend that is another user's")
-@pytest.mark.parametrize("how", ["killed"])
+@pytest.mark.parametrize("how", ["killed", "cancelled"])
 async def test_what_had_not_begun_when_it_was_to_be_cancelled_is_cancelled_later(
     postgres: PostgresServer, how: str
 ) -> None:
