@@ -126,8 +126,10 @@ def test_the_command_ignores_what_it_would_ignore_without_us(env: dict[str, str]
         )
         for command in (asked, [*RUN, "-q", "--lazy", "--", *asked])
     )
-    assert int(without.stdout.split()[1], 16) >> signal.SIGHUP - 1 & 1
-    assert done.stdout == without.stdout, done
+    ours = ~(3 << 31)  # 32 and 33 are glibc's own, and ignored by who comes from posix_spawn
+    expected, found = (int(each.stdout.split()[1], 16) & ours for each in (without, done))
+    assert expected >> signal.SIGHUP - 1 & 1
+    assert found == expected
 
 
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored(env: dict[str, str]) -> None:
