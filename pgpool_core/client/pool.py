@@ -128,9 +128,14 @@ class Pool:
 
         Args:
             format: "text": they take and give str. "binary": bytes, as the type's send and receive functions have them.
+        Raises:
+            TypeError: one of them is no function.
         """
         if format not in ("text", "binary"):
             raise ValueError(f'format is "text" or "binary", not {format!r}')
+        for name, given in (("decode", decode), ("encode", encode)):
+            if given is not None and not callable(given):
+                raise TypeError(f"{name} must be a function, not {type(given).__name__}")
         custom = None if decode is encode is None else CustomCodec(decode=decode, encode=encode, format=format)
         self._links.catalogue.set_custom(type_name, custom)
 

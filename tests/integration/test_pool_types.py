@@ -231,6 +231,12 @@ async def test_vectors_of_the_catalogue_can_be_sent(pool: Pool) -> None:
         pool.set_codec("point", decode=str)
 
 
+@pytest.mark.parametrize("wrong", [{"decode": 5}, {"encode": "str"}], ids=str)
+async def test_a_codec_is_made_of_functions(pool: Pool, wrong: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="must be a function, not"):
+        pool.set_codec("point", **wrong)
+
+
 async def test_numbers_with_many_zeros(pool: Pool) -> None:
     for text in ("1E131071", "-1E-16383", "10000000100000000", "0.000000010000", "1E131068"):
         assert await pool.fetchval("select $1::numeric", Decimal(text)) == Decimal(text)
