@@ -150,3 +150,18 @@ async def test_whose_session_it_is_counts(postgres: PostgresServer) -> None:
             async with logged_in(place, database="boss") as three:
                 assert shown(await three.query("select current_user")) == b"boss"
             assert shown(await two.query("select current_user")) == b"app"
+
+
+async def test_rows_in_a_text_are_read_up_to_a_mebibyte(postgres: PostgresServer) -> None:
+    """As psycopg2's execute_values sends them: no question follows, but what is behind the rows is seen."""
+    rows = ", ".join(f"({number}, '{'x' * 1000}')" for number in range(1000))
+    text = f"select count(*) from (values {rows}) many (a, b)"
+    async with pgpool_core.open_proxy(config(postgres)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            assert shown(await one.query(text)) == b"1000"
+            assert place.counted("probes") == 0
+            await one.query(f"{text}; set work_mem = '77MB'")
+            assert place.counted("probes") == 1
+            assert shown(await two.query("show work_mem")) == b"4MB"
+            assert shown(await one.query("show work_mem")) == b"77MB"

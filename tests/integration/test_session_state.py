@@ -474,7 +474,7 @@ async def test_a_sequence_never_tells_another_clients_value(pooler: PoolerFactor
 
 SEQUENCE_READERS = {
     "an escaped name": frontend.query("select U&\"currv\\0061l\"('numbered_id_seq')"),
-    "a text too long to be read": frontend.query(f"select '{'x' * 70_000}', lastval()"),
+    "a text too long to be read": frontend.query(f"select '{'x' * 1_100_000}', lastval()"),
     "a function called by its number": function_call(2559),
 }
 
@@ -521,10 +521,11 @@ async def test_notifications_come_through_while_the_pooler_asks(pooler: PoolerFa
         assert heard == 60
 
 
-async def test_in_pin_mode_a_text_too_long_to_be_looked_at_pins_too(pooler: PoolerFactory) -> None:
+@pytest.mark.parametrize("size", [100_000, 1_100_000])
+async def test_in_pin_mode_a_text_too_long_to_be_looked_at_pins_too(pooler: PoolerFactory, size: int) -> None:
     place = pooler(default_pool_size=1, session_state="pin")
     async with logged_in(place) as one:
-        await one.query("/*" + " " * 100_000 + "*/ set work_mem = '77MB'")
+        await one.query("/*" + " " * size + "*/ set work_mem = '77MB'")
     async with logged_in(place) as two:
         assert await one_value(two, "show work_mem") == b"4MB"
 

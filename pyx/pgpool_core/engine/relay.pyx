@@ -173,7 +173,7 @@ cdef int relay_rest(Worker *w, ClientConn *c, ServerConn *s, Counters *k, uint8_
                 sent = pos
             conn_mixed(w, &s.conn)
         if watched and (f.type == FE_QUERY or f.type == FE_PARSE):
-            if not scan_whole(&f, n, pos) and f.body_len <= (MAX_TEXT_LEN if f.type == FE_PARSE else STASH_MAX):
+            if not scan_whole(&f, n, pos) and f.body_len <= MAX_TEXT_LEN:
                 break                             # held back until its text is whole
             before = s.suspect
             allowed = look(w, c, s, &f, data + pos + HEADER_LEN, n - pos - HEADER_LEN)
