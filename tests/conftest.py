@@ -28,6 +28,13 @@ from pgpool_core.testing.pooler import Kind
 from pgpool_core.testing.process import GuardedProcess
 from tests.fork_server import ForkServer, can_fork
 
+for _number in (
+    signal.SIGHUP,
+    signal.SIGQUIT,
+):  # which nohup, or a shell's &, may have had us ignore; and so what tests start
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
+
 USERS = (
     PostgresUser(name="app", password="app-secret"),
     PostgresUser(name="legacy", password="legacy-secret", method="md5"),

@@ -246,6 +246,7 @@ async def test_the_question_of_who_has_hung_up_is_not_cancelled(
             await two.query("begin")
             async with logged_in(place) as one:
                 await one.query("create temp table mine (a int)" if pinned else "select 1")
+                await until_async(lambda: pinned or servers(place, "idle"))  # it has been asked what is left
                 keeper.execute("lock table pg_catalog.pg_locks")  # of which the question asks
                 await one.query("select pg_advisory_lock(7)")
             await until_async(lambda: servers(place, "being_canceled"))
@@ -266,6 +267,7 @@ async def test_a_query_behind_the_question_is_cancelled_when_its_client_has_hung
     with psycopg.connect(postgres.dsn("boss", "app")) as keeper:
         async with logged_in(place) as one:
             await one.query("select 1")
+            await until_async(lambda: servers(place, "idle"))
             keeper.execute("lock table pg_catalog.pg_locks")
             await one.query("select pg_advisory_lock(7)")
             await one.send(frontend.query("select pg_sleep(600)"))
