@@ -8,7 +8,15 @@ from collections.abc import AsyncGenerator
 import pytest
 import trio
 
-from pgpool_core.testing import PeerMismatch, PoolerProcess, ScriptedServer, backend, frontend, open_scripted_server
+from pgpool_core.testing import (
+    PeerMismatch,
+    PoolerProcess,
+    PostgresServer,
+    ScriptedServer,
+    backend,
+    frontend,
+    open_scripted_server,
+)
 from tests.conftest import PoolerFactory
 from tests.console import Console
 from tests.peers import letters, logged_in, values
@@ -59,6 +67,29 @@ async def test_a_large_message_that_stalls_gives_its_server_up(pooler: PoolerFac
         assert values(await other.query("select 'served'")) == [[b"served"]]
         while (came := await staller.receive()) is not None:
             assert came.type == b"E"
+
+
+@pytest.mark.parametrize("size", [500_000, 4_000_000])
+async def test_a_message_that_stalls_behind_a_replay_gives_its_server_up(
+    pooler: PoolerFactory, postgres: PostgresServer, size: int
+) -> None:
+    """Its last bytes came while PostgreSQL was still at the client's settings."""
+    place = pooler(default_pool_size=1, message_stall_timeout=1)
+
+    def is_linked() -> bool:
+        with Console(place) as console:
+            return any(row["link"] for row in console.rows("show clients"))
+
+    async with logged_in(place) as staller, logged_in(place) as other:
+        await staller.query("set work_mem = '9MB'")
+        await other.query("select 1")
+        await trio.to_thread.run_sync(postgres.pause)
+        try:
+            await staller.send(frontend.query("select length('" + "l" * size + "')")[:100_000])
+            await until_async(is_linked)
+        finally:
+            await trio.to_thread.run_sync(postgres.resume)
+        assert values(await other.query("select 'served'")) == [[b"served"]]
 
 
 async def test_a_large_message_that_is_only_slow_is_not_cut(pooler: PoolerFactory) -> None:

@@ -25,10 +25,11 @@ from pgpool_core.engine.relay cimport relay
 from pgpool_core.engine.server cimport server_free
 from pgpool_core.engine.server_end cimport server_lost
 from pgpool_core.engine.slots cimport slot_release
-from pgpool_core.engine.timers cimport TIMER_NONE, timer_clear
+from pgpool_core.engine.timers cimport TIMER_NONE, TIMER_STALL, timer_clear, timer_set
 from pgpool_core.pool.client cimport WAIT_NONE, Client
 from pgpool_core.pool.pool cimport POOL_CHECK, POOL_CLOSE, POOL_CLOSED, POOL_ENDING, POOL_GOT, POOL_QUEUED, Pool, pool_request
 from pgpool_core.pool.server cimport Server
+from pgpool_core.statements.text cimport MAX_TEXT_LEN
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load64, pgpool_load8, pgpool_store64, pgpool_swap32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.be cimport load_be32
@@ -66,7 +67,30 @@ cdef int client_bytes(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcep
         conn_hold(w, &c.conn, data, n)
         c.conn.paused = 1
         return 1
-    return use(w, c, data, n) if c.conn.held.len == 0 else use_held(w, c, data, n)
+    if c.conn.held.len == 0:
+        return use(w, c, data, n)
+    if is_amid_text(c, n):
+        return text_goes_on(w, c, data, n)
+    return use_held(w, c, data, n)
+
+
+cdef inline bint is_amid_text(const ClientConn *c, size_t n) noexcept nogil:
+    """Whether `n` bytes more do not end the Query or Parse that is held: relay would hold it again, and copy it each time."""
+    cdef const uint8_t *held = buf_bytes(<Buf *>&c.conn.held)
+    cdef uint32_t length
+    if c.state != CL_ACTIVE or c.cur.remain or c.conn.held.len < HEADER_LEN or (held[0] != FE_QUERY and held[0] != FE_PARSE):
+        return False
+    length = load_be32(held + 1)
+    return length <= MAX_TEXT_LEN and c.conn.held.len + n < <size_t>length + 1
+
+
+cdef int text_goes_on(Worker *w, ClientConn *c, const uint8_t *data, size_t n) noexcept nogil:
+    if not buf_add(&c.conn.held, data, n):
+        conn_doom(w, &c.conn, "out of memory")
+        return 1
+    if c.conn.timer.kind == TIMER_STALL:
+        timer_set(&w.timers, &c.conn.timer, TIMER_STALL, w.now_us + w.plane.message_stall_timeout_us)
+    return c.conn.paused
 
 
 cdef int use_held(Worker *w, ClientConn *c, uint8_t *data, size_t n) noexcept nogil:

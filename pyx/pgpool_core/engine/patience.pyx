@@ -9,13 +9,13 @@ from pgpool_core.engine.conn cimport conn_doom, conn_send
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport half_told
 from pgpool_core.engine.terms cimport *
-from pgpool_core.engine.timers cimport TIMER_PATIENCE, TIMER_QUERY_WAIT, timer_clear, timer_set
+from pgpool_core.engine.timers cimport TIMER_PATIENCE, TIMER_QUERY_WAIT, TIMER_STALL, timer_clear, timer_set
 from pgpool_core.pool.pool cimport MODE_SESSION
 from pgpool_core.pool.server cimport Server
 from pgpool_core.sync.atomic cimport pgpool_load32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.build cimport build_error, build_notice
-from pgpool_core.wire.codes cimport TX_IDLE
+from pgpool_core.wire.codes cimport FE_FUNCTION_CALL, FE_QUERY, TX_IDLE
 from pgpool_core.wire.scan cimport HEADER_LEN
 from pgpool_core.wire.span cimport Span
 
@@ -51,6 +51,16 @@ cdef inline bint over(Worker *w, uint64_t since_us, uint64_t patience, uint64_t 
     if deadline_us < next_us[0]:
         next_us[0] = deadline_us
     return False
+
+
+cdef bint patience_stalls(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
+    cdef uint32_t this_one = c.cur.remain != 0 and (c.cur.type == FE_QUERY or c.cur.type == FE_FUNCTION_CALL)   # owed from its header on
+    cdef uint32_t ours = s.chore != CHORE_NONE    # a replay may wait for the message, to go in one send with it
+    if (c.cur.remain == 0 and c.conn.held.len == 0) or c.awaiting or c.holding or s.expect.owed != this_one + ours \
+            or s.tx_status != TX_IDLE or s.expect.copying or c.pool.pool.settings.mode == MODE_SESSION or s.seat.dedicated:
+        return False
+    timer_set(&w.timers, &c.conn.timer, TIMER_STALL, w.now_us + w.plane.message_stall_timeout_us)
+    return True
 
 
 cdef void patience_look(Worker *w, ClientConn *c) noexcept nogil:

@@ -16,11 +16,11 @@ from pgpool_core.engine.ledger cimport ledger_call, ledger_refusal, ledger_text,
 from pgpool_core.engine.named cimport (DEALLOCATES, DROP_IS, DROP_NEED_MORE, DROP_NOT, DROP_WAIT, NAMED_FULL,
                                        NAMED_GO_ON, named_deallocates, named_dropped, named_drops, named_message,
                                        named_tracked, named_unnamed)
+from pgpool_core.engine.patience cimport patience_stalls
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport REDO_KEPT, REDO_NOT, REDO_OPEN, REDO_WHOLE, redo_begins, redo_keep, redo_text
 from pgpool_core.engine.server cimport server_idles
-from pgpool_core.engine.timers cimport TIMER_STALL, timer_clear, timer_set
-from pgpool_core.pool.pool cimport MODE_SESSION
+from pgpool_core.engine.timers cimport TIMER_STALL, timer_clear
 from pgpool_core.pool.server cimport Server
 from pgpool_core.session.sqlscan cimport PROVED_BEGIN, PROVED_DEALLOCATE, PROVED_NONE, PROVED_RESET_ALL, PROVED_SET
 from pgpool_core.statements.names cimport Name
@@ -138,7 +138,7 @@ cdef int relay_rest(Worker *w, ClientConn *c, ServerConn *s, Counters *k, uint8_
     cdef size_t length, none = 0
     cdef size_t kept = 0          # of `data`, what is in front of it is not to be kept for another try
     cdef int r, pushed = EXPECT_OK
-    cdef uint32_t this_one, before
+    cdef uint32_t before
     cdef bint allowed, banned = False
     cdef int once                 # whether the group at hand does nothing but run its text
     cdef bint watched = eyes & EYES_WATCH
@@ -350,11 +350,7 @@ cdef int relay_rest(Worker *w, ClientConn *c, ServerConn *s, Counters *k, uint8_
         return 1
     if not conn_hold(w, &c.conn, data + pos, n - pos):
         return 1
-    this_one = c.cur.type == FE_QUERY or c.cur.type == FE_FUNCTION_CALL     # written down when its header came
-    if (c.cur.remain or n > pos) and not c.awaiting and s.expect.owed == this_one and s.tx_status == TX_IDLE \
-            and not s.expect.copying and c.pool.pool.settings.mode != MODE_SESSION and not s.seat.dedicated:
-        timer_set(&w.timers, &c.conn.timer, TIMER_STALL, w.now_us + w.plane.message_stall_timeout_us)
-    elif c.conn.timer.kind == TIMER_STALL:
+    if not patience_stalls(w, c, s) and c.conn.timer.kind == TIMER_STALL:
         timer_clear(&w.timers, &c.conn.timer)
     if n == pos and n != 0 and s.expect.owed == 0:
         server_idles(w, s, c)

@@ -27,6 +27,7 @@ from pgpool_core.engine.notifier cimport notifier_own
 from pgpool_core.engine.notify cimport notify_settle
 from pgpool_core.engine.orphan cimport server_ends_copy, server_unsure
 from pgpool_core.engine.parameters cimport followed
+from pgpool_core.engine.patience cimport patience_stalls
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport (REDO_FAILED, REDO_LASTS, REDO_NOT, REDO_SEES, REDO_SEES_NOTHING, redo_peek,
                                       redo_ready, redo_withholds)
@@ -316,6 +317,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             return 1
     elif c.leaving and (s.expect.owed == 0 or s.expect.copying) and c.state == CL_ACTIVE:
         client_parts(w, c)
+    elif c.cur.remain and c.state == CL_ACTIVE and c.seat.server == &s.seat:
+        patience_stalls(w, c, s)
     return s.conn.paused
 
 
