@@ -46,11 +46,13 @@ UP_MOVES: Final = b"up %d" % VERSION  # and clients and servers may come
 YOURS: Final = b"yours"
 STEP_S: Final = 10.0  # for each packet that is only a matter of the other process being alive
 START_S: Final = 60.0  # for the new process to start
+ACCEPT_AGAIN_S: Final = 1.0  # where the system had no descriptor, or no memory, for who knocks
 MAX_DESCRIPTORS: Final = 250  # SCM_MAX_FD is 253
 MAX_PACKET: Final = 4096
 MAX_PASSED_ON: Final = 64  # cancel requests that wait until the old process reads on; further ones are dropped
 MAX_PATH_LEN: Final = 107  # bytes of sun_path before its closing zero byte
 
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED})
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -69,6 +71,17 @@ class Sockets(NamedTuple):
 def door_path(config: Config, port: int) -> str:
     """Where the process that listens on `port` can be asked; "" where it has no folder for unix sockets."""
     return f"{config.unix_socket_dir}/.s.PGSQL.{port}.takeover" if config.unix_socket_dir else ""
+
+
+async def _accepted(listener: trio.socket.SocketType) -> trio.socket.SocketType:
+    """The next connection; who comes while the system has no room for one waits."""
+    while True:
+        try:
+            return (await listener.accept())[0]
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+        await trio.sleep(ACCEPT_AGAIN_S)
 
 
 class Door:
@@ -100,7 +113,7 @@ class Door:
                 found = os.lstat(self._path)
                 self._file_id = found.st_dev, found.st_ino
             while True:
-                connection, _ = await listener.accept()
+                connection = await _accepted(listener)
                 try:
                     pid, moves = await self._answer(connection)
                     if pid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -118,3 +119,38 @@ async def test_an_old_process_that_has_not_waited_for_the_start_goes_on_alone_if
         if not goes_on:
             await successor.come_up()
         successor.close()
+
+
+async def test_a_door_opens_again_when_there_is_room_for_who_knocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.abc.Clock
+) -> None:
+    accepted, refused = takeover._accepted, [errno.EMFILE, errno.ECONNABORTED]
+
+    class Full:
+        """A listener for whose first connections the system has no room."""
+
+        def __init__(self, listener: trio.socket.SocketType) -> None:
+            self._listener = listener
+
+        async def accept(self) -> tuple[trio.socket.SocketType, object]:
+            if refused:
+                raise OSError(refused.pop(), "no room")
+            return await self._listener.accept()
+
+    async def through(listener: trio.socket.SocketType) -> trio.socket.SocketType:
+        return await accepted(Full(listener))  # type: ignore[arg-type]
+
+    async def let_go() -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(takeover, "_accepted", through)
+    path = str(tmp_path / "door")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Door(path, lambda: Sockets([listener], "", []), let_go).serve)
+            await trio.testing.wait_all_tasks_blocked()
+            successor = await Successor.knock(path)
+            assert successor is not None
+            assert not refused
+            successor.close()
+            nursery.cancel_scope.cancel()
