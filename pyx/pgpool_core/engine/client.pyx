@@ -19,13 +19,13 @@ from pgpool_core.engine.listen cimport TAKE_DONE, TAKE_NOT, listen_may, listen_t
 from pgpool_core.engine.loan cimport loan_linked
 from pgpool_core.engine.login cimport login_bytes
 from pgpool_core.engine.notes cimport note
-from pgpool_core.engine.patience cimport patience_waits
+from pgpool_core.engine.patience cimport patience_stalls, patience_waits
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.relay cimport relay
 from pgpool_core.engine.server cimport server_free
 from pgpool_core.engine.server_end cimport server_lost
 from pgpool_core.engine.slots cimport slot_release
-from pgpool_core.engine.timers cimport TIMER_NONE, TIMER_STALL, timer_clear, timer_set
+from pgpool_core.engine.timers cimport TIMER_NONE, timer_clear
 from pgpool_core.pool.client cimport WAIT_NONE, Client
 from pgpool_core.pool.pool cimport POOL_CHECK, POOL_CLOSE, POOL_CLOSED, POOL_ENDING, POOL_GOT, POOL_QUEUED, Pool, pool_request
 from pgpool_core.pool.server cimport Server
@@ -88,8 +88,7 @@ cdef int text_goes_on(Worker *w, ClientConn *c, const uint8_t *data, size_t n) n
     if not buf_add(&c.conn.held, data, n):
         conn_doom(w, &c.conn, "out of memory")
         return 1
-    if c.conn.timer.kind == TIMER_STALL:
-        timer_set(&w.timers, &c.conn.timer, TIMER_STALL, w.now_us + w.plane.message_stall_timeout_us)
+    patience_stalls(w, c, <ServerConn *>(<Server *>c.seat.server).owner)
     return c.conn.paused
 
 
