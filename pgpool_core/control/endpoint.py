@@ -19,7 +19,7 @@ import h11
 import trio
 
 from pgpool_core import logs
-from pgpool_core.control.listeners import NO_NAME
+from pgpool_core.control.listeners import addresses_of
 from pgpool_core.errors import ConfigError, ConfigProblem
 
 REQUEST_MAX_LEN: Final = 16 * 1024  # bytes of request line and headers
@@ -78,13 +78,7 @@ async def places_of(metrics_listen: str) -> list[tuple[int, object]]:
     """
     host, _, port = metrics_listen.rpartition(":")
     host = host[1:-1] if host.startswith("[") else host
-    try:
-        places = await trio.socket.getaddrinfo(
-            None if host == "*" else host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except UnicodeError:
-        raise OSError(NO_NAME) from None
-    return [(family, address) for family, _, _, _, address in dict.fromkeys(places)]
+    return [*await addresses_of(None if host == "*" else host, int(port))]
 
 
 def listen_problem(metrics_listen: str, error: OSError) -> ConfigError:

@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import stat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
@@ -28,7 +28,6 @@ DEFER_ACCEPT_S: Final = (
     45  # of silence before the kernel hands a client over all the same; as PgBouncer's manual has it
 )
 MAX_PATH_LEN: Final = 107  # bytes of sun_path before its closing zero byte
-NO_NAME: Final = "it is no name of a host"  # two dots in a row, or too long between two
 
 _SOCKET_NAME: Final = re.compile(r"\.s\.PGSQL\.([0-9]{1,5})")
 _WILDCARDS: Final = ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))  # what `*` means
@@ -173,11 +172,20 @@ async def resolve(name: str) -> list[tuple[socket.AddressFamily, str]]:
     """
     if name == "*":
         return list(_WILDCARDS)
+    return list(dict.fromkeys((family, str(address[0])) for family, address in await addresses_of(name, 0)))
+
+
+async def addresses_of(name: str | None, port: int) -> list[tuple[socket.AddressFamily, Any]]:
+    """Where `name` (None: everywhere) can be listened on: family and socket address, each once.
+
+    Raises:
+        OSError: there is no such place, or it is no name.
+    """
     try:
-        found = await trio.socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except UnicodeError:
-        raise OSError(NO_NAME) from None
-    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
+        found = await trio.socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError:  # two dots in a row, or too long between two
+        raise OSError("it is no name of a host") from None
+    return [(family, address) for family, _, _, _, address in dict.fromkeys(found)]
 
 
 def _tcp_listener(family: socket.AddressFamily, address: str, port: int, config: Config) -> Listener:
