@@ -94,23 +94,29 @@ async def test_an_old_process_that_answers_late_is_taken_over_late(autojump_cloc
         assert taken == len(b"a parcel")
 
 
+async def knocked(nursery: trio.Nursery, folder: Path, listener: socket.socket) -> Successor:
+    """A successor whom a door in `nursery` has answered, and which has not come up."""
+
+    async def let_go() -> None:
+        raise AssertionError
+
+    path = str(folder / "door")
+    nursery.start_soon(Door(path, lambda: Sockets([listener], "", []), let_go).serve)
+    await trio.testing.wait_all_tasks_blocked()
+    successor = await Successor.knock(path)
+    assert successor is not None
+    return successor
+
+
 @pytest.mark.parametrize("goes_on", [True, False])
 async def test_an_old_process_that_has_not_waited_for_the_start_goes_on_alone_if_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool
 ) -> None:
     """Two that listen on the same sockets would not know of each other's clients."""
-
-    async def let_go() -> None:
-        raise AssertionError
-
     monkeypatch.setattr(takeover, "START_S", 0.0)
-    path = str(tmp_path / "door")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Door(path, lambda: Sockets([listener], "", []), let_go).serve)
-            await trio.testing.wait_all_tasks_blocked()
-            successor = await Successor.knock(path)
-            assert successor is not None
+            successor = await knocked(nursery, tmp_path, listener)
             await trio.testing.wait_all_tasks_blocked()
             if goes_on:
                 with pytest.raises(ConfigError, match=r"does not hand over any more, it goes on"):
@@ -140,17 +146,10 @@ async def test_a_door_opens_again_when_there_is_room_for_who_knocks(
     async def through(listener: trio.socket.SocketType) -> trio.socket.SocketType:
         return await accepted(Full(listener))  # type: ignore[arg-type]
 
-    async def let_go() -> None:
-        raise AssertionError
-
     monkeypatch.setattr(takeover, "_accepted", through)
-    path = str(tmp_path / "door")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Door(path, lambda: Sockets([listener], "", []), let_go).serve)
-            await trio.testing.wait_all_tasks_blocked()
-            successor = await Successor.knock(path)
-            assert successor is not None
+            successor = await knocked(nursery, tmp_path, listener)
             assert not refused
             successor.close()
             nursery.cancel_scope.cancel()
