@@ -273,6 +273,10 @@ def sqlscan(data: bytes) -> Hashable:
         assert (one | other) - {"local_set", "calls"} == both - {"local_set", "calls"}
     unsure = sqlscan_probe.scan(text, sqlscan_probe.UNKNOWN | sqlscan_probe.TRAILING)
     assert all(KNOWN_TEXTS.scan(text) == unsure for _ in range(3)), "a known text is the same as when it was new"
+    shape = sqlscan_probe.shape(text)
+    if shape and not (found["name"] or found["value"] or found["bodies"] or "sets" in flags):
+        assert sqlscan_probe.shape(shape) == shape
+        assert sqlscan_probe.scan(shape, reading) == found, "a text and its shape are the same"
     for kind, token, closed in sqlscan_probe.tokens(text, reading):
         assert 1 <= kind <= 9
         assert token and (closed or text.endswith(token) or reading & sqlscan_probe.TRAILING)

@@ -7,7 +7,8 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from pgpool_core.session cimport sqlscan as c
 from pgpool_core.session.effects cimport Effects, effects_valid
-from pgpool_core.session.known cimport KNOWN_TEXTS, KnownTexts, known_forget, known_scan
+from pgpool_core.session.known cimport KNOWN_SHAPES, KNOWN_TEXTS, KnownText, KnownTexts, known_forget, known_like, known_scan
+from pgpool_core.session.shape cimport SHAPE_MOST, shape_of
 from pgpool_core.session.sqltoken cimport (
     NAME_LEN, NAME_UNPROVEN, READ_BACKSLASHES, READ_STANDARD, READ_TRAILING, READ_UNKNOWN, TOKEN_END, Lexer, Token,
     name_fold, token_next,
@@ -104,6 +105,7 @@ cdef dict told(Text copy, SqlScan found):
         "local": bool(found.local), "name": taken(copy, found.name), "name_quoted": bool(found.name_quoted),
         "value": taken(copy, found.value), "value_kind": VALUES[found.value_kind],
         "calls": [found.calls[i] for i in range(found.call_count)], "calls_overflow": bool(found.calls_overflow),
+        "bodies": bool(found.bodies),
     }
 
 
@@ -136,12 +138,34 @@ cdef class Known:
         known_scan(self.known, copy.at, copy.len, effects, &found)
         return told(copy, found)
 
+    def like(self, bytes text not None):
+        """What `known_like` says, as `scan` would tell it, or None."""
+        cdef Text copy = Text(text)
+        cdef const Effects *effects = <const Effects *>self.effects.at if self.effects is not None else NULL
+        cdef const SqlScan *found = known_like(self.known, copy.at, copy.len, effects)
+        return told(copy, found[0]) if found is not NULL else None
+
     @property
     def kept(self):
         """The texts that would be known again."""
-        return [
-            (<const char *>self.known.all[i].text)[:self.known.all[i].len] for i in range(KNOWN_TEXTS) if self.known.all[i].len
-        ]
+        return texts(self.known.all, KNOWN_TEXTS)
+
+    @property
+    def shapes(self):
+        """The shapes that would be."""
+        return texts(self.known.shapes, KNOWN_SHAPES)
+
+
+cdef list texts(const KnownText *at, size_t n):
+    return [(<const char *>at[i].text)[:at[i].len] for i in range(n) if at[i].len]
+
+
+def shape(bytes text not None):
+    """The text's shape, b"" where it has none."""
+    cdef Text copy = Text(text)
+    cdef Text room = Text(bytes(SHAPE_MOST))
+    cdef uint32_t n = shape_of(copy.at, copy.len, room.at)
+    return (<const char *>room.at)[:n]
 
 
 def call_hash(bytes name not None):

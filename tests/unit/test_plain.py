@@ -168,6 +168,16 @@ def test_a_text_that_is_unknown_or_does_something_is_looked_at(text: bytes) -> N
         assert link.groups(message(b"S"), False, False) == 5
 
 
+def test_a_text_is_plain_when_others_were_that_differ_in_their_values_only() -> None:
+    link = Link()
+    for value in range(3):
+        link.known(b"SELECT a FROM t WHERE id = %d AND b = '%d'" % (value, value))
+    asked = [message(b"Q", text + b"\0") for text in (b"SELECT a FROM t WHERE id = 77 AND b = 'LISTEN x'",) * 2]
+    assert link.groups(b"".join(asked), True, True) == sum(map(len, asked))
+    asked = [message(b"Q", text + b"\0") for text in (b"SELECT a FROM t WHERE id = 77; LISTEN x --AND b = 'a'",)]
+    assert link.groups(b"".join(asked), True, True) == 0
+
+
 @given(NAMES)
 def test_a_name_is_looked_at_where_names_follow_their_client(named: bytes) -> None:
     for tracked in (True, False):

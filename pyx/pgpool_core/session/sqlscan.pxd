@@ -71,6 +71,7 @@ cdef struct SqlScan:              # borrows the text
     uint8_t value_kind            # VALUE_*
     uint8_t call_count
     uint8_t calls_overflow        # there may be more calls than these
+    uint8_t bodies                # strings in it may be SQL
     Span name                     # with its quotes
     Span value
     uint32_t calls[MAX_CALLS]     # call_hash of functions called by name, each once, and of other names before a bracket
@@ -79,6 +80,11 @@ cdef struct SqlScan:              # borrows the text
 cdef inline bint scan_defines(const SqlScan *scan) noexcept nogil:
     """Whether something may lead to an effect from now on that did not: what a text creates or changes has one, or names one."""
     return scan.flags & SQL_FUNCTION_DDL or (scan.flags & SQL_DDL and (scan.hidden or scan.flags & SQL_DEFINES))
+
+
+cdef inline bint scan_does_nothing(const SqlScan *scan) noexcept nogil:
+    """Whether the text leaves nothing behind, whatever its strings say."""
+    return (scan.flags & ~<uint32_t>SQL_CALLS | scan.hidden) == 0 and not scan.bodies
 
 
 cdef void scan_sql(const uint8_t *text, size_t len, int reading, const Effects *effects, SqlScan *out) noexcept nogil

@@ -122,7 +122,7 @@ cdef void lead_word(Pass *s, const Word *word, const uint8_t *behind) noexcept n
         s.ddl = True
         s.flags |= SQL_DDL
     elif word.id == WORD_DO:
-        s.bodies = True
+        s.bodies = s.out.bodies = True
     elif word.id == WORD_PREPARE:
         if is_prepare_transaction(behind, s.end, s.reading):
             return
@@ -175,7 +175,7 @@ cdef uint8_t special_word(Pass *s, const Word *word, const uint8_t *behind) noex
             s.flags |= SQL_DATABASE_DDL
     elif id == WORD_FUNCTION and s.ddl:
         s.flags |= SQL_FUNCTION_DDL
-        s.bodies = True
+        s.bodies = s.out.bodies = True
     return id
 
 
@@ -413,6 +413,7 @@ cdef void scan_sql(const uint8_t *text, size_t len, int reading, const Effects *
         if out.statements < other.statements:
             out.statements = other.statements
         out.calls_overflow |= other.calls_overflow
+        out.bodies |= other.bodies
         if other.call_count:
             out.calls_overflow = True
     if out.flags & SQL_SETS and says_temp(text, text + len):
