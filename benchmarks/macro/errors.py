@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class TooBusy(Exception):
-    """A run whose counted part is next to nothing: logins and warm-up have taken its seconds, and its figures mean nothing."""
+    """A run whose figures mean nothing, and why: logins and warm-up have taken its seconds, or the machine stood still in them."""
 
 
 class BenchError(Exception):

@@ -8,7 +8,6 @@ its per-transaction log, and the CPU time is read again when it has exited.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import re
@@ -64,12 +63,13 @@ def run_load(
     Raises:
         BenchError: pgbench failed or hung, or the pooler is gone, or the machine has no time for it; the text names the target and quotes pgbench.
     """
+    why = ""
     for _ in range(ATTEMPTS):
-        with contextlib.suppress(TooBusy):
+        try:
             return _run_once(case, target, pgbench=pgbench, seconds=seconds, more=more, user=user)
-    raise BenchError(
-        f"{target.name}: the machine is too busy: of {WARM_UP_S + seconds} s logins and warm-up left next to nothing, {ATTEMPTS} times"
-    )
+        except TooBusy as error:
+            why = str(error)
+    raise BenchError(f"{target.name}: the machine is too busy, {ATTEMPTS} runs in a row mean nothing: {why}")
 
 
 def _run_once(
@@ -153,14 +153,16 @@ def _evaluate(
 ) -> Sample:
     """The figures of one run from what pgbench printed and logged."""
     transactions, tps, failed = TRANSACTIONS.search(output), TPS.search(output), FAILED.search(output)
-    if transactions is None or tps is None or (failed is not None and int(failed[1])):
+    if transactions is None or (failed is not None and int(failed[1])):
         raise BenchError(f"{target.name}: pgbench reports failures or no figures:\n{output}{target.log_tail()}")
+    if tps is None:  # of no transaction pgbench tells no rate
+        raise TooBusy(f"no transaction ended in {WARM_UP_S + seconds} s\n{output}{target.log_tail()}")
     counted = int(transactions[1]) - warm_up.transactions
     elapsed_s = int(transactions[1]) / float(tps[1]) - warm_up.elapsed_s
     if elapsed_s < seconds * LEAST:
-        raise TooBusy
+        raise TooBusy(f"of {WARM_UP_S + seconds} s logins and warm-up left next to nothing")
     if counted < 1 or not latencies:
-        raise BenchError(f"{target.name}: no transaction ended after the warm-up\n{output}{target.log_tail()}")
+        raise TooBusy(f"no transaction ended after the warm-up\n{output}{target.log_tail()}")
     work = counted * (case.megabytes or 1.0)
     sample = {
         "rate": work / elapsed_s,
