@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pgpool_core.testing import PostgresServer, frontend
 from tests.conftest import PoolerFactory
+from tests.integration.test_prepared_statements import ask, use
 from tests.integration.test_session_state import codes, one_value
-from tests.peers import logged_in, values
+from tests.peers import letters, logged_in, values
 from tests.watching import until_async
 
 
@@ -29,6 +30,18 @@ async def test_the_users_value_goes_before_the_databases_and_that_before_the_one
     assert await set_by_another("app", "app") == ([], b"9MB")
     assert await set_by_another("boss", "app") == ([], b"4MB")
     assert await set_by_another("boss", "other") == ([], b"4MB")
+
+
+async def test_who_is_only_warned_does_not_forget_what_others_know_of_a_text(pooler: PoolerFactory) -> None:
+    """`dynamic_library_path` is hidden from most roles: that a text names it has to be known when its statement runs."""
+    place = pooler(users={"app": "session_state=warn"}, default_pool_size=1)
+    async with logged_in(place, "boss") as one, logged_in(place) as warned, logged_in(place, "boss") as two:
+        for client in (one, warned):
+            parsed = await ask(client, frontend.parse("set dynamic_library_path = '/nowhere'", "s"))
+            assert letters(parsed).startswith("1")
+        assert codes(await one.query("begin")) == codes(await ask(one, use("s"))) == []
+        assert codes(await one.query("set role app; commit")) == []
+        assert await one_value(two, "show dynamic_library_path") == b"$libdir"
 
 
 async def test_a_client_gets_the_server_that_stands_as_it_does(pooler: PoolerFactory) -> None:

@@ -8,7 +8,7 @@ whatever server it gets next. Everything else *pins* the client: it keeps its se
 from libc.stdint cimport uint8_t, uint32_t
 
 from pgpool_core.auth.startup cimport REPLICATION_NONE
-from pgpool_core.engine.records cimport SESSION_OFF, ClientConn, ServerConn, Worker
+from pgpool_core.engine.records cimport SESSION_OFF, SESSION_WARN, ClientConn, ServerConn, Worker
 from pgpool_core.pool.pool cimport MODE_SESSION
 from pgpool_core.statements.text cimport Statement
 
@@ -17,6 +17,11 @@ cdef inline bint ledger_watches(ClientConn *c) noexcept nogil:
     """Whether texts of `c` are looked at: it shares its server with others."""
     return c.replication == REPLICATION_NONE and (c.pool.session_state != SESSION_OFF or c.pool.leak_every) \
         and c.pool.pool.settings.mode != MODE_SESSION
+
+
+cdef inline bint ledger_follows(const ClientConn *c) noexcept nogil:
+    """Something is done about session state."""
+    return c.pool.session_state != SESSION_OFF and c.pool.session_state != SESSION_WARN
 
 
 cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *text, size_t n, bint is_parse) noexcept nogil

@@ -81,11 +81,6 @@ cdef bint only_reported(const SqlScan *scan) noexcept nogil:
         or scan.proved == PROVED_SET_TIME_ZONE and scan.value_kind == VALUE_STRING
 
 
-cdef inline bint follows(const ClientConn *c) noexcept nogil:
-    """Something is done about session state."""
-    return c.pool.session_state != SESSION_OFF and c.pool.session_state != SESSION_WARN
-
-
 cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *text, size_t n, bint is_parse) noexcept nogil:
     """Look at a text on its way to `s`; False when it is to be refused."""
     cdef const SqlScan *scan = &w.scan
@@ -114,7 +109,7 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         leak_text(s, c, fingerprint(text, n), text, n)
     if c.pool.session_state == SESSION_WARN and flags & LEAVES and (hidden or not only_reported(scan)):
         advise_left(w, c, flags)
-    if not follows(c):                            # looked at for warnings and leak_check only
+    if not ledger_follows(c):                            # looked at for warnings and leak_check only
         if is_parse and said & LEAVES:
             c.parse_flags = said | meaning
         return True
@@ -209,7 +204,7 @@ cdef void ledger_unseen(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *
 
     As many of them are asked for as there is room for: most such texts are data.
     """
-    if not follows(c):
+    if not ledger_follows(c):
         return
     c.parse_flags = SQL_OPAQUE | SQL_UNSETTLES | SQL_CHANGES
     c.parse_hidden = 0
@@ -235,7 +230,7 @@ cdef void ledger_call(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *bo
     """A FunctionCall goes to `s`, with `have` of the `n` bytes of its body: a function by its oid, and what it is given."""
     cdef Span value
     cdef uint32_t at
-    if not follows(c) or (have >= 4 and is_large_object(load_be32(body))):
+    if not ledger_follows(c) or (have >= 4 and is_large_object(load_be32(body))):
         return
     if c.pool.session_state == SESSION_PIN:
         pins_set(w, c, c.pins | PIN_SAID)
@@ -269,7 +264,7 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statem
     cdef SqlScan scan
     cdef size_t length
     cdef uint32_t at = 0
-    cdef bint followed = follows(c)
+    cdef bint followed = ledger_follows(c)
     cdef bint runs_values = flags & (SQL_OPAQUE | SQL_STALE) == SQL_OPAQUE
     if flags & (SQL_UNSETTLES | SQL_CHANGES) or flags & SQL_HIDDEN and flags & MAY_UNSETTLE:
         meanings_used(s, flags | SQL_UNSETTLES, statement)

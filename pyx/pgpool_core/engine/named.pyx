@@ -8,7 +8,7 @@ from pgpool_core.engine.conn cimport conn_mix
 from pgpool_core.engine.counters cimport Counters, count_add
 from pgpool_core.engine.databases cimport databases_text
 from pgpool_core.engine.functions cimport functions_statement
-from pgpool_core.engine.ledger cimport ledger_bind
+from pgpool_core.engine.ledger cimport ledger_bind, ledger_follows
 from pgpool_core.engine.meanings cimport meanings_salt, meanings_span
 from pgpool_core.engine.notifier cimport notifier_may, notifier_text
 from pgpool_core.engine.pins cimport pins_add
@@ -94,7 +94,8 @@ cdef int named_message(Worker *w, ClientConn *c, ServerConn *s, Counters *k, con
     elif out.statement != NULL:
         if f.type == FE_PARSE:
             count_add(&k.named_parses, 1)
-            if c.parse_flags:
+            # Who is only warned knows less of the text than others of the database may have found.
+            if c.parse_flags and (ledger_follows(c) or pgpool_load32(&out.statement.flags) == 0):
                 pgpool_store32(&out.statement.flags, c.parse_flags)
         elif f.type == FE_BIND:
             databases_text(w, s, out.statement.data, out.statement.len)
