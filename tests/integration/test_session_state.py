@@ -435,6 +435,22 @@ async def test_refuse_says_so_inside_the_transaction(pooler: PoolerFactory) -> N
         assert await one_value(one, "select 1") == b"1"
 
 
+async def test_refuse_lets_go_on_who_has_called_what_cannot_be_read(pooler: PoolerFactory) -> None:
+    """What stands behind a DO block, and what a client does with a temporary table that a DO block has made, makes none."""
+    strict = pooler(default_pool_size=1, session_state="refuse")
+    texts = ("with x as (select 1) select 1 from x", "show work_mem", "explain select 1", "rollback")
+    async with logged_in(strict) as one:
+        for text in texts:
+            await one.query("do 'begin end'")
+            assert not codes(await one.query(text)), text
+        await one.query("do 'begin create temp table made (a int); end'")
+        await one.query("select 1")
+        for text in (*texts, "copy made to stdout"):
+            assert not codes(await one.query(text)), text
+        assert codes(await one.query("create temp table other (a int)")) == ["0A000"]
+        assert not codes(await one.query("drop table made"))
+
+
 async def test_pin_keeps_the_client_where_it_is(pooler: PoolerFactory) -> None:
     simple = pooler(default_pool_size=2, session_state="pin")
     async with logged_in(simple) as one, logged_in(simple) as two:

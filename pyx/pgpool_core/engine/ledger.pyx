@@ -93,10 +93,10 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         listen_text(c, flags, text, n)
     if flags & SQL_LOCAL_SET:
         flags &= ~<uint32_t>(SQL_SETS | SQL_LOCAL_SET)
+    said = flags
     if (c.pins & PIN_TEMPORARY or s.probing) and scan.verb != VERB_SELECT and scan.verb != VERB_INSERT \
             and scan.verb != VERB_UPDATE and scan.verb != VERB_DELETE and scan.verb != VERB_BEGIN and scan.verb != VERB_COMMIT:
         flags |= SQL_TEMPS                        # DROP TABLE looks the same for every table
-    said = flags
     hidden = functions_text(w, c, s, scan, text, n)
     flags |= hidden
     meaning = meanings_text(s, scan, hidden, text, n, is_parse)
