@@ -8,6 +8,7 @@ function puts together while it runs, and operators and casts, which are called 
 from __future__ import annotations
 
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Final, Literal
@@ -38,6 +39,8 @@ _SETTING: Final = re.compile(
     |\bset\s+(?:session\s+|local\s+)?("?[A-Za-z_\x80-\xff][\w$\x80-\xff]*"?\s*\.[\s\w".$\x80-\xff]*?)\s*(?:=|\bto\b)""",
     re.VERBOSE | re.IGNORECASE,
 )
+_ESCAPE: Final = re.compile(rb"\\([0-7]{1,3}|x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
+_CONTROL: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _NO_LITERAL: Final = re.compile(rb"""set_config"?\s*\((?!\s*[eE]?'+[^',()]+'+\s*,)""", re.IGNORECASE)
 _DOTTED: Final = re.compile(
     rb"(?<![\w$\x80-\xff])[A-Za-z_\x80-\xff][\w$\x80-\xff]*(?:\.[A-Za-z_\x80-\xff][\w$\x80-\xff]*)+"
@@ -241,7 +244,21 @@ def _unquoted(string: bytes) -> bytes:
     if string[:1] == b"$":
         tag = string.index(b"$", 1) + 1
         return string[tag:-tag]
-    return string[string.index(b"'") + 1 : -1].replace(b"''", b"'") if b"'" in string else b""
+    if b"'" not in string:
+        return b""
+    inner = string[string.index(b"'") + 1 : -1].replace(b"''", b"'")
+    return _ESCAPE.sub(_escaped, inner) if string[:1] in (b"e", b"E") else inner
+
+
+def _escaped(escape: re.Match[bytes]) -> bytes:
+    """What an escape in E'...' stands for."""
+    sign = escape[1]
+    if sign[:1] in b"01234567":
+        return bytes((int(sign, 8) & 0xFF,))
+    if len(sign) > 1:
+        number = int(sign[1:], 16)
+        return chr(number).encode(errors="replace") if number <= sys.maxunicode else b"?"
+    return _CONTROL.get(sign, sign)
 
 
 def _dotted(text: bytes) -> set[bytes]:
