@@ -1,4 +1,5 @@
-"""What needs a PostgreSQL of 17 or newer: TLS from the first byte, towards it and from its libpq; what it has to say about SCRAM."""
+"""What needs a PostgreSQL of 17 or newer: TLS from the first byte, towards it and from its libpq; what it has to say about SCRAM; what else
+leaves something in a session there."""
 
 from __future__ import annotations
 
@@ -27,7 +28,10 @@ from tests.certificates import Authority
 from tests.conftest import PASSWORDS, PoolerFactory
 
 pytestmark = pytest.mark.postgres
-USERS = (PostgresUser(name="app", password="app-secret"),)
+USERS = (
+    PostgresUser(name="app", password="app-secret"),
+    PostgresUser(name="boss", password="boss-secret", options="superuser"),
+)
 LIBPQ_CLIENT = Path(__file__).parents[1] / "clients" / "libpq_login.py"
 
 
@@ -197,3 +201,23 @@ def test_a_secret_of_its_making_lets_in_and_through(pooler: PoolerFactory, serve
     place = pooler(databases={"app": f"host={server.host} port={server.port}"}, passwords={"app": stored})
     with psycopg.connect(place.url("app", "app", password="app-secret")) as connection:
         assert connection.execute("select current_user").fetchone() == ("app",)
+
+
+@pytest.mark.parametrize(
+    "text", ["select pg_input_is_valid('1', 'checked')", "select * from pg_input_error_info('1', 'checked')"]
+)
+def test_the_check_of_a_domain_that_a_string_names_is_run(
+    pooler: PoolerFactory, server: PostgresServer, text: str
+) -> None:
+    server.sql("create domain checked as int check (set_config('work_mem', '77MB', false) is not null)", database="app")
+    place = pooler(server=server, default_pool_size=1)
+    try:
+        with (
+            psycopg.connect(place.url("app", "app"), autocommit=True) as one,
+            psycopg.connect(place.url("app", "app"), autocommit=True) as two,
+        ):
+            one.execute(text)
+            assert two.execute("show work_mem").fetchone() == ("4MB",)
+            assert one.execute("show work_mem").fetchone() == ("77MB",)
+    finally:
+        server.sql("drop domain checked", database="app")

@@ -53,6 +53,7 @@ FUNCTIONS = {
     "table_to_xml": SQL_OPAQUE, "table_to_xml_and_xmlschema": SQL_OPAQUE, "schema_to_xml": SQL_OPAQUE,
     "schema_to_xml_and_xmlschema": SQL_OPAQUE, "database_to_xml": SQL_OPAQUE, "database_to_xml_and_xmlschema": SQL_OPAQUE,
     "ts_stat": SQL_OPAQUE, "ts_rewrite": SQL_OPAQUE, "dblink_connect": SQL_OPAQUE, "dblink_connect_u": SQL_OPAQUE,
+    "pg_input_is_valid": SQL_OPAQUE, "pg_input_error_info": SQL_OPAQUE,     # the check of a domain that a string names
     # What they begin ends with the session only, and no catalogue that is asked shows it.
     "pg_backup_start": SQL_LOADS | SQL_OPAQUE, "pg_start_backup": SQL_LOADS | SQL_OPAQUE,
     "pg_replication_origin_session_setup": SQL_LOADS | SQL_OPAQUE,
