@@ -221,3 +221,17 @@ def test_the_check_of_a_domain_that_a_string_names_is_run(
             assert one.execute("show work_mem").fetchone() == ("77MB",)
     finally:
         server.sql("drop domain checked", database="app")
+
+
+def test_a_path_that_is_hidden_from_a_role_is_its_clients_own(
+    pooler: PoolerFactory, binaries: PostgresBinaries, server: PostgresServer
+) -> None:
+    if int(binaries.major) < 18:
+        pytest.skip("extension_control_path has come with PostgreSQL 18")
+    place = pooler(server=server, default_pool_size=1)
+    with (
+        psycopg.connect(place.url("boss", "app"), autocommit=True) as one,
+        psycopg.connect(place.url("boss", "app"), autocommit=True) as two,
+    ):
+        one.execute("begin; set extension_control_path = '/nowhere'; set role app; commit")
+        assert two.execute("show extension_control_path").fetchone() == ("$system",)

@@ -59,7 +59,9 @@ cdef bint has_unseen(const ServerConn *s) noexcept nogil:
     """`s` stands at a value that pg_settings may hide: not to be listed does not mean that it is reset."""
     cdef Span value
     return block_get(s.settings, text_span("dynamic_library_path"), &value) \
-        or block_get(s.settings, text_span("session_preload_libraries"), &value)
+        or block_get(s.settings, text_span("session_preload_libraries"), &value) \
+        or block_get(s.settings, text_span("extension_control_path"), &value) \
+        or block_get(s.settings, text_span("output_plugin_libraries"), &value)
 
 
 cdef uint8_t parts_of(const ServerConn *s, const ClientConn *c) noexcept nogil:

@@ -145,12 +145,16 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
 cdef bint sets_unseen(const uint8_t *text, size_t n) noexcept nogil:
     """The name of a setting that pg_settings hides from roles that are no superusers, and that a session may set.
 
-    These are `dynamic_library_path` and `session_preload_libraries`.
+    These are `dynamic_library_path`, `session_preload_libraries`, of PostgreSQL 18 `extension_control_path` and `output_plugin_libraries`.
     """
     cdef size_t i
     for i in range(n - 11 if n > 11 else 0):
         if text[i] | 0x20 == 0x6C and (strncasecmp(<const char *>text + i, "library_path", 12) == 0
                                        or n - i >= 14 and strncasecmp(<const char *>text + i, "load_libraries", 14) == 0):
+            return True
+        if text[i] | 0x20 == 0x63 and strncasecmp(<const char *>text + i, "control_path", 12) == 0:
+            return True
+        if text[i] | 0x20 == 0x70 and n - i >= 16 and strncasecmp(<const char *>text + i, "plugin_libraries", 16) == 0:
             return True
     return False
 

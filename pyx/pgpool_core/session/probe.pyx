@@ -35,7 +35,9 @@ cdef extern from * nogil:
         ";BEGIN;SET LOCAL SESSION AUTHORIZATION DEFAULT;SELECT 's'::pg_catalog.text, name, " ESCAPED("setting")
         " FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'"
         " AND (name OPERATOR(pg_catalog.=) 'dynamic_library_path'"
-        " OR name OPERATOR(pg_catalog.=) 'session_preload_libraries');ROLLBACK";
+        " OR name OPERATOR(pg_catalog.=) 'session_preload_libraries'"
+        " OR name OPERATOR(pg_catalog.=) 'extension_control_path'"
+        " OR name OPERATOR(pg_catalog.=) 'output_plugin_libraries');ROLLBACK";
     static const struct { unsigned part; const char *sql; } pgpool_probe_parts[] = {
         {2, "SELECT 'p', " ESCAPED("name") ", '' FROM pg_catalog.pg_prepared_statements WHERE from_sql"},
         {4, "SELECT 'c', " ESCAPED("name") ", '' FROM pg_catalog.pg_cursors WHERE is_holdable"},
