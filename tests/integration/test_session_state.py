@@ -451,6 +451,18 @@ async def test_refuse_lets_go_on_who_has_called_what_cannot_be_read(pooler: Pool
         assert not codes(await one.query("drop table made"))
 
 
+async def test_a_backslash_in_what_is_set_locally_is_nothing_temporary(pooler: PoolerFactory) -> None:
+    strict = pooler(default_pool_size=1, session_state="refuse")
+    async with logged_in(strict) as one:
+        for text in (r"set local app.who = 'OFFICE\anna'", r"select set_config('app.who', 'OFFICE\anna', true)"):
+            assert not codes(await one.query(f"begin; {text}; commit")), text
+        assert codes(await one.query(r"begin; set local app.who = 'a\b'; create temp table t (a int); commit"))
+    lenient = pooler(default_pool_size=1, session_state="warn")
+    async with logged_in(lenient) as one:
+        answer = await one.query(r"begin; set local app.who = 'OFFICE\anna'; commit")
+        assert "N" not in letters(answer)
+
+
 async def test_pin_keeps_the_client_where_it_is(pooler: PoolerFactory) -> None:
     simple = pooler(default_pool_size=2, session_state="pin")
     async with logged_in(simple) as one, logged_in(simple) as two:

@@ -94,6 +94,8 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     if flags & SQL_LOCAL_SET:
         flags &= ~<uint32_t>(SQL_SETS | SQL_LOCAL_SET)
     said = flags
+    if said & SQL_TEMPS and scan.flags & SQL_LOCAL_SET and not words_in(text, text + n) & SQL_TEMPS:
+        said &= ~<uint32_t>SQL_TEMPS              # a search_path could have it by an escape: `set local app.x = 'a\\b'`
     if (c.pins & PIN_TEMPORARY or s.probing) and scan.verb != VERB_SELECT and scan.verb != VERB_INSERT \
             and scan.verb != VERB_UPDATE and scan.verb != VERB_DELETE and scan.verb != VERB_BEGIN and scan.verb != VERB_COMMIT:
         flags |= SQL_TEMPS                        # DROP TABLE looks the same for every table
@@ -107,9 +109,9 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         c.parse_hidden = hidden
     if s.leak != NULL and flags & LEAVES:
         leak_text(s, c, fingerprint(text, n), text, n)
-    if c.pool.session_state == SESSION_WARN and flags & LEAVES and (hidden or not only_reported(scan)):
-        advise_left(w, c, flags)
-    if not ledger_follows(c):                            # looked at for warnings and leak_check only
+    if c.pool.session_state == SESSION_WARN and (said | hidden) & LEAVES and (hidden or not only_reported(scan)):
+        advise_left(w, c, said | hidden)
+    if not ledger_follows(c):                     # looked at for warnings and leak_check only
         if is_parse and said & LEAVES:
             c.parse_flags = said | meaning
         return True
