@@ -63,7 +63,8 @@ emptied (relid, func) AS (SELECT tgrelid, tgfoid FROM pg_trigger WHERE NOT tgisi
 SELECT 'f', proname::text, lanname::text, coalesce({body}, prosrc) || ' ' ||
   CASE WHEN pronargdefaults > 0 THEN pg_get_function_arguments(p.oid) ELSE '' END ||
   CASE WHEN prosrc ~* 'create|into|execute' AND EXISTS (SELECT FROM unnest(proconfig) s
-    WHERE s ~* '^search_path=("[$]user", *)?"?pg_temp') THEN ' pg_temp' ELSE '' END
+    WHERE s ~* '^search_path=.*pg_temp' AND NOT EXISTS (SELECT FROM pg_namespace WHERE nspname =
+      ANY (string_to_array(translate(substring(lower(s) from '^search_path=(.*?)"?pg_temp'), '" ', ''), ',')))) THEN ' pg_temp' ELSE '' END
 FROM pg_proc p JOIN pg_language l ON l.oid = prolang
 WHERE p.oid >= {own} AND lanname NOT IN ('c', 'internal')
 UNION ALL SELECT DISTINCT 'r', p.proname::text, 'sql', t.typname::text

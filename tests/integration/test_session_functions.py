@@ -92,6 +92,10 @@ create trigger t after truncate on leaf execute function sets_at_truncate();
 create materialized view stored as select pg_try_advisory_lock(7) with no data;
 create function makes_unseen() returns void language plpgsql set search_path = pg_temp as
   $$begin create table made (a int); end$$;
+create function makes_behind_none() returns void language plpgsql set search_path = nosuch, pg_temp as
+  $$begin create table made (a int); end$$;
+create function makes_behind_one() returns void language plpgsql set search_path = public, pg_temp as
+  $$begin create table if not exists kept (a int); end$$;
 create function sets_nested() returns void language plpgsql as
   $$begin /* a /* b */ don't */ set work_mem = '77MB'; end$$;
 create function sets_constant(t text) returns void language plpgsql as
@@ -239,6 +243,7 @@ async def test_what_leaves_nothing_is_not_asked_about(functional: PostgresServer
                 "select count(*) from watched",
                 "select * from numbered for update",
                 "insert into numbered default values",
+                "select makes_behind_one()",
             ):
                 assert not codes(await one.query(text))
             assert place.counted("probes") == 0
@@ -249,6 +254,7 @@ PINS = {
     "temporary object": ("select makes()", "drop table made"),
     "advisory lock at a refresh": ("refresh materialized view stored", "select unlocks()"),
     "temporary object by a search_path": ("select makes_unseen()", "drop table pg_temp.made"),
+    "temporary object by one that begins with no schema": ("select makes_behind_none()", "drop table pg_temp.made"),
     "listen": ("select listens()", "unlisten *"),
     "cursor with hold": ("select holds()", "close c"),
 }

@@ -20,7 +20,7 @@ from pgpool_core.engine.setting_names cimport NAMING, SQL_UNSEEN, WENT_BACK_ONE,
 from pgpool_core.session.effects cimport Effects
 from pgpool_core.session.known cimport known_scan
 from pgpool_core.session.outcome cimport outcome_sure
-from pgpool_core.session.settings cimport setting_tracked
+from pgpool_core.session.settings cimport Block, block_get, setting_tracked
 from pgpool_core.session.sqlscan cimport *
 from pgpool_core.session.sqltoken cimport READ_TRAILING, READ_UNKNOWN
 from pgpool_core.statements.owed cimport owed_barrier
@@ -30,7 +30,7 @@ from pgpool_core.wire.be cimport load_be16, load_be32, store_be32
 from pgpool_core.wire.bind cimport bind_next
 from pgpool_core.wire.build cimport build_query
 from pgpool_core.wire.codes cimport FE_PARSE, TX_IDLE
-from pgpool_core.wire.span cimport Span
+from pgpool_core.wire.span cimport Span, text_span
 
 cdef extern from "<string.h>" nogil:
     size_t strnlen(const char *, size_t)
@@ -99,8 +99,12 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     if (c.pins & PIN_TEMPORARY or s.probing) and scan.verb != VERB_SELECT and scan.verb != VERB_INSERT \
             and scan.verb != VERB_UPDATE and scan.verb != VERB_DELETE and scan.verb != VERB_BEGIN and scan.verb != VERB_COMMIT:
         flags |= SQL_TEMPS                        # DROP TABLE looks the same for every table
+    elif scan.flags & SQL_DDL and (s.probing & SQL_TEMPS or path_has_temp(c.settings)):
+        flags |= SQL_TEMPS                        # so does CREATE TABLE, where no schema is in front of pg_temp
     hidden = functions_text(w, c, s, scan, text, n)
     flags |= hidden
+    if hidden & SQL_SETS and names_temp(text, n):
+        flags |= SQL_TEMPS
     meaning = meanings_text(s, scan, hidden, text, n, is_parse)
     if notifier_may(flags, scan.verb, effects != NULL):
         notifier_text(w, c, s, flags, scan)
@@ -157,6 +161,33 @@ cdef bint sets_unseen(const uint8_t *text, size_t n) noexcept nogil:
         if text[i] | 0x20 == 0x63 and strncasecmp(<const char *>text + i, "control_path", 12) == 0:
             return True
         if text[i] | 0x20 == 0x70 and n - i >= 16 and strncasecmp(<const char *>text + i, "plugin_libraries", 16) == 0:
+            return True
+    return False
+
+
+cdef bint names_temp(const uint8_t *text, size_t n) noexcept nogil:
+    """`pg_temp`, in any case and anywhere."""
+    cdef size_t i
+    for i in range(n - 6 if n > 6 else 0):
+        if text[i] | 0x20 == 0x70 and strncasecmp(<const char *>text + i, "pg_temp", 7) == 0:
+            return True
+    return False
+
+
+cdef bint path_has_temp(const Block *block) noexcept nogil:
+    """Whether search_path has pg_temp in any place. What it begins with may be no schema, or one that this role may not use."""
+    cdef Span value
+    return block_get(block, text_span("search_path"), &value) and names_temp(value.at, value.len)
+
+
+cdef bint values_name_temp(const uint8_t *body, size_t n, size_t have) noexcept nogil:
+    """The same of the values of a Bind, which may become a search_path; of one that has not come yet nobody knows."""
+    cdef Span value
+    cdef uint32_t at = 0
+    if n > have:
+        return True
+    while bind_next(body, <uint32_t>n, &at, &value):
+        if names_temp(value.at, value.len):
             return True
     return False
 
@@ -274,6 +305,9 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statem
     cdef bint runs_values = flags & (SQL_OPAQUE | SQL_STALE) == SQL_OPAQUE
     if flags & (SQL_UNSETTLES | SQL_CHANGES) or flags & SQL_HIDDEN and flags & MAY_UNSETTLE:
         meanings_used(s, flags | SQL_UNSETTLES, statement)
+    if followed and (flags & (SQL_SETS | SQL_UNSETTLES) and values_name_temp(body, n, have)
+                     or flags & SQL_CHANGES and (s.probing & SQL_TEMPS or path_has_temp(c.settings))):
+        suspect(s, SQL_TEMPS, NULL, 0)
     flags &= ~<uint32_t>(SQL_NOTIFIES | SQL_UNSETTLES | SQL_CHANGES)
     if flags & ~<uint32_t>SQL_HIDDEN == 0:
         return

@@ -158,8 +158,9 @@ cdef uint8_t special_word(Pass *s, const Word *word, const uint8_t *behind) noex
     if id == WORD_INTO:
         if s.before == WORD_INSERT:
             return WORD_INSERT_INTO
+        s.flags |= SQL_DDL                        # SELECT INTO
         if s.effects is not NULL:
-            name_found(s, b"create", 6)           # SELECT INTO: event triggers take it for CREATE
+            name_found(s, b"create", 6)           # for which event triggers take it
     elif id == WORD_TEMP:
         if s.before == WORD_CREATE or s.before == WORD_REPLACE or s.before == WORD_INTO \
                 or (s.before == WORD_INSERT_INTO and not is_insert_target(behind, s.end, s.reading)):
@@ -389,7 +390,7 @@ cdef bint says_temp(const uint8_t *at, const uint8_t *end) noexcept nogil:
     if memchr(at, 0x5C, end - at) is not NULL:
         return True
     while end - at >= 7:
-        if is_temp_name(at, end - at):
+        if is_temp_name(at, end - at) or (at[0] == 0x26 and at[1] == 0x27):     # U&'...', perhaps with another sign for escapes
             return True
         at += 1
     return False

@@ -26,7 +26,7 @@ cdef enum:
     SQL_FUNCTION_DDL = 1 << 18    # functions, procedures, triggers, rules, extensions: what was known of them is void
     SQL_CALLS = 1 << 19           # `calls` has some, or more than there is room for
 
-    SQL_DDL = 1 << 20             # a statement begins with CREATE, ALTER or DROP
+    SQL_DDL = 1 << 20             # a statement begins with CREATE, ALTER or DROP, or is SELECT INTO
 
     SQL_ALL = (1 << 21) - 1
 
