@@ -378,9 +378,9 @@ class Mailroom:
                 if routing.entry_for(pools.config, decision.key.database) is decision.entry:
                     record = pools.add_login(login.database, login.user, decision)
                     if answer is not None and decision.entry.user is None:
-                        record.looked_up = answer.secret
+                        record.looked_up, record.shown = answer.secret, None
                     if login.proof is not None and method == "ldap" and decision.entry.user is None:
-                        record.looked_up = Secret.plain_password(login.proof.removesuffix(b"\0"))
+                        record.shown = Secret.plain_password(login.proof.removesuffix(b"\0"))
                 return Verdict.RETRY, b""
             case ToPool():
                 return Verdict.RETRY, b""

@@ -53,6 +53,9 @@ class PoolRecord:
         factory=dict
     )  # by address: what the entry calls the host that was there last
     looked_up: Secret | None = attrs.field(default=None, repr=False)  # of its user, from auth_query
+    shown: Secret | None = attrs.field(
+        default=None, repr=False
+    )  # the password that its user has shown, and LDAP has found right
 
     def secured(self, host: str) -> Secured:
         """How a server of the pool at this address is encrypted, where it is."""
@@ -196,7 +199,8 @@ class PoolRegistry:
 
     def login_target(self, record: PoolRecord) -> ServerTarget:
         """The pool's target with what logs in there now: keys and secrets come and go with clients."""
-        return attrs.evolve(record.target, secret=record.target.secret or record.looked_up, unlock=self.unlock)
+        secret = record.target.secret or record.shown or record.looked_up
+        return attrs.evolve(record.target, secret=secret, unlock=self.unlock)
 
     def unlock(self, secret: Secret | None) -> Secret | None:
         """The secret with what a client has revealed of it, also just now."""

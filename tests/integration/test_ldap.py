@@ -154,6 +154,21 @@ def test_the_password_is_the_servers_where_there_is_no_other(
     assert "LDAP authentication failed" in refused(place.url("legacy", "own", password=PASSWORDS["legacy"]))
 
 
+def test_the_password_that_was_shown_outlives_a_reload(
+    pooler: PoolerFactory, postgres: PostgresServer, ldap: LdapServer
+) -> None:
+    """Who is logged in goes on, also by a server that is opened afterwards."""
+    place = checked(pooler, postgres, ldap, ways(ldap)["bind"])
+    with psycopg.connect(place.url("app", "own", password=PEOPLE["app"]), autocommit=True) as connection:
+        before = connection.execute("select pg_backend_pid()").fetchone()
+        assert before is not None
+        place.reload()
+        place.wait_for_log("configuration reloaded")
+        postgres.sql(f"select pg_terminate_backend({before[0]}, 30000)")
+        place.wait_for_log("S-.* closing because: ")
+        assert connection.execute("select pg_backend_pid()").fetchone() not in (None, before)
+
+
 def test_every_driver_gets_through(pooler: PoolerFactory, postgres: PostgresServer, ldap: LdapServer) -> None:
     place = checked(pooler, postgres, ldap, ways(ldap)["search"])
     how: dict[str, Any] = {"host": place.host, "port": place.port, "user": "ann", "database": "app"}
