@@ -383,6 +383,8 @@ class Mailroom:
                         record.shown = Secret.plain_password(login.proof.removesuffix(b"\0"))
                 return Verdict.RETRY, b""
             case ToPool():
+                if answer is not None:  # it may have a pool already, and then nobody asks when it has been proved
+                    pools.looked_up(decision, answer.secret)
                 return Verdict.RETRY, b""
 
     def _is_nobody(self, login: Policy, decision: ToPool | ToConsole | Refusal) -> bool:

@@ -202,6 +202,12 @@ class PoolRegistry:
         secret = record.target.secret or record.shown or record.looked_up
         return attrs.evolve(record.target, secret=secret, unlock=self.unlock)
 
+    def looked_up(self, to: ToPool, secret: Secret | None) -> None:
+        """What auth_query says now of the user of a login to a pool: if that is there, its servers are opened with it."""
+        record = self._by_key.get(to.key)
+        if record is not None and to.entry.user is None:
+            record.looked_up = secret
+
     def unlock(self, secret: Secret | None) -> Secret | None:
         """The secret with what a client has revealed of it, also just now."""
         if secret is not None and self.keys.missing(secret):

@@ -192,6 +192,20 @@ def test_with_scram_the_login_that_finds_the_old_secret_is_the_last_to_fail(
     assert who(place.url(role, "app", password="second")) == role
 
 
+@pytest.mark.parametrize("auth_type", ["plain", "md5", "scram-sha-256"])
+def test_servers_are_opened_with_the_new_password(
+    pooler: PoolerFactory, server: PostgresServer, role: str, auth_type: str
+) -> None:
+    place = pooler(databases=entries(server), passwords=LOOKS_UP, auth_type=auth_type, auth_query_ttl=0, **AUTH)
+    assert who(place.url(role, "app", password="first")) == role
+    server.sql("alter role guest password 'second'")
+    with psycopg.connect(place.url(role, "app", password="second"), autocommit=True) as connection:
+        assert connection.execute("select current_user").fetchone() == (role,)  # by the server that is there
+        server.sql("select pg_terminate_backend(pid, 30000) from pg_stat_activity where usename = 'guest'")
+        place.wait_for_log("S-.* closing because: ")
+        assert connection.execute("select current_user").fetchone() == (role,)
+
+
 def test_answers_are_remembered_for_auth_query_ttl(pooler: PoolerFactory, server: PostgresServer, role: str) -> None:
     """Seen at a lookup function that counts."""
     server.sql(
