@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from pgpool_core.errors import error_response
 from pgpool_core.testing import PostgresServer
 from tests.chaos.conftest import scene_of
 from tests.conftest import PoolerFactory
@@ -36,6 +37,8 @@ async def test_without_descriptors_the_old_clients_go_on_and_new_ones_come_later
                     sock.connect((place.host, place.port))
                 crowd.append(sock)
             await until_async(lambda: len(descriptors(place.process.pid)) >= LIMIT - 4, what="descriptors are used up")
+            told = await until_async(lambda: next(filter(None, map(_said, crowd)), None), what="one is turned away")
+            assert told == error_response({"C": "53300", "M": "too many open file descriptors"})
             for _ in range(20):
                 assert values(await old.query("select 1")) == [[b"1"]]
         finally:
@@ -45,6 +48,12 @@ async def test_without_descriptors_the_old_clients_go_on_and_new_ones_come_later
     cpu_before = _cpu_ticks(place.process.pid)
     await until_async(lambda: place.running)
     assert _cpu_ticks(place.process.pid) - cpu_before < 50, "it spins"
+
+
+def _said(sock: socket.socket) -> bytes | None:
+    with contextlib.suppress(OSError):
+        return sock.recv(1000)
+    return None
 
 
 def _cpu_ticks(pid: int) -> int:

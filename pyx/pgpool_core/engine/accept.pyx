@@ -12,6 +12,7 @@ from pgpool_core.engine.slots cimport slot_new, slot_release
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_of, timer_set
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_next64
+from pgpool_core.wire.build cimport build_error
 
 cdef extern from "<openssl/rand.h>" nogil:
     int RAND_bytes(unsigned char *, int)
@@ -66,13 +67,15 @@ cdef void up_accept(Worker *w, uint32_t index) noexcept nogil:
 cdef void turn_away(Worker *w, Listener *listener) noexcept nogil:
     """No descriptor is left: use the spare one to take a client and close it, or it would wait without an answer."""
     cdef int fd
+    cdef size_t n
     cdef pgpool_peer peer
     if w.spare_fd < 0:
         return
     close(w.spare_fd)
     fd = pgpool_accept(listener.fd, &peer)
     if fd >= 0:
-        pgpool_send(fd, b"E\0\0\0\x39SFATAL\0VFATAL\0C53300\0Mtoo many open file descriptors\0\0", 58)
+        n = build_error(w.scratch, SCRATCH_SIZE, "FATAL", "53300", "too many open file descriptors", NULL)
+        pgpool_send(fd, w.scratch, n)
         close(fd)
     w.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC)
 
