@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
@@ -22,6 +23,7 @@ from pgpool_core.testing import PoolerProcess
 from tests.certificates import Authority, Certificate
 from tests.conftest import PoolerFactory
 from tests.has_io_uring import refusal
+from tests.key_updates import KeyUpdater
 from tests.watching import until
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
@@ -415,6 +417,33 @@ def test_a_record_that_was_tampered_with_ends_the_client(open_door: PoolerProces
             with twin:
                 twin.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
             open_door.wait_for_log("TLS broken: ")
+
+
+def ready(client: KeyUpdater) -> None:
+    """Take everything up to ReadyForQuery."""
+    said = b""
+    while not said.endswith(b"Z\0\0\0\5I"):
+        said += client.receive()
+
+
+def test_new_keys_are_not_kept_for_who_does_not_take_them(pooler: PoolerFactory, papers: Papers) -> None:
+    """Each KeyUpdate is to be answered by another one."""
+    process = pooler(auth_type="trust", tcp_socket_buffer=8192, **papers.settings("require"))
+    with dial(process) as raw:
+        raw.settimeout(None)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 30, 0))
+        raw.sendall(SSL_REQUEST)
+        assert raw.recv(1) == b"S"
+        with contextlib.closing(KeyUpdater(raw)) as client:
+            client.send(startup_packet())
+            ready(client)
+            for _ in range(40):  # who takes them may ask for as many as it likes
+                assert all(client.ask_for_new_keys() for _ in range(100))
+                client.send(b"Q" + struct.pack("!I", 13) + b"select 1\0")
+                ready(client)
+            assert not all(client.ask_for_new_keys() for _ in range(100_000))
+    process.wait_for_log("closing because: TLS failed")
 
 
 def test_a_slow_handshake_ends_by_client_login_timeout(pooler: PoolerFactory, papers: Papers) -> None:

@@ -5,7 +5,7 @@ from libc.string cimport memcpy, strlen
 
 from pgpool_core.engine.buf cimport buf_add, buf_bytes, buf_take
 from pgpool_core.engine.client_end cimport client_log
-from pgpool_core.engine.conn cimport SEND_DEAD, SENT, conn_again, conn_doom, conn_write
+from pgpool_core.engine.conn cimport SEND_DEAD, SEND_LATER, SENT, conn_again, conn_doom, conn_write
 from pgpool_core.engine.records cimport CIPHER_SIZE, KIND_CLIENT, SECRET_SIZE, STREAM_ON, ClientConn, Conn, Worker
 from pgpool_core.engine.sys cimport pgpool_broken, pgpool_no_data, pgpool_recv, pgpool_send, ssize_t
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -17,6 +17,7 @@ cdef enum:
     UNIX = 1                      # family of a peer
     ROUNDS = 16                   # receives in a row that bring no plaintext
     LOGIN_UNREAD = 65536          # bytes: who has not logged in and reads nothing is sent no more
+    UNTAKEN_MOST = 65536          # bytes that answer TLS itself, such as KeyUpdate, to who reads nothing
 
 
 cdef bint secure_accept(Worker *w, ClientConn *c) noexcept nogil:
@@ -38,6 +39,7 @@ cdef int send_left(Worker *w, Conn *c) noexcept nogil:
     cdef int status = SENT
     if t.left_len:
         status = conn_write(w, c, t.left, t.left_len)
+        t.untaken = t.untaken + t.left_len if status == SEND_LATER else 0
         tls_taken(t)
     return status
 
@@ -105,7 +107,7 @@ cdef ssize_t secure_receive(Worker *w, Conn *c, uint8_t *into, size_t cap) noexc
         status = tls_receive(t, w.cipher, <size_t>n, into, cap, &got)
         if send_left(w, c) == SEND_DEAD:
             return pgpool_no_data()
-        if c.out.len > LOGIN_UNREAD and c.kind == KIND_CLIENT and (<ClientConn *>c).login != NULL:
+        if t.untaken > UNTAKEN_MOST or (c.out.len > LOGIN_UNREAD and c.kind == KIND_CLIENT and (<ClientConn *>c).login != NULL):
             conn_doom(w, c, "TLS failed")
             return pgpool_no_data()
         if got:

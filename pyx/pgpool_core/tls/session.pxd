@@ -34,6 +34,7 @@ cdef struct TlsSession:
     uint8_t *left                 # owned: ciphertext that nobody has taken yet; `tls_taken` when it has been sent
     uint32_t left_len
     uint32_t left_cap
+    uint32_t untaken              # for the owner of the socket: bytes of `left` that the other side has not taken, one after the other
     uint8_t established           # the handshake is over
     uint8_t closed                # TLS_CLOSED has been found
     uint8_t failed                # TLS_FAILED has
