@@ -143,7 +143,7 @@ class AuthQuery:
         if answer.secret is None or database in answer.told:
             return
         credential = await answer.secret.client_credential(
-            user, scram=scram, iterations=self._pools.config.scram_iterations
+            user, scram=scram, iterations=self._pools.config.scram_iterations, salt=self._pools.salt_of(user)
         )
         now = self._answers.known((lookup, user))
         if now is None or now.secret != answer.secret:

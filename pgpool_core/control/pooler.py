@@ -51,6 +51,7 @@ from pgpool_core.control.tls import client_tls
 from pgpool_core.errors import PgPoolError, PoolClosed
 from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import ConfigRow, Snapshot
+from pgpool_core.policy.scram import mock_salt
 from pgpool_core.policy.userlist import Userlist, load_users
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ class Pooler:
                     engine.count_texts_from(self.first_text)
                 engine.imitate_by(self.mock_key)
                 self._pools = PoolRegistry(engine, self.config, self._userlist)
+                self._pools.salt_of = partial(mock_salt, self.mock_key)
                 self._pools.contexts.use(self._server_tls)
                 self._channels = Channels(engine, self._pools, open_server=self._open_server)
                 self._functions = Functions(engine, self._pools, open_server=self._open_server)

@@ -81,6 +81,8 @@ class PoolRegistry:
         self._nobodies: dict[tuple[bytes, bytes], None] = {}
         self.holds = Holds()
         self.keys = ClientKeys()
+        self.salt_of: Callable[[bytes], bytes | None] = lambda user: None
+        """The salt of keys that are made of the plain password of a user; None: one that the process has drawn."""
         self.hear: Callable[[], None] = lambda: None
         """Reads the workers' mail: the key of the client that a server is wanted for may have come, and not been read."""
 
@@ -172,7 +174,10 @@ class PoolRegistry:
         told = self._credentials[user] = trio.Event()
         try:
             credential = await secret.client_credential(
-                user, scram=self.config.auth_type in ("scram-sha-256", "hba"), iterations=self.config.scram_iterations
+                user,
+                scram=self.config.auth_type in ("scram-sha-256", "hba"),
+                iterations=self.config.scram_iterations,
+                salt=self.salt_of(user),
             )
             if self._credentials.get(user) is told:  # else a reload came in between: whoever asks next does it anew
                 self._engine.set_credential(user, **credential, asks_key=self.keys.missing(secret))

@@ -27,6 +27,7 @@ import trio
 DEFAULT_ITERATIONS: Final = 4096  # scram_iterations of PostgreSQL and PgBouncer
 MAX_ITERATIONS: Final = 10_000_000  # some seconds of PBKDF2; what a hostile server may make us compute
 KEY_LEN: Final = 32  # bytes of a SHA-256 digest
+SALT_LEN: Final = 16  # of those made here, as of PostgreSQL's
 CACHE_LIMIT: Final = 10_000  # key sets remembered, about 0.3 kB each
 
 _SECRET_PREFIX: Final = b"SCRAM-SHA-256$"
@@ -200,7 +201,7 @@ class _KeyCache:
 
     def salt_for(self, index: bytes) -> bytes:
         with self._lock:
-            salt = self._salts.setdefault(index, secrets.token_bytes(16))
+            salt = self._salts.setdefault(index, secrets.token_bytes(SALT_LEN))
             self._salts.move_to_end(index)
             if len(self._salts) > self._limit:
                 self._salts.popitem(last=False)
@@ -231,9 +232,17 @@ async def scram_keys(
     return await trio.to_thread.run_sync(compute, abandon_on_cancel=True, limiter=limiter or _limiter())
 
 
-async def new_scram_secret(user: bytes, password: bytes, iterations: int = DEFAULT_ITERATIONS) -> ScramSecret:
-    """A secret to check `user` against, made from the plain password; the same one for as long as the process lives."""
-    salt = _CACHE.salt_for(_CACHE.index(user, password))
+def mock_salt(key: bytes, user: bytes) -> bytes:
+    """What `credentials_mock` has for a user who does not exist: whose salt is another, or changes, is known to exist."""
+    return _hmac(key, b"\0" + user)[:SALT_LEN]
+
+
+async def new_scram_secret(
+    user: bytes, password: bytes, iterations: int = DEFAULT_ITERATIONS, *, salt: bytes | None = None
+) -> ScramSecret:
+    """A secret to check `user` against, made from the plain password; without `salt` the same one for as long as the process lives."""
+    if salt is None:
+        salt = _CACHE.salt_for(_CACHE.index(user, password))
     keys = await scram_keys(user, password, salt, iterations)
     return ScramSecret(iterations, salt, keys.stored_key, keys.server_key)
 

@@ -97,7 +97,7 @@ class Secret:
         return self.md5
 
     async def client_credential(
-        self, user: bytes, *, scram: bool = True, iterations: int = DEFAULT_ITERATIONS
+        self, user: bytes, *, scram: bool = True, iterations: int = DEFAULT_ITERATIONS, salt: bytes | None = None
     ) -> Credential:
         """Keyword arguments for `Engine.set_credential(user, ...)`.
 
@@ -106,6 +106,7 @@ class Secret:
             user and
                 password); False where auth_type can never ask for them.
             iterations: scram_iterations for keys made here; a stored SCRAM secret keeps its own.
+            salt: of keys made here; None: one that this process has drawn.
         """
         credential = Credential()
         if self.plain is not None:
@@ -114,7 +115,7 @@ class Secret:
             credential["md5"] = digits
         stored = self.scram
         if stored is None and self.plain is not None and scram:
-            stored = await new_scram_secret(user, self.plain, iterations)
+            stored = await new_scram_secret(user, self.plain, iterations, salt=salt)
         else:
             await trio.lowlevel.checkpoint()
         if stored is not None:

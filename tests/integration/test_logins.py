@@ -138,6 +138,18 @@ async def test_a_mock_exchange_looks_the_same_after_a_restart_and_in_every_proce
     assert (await scram_asks(place, "nobody_else"))[0] != asked[0]
 
 
+async def test_who_has_a_plain_password_is_asked_with_the_salt_of_one_who_does_not_exist(pooler: PoolerFactory) -> None:
+    """A salt that changes where that of others does not tells that there is such a user."""
+    place, neighbour = (
+        pooler(auth_type="scram-sha-256", passwords={"app": "app-secret"}),
+        pooler(auth_type="scram-sha-256", passwords={"legacy": "x"}),
+    )
+    if host_key() != host_key():
+        pytest.skip("this machine has no /etc/machine-id")
+    assert await scram_asks(place, "app") == await scram_asks(neighbour, "app")
+    assert await scram_asks(place, "legacy") == await scram_asks(neighbour, "legacy")
+
+
 async def test_who_has_no_scram_secret_is_asked_like_one_who_does_not_exist(pooler: PoolerFactory) -> None:
     secrets = {"app": md5_secret("app", "app-secret")}
     place = pooler(auth_type="scram-sha-256", scram_iterations=5000, passwords=secrets)
