@@ -27,6 +27,7 @@ import trio
 DEFAULT_ITERATIONS: Final = 4096  # scram_iterations of PostgreSQL and PgBouncer
 MAX_ITERATIONS: Final = 10_000_000  # some seconds of PBKDF2; what a hostile server may make us compute
 KEY_LEN: Final = 32  # bytes of a SHA-256 digest
+MAX_SALT_LEN: Final = 64  # bytes of a stored secret's; the workers have room for so many
 SALT_LEN: Final = 16  # of those made here, as of PostgreSQL's
 CACHE_LIMIT: Final = 10_000  # key sets remembered, about 0.3 kB each
 
@@ -75,8 +76,8 @@ class ScramSecret:
             raise ValueError("a SCRAM secret is SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY") from None
         iterations = parse_iterations(count)
         secret = cls(iterations, decode_base64(salt), decode_base64(stored_key), decode_base64(server_key))
-        if not secret.salt:
-            raise ValueError("the salt of a SCRAM secret must not be empty")
+        if not 0 < len(secret.salt) <= MAX_SALT_LEN:
+            raise ValueError(f"the salt of a SCRAM secret has 1 to {MAX_SALT_LEN} bytes")
         if len(secret.stored_key) != KEY_LEN or len(secret.server_key) != KEY_LEN:
             raise ValueError(f"the keys of a SCRAM-SHA-256 secret are {KEY_LEN} bytes long")
         return secret

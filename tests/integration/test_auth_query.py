@@ -86,12 +86,21 @@ def test_postgres_secrets_let_users_in_and_on_to_postgres(
     assert "FATAL" in refused(place.url(user, "app", password="wrong"))
 
 
-def scram_secret(password: str, rounds: int) -> str:
+def scram_secret(password: str, rounds: int, salt: bytes = b"saltsaltsaltsalt") -> str:
     """As ALTER ROLE takes it ready-made."""
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), b"saltsaltsaltsalt", rounds)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
     keys = [base64.b64encode(each).decode() for each in (stored, hmac.digest(salted, b"Server Key", "sha256"))]
-    return f"SCRAM-SHA-256${rounds}:{base64.b64encode(b'saltsaltsaltsalt').decode()}${keys[0]}:{keys[1]}"
+    return f"SCRAM-SHA-256${rounds}:{base64.b64encode(salt).decode()}${keys[0]}:{keys[1]}"
+
+
+def test_a_salt_may_have_so_many_bytes_and_no_more(pooler: PoolerFactory, server: PostgresServer, role: str) -> None:
+    place = pooler(databases=entries(server), passwords=LOOKS_UP, auth_query_ttl=0, **AUTH)
+    server.sql(f"alter role {role} password '{scram_secret('first', 4096, b's' * 64)}'")
+    assert who(place.url(role, "app", password="first")) == role
+    server.sql(f"alter role {role} password '{scram_secret('first', 4096, b's' * 65)}'")
+    assert "password authentication failed" in refused(place.url(role, "app", password="first"))
+    place.wait_for_log("unusable secret from auth_query: the salt of a SCRAM secret has 1 to 64 bytes")
 
 
 def test_plain_passwords_that_no_worker_checks(pooler: PoolerFactory, server: PostgresServer, role: str) -> None:
