@@ -377,8 +377,9 @@ class Mailroom:
                 # A reload may have come while keys were computed: the route must be that of the configuration in force now.
                 if routing.entry_for(pools.config, decision.key.database) is decision.entry:
                     record = pools.add_login(login.database, login.user, decision)
-                    if answer is not None and decision.entry.user is None:
-                        record.looked_up, record.shown = answer.secret, None
+                    if answer is not None:
+                        pools.looked_up(decision, answer.secret)
+                        record.shown = None
                     if login.proof is not None and method == "ldap" and decision.entry.user is None:
                         record.shown = Secret.plain_password(login.proof.removesuffix(b"\0"))
                 return Verdict.RETRY, b""

@@ -210,8 +210,16 @@ class PoolRegistry:
     def looked_up(self, to: ToPool, secret: Secret | None) -> None:
         """What auth_query says now of the user of a login to a pool: if that is there, its servers are opened with it."""
         record = self._by_key.get(to.key)
-        if record is not None and to.entry.user is None:
-            record.looked_up = secret
+        if record is None or to.entry.user is not None or record.looked_up == secret:
+            return
+        record.looked_up = secret
+        self._may_work_now(record)
+
+    def _may_work_now(self, record: PoolRecord) -> None:
+        """What servers are opened with has changed: where that has failed, it is tried anew."""
+        if record.failures:
+            record.failures = record.retry_us = record.away_us = 0
+            self._engine.fail_pool(record.id, b"", b"", 0)
 
     def unlock(self, secret: Secret | None) -> Secret | None:
         """The secret with what a client has revealed of it, also just now."""
@@ -244,9 +252,8 @@ class PoolRegistry:
                 engine.retire_servers(record.id, dedicated=False)  # what clients have left there nobody knows
             if change.settings.leak_every and not record.settings.leak_every:
                 engine.retire_servers(record.id)  # nobody has looked at what they began with
-            if change.target != record.target and record.failures:
-                record.failures = record.retry_us = record.away_us = 0  # what has failed may work now
-                engine.fail_pool(record.id, b"", b"", 0)
+            if change.target != record.target:
+                self._may_work_now(record)
             if change.reconnect:
                 engine.retire_servers(record.id)
                 self.forget_greeting(record)

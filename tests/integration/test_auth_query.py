@@ -215,6 +215,20 @@ def test_servers_are_opened_with_the_new_password(
         assert connection.execute("select current_user").fetchone() == (role,)
 
 
+def test_a_new_password_is_tried_at_once_where_the_old_one_has_failed(
+    pooler: PoolerFactory, server: PostgresServer, role: str
+) -> None:
+    place = pooler(databases=entries(server), passwords=LOOKS_UP, auth_query_ttl=0, server_login_retry=3600, **AUTH)
+    with psycopg.connect(place.url(role, "app", password="first"), autocommit=True) as connection:
+        connection.execute("select 1")
+        server.sql("alter role guest password 'second'")
+        server.sql("select pg_terminate_backend(pid, 30000) from pg_stat_activity where usename = 'guest'")
+        place.wait_for_log("S-.* closing because: ")
+        with pytest.raises(psycopg.OperationalError, match="wrong password type"):
+            connection.execute("select 1")
+    assert who(place.url(role, "app", password="second")) == role
+
+
 def test_answers_are_remembered_for_auth_query_ttl(pooler: PoolerFactory, server: PostgresServer, role: str) -> None:
     """Seen at a lookup function that counts."""
     server.sql(
