@@ -167,6 +167,15 @@ def test_a_client_looks_whose_certificate_it_is(papers: Papers, host: str, good:
         assert ours.take()[0] == 0x15, "an alert"
 
 
+def test_a_common_name_that_reads_like_an_address_is_none(papers: Papers) -> None:
+    certificate = papers.authority.issue("10.0.0.7", alternatives=["DNS:10.0.0.7"])
+    ours = Session(Context(role="client", ca=papers.authority.ca, peer="required"), host="10.0.0.7")
+    theirs = server_oracle(papers, shows(certificate))
+    ours.begin()
+    theirs.incoming.write(ours.take())
+    assert "IP address mismatch" in str(failure(ours, theirs))
+
+
 def test_a_client_refuses_an_authority_that_it_does_not_know(papers: Papers, tmp_path: Path) -> None:
     other = Authority(tmp_path / "unknown", "unknown root")
     ours, theirs = Session(Context(role="client", ca=other.ca, peer="required")), server_oracle(papers)
