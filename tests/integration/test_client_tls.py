@@ -314,6 +314,7 @@ def test_tls_behind_a_proxy_header(pooler: PoolerFactory, papers: Papers, direct
         with wrapped(raw, papers, alpn="postgresql") as stream:
             stream.sendall(startup_packet())
             assert stream.recv(1) == b"R"
+            stream.sendall(b"p")  # who says nothing at all is not told of
     process.wait_for_log("app@10.9.8.7:4711 closing because")
 
 

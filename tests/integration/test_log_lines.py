@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import socket
 from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2
 
 import psycopg
 import pytest
 
-from pgpool_core.testing import PoolerProcess, PostgresServer
+from pgpool_core.testing import PoolerProcess, PostgresServer, frontend
 from tests.conftest import PoolerFactory
 
 LINE = r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC \[\d+\] "
@@ -92,3 +93,27 @@ def test_who_is_sent_away_is_named_with_the_database_that_was_asked_for(
     process.wait_for_log(
         rf"LOG C-0x[0-9a-f]+: app/app@unix\(\d+\):{process.port} closing because: client close request"
     )
+
+
+def test_who_only_looks_whether_somebody_is_there_is_no_line(any_pooler: PoolerFactory) -> None:
+    """Balancers do every other second, and psql hangs up to ask for a password."""
+    process = any_pooler(tcp_defer_accept=0)
+    place = process.host, process.port
+    socket.create_connection(place).close()
+    with socket.create_connection(place) as asker:
+        asker.sendall(frontend.ssl_request())
+        assert asker.recv(1) == b"N"
+    with socket.create_connection(place) as caller:
+        caller.sendall(frontend.startup("app", "app"))
+        assert caller.recv(1) == b"R"
+    use(process)
+    process.wait_for_log("closing because: client close request")
+    assert "client unexpected eof" not in process.log
+
+
+def test_who_breaks_off_in_the_middle_of_its_first_packet_is_told_of(pooler: PoolerFactory) -> None:
+    process = pooler()
+    with socket.create_connection((process.host, process.port)) as torn:
+        torn.sendall(b"\0\0")
+    who = r"C-0x[0-9a-f]+: \(nodb\)/\(nouser\)@127\.0\.0\.1:\d+ "
+    process.wait_for_log(f"LOG {who}closing because: client unexpected eof")

@@ -172,8 +172,10 @@ cdef void client_leave(Worker *w, ClientConn *c) noexcept nogil:
         console_tell(w, c, MAIL_CONSOLE_GONE)
     if c.loan != NULL:
         loan_over(w, c)
-    if w.plane.log_disconnections and c.conn.fd >= 0:
-        client_log(w, c, 1, client_told(c) if client_told(c) != NULL else reason, True)
+    if client_told(c) != NULL:
+        reason = client_told(c)
+    if w.plane.log_disconnections and c.conn.fd >= 0 and reason[0]:
+        client_log(w, c, 1, reason, True)
     client_gone(w, c)
 
 

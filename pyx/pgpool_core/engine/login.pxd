@@ -14,4 +14,5 @@ cdef void login_go_on(Worker *w, ClientConn *c) noexcept nogil           # use w
 cdef void login_passed(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil
 cdef void login_await(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil
 cdef void login_greetings(Worker *w) noexcept nogil                      # a pool has a greeting, or none can be had: whose is it?
+cdef bint login_unsaid(const ClientConn *c) noexcept nogil               # it hangs up, and nothing that it has asked for is due
 cdef void login_end(Worker *w, ClientConn *c) noexcept nogil

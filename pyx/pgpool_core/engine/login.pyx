@@ -154,6 +154,14 @@ cdef void welcome(Worker *w, ClientConn *c, bint waited) noexcept nogil:
         client_end(w, c, w.scratch, n, "server login failed")
 
 
+cdef bint login_unsaid(const ClientConn *c) noexcept nogil:
+    """A monitor has looked whether somebody is here, or psql goes to ask for a password: no line of the log, as with PgBouncer."""
+    cdef const LoginRecord *l = c.login
+    if c.state != CL_LOGIN or l == NULL or l.input.len or (c.conn.tls != NULL and not c.conn.tls.established):
+        return False
+    return l.phase == LG_STARTUP or l.phase == LG_FORWARDED or l.phase == LG_AUTH
+
+
 cdef void login_end(Worker *w, ClientConn *c) noexcept nogil:
     """Free what only a login needs."""
     cdef LoginRecord *l = c.login

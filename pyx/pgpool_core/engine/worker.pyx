@@ -20,7 +20,7 @@ from pgpool_core.engine.dedicated cimport dedicated_adopt, dedicated_retire
 from pgpool_core.engine.functions cimport functions_free, functions_mail
 from pgpool_core.engine.leak cimport leak_begin
 from pgpool_core.engine.loan cimport loans_lend, loans_read, loans_wait
-from pgpool_core.engine.login cimport login_end, login_greetings
+from pgpool_core.engine.login cimport login_end, login_greetings, login_unsaid
 from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.notes cimport note, notes_taken
 from pgpool_core.engine.notify cimport notify_mail
@@ -64,7 +64,7 @@ cdef void up_closed(Worker *w, Conn *c, int error) noexcept nogil:
             secure_tell(w, <ClientConn *>c)
             c.reason = "TLS failed"
         elif (<ClientConn *>c).state != CL_LINGER:
-            c.reason = "client unexpected eof"
+            c.reason = "" if login_unsaid(<ClientConn *>c) else "client unexpected eof"
         conn_doom(w, c, c.reason)
         return
     s = <ServerConn *>c
