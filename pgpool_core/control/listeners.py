@@ -137,28 +137,36 @@ async def _tcp_listeners(config: Config, opened: contextlib.ExitStack) -> list[L
     listeners: list[Listener] = []
     problems: list[str] = []
     port = config.listen_port
-    for name in config.listen_addr:
+    for family, address in await _places(config, problems):
         try:
-            found = await resolve(name)
+            listener = _tcp_listener(family, address, port, config)
         except OSError as error:
-            problems.append(f"cannot resolve {name}: {error.strerror or error} (listen_addr)")
-            continue
-        for family, address in found:
-            try:
-                listener = _tcp_listener(family, address, port, config)
-            except OSError as error:
-                if name == "*" and family == socket.AF_INET6 and error.errno in _NO_IPV6:
-                    continue
-                problems.append(_tcp_problem(address, port, error))
+            if "*" in config.listen_addr and family == socket.AF_INET6 and error.errno in _NO_IPV6:
                 continue
-            opened.callback(listener.close)
-            listeners.append(listener)
-            port = listener.port
+            problems.append(_tcp_problem(address, port, error))
+            continue
+        opened.callback(listener.close)
+        listeners.append(listener)
+        port = listener.port
     if config.listen_addr and not listeners:
         raise ConfigError([ConfigProblem(text, section="pgbouncer", key="listen_addr") for text in problems])
     for text in problems:
         logs.LOGGER.warning("%s", logs.line("", text))
     return listeners
+
+
+async def _places(config: Config, problems: list[str]) -> list[tuple[socket.AddressFamily, str]]:
+    """Families and addresses that listen_addr means, each once, and none that an address for all has in it."""
+    places: dict[tuple[socket.AddressFamily, str], None] = {}
+    for name in config.listen_addr:
+        try:
+            places |= dict.fromkeys(await resolve(name))
+        except OSError as error:
+            problems.append(f"cannot resolve {name}: {error.strerror or error} (listen_addr)")
+    for wildcard in _WILDCARDS:
+        if wildcard in places:
+            places = {place: None for place in places if place[0] != wildcard[0] or place == wildcard}
+    return list(places)
 
 
 _NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
