@@ -70,7 +70,8 @@ WHERE p.oid >= {own} AND lanname NOT IN ('c', 'internal')
 UNION ALL SELECT DISTINCT 'r', p.proname::text, 'sql', t.typname::text
 FROM pg_proc p, unnest(proargtypes::oid[] || proallargtypes || prorettype) a JOIN made m ON m.oid = a JOIN pg_type t ON t.oid = a
 WHERE p.oid >= {own}
-UNION ALL SELECT 'r', p.proname::text, 'sql', concat_ws(' ', a.aggtransfn, a.aggfinalfn, a.aggmtransfn, a.aggmfinalfn)
+UNION ALL SELECT 'r', p.proname::text, 'sql',
+  concat_ws(' ', a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
 FROM pg_aggregate a JOIN pg_proc p ON p.oid = a.aggfnoid WHERE p.oid >= {own}
 UNION ALL SELECT 'w', c.relname::text, 'sql', concat_ws(' ', f.proname::text,
   substring(d from ' EXECUTE (?:FUNCTION|PROCEDURE) (.*)$'), substring(d from ' WHEN (.*) EXECUTE '))

@@ -32,6 +32,10 @@ create function sets_atomically() returns text begin atomic; select set_config('
 create procedure sets_by_call() language plpgsql as $$begin perform sets_memory(); end$$;
 create function calls_a_procedure() returns void language plpgsql as 'begin call sets_by_call(); end';
 create aggregate sets_as_it_counts(int) (sfunc = sets_state, stype = int, initcond = 0);
+create function sets_as_one_leaves(had int, leaves int) returns int strict language plpgsql as
+  $$begin perform set_config('work_mem', '77MB', false); return had - leaves; end$$;
+create aggregate sets_as_it_moves(int) (sfunc = int4pl, stype = int, initcond = 0,
+  msfunc = int4pl, minvfunc = sets_as_one_leaves, mstype = int, minitcond = 0);
 create view seen as select sets_memory() as set;
 create table with_default (id int, set text default sets_memory());
 create table watched (id int primary key);
@@ -117,6 +121,9 @@ SETTINGS = {
     "a body of SQL": "select sets_atomically()",
     "a procedure in a function": "select calls_a_procedure()",
     "an aggregate": "select sets_as_it_counts(1)",
+    "an aggregate over a frame that moves": (
+        "select sets_as_it_moves(n) over (order by n rows 1 preceding) from generate_series(1, 4) n"
+    ),
     "a view": "select * from seen",
     "a default": "insert into with_default (id) values (1)",
     "a trigger": "insert into watched values (1) on conflict do nothing",
