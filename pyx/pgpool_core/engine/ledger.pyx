@@ -8,7 +8,7 @@ from pgpool_core.engine.align cimport settings_align
 from pgpool_core.engine.back cimport back_flags
 from pgpool_core.engine.conn cimport counters_of
 from pgpool_core.engine.counters cimport count_add
-from pgpool_core.engine.functions cimport SQL_HIDDEN, SQL_STALE, functions_of, functions_text, functions_value, misreads
+from pgpool_core.engine.functions cimport SQL_HIDDEN, SQL_STALE, functions_of, functions_text, functions_value, mentions, misreads
 from pgpool_core.engine.leak cimport leak_text
 from pgpool_core.engine.listen cimport listen_text
 from pgpool_core.engine.meanings cimport (DDL_FUNCTIONS, MAY_UNSETTLE, SQL_CHANGES, SQL_UNSETTLES, meanings_lost, meanings_text,
@@ -103,7 +103,7 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
         flags |= SQL_TEMPS                        # so does CREATE TABLE, where no schema is in front of pg_temp
     hidden = functions_text(w, c, s, scan, text, n)
     flags |= hidden
-    if hidden & SQL_SETS and names_temp(text, n):
+    if hidden & SQL_SETS and mentions(text, n, b"pg_temp"):
         flags |= SQL_TEMPS
     meaning = meanings_text(s, scan, hidden, text, n, is_parse)
     if notifier_may(flags, scan.verb, effects != NULL):
@@ -165,19 +165,10 @@ cdef bint sets_unseen(const uint8_t *text, size_t n) noexcept nogil:
     return False
 
 
-cdef bint names_temp(const uint8_t *text, size_t n) noexcept nogil:
-    """`pg_temp`, in any case and anywhere."""
-    cdef size_t i
-    for i in range(n - 6 if n > 6 else 0):
-        if text[i] | 0x20 == 0x70 and strncasecmp(<const char *>text + i, "pg_temp", 7) == 0:
-            return True
-    return False
-
-
 cdef bint path_has_temp(const Block *block) noexcept nogil:
     """Whether search_path has pg_temp in any place. What it begins with may be no schema, or one that this role may not use."""
     cdef Span value
-    return block_get(block, text_span("search_path"), &value) and names_temp(value.at, value.len)
+    return block_get(block, text_span("search_path"), &value) and mentions(value.at, value.len, b"pg_temp")
 
 
 cdef bint values_name_temp(const uint8_t *body, size_t n, size_t have) noexcept nogil:
@@ -187,7 +178,7 @@ cdef bint values_name_temp(const uint8_t *body, size_t n, size_t have) noexcept 
     if n > have:
         return True
     while bind_next(body, <uint32_t>n, &at, &value):
-        if names_temp(value.at, value.len):
+        if mentions(value.at, value.len, b"pg_temp"):
             return True
     return False
 
