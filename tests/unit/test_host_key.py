@@ -58,7 +58,7 @@ async def at_a_door(path: Path, key: bytes, visit: Callable[[str], Awaitable[Non
 
 
 @pytest.mark.parametrize("key", [b"k" * KEY_LEN, b""])
-async def test_it_goes_over_with_the_sockets(tmp_path: Path, key: bytes) -> None:
+async def test_it_goes_over_with_the_sockets(tmp_path: Path, key: bytes, autojump_clock: trio.abc.Clock) -> None:
     async def visit(path: str) -> None:
         successor = await Successor.knock(path)
         assert successor is not None
