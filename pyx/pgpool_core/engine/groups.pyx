@@ -12,8 +12,7 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport REDO_KEPT, REDO_NOT, REDO_OPEN, REDO_WHOLE, redo_begins
 from pgpool_core.session.effects cimport Effects
 from pgpool_core.session.known cimport known_found, known_like
-from pgpool_core.session.sqlscan cimport PROVED_BEGIN, PROVED_DEALLOCATE, PROVED_SET, SqlScan
-from pgpool_core.session.sqlwords cimport SQL_CALLS
+from pgpool_core.session.sqlscan cimport PROVED_BEGIN, PROVED_DEALLOCATE, PROVED_SET, SqlScan, scan_does_nothing
 from pgpool_core.statements.owed cimport owed_request
 from pgpool_core.sync.atomic cimport pgpool_load32
 from pgpool_core.wire.be cimport load_be32
@@ -44,7 +43,7 @@ cdef inline bint is_harmless(Worker *w, ClientConn *c, ServerConn *s, const uint
     scan = known_found(w.known, text, n, effects)
     if scan == NULL:
         scan = known_like(w.known, text, n, effects)
-    if scan == NULL or (scan.flags & ~<uint32_t>SQL_CALLS) | scan.hidden or notifier_may(scan.flags, scan.verb, effects != NULL) \
+    if scan == NULL or not scan_does_nothing(scan) or notifier_may(scan.flags, scan.verb, effects != NULL) \
             or PROVED_SET <= scan.proved <= PROVED_DEALLOCATE or scan.proved == PROVED_BEGIN or ends_prepared(scan):
         return False
     c.parse_flags = c.parse_hidden = 0

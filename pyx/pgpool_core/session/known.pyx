@@ -46,7 +46,7 @@ cdef void known_scan(KnownTexts *known, const uint8_t *text, size_t len, const E
     if KNOWN_LEAST <= len <= KNOWN_MOST:
         seen = known_look(text, len)
         keep(known_place(known, seen), seen, text, len, effects, out)
-    if scan_does_nothing(out):
+    if scan_does_nothing(out) and not out.bodies:             # whatever its strings say
         n = shape_of(text, len, shape)
         if n >= KNOWN_LEAST:
             seen = shape_look(shape, n)

@@ -82,51 +82,30 @@ cdef uint32_t shape_of(const uint8_t *text, size_t len, uint8_t *shape) noexcept
                 at += 1
         if at == end:
             return 0 if quotes & 1 else <uint32_t>(to - shape)
-        if full - to < 2:
+        if to == full:
             return 0
         kind = kinds[at[0]]
-        if quotes & 1:                            # in a name, which stays as it is
+        in_word = at > text and kinds[(at - 1)[0]] <= BYTE_DOLLAR
+        if quotes & 1 or (kind == BYTE_DIGIT and in_word):     # in a name, quoted or not, or behind a dollar: it stays as it is
             to[0] = at[0]
             to += 1
             at += 1
-            continue
-        in_word = at > text and kinds[(at - 1)[0]] <= BYTE_DOLLAR
-        if kind == BYTE_DIGIT:
-            if in_word:
-                while at < end and kinds[at[0]] == BYTE_DIGIT:
-                    if to == full:
-                        return 0
-                    to[0] = at[0]
-                    to += 1
-                    at += 1
-            else:
-                while at < end and kinds[at[0]] == BYTE_DIGIT:
-                    at += 1
-                to[0] = 0x30
-                to += 1
+        elif kind == BYTE_DIGIT:
+            while at < end and kinds[at[0]] == BYTE_DIGIT:
+                at += 1
+            to[0] = 0x30
+            to += 1
         elif kind == BYTE_QUOTE:
             close = <const uint8_t *>memchr(at + 1, 0x27, end - at - 1)
-            if close is NULL or memchr(at, 0x5C, close - at) is not NULL:
+            if close is NULL or memchr(at, 0x5C, close - at) is not NULL or full - to < 2:
                 return 0
             to[0] = to[1] = 0x27
             to += 2
             at = close + 1
-        elif at + 1 == end or at[0] == 0x5C:
+        elif at + 1 == end or at[0] == 0x5C or (kind == BYTE_DOLLAR and (in_word or kinds[at[1]] != BYTE_DIGIT)) \
+                or (kind == BYTE_MINUS and at[1] == 0x2D) or (kind == BYTE_SLASH and at[1] == 0x2A):
             return 0
-        elif kind == BYTE_DOLLAR:
-            if in_word or kinds[at[1]] != BYTE_DIGIT:
-                return 0
-            while True:
-                to[0] = at[0]
-                to += 1
-                at += 1
-                if at == end or kinds[at[0]] != BYTE_DIGIT:
-                    break
-                if to == full:
-                    return 0
         else:
-            if at[1] == (0x2D if kind == BYTE_MINUS else 0x2A):   # a comment
-                return 0
             to[0] = at[0]
             to += 1
             at += 1

@@ -83,8 +83,8 @@ cdef inline bint scan_defines(const SqlScan *scan) noexcept nogil:
 
 
 cdef inline bint scan_does_nothing(const SqlScan *scan) noexcept nogil:
-    """Whether the text leaves nothing behind, whatever its strings say."""
-    return (scan.flags & ~<uint32_t>SQL_CALLS | scan.hidden) == 0 and not scan.bodies
+    """Whether the text leaves nothing behind, nor takes anything away."""
+    return (scan.flags & ~<uint32_t>SQL_CALLS | scan.hidden) == 0
 
 
 cdef void scan_sql(const uint8_t *text, size_t len, int reading, const Effects *effects, SqlScan *out) noexcept nogil
