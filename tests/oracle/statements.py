@@ -366,16 +366,20 @@ def _look(rng: random.Random, who: Who) -> Text:
 
 
 def _timeout(rng: random.Random, who: Who) -> Text:
+    """A statement that the server ends. How far it has come by then must not show: one without RowDescription does it.
+
+    The setting never outlives the transaction: every later text would be a race with it.
+    """
     return Text(
         rng.choice(
             (
                 "begin; set local statement_timeout = 15",
                 "begin; set work_mem = '6MB'; set local statement_timeout = 15",
-                "begin; set statement_timeout = 15; savepoint a",
+                "begin; savepoint a; set statement_timeout = 15",
             )
         ),
         alone=True,
-        then="select pg_sleep(60)",
+        then="delete from public.spot where pg_sleep(60) is null",
     )
 
 
