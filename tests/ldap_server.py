@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
@@ -73,6 +75,14 @@ class LdapServer:
 
     def resume(self) -> None:
         self._process.signal(SIGCONT)
+
+    def set_password(self, name: str, password: str) -> None:
+        """From now on that is the one of `name`."""
+        with warnings.catch_warnings(action="ignore"):  # its own, about how it uses pyasn1
+            ldap3 = importlib.import_module("ldap3")
+        with ldap3.Connection(f"ldap://127.0.0.1:{self.port}", READER, READER_PASSWORD, raise_exceptions=True) as link:
+            change = {"userPassword": [(ldap3.MODIFY_REPLACE, [password])]}
+            link.modify(f"uid={name},ou=people,{BASE}", change)
 
     def close(self) -> None:
         self.resume()

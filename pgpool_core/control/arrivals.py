@@ -27,6 +27,7 @@ from pgpool_core.control.pipes import SocketPipe
 from pgpool_core.control.pools import DATABASE_REMOVED, PoolRecord, PoolRegistry
 from pgpool_core.control.routing import PoolKey, ToPool
 from pgpool_core.errors import InternalError, error_response
+from pgpool_core.policy.secrets import Secret
 
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
@@ -49,6 +50,7 @@ class PoolFacts:
     began: Began | None = None
     hosts: tuple[HostTold, ...] = ()  # those that have been tried
     keeping: str = "watched"  # PoolSettings.keeping: how its servers were used
+    shown: bytes | None = attrs.field(default=None, repr=False)  # PoolRecord.shown
 
 
 @attrs.frozen
@@ -195,6 +197,8 @@ class Arrivals:
             for told in facts.hosts:
                 if told.host in record.target.hosts:
                     record.target.host_order.learn(told)
+        if facts.shown is not None and record.shown is None and entry.user is None:
+            pools.was_shown(record, Secret.plain_password(facts.shown))
         lookup = routing.lookup_for(config, facts.database)
         if record.target.secret is None and record.looked_up is None and entry.user is None and lookup is not None:
             with suppress(LookupFailed):  # it is in the log; the server's login will fail, and be tried again

@@ -381,7 +381,7 @@ class Mailroom:
                         pools.looked_up(decision, answer.secret)
                         record.shown = None
                     if login.proof is not None and method == "ldap" and decision.entry.user is None:
-                        record.shown = Secret.plain_password(login.proof.removesuffix(b"\0"))
+                        pools.was_shown(record, Secret.plain_password(login.proof.removesuffix(b"\0")))
                 return Verdict.RETRY, b""
             case ToPool():
                 if answer is not None:  # it may have a pool already, and then nobody asks when it has been proved

@@ -215,6 +215,12 @@ class PoolRegistry:
         record.looked_up = secret
         self._may_work_now(record)
 
+    def was_shown(self, record: PoolRecord, secret: Secret) -> None:
+        """Its user has shown a password that LDAP finds right: its servers are opened with it."""
+        if record.shown != secret:
+            record.shown = secret
+            self._may_work_now(record)
+
     def _may_work_now(self, record: PoolRecord) -> None:
         """What servers are opened with has changed: where that has failed, it is tried anew."""
         if record.failures:

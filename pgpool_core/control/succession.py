@@ -125,6 +125,7 @@ class Succession:
             welcome=tuple(record.welcome),
             began=record.began,
             keeping=record.settings.keeping,
+            shown=record.shown.plain if record.shown is not None else None,
             hosts=tuple(state.told(host) for host, state in [*record.target.host_order.states.items()][:HOSTS_TOLD]),
         )
 

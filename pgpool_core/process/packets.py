@@ -61,6 +61,7 @@ def pool_packet(number: int, facts: PoolFacts) -> bytes:
     said["welcome"] = _texts(facts.welcome)
     if (began := facts.began) is not None:
         said["began"] = [_texts(began.settings), None if began.at_login is None else _texts(began.at_login)]
+    said["shown"] = None if facts.shown is None else facts.shown.decode("latin-1")
     return b"P" + json.dumps(said).encode()
 
 
@@ -176,6 +177,9 @@ def _pool(body: bytes) -> PoolTold:
             "hosts": list(hosts),
             "keeping": str(keeping),
         }:
+            shown = said.get("shown")
+            if not isinstance(shown, str | None):
+                raise ValueError("a password that is no text")
             facts = PoolFacts(
                 database=database,
                 user=user,
@@ -184,6 +188,7 @@ def _pool(body: bytes) -> PoolTold:
                 began=_began(said.get("began")),
                 hosts=tuple(map(_host, hosts)),
                 keeping=keeping,
+                shown=None if shown is None else shown.encode("latin-1"),
             )
             return PoolTold(number, facts)
     raise ValueError("a pool without its facts")

@@ -169,6 +169,36 @@ def test_the_password_that_was_shown_outlives_a_reload(
         assert connection.execute("select pg_backend_pid()").fetchone() not in (None, before)
 
 
+def test_the_password_that_was_shown_goes_over(
+    pooler: PoolerFactory, postgres: PostgresServer, ldap: LdapServer
+) -> None:
+    """A process that takes over (-R) opens servers of its own for clients that have moved."""
+    place = checked(pooler, postgres, ldap, ways(ldap)["bind"], default_pool_size=3, server_login_retry=1)
+    url = place.url("app", "own", password=PEOPLE["app"])
+    with psycopg.connect(url, autocommit=True) as client, psycopg.connect(url, autocommit=True) as other:
+        client.execute("begin")
+        old = place.replace()
+        assert other.execute("select 1").fetchone() == (1,)
+        client.execute("commit")
+        assert old.wait() == 0
+        assert client.execute("select 1").fetchone() == (1,)
+        other.execute("begin")
+        assert client.execute("select 1").fetchone() == (1,)
+
+
+def test_another_password_opens_servers_at_once(
+    pooler: PoolerFactory, postgres: PostgresServer, ldap: LdapServer
+) -> None:
+    """The last attempt failed with the old one: that says nothing of the new one."""
+    place = checked(pooler, postgres, ldap, ways(ldap)["bind"], server_login_retry=3600)
+    assert "password authentication failed" in refused(place.url("legacy", "own", password=PEOPLE["legacy"]))
+    ldap.set_password("legacy", PASSWORDS["legacy"])
+    try:
+        assert who(place.url("legacy", "own", password=PASSWORDS["legacy"])) == "legacy"
+    finally:
+        ldap.set_password("legacy", PEOPLE["legacy"])
+
+
 def test_every_driver_gets_through(pooler: PoolerFactory, postgres: PostgresServer, ldap: LdapServer) -> None:
     place = checked(pooler, postgres, ldap, ways(ldap)["search"])
     how: dict[str, Any] = {"host": place.host, "port": place.port, "user": "ann", "database": "app"}

@@ -45,6 +45,9 @@ def test_a_pool_and_a_key_are_read_as_they_were_told() -> None:
     for began in (Began(), Began(((b"role", b"\xe4"),)), Began(((b"app.x", b""),), ((b"TimeZone", b"UTC"),))):
         facts = attrs.evolve(FACTS, began=began)
         assert reader.read(pool_packet(8, facts), []) == PoolTold(8, facts)
+    facts = attrs.evolve(FACTS, shown=bytes(range(1, 256)))
+    assert reader.read(pool_packet(9, facts), []) == PoolTold(9, facts)
+    assert "shown=" not in repr(facts)
 
 
 @pytest.mark.parametrize("length", [0, 1, CHUNK, CHUNK + 1, 3 * CHUNK])
