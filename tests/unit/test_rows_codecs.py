@@ -217,6 +217,27 @@ def test_a_codec_of_the_users_gets_text_or_bytes() -> None:
     assert Custom(1, "t", format=1, loader=bytes.hex, dumper=None).loads(b"\x01") == "01"
 
 
+def nested_records(depth: int) -> bytes:
+    """`row(row(...))` as record_send writes it."""
+    whole, size = [struct.pack("!i", 0)], 4
+    for _ in range(depth):
+        whole.append(struct.pack("!iIi", 1, 2249, size))
+        size += 12
+    return b"".join(reversed(whole))
+
+
+def test_records_in_records_are_read_as_deep_as_python_goes() -> None:
+    codec = Catalogue().codecs([2249])[0]
+    value, depth = codec.loads(nested_records(100)), 0
+    while value:
+        (value,) = value
+        depth += 1
+    assert depth == 100
+    for bottomless in (100_000, 1_000_000):
+        with pytest.raises(RecursionError):
+            codec.loads(nested_records(bottomless))
+
+
 # -- records ---------------------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,10 @@ from pgpool_core.rows.out cimport Out
 from pgpool_core.rows.record cimport Record, Shape, record_of
 from pgpool_core.wire.be cimport load_be32
 
+cdef extern from "Python.h":
+    int Py_EnterRecursiveCall(const char *where) except -1
+    void Py_LeaveRecursiveCall()
+
 cdef enum:
     MAX_DIMENSIONS = 6
     RANGE_EMPTY = 1
@@ -386,7 +390,14 @@ cdef class Anonymous(Codec):
         self.takes_tuples = True
 
     cdef object decode(self, const uint8_t *at, Py_ssize_t length):
-        cdef Reader source = reader(at, length)
+        """It may hold records itself, as deep as its sender likes; as deep as Python lets functions call each other is read."""
+        Py_EnterRecursiveCall(b" while reading a record in a record")
+        try:
+            return self.fields(reader(at, length), length)
+        finally:
+            Py_LeaveRecursiveCall()
+
+    cdef tuple fields(self, Reader source, Py_ssize_t length):
         cdef int32_t count = source.number()
         cdef int32_t size
         cdef list row = []
