@@ -1,4 +1,4 @@
-"""House rules that a machine can read: linters, types, no sleeping, stubs for what is compiled."""
+"""House rules that a machine can read, beside the linters (`make lint`): no sleeping, stubs for what is compiled, types on the pages."""
 
 from __future__ import annotations
 
@@ -18,15 +18,6 @@ from tests.programs import ROOT, run
 
 PYX = sorted((ROOT / "pyx").rglob("*.pyx"))
 CYTHON = sorted([*PYX, *(ROOT / "pyx").rglob("*.pxd"), *(ROOT / "tests" / "probes").glob("*.pyx")])
-
-
-@pytest.mark.parametrize(
-    "command",
-    [("ruff", "check"), ("ruff", "format", "--check"), ("mypy",)],
-    ids=["ruff", "format", "mypy"],
-)
-def test_the_linters_have_nothing_to_say(command: tuple[str, ...]) -> None:
-    run(sys.executable, "-m", *command, cwd=ROOT)
 
 
 def test_the_programs_on_the_pages_have_the_types_that_they_claim(tmp_path: Path) -> None:
