@@ -433,6 +433,7 @@ def test_new_keys_are_not_kept_for_who_does_not_take_them(pooler: PoolerFactory,
     with dial(process) as raw:
         raw.settimeout(None)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # else it could be far ahead of the pooler
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 30, 0))
         raw.sendall(SSL_REQUEST)
         assert raw.recv(1) == b"S"
