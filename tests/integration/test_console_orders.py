@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -327,6 +330,43 @@ def test_suspended_nobody_is_read_until_resume(
         assert [query.result(10) for query in asked] == [1] * 4
         with newcomer.result(10) as client:
             assert one(client) == 1
+
+
+def test_who_gets_a_server_while_everybody_comes_to_rest_is_read_on(
+    pooler: PoolerFactory, aside: ThreadPoolExecutor
+) -> None:
+    """What came while it waited was left alone; half a message is not at rest once there is a server for it."""
+    process = pooler(default_pool_size=1, suspend_timeout=60)
+    query = b"select '" + b"x" * 90_000 + b"'\0"
+    message = b"Q" + struct.pack("!I", 4 + len(query)) + query
+
+    def held() -> int:
+        return max(row["pkt_avail"] for row in looking.rows("SHOW SOCKETS"))
+
+    with contextlib.ExitStack() as stack:
+        console, looking = (stack.enter_context(Console(process)) for _ in range(2))
+        busy, other = (stack.enter_context(client_of(process)) for _ in range(2))
+        raw = stack.enter_context(socket.socket(fileno=os.dup(other.pgconn.socket)))
+        raw.settimeout(20)
+        for _ in range(600):  # so that `auto` sees no use in a ring
+            one(busy)
+        busy.pgconn.send_query(b"select repeat('y', 50000000)")  # and does not read the answer
+        until(lambda: any(row["send_avail"] for row in looking.rows("SHOW SOCKETS")))
+        for begin, end in ((0, 62_000), (62_000, 66_000)):  # more than is kept of a message that has no server
+            raw.sendall(message[begin:end])
+            until(lambda: held() >= end)  # noqa: B023
+        suspended = aside.submit(console.run, "SUSPEND")
+        until(lambda: {"key": "suspended", "value": "yes"} in looking.rows("SHOW STATE"))
+        raw.sendall(message[66_000:])
+        looking.rows("SHOW VERSION")  # a turn is over
+        while busy.pgconn.get_result() is not None:
+            pass
+        assert suspended.result(20) == "SUSPEND"
+        assert console.run("RESUME") == "RESUME"
+        answer = b""
+        while not answer.endswith(b"Z\0\0\0\x05I"):
+            answer += raw.recv(65536)
+        assert answer.count(b"x") == 90_000
 
 
 def test_a_suspension_ends_with_the_console_that_ordered_it(

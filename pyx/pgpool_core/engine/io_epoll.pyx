@@ -109,7 +109,10 @@ cdef void epoll_pump(Worker *w, Conn *c) noexcept nogil:
     cdef bint early
     c.missed = c.paused
     while i < w.plane.reads_a_turn:
-        if c.doomed or c.fd < 0 or (w.suspended and suspend_rests(c)):
+        if c.doomed or c.fd < 0:
+            return
+        if w.suspended and suspend_rests(c):
+            c.missed = 1                             # it may not rest any more before that is over
             return
         if c.paused:
             c.missed = 1

@@ -204,6 +204,7 @@ cdef void pump(Worker *w, Conn *c) noexcept nogil:
     cdef Uring *u = <Uring *>w.uring
     cdef bint logs_in = c.kind == KIND_CLIENT and (<ClientConn *>c).login != NULL
     if w.suspended and suspend_rests(c):
+        c.missed = 1
         return
     if idles(w, c):
         w.up.hangup(w, c)                         # it has been freed since it was to be read again
