@@ -71,7 +71,7 @@ _CATALOGUED_AS: Final = {
 
 
 def _built_in() -> dict[int, Codec]:
-    text = {25: "text", 19: "name", 1042: "bpchar", 1043: "varchar", 142: "xml", 705: "unknown", 2275: "cstring"}
+    text = {25: "text", 19: "name", 1042: "bpchar", 1043: "varchar", 705: "unknown", 2275: "cstring"}
     known: list[Codec] = [codec.Text(oid, name) for oid, name in text.items()]
     known += [
         codec.Void(2278, "void"),
@@ -89,6 +89,7 @@ def _built_in() -> dict[int, Codec]:
         plain.Uuid(2950, "uuid"),
         plain.Json(114, "json", versioned=False),
         plain.Json(3802, "jsonb", versioned=True),
+        plain.Xml(142, "xml"),
         numeric.Numeric(1700, "numeric"),
         times.Date(1082, "date"),
         times.Time(1083, "time"),

@@ -1,4 +1,4 @@
-"""Booleans, whole numbers, floating point, bytes, uuid, json."""
+"""Booleans, whole numbers, floating point, bytes, uuid, json, xml."""
 
 from pgpool_core.rows.codec import Codec
 
@@ -16,3 +16,5 @@ class Uuid(Codec): ...
 class Json(Codec):
     versioned: bool
     def __init__(self, oid: int, name: str, *, versioned: bool) -> None: ...
+
+class Xml(Codec): ...

@@ -209,6 +209,25 @@ async def test_types_that_nobody_knows_are_text(pool: Pool) -> None:
     assert await pool.fetchval("select $1::point::text", "(3,4)") == "(3,4)"
 
 
+@pytest.mark.parametrize("encoding", ["ISO-8859-1", "UTF-16", "no such", "utf8"])
+async def test_the_encoding_that_an_xml_text_names_is_none_of_a_str(encoding: str, pool: Pool) -> None:
+    try:
+        await pool.fetchval("select xmlparse(content '')")
+    except sqlstate.FeatureNotSupported:
+        pytest.skip("this server was built without libxml")
+    for head in (f'version="1.0" encoding="{encoding}"', f"version = '1.1'\n encoding='{encoding}' standalone='yes'"):
+        text = f'<?xml {head}?><a b="é"><![CDATA[<?xml version="1.0" encoding="x"?>€]]></a>'
+        row = await pool.fetchrow(
+            "select $1::xml as one, $2::xml[] as many, xpath('//@b', $1)::text[] as b", text, [text]
+        )
+        assert row is not None
+        assert row.b == ["é"]
+        assert row.one.endswith(text.partition("?>")[2])
+        assert row.many == [row.one]
+    declared = '<?xml version="1.0"?><![CDATA[<?xml version="1.0" encoding="x"?>]]>'
+    assert await pool.fetchval("select xmlserialize(content $1 as text)", declared) == declared
+
+
 async def test_rows_without_a_type_are_tuples(pool: Pool) -> None:
     assert await pool.fetchval("select (1, 'a'::text, null, array[true])") == (1, "a", None, [True])
     assert await pool.fetchval("select pg_sleep(0)") is None

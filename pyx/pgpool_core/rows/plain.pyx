@@ -1,9 +1,10 @@
-"""Booleans, whole numbers, floating point, bytes, uuid, json.
+"""Booleans, whole numbers, floating point, bytes, uuid, json, xml.
 
 Source: PostgreSQL docs, "Formats and Format Codes"; the binary form of a type is what its `send` function writes.
 """
 
 import json as _json
+import re as _re
 import uuid as _uuid
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -22,6 +23,9 @@ cdef object UNKNOWN_SAFETY = _uuid.SafeUUID.unknown
 cdef object set_slot = object.__setattr__
 cdef object loads_json = _json.loads
 cdef object dumps_json = _json.dumps
+cdef object ENCODING = _re.compile(
+    r"""\A(<\?xml\s+version\s*=\s*(?:"[^"]*"|'[^']*')\s+encoding\s*=\s*)(?:"[^"]*"|'[^']*')"""
+)
 
 
 cdef int sized(Py_ssize_t length, Py_ssize_t due) except -1:
@@ -254,4 +258,26 @@ cdef class Json(Codec):
         cdef bytes data = (<str?>dumps_json(value)).encode()
         if self.versioned:
             out.take(1)[0] = 1
+        return out.put(<const char *>data, len(data))
+
+
+cdef class Xml(Codec):
+    """xml. A str has no encoding, but the server believes the one that a declaration in it names: it is sent as UTF-8, and says so.
+
+    Source: PostgreSQL docs, "XML Type", Encoding Handling.
+    """
+
+    def __cinit__(self):
+        self.atomic = True
+
+    cdef object decode(self, const uint8_t *at, Py_ssize_t length):
+        return PyUnicode_DecodeUTF8(<const char *>at, length, NULL)
+
+    cdef int encode(self, object value, Out out) except -1:
+        cdef bytes data
+        if not isinstance(value, str):
+            raise TypeError(f"a str is expected, not {type(value).__name__}")
+        if value.startswith("<?xml"):
+            value = ENCODING.sub(r'\1"UTF-8"', value, count=1)
+        data = (<str>value).encode()
         return out.put(<const char *>data, len(data))
