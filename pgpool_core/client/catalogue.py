@@ -61,6 +61,15 @@ order by each.name
 """
 """Which of these names no type has."""
 
+COLUMNS_QUERY: Final = """
+select a.attname::text as name
+from pg_catalog.pg_attribute a
+where a.attrelid = ($1::text[])[1]::regclass and a.attnum > 0 and not a.attisdropped
+    and coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''
+order by a.attnum
+"""
+"""What COPY FROM takes where it names no columns. PostgreSQL 11 generates none."""
+
 _CATALOGUED_AS: Final = {
     "bigint": "int8", "boolean": "bool", "char": "bpchar", "character": "bpchar", "character varying": "varchar", "decimal": "numeric",
     "double precision": "float8", "int": "int4", "integer": "int4", "real": "float4", "smallint": "int2",

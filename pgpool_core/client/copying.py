@@ -246,6 +246,8 @@ async def copy_records(
     """See `Connection.copy_records`."""
     link = connection.link
     where = quoted(table) if schema is None else f"{quoted(schema)}.{quoted(table)}"
+    if columns is None:
+        columns = await link.statements.columns(link, where) or None
     names = None if columns is None else ", ".join(quoted(name) for name in columns)
     shape = await link.statements.shape(link, f"SELECT {names or '*'} FROM {where} LIMIT 0")
     codecs = () if shape is None else shape.codecs

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from pgpool_core.client import sqlstate
-from pgpool_core.client.catalogue import BUILT_IN, STRANGERS_QUERY, TYPES_QUERY, Catalogue
+from pgpool_core.client.catalogue import BUILT_IN, COLUMNS_QUERY, STRANGERS_QUERY, TYPES_QUERY, Catalogue
 from pgpool_core.client.described import columns_of, parameter_oids
 from pgpool_core.errors import PgPoolError, ServerProtocolError
 from pgpool_core.rows import inbox as codes
@@ -41,6 +41,10 @@ class Prepared:
     async def shape(self, link: Link, text: str) -> Shape | None:
         """What a query gives, as the server sees it now; nothing is kept."""
         return (await self._describe(link, encoded(text), keep=False))[0]
+
+    async def columns(self, link: Link, table: str) -> list[str]:
+        """The columns of a table (as SQL names it) that can be given values: those that are not generated."""
+        return [row.name for row in await self._built_in_rows(link, COLUMNS_QUERY, [table])]
 
     async def prepare(self, link: Link, text: str) -> Statement:
         """The statement of a text, from the cache or from the server; a checkpoint only in the latter case."""

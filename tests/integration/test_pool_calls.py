@@ -475,6 +475,19 @@ async def test_records_go_in_by_a_binary_copy(pool: Pool) -> None:
         assert await connection.fetchval("select count(*) from calls") == 20001
 
 
+async def test_records_need_no_values_for_generated_columns(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        await connection.execute(
+            'create temp table "cal""ls" (id int, twice int generated always as (id * 2) stored, "a ""name" text)'
+        )
+        assert await connection.copy_records('cal"ls', [(1, "one"), (2, None)]) == 2
+        assert await connection.fetch('select * from "cal""ls"') == [(1, 2, "one"), (2, 4, None)]
+        await connection.execute("create temp table nothing ()")
+        assert await connection.copy_records("nothing", [(), ()], schema="pg_temp") == 2
+        with pytest.raises(sqlstate.UndefinedTable, match="nowhere"):
+            await connection.copy_records("nowhere", [(1,)])
+
+
 async def test_copy_out_is_a_stream(pool: Pool) -> None:
     async with pool.acquire() as connection:
         async with connection.copy_out("copy (select n from generate_series(1, 30000) n) to stdout") as source:
