@@ -108,6 +108,11 @@ class Lending:
         missing = self.min_size - self.size
         return max(min(max(wanted - self.opening, missing), self.max_size - self.size), 0)
 
+    def queued(self) -> int:
+        """How many wait for a link that somebody has to give back; for the others one is opened, or may be."""
+        room = 0 if self.suspended else self.max_size - len(self.idle) - len(self.lent)
+        return len(self.waiting) - max(room, 0)
+
     def is_old(self, loan: Loan, now: float) -> bool:
         """Whether a link should be replaced."""
         return now >= loan.expires or self.is_void(loan)

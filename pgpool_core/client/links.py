@@ -113,10 +113,11 @@ class OwnLinks(Lender):
 
     async def _wait(self, deadline: float) -> Loan:
         limit = self.settings.max_waiting
-        if limit is not None and len(self.books.waiting) >= limit and self.books.to_open() == 0:
+        queued = self.books.queued()
+        if limit is not None and queued >= limit:
             self.counters.refused += 1
             await trio.lowlevel.checkpoint_if_cancelled()
-            raise PoolTimeout(f"{len(self.books.waiting)} wait for a connection already: {self.state()} (max_waiting)")
+            raise PoolTimeout(f"{queued} wait for a connection already: {self.state()} (max_waiting)")
         task = trio.lowlevel.current_task()
         ticket = object()
         given: list[Loan | BaseException] = []

@@ -750,6 +750,34 @@ async def test_waiting_for_a_connection_ends_with_the_whole_story(dsn: str) -> N
         assert (counted.timeouts, counted.refused, counted.waiting) == (2, 1, 0)
 
 
+@pytest.mark.parametrize("max_waiting", [0, 1])
+async def test_who_can_have_a_connection_opened_does_not_wait_in_vain(dsn: str, max_waiting: int) -> None:
+    max_size = 3
+    async with pgpool_core.open_pool(dsn, max_size=max_size, max_waiting=max_waiting) as pool:
+        enough = trio.Event()
+        refused: list[PoolTimeout] = []
+
+        async def borrow() -> None:
+            try:
+                async with pool.acquire():
+                    await enough.wait()
+            except PoolTimeout as error:
+                refused.append(error)
+                enough.set()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(max_size + max_waiting + 1):
+                nursery.start_soon(borrow)
+        assert [str(error).partition(":")[0] for error in refused] == [f"{max_waiting} wait for a connection already"]
+
+
+async def test_while_a_pool_is_suspended_all_who_wait_count(dsn: str) -> None:
+    async with pgpool_core.open_pool(dsn, max_size=3, max_waiting=0) as pool:
+        pool.suspend()
+        with pytest.raises(PoolTimeout, match=r"suspended.*max_waiting"):
+            await pool.fetch("select 1")
+
+
 async def test_what_a_borrower_leaves_in_the_session_does_not_reach_the_next(dsn: str) -> None:
     async with pgpool_core.open_pool(dsn, max_size=1, server_settings={"work_mem": "5MB"}) as pool:
         pid = await pool.fetchval("select pg_backend_pid()")
