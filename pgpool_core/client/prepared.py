@@ -24,6 +24,14 @@ ADVICE: Final = {
     "multiple commands": "execute() takes several commands, where there are no arguments; fetch() takes one",
 }
 """What to say beside some syntax errors, by what stands in the server's message."""
+CHANGED: Final = {
+    ("0A000", "RevalidateCachedQuery"),
+    ("XX000", "getTypeBinaryInputInfo"),
+    ("XX000", "getTypeInputInfo"),
+}
+"""SQLSTATE and routine of what a server says where a statement does not fit any more: it gives other columns than it did, or the type
+of a parameter has been dropped (and perhaps created anew). Nothing has been executed then.
+"""
 
 
 class Prepared:
@@ -151,7 +159,7 @@ class Prepared:
         if error.sqlstate == "26000":  # it is gone, and may not be the only one
             self.forget(link)
             return True
-        changed = error.sqlstate == "0A000" and error.fields.get("R") == "RevalidateCachedQuery"
+        changed = (error.sqlstate, error.fields.get("R")) in CHANGED
         if changed and self.known.pop(statement.text, None) is not None:
             link.outbox.close(statement.name)
         return changed

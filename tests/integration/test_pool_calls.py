@@ -185,6 +185,26 @@ async def test_every_call_survives_a_change_of_its_table_and_deallocate_all(
             assert not connection.in_transaction
 
 
+@pytest.mark.parametrize("size", [0, 100])
+async def test_a_type_that_was_dropped_and_made_anew_is_found_by_every_call(dsn: str, size: int) -> None:
+    async with (
+        pgpool_core.open_pool(dsn, max_size=1, statement_cache_size=size) as pool,
+        pool.acquire() as connection,
+    ):
+        for value in ("old", "new"):
+            await connection.execute(
+                f"drop type if exists call_mood cascade; create type call_mood as enum ('{value}')"
+            )
+            assert await connection.fetchval("select $1::call_mood", value) == value
+            assert await connection.fetchval("select $1::call_mood[]", [value]) == [value]
+            assert await connection.executemany("select $1::call_mood, 'many'", [(value,)]) == 1
+            async with connection.cursor("select $1::call_mood, 'cursor'", value) as rows:
+                assert await rows.receive() == (value, "cursor")
+            async with connection.pipeline() as pipeline:
+                one, two = pipeline.fetchval("select 1"), pipeline.fetchval("select $1::call_mood, 'line'", value)
+            assert (one.result(), two.result()) == (1, value)
+
+
 async def test_in_a_transaction_a_change_is_told_once_and_not_twice(pool: Pool) -> None:
     async with pool.acquire() as connection:
         for call in (with_a_cursor, with_a_pipeline):
