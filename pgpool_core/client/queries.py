@@ -8,7 +8,7 @@ from typing import Any, Final
 import trio
 
 from pgpool_core import logs
-from pgpool_core.client.line import IDLE, IN_BLOCK
+from pgpool_core.client.line import FAILED, IDLE, IN_BLOCK
 from pgpool_core.client.link import Link
 from pgpool_core.client.sqlstate import PostgresError
 from pgpool_core.client.values import CommandTag
@@ -52,6 +52,10 @@ async def execute_many(link: Link, sql: str, rows: Rows) -> int:
     try:
         with link.statements.held(link):  # what gives the rows may run other queries here
             total = await _many(link, sql, rows, own=begun)
+        if begun and link.status == FAILED:
+            from pgpool_core.client.transaction import TransactionFailed
+
+            raise TransactionFailed("a query of whatever gives the rows had failed, so they have been rolled back")
     except BaseException:
         if begun and not link.closed:
             await roll_back(link, ROLLBACK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -95,6 +96,22 @@ async def test_what_gives_rows_to_executemany_may_run_queries_meanwhile(size: in
         assert await connection.executemany("insert into calls (id) values ($1)", rows()) == 501
         assert await connection.fetchval("select count(*) from calls") == 501
         assert await connection.fetchval("select count(*) from pg_prepared_statements") <= size
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+async def test_executemany_does_not_end_well_where_its_rows_have_been_rolled_back(count: int, pool: Pool) -> None:
+    async with pool.acquire() as connection:
+
+        async def rows() -> AsyncIterator[tuple[int]]:
+            for n in range(count):
+                yield (n,)
+            with contextlib.suppress(sqlstate.DataError):
+                await connection.fetch("select 1 / 0")
+
+        with pytest.raises((TransactionFailed, sqlstate.InvalidTransactionState)):
+            await connection.executemany("insert into calls (id) values ($1)", rows())
+        assert not connection.in_transaction
+        assert await connection.fetch("select * from calls") == []
 
 
 async def test_executemany_collects_no_more_than_a_megabyte(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
