@@ -174,6 +174,8 @@ class Line:
                     else:
                         self.aside(code)
                         if code == codes.COPY_IN:
+                            if self.on_complete is not None and self.error is None:  # what follows is no data
+                                self.error = PoolError("COPY FROM STDIN cannot be one of many: use copy_in()")
                             self._refuse_copy(extended)
                             await self.send()
                         elif code == codes.COPY_OUT and self.error is None:

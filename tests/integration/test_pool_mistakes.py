@@ -62,6 +62,20 @@ async def records_of_texts(pool: Any) -> None:
         await connection.copy_records("mistaken", ["one", "two"])
 
 
+async def copy_in_a_pipeline(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        await connection.execute("create temp table mistaken (word text)")
+        async with connection.pipeline() as pipeline:
+            pipeline.execute("copy mistaken from stdin")
+            pipeline.fetch("select 1")
+
+
+async def copy_of_many(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        await connection.execute("create temp table mistaken (word text)")
+        await connection.executemany("copy mistaken from stdin", [(), ()])
+
+
 async def listen_to_a_list(pool: Any) -> None:
     async with pool.listen(["one", "two"]):
         pass
@@ -80,6 +94,8 @@ MISTAKES: list[tuple[str, Mistake, type[Exception], str]] = [
     ("texts as records", records_of_texts, TypeError, "not str"),
     ("COPY without a stream", lambda pool: pool.fetch("copy (select 1) to stdout"), PoolError, r"use copy_out\(\)"),
     ("COPY in a script", lambda pool: pool.execute("copy (select 1) to stdout"), PoolError, r"use copy_out\(\)"),
+    ("COPY in a pipeline", copy_in_a_pipeline, PoolError, r"use copy_in\(\)"),
+    ("COPY of many", copy_of_many, PoolError, r"use copy_in\(\)"),
     ("BEGIN of its own", lambda pool: pool.execute("begin"), PoolError, r"use pool\.transaction\(\)"),
     ("COMMIT of its own", commit_inside, PoolError, "leave COMMIT and ROLLBACK to the block"),
     ("two at once", two_at_once, trio.BusyResourceError, r"acquire\(\) one for each task"),
