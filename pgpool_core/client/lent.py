@@ -169,7 +169,7 @@ class LentLink(Link):
             self.dirty = True  # functions do other things since
         return Returned(
             broken=broken,
-            busy=broken and self._busy,
+            busy=broken and (self._busy or bool(self.owed)),
             dirty=self.dirty,
             spent=self.dirty and bool(self._does & DOES_LOAD),
             functions=self.dirty and bool(self._does & DOES_FUNCTIONS),

@@ -178,6 +178,10 @@ class OwnLinks(Lender):
         if link.closed:
             return
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self.settings.cancel_timeout):
+            if link.owed:  # another task waits for an answer there
+                link.close()
+                await cancel(link)
+                return
             try:
                 if link.status != IDLE:
                     await link.script("ROLLBACK")

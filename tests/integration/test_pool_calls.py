@@ -787,6 +787,24 @@ async def test_waiting_for_a_connection_ends_with_the_whole_story(dsn: str) -> N
         assert (counted.timeouts, counted.refused, counted.waiting) == (2, 1, 0)
 
 
+async def test_what_another_task_still_runs_on_a_connection_that_is_given_back_is_cancelled(
+    pool: Pool, postgres: PostgresServer
+) -> None:
+    running = "select count(*) from pg_stat_activity where state = 'active' and query like 'select pg_sleep(600)%'"
+
+    def runs() -> bool:
+        return postgres.sql(running, database="app").strip() == "1"
+
+    async def ask(connection: Connection) -> None:
+        with pytest.raises(ConnectionLost, match="closed the connection"):
+            await connection.execute("select pg_sleep(600) /* runs on */")
+
+    async with trio.open_nursery() as nursery, pool.acquire() as connection:
+        nursery.start_soon(ask, connection)
+        await until_async(runs)
+    await until_async(lambda: not runs())
+
+
 @pytest.mark.parametrize("max_waiting", [0, 1])
 async def test_who_can_have_a_connection_opened_does_not_wait_in_vain(dsn: str, max_waiting: int) -> None:
     max_size = 3
