@@ -96,6 +96,11 @@ class PoolRegistry:
         """The pool with this id; also one that is being closed."""
         return self._by_id.get(pool)
 
+    @property
+    def databases_ever(self) -> dict[int, str]:
+        """The database of each pool that there has been, by its id, which no other pool gets."""
+        return {pool: record.key.database for pool, record in self._by_id.items()}
+
     def greet(self, record: PoolRecord, parameters: Pairs, began: Began) -> None:
         """From now on clients of a pool are told `parameters` at login, and begin with what servers begin with."""
         record.welcome, record.began = parameters, began

@@ -162,7 +162,7 @@ class Report:
         """End a period of the averages (stats_period) now; returns those of all databases together."""
         counters = self._engine.counters()
         self.periods.tick(counters, self._now_us())
-        return self.periods.statistics(counters, {record.id: record.key.database for record in self._pools})[1].averages
+        return self.periods.statistics(counters, self._pools.databases_ever)[1].averages
 
     async def snapshot(self, config: Config, userlist: Userlist, port: int) -> Snapshot:
         """The pooler as it is now, clients included; `port` is the one that it listens on."""
@@ -196,6 +196,7 @@ class Report:
             servers=[{**row, **QUIET, **sockets.get(row["id"], {})} for row in servers],
             counters=counters,
             periods=self.periods,
+            past_pools=self._pools.databases_ever,
             channels=self._channel_rows(),
             databases=databases,
             users=users,

@@ -7,7 +7,7 @@ Source: PgBouncer `doc/usage.md`, "SHOW STATS" (what is counted, and per what an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from operator import add, attrgetter, itemgetter, sub
 from typing import Any, TypeVar, cast
 
@@ -210,13 +210,18 @@ class StatsPeriods:
         self._ended, self._ended_us = self._rows(counters), now_us
 
     def statistics(
-        self, counters: Mapping[int, Mapping[str, Any]], databases: Mapping[int, str]
+        self,
+        counters: Mapping[int, Mapping[str, Any]],
+        databases: Mapping[int, str],
+        shown: Container[str] | None = None,
     ) -> tuple[tuple[DatabaseStats, ...], DatabaseStats]:
-        """Return one entry per database, sorted by name, and one for all of them, whose name is "".
+        """Return one entry per database that is `shown`, sorted by name, and one for all that there have been, whose name is "".
 
         Args:
             counters: the engine's, by pool id; totals are theirs, averages those of the last period.
-            databases: the database of each pool id; the console's is added. Counters of other pools are left out.
+            databases: the database of each pool id, also of pools that are no more: what they have counted stays in the sums of their
+                database, which never go back. The console's is added. Counters of other pools are left out.
+            shown: the databases that have a pool now; the console's is added. None: all.
         """
         names = {**databases, CONSOLE_POOL: CONSOLE_DATABASE}
         rows = self._rows(counters)
@@ -231,7 +236,8 @@ class StatsPeriods:
                 counted[into] = counted.get(into, nothing).plus(period)
         stats = {name: DatabaseStats(name, totals[name], Averages.over(counted[name], period_us)) for name in totals}
         overall = stats.pop("")
-        return tuple(stats[name] for name in sorted(stats)), overall
+        told = [name for name in sorted(stats) if shown is None or name in shown or name == CONSOLE_DATABASE]
+        return tuple(stats[name] for name in told), overall
 
     def _rows(self, counters: Mapping[int, Mapping[str, Any]]) -> dict[int, CounterRow]:
         rows = {pool: _read_counters(row) for pool, row in counters.items()}

@@ -407,6 +407,7 @@ class Snapshot:
         periods: StatsPeriods,
         databases: Iterable[DatabaseRow],
         users: Iterable[UserRow],
+        past_pools: Mapping[int, str] | None = None,
         leaks: Iterable[LeakRow] = (),
         channels: Iterable[ChannelRow] = (),
         listeners: Iterable[ListenerRow] = (),
@@ -427,12 +428,14 @@ class Snapshot:
             listen_port: what SHOW DATABASES says for the console database.
             pools, clients, servers: rows as the engine gives them; more keys than the fields of a row do no harm.
             counters, periods: counters by pool id, and the periods that were ticked with them.
+            past_pools: the database of pools that are not in `pools` any more, by id: they have counted for it.
         """
         pool_rows = sorted((_read_pool(row) for row in pools), key=lambda p: (p.database, p.user, p.id))
         rank = {pool.id: number for number, pool in enumerate(pool_rows)} | {CONSOLE_POOL: -1}
         client_rows = sorted((_read_client(row) for row in clients), key=lambda c: (rank.get(c.pool, len(rank)), c.id))
         server_rows = sorted((_read_server(row) for row in servers), key=lambda s: (rank.get(s.pool, len(rank)), s.id))
-        stats, overall = periods.statistics(counters, {pool.id: pool.database for pool in pool_rows})
+        owners = {**(past_pools or {}), **{pool.id: pool.database for pool in pool_rows}}
+        stats, overall = periods.statistics(counters, owners, {pool.database for pool in pool_rows})
         console = DatabaseRow(
             name=CONSOLE_DATABASE,
             host=None,

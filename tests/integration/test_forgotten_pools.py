@@ -55,6 +55,55 @@ async def test_any_pool_may_be_forgotten_but_not_while_somebody_is_there(
         assert databases(console) == {"app"}
 
 
+def counted(console: Console) -> tuple[int, int]:
+    """Servers given to clients since the start: for the database `app`, and for all databases."""
+    rows = {row["database"]: int(row["total_server_assignment_count"]) for row in console.rows("SHOW STATS")}
+    totals = {row["name"]: int(row["value"]) for row in console.rows("SHOW TOTALS")}
+    return rows.get("app", 0), totals["total_server_assignment_count"]
+
+
+async def test_what_a_forgotten_pool_has_counted_stays_counted(pooler: PoolerFactory, postgres: PostgresServer) -> None:
+    at = f"host={postgres.host} port={postgres.port}"
+    place = pooler(databases={"app": at}, pool_idle_timeout=0.5, server_idle_timeout=0.5)
+    with Console(place) as console:
+        async with logged_in(place, "app") as stays:
+            async with logged_in(place, "plain") as gone:
+                for _ in range(3):
+                    await gone.query("select 1")
+            await until_async(lambda: shown(console) == {("app", "app")})
+            assert counted(console)[0] == 3
+            await stays.query("select 1")
+            assert counted(console)[0] == 4
+        await until_async(lambda: shown(console) == set())
+        assert "app" not in {row["database"] for row in console.rows("SHOW STATS")}
+        async with logged_in(place, "app") as again:
+            await again.query("select 1")
+            assert counted(console)[0] == 5
+
+
+async def test_what_a_database_has_counted_stays_counted_when_its_entry_goes_and_comes_again(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    at = f"host={postgres.host} port={postgres.port}"
+    place = pooler(databases={"app": at, "other": at})
+
+    def with_databases(*names: str) -> None:
+        place.databases = dict.fromkeys(names, at)
+        place.write()
+        console.run("RELOAD")
+
+    with Console(place) as console:
+        async with logged_in(place, "app") as before:
+            await before.query("select 1")
+        with_databases("other")
+        await until_async(lambda: shown(console) == set())
+        assert counted(console) == (0, 1)
+        with_databases("app", "other")
+        async with logged_in(place, "app") as after:
+            await after.query("select 1")
+            assert counted(console) == (2, 2)
+
+
 async def test_a_forgotten_pool_comes_back_as_the_configuration_is_by_then(
     pooler: PoolerFactory, postgres: PostgresServer
 ) -> None:
