@@ -220,7 +220,7 @@ class PoolerState:
 class PoolRow:
     """One pool. `cl_active` counts every logged-in client that is not waiting, idle ones included, as PgBouncer does.
 
-    `maxwait_us` is the age of the oldest waiter; `servers_total` counts what PostgreSQL counts, logins included. The last three are
+    `maxwait_us` is the age of the oldest waiter, also of one that waits at its login for the first server; `servers_total` counts what PostgreSQL counts, logins included. The last three are
     the highest numbers that there have been at one moment.
     """
 
@@ -365,6 +365,12 @@ class ConfigRow:
     changeable: bool
 
 
+def _with_wait(pool: PoolRow, longest_us: Mapping[int, int]) -> PoolRow:
+    """`pool` with the longest wait that its clients tell, where that is longer: who waits at a login is in no queue."""
+    wait_us = longest_us.get(pool.id, 0)
+    return attrs.evolve(pool, maxwait_us=wait_us) if wait_us > pool.maxwait_us else pool
+
+
 @attrs.frozen(kw_only=True)
 class Snapshot:
     """The pooler at one instant. Pools, clients and servers come sorted as the console shows them."""
@@ -430,9 +436,15 @@ class Snapshot:
             counters, periods: counters by pool id, and the periods that were ticked with them.
             past_pools: the database of pools that are not in `pools` any more, by id: they have counted for it.
         """
-        pool_rows = sorted((_read_pool(row) for row in pools), key=lambda p: (p.database, p.user, p.id))
+        told = [_read_client(row) for row in clients]
+        longest_us = dict[int, int]()
+        for client in told:
+            longest_us[client.pool] = max(client.wait_us, longest_us.get(client.pool, 0))
+        pool_rows = sorted(
+            (_with_wait(_read_pool(row), longest_us) for row in pools), key=lambda p: (p.database, p.user, p.id)
+        )
         rank = {pool.id: number for number, pool in enumerate(pool_rows)} | {CONSOLE_POOL: -1}
-        client_rows = sorted((_read_client(row) for row in clients), key=lambda c: (rank.get(c.pool, len(rank)), c.id))
+        client_rows = sorted(told, key=lambda c: (rank.get(c.pool, len(rank)), c.id))
         server_rows = sorted((_read_server(row) for row in servers), key=lambda s: (rank.get(s.pool, len(rank)), s.id))
         owners = {**(past_pools or {}), **{pool.id: pool.database for pool in pool_rows}}
         stats, overall = periods.statistics(counters, owners, {pool.database for pool in pool_rows})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -68,6 +69,27 @@ def test_what_clients_do_is_counted(place: tuple[PoolerProcess, int]) -> None:
             assert sample(port, "pgbouncer_used_clients") == lists["used_clients"]
             assert sample(port, "pgbouncer_databases") == lists["databases"]
     assert sample(port, "pgbouncer_process_open_fds") > 3
+
+
+def test_who_waits_at_login_for_the_first_server_is_seen_waiting(place: tuple[PoolerProcess, int]) -> None:
+    process, port = place
+    with Console(process) as console, concurrent.futures.ThreadPoolExecutor(1) as threads:
+        console.run("PAUSE")
+        coming = threads.submit(psycopg.connect, process.url("app", "app"))
+        try:
+            until(lambda: console.waiting() == 1)
+            waiter = until(
+                lambda: [row for row in console.rows("SHOW CLIENTS") if row["state"] == "waiting" and row["wait_us"]]
+            )
+            assert len(waiter) == 1
+            pool = console.pool()
+            assert (pool["maxwait"], pool["maxwait_us"]) > (waiter[0]["wait"], waiter[0]["wait_us"])
+            assert sample(port, "pgbouncer_pools_client_maxwait_seconds", database="app", user="app") > 0
+        finally:
+            console.run("RESUME")
+        with coming.result(timeout=30):
+            pool = console.pool()
+            assert (pool["cl_waiting"], pool["maxwait"], pool["maxwait_us"]) == (0, 0, 0)
 
 
 def test_alive_and_ready(place: tuple[PoolerProcess, int]) -> None:

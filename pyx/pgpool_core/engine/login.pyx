@@ -113,6 +113,7 @@ cdef void login_await(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
         greet(w, c, l)
         return
     l.counted = 1
+    c.request_us = w.now_us                       # since when it waits
     pthread_mutex_lock(&pool.pool.lock)
     pool.pool.logins_waiting += 1
     pthread_mutex_unlock(&pool.pool.lock)

@@ -42,7 +42,7 @@ cdef void fill_client_row(Worker *w, ClientConn *c, ClientRow *row) noexcept nog
     pgpool_peer_of(c.conn.fd, &row.local, 1)
     if row.local.family == 1:
         row.local.port = c.peer.port
-    if c.state == CL_WAITING and w.now_us > c.request_us:
+    if (c.state == CL_WAITING or c.state == CL_LOGIN and not row.in_login) and w.now_us > c.request_us:
         row.wait_us = w.now_us - c.request_us
     if c.state == CL_ACTIVE and c.seat.server != NULL:
         row.link = (<ServerConn *>(<Server *>c.seat.server).owner).id
