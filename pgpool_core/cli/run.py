@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import secrets
 import signal
@@ -204,7 +205,7 @@ async def _try_servers(config: Config, rewritten: Sequence[Rewritten], *, timeou
             config, PoolKey(each.database, each.user), entry, lambda user: None, HostOrder(), Names()
         )
         try:
-            (await open_server(target, timeout_s=timeout_s)).close()
+            (await open_server(target, timeout_s=timeout_s, setting="--ready-timeout")).close()
         except PgPoolError as error:
             raise ConfigError([ConfigProblem(f"{each.name}: {error}", key=each.name)]) from None
 
@@ -279,11 +280,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pg-env", action="store_true", help="set PGHOST, PGPORT, PGUSER, ... for the first URL too")
     parser.add_argument("--keep-original", metavar="SUFFIX", help="keep what NAME held as NAMESUFFIX")
     parser.add_argument("--lazy", action="store_true", help="do not try the server before COMMAND starts")
-    parser.add_argument("--ready-timeout", type=float, default=10.0, metavar="S", help="for that try (default 10)")
+    parser.add_argument("--ready-timeout", type=_seconds, default=10.0, metavar="S", help="for that try (default 10)")
     parser.add_argument(
-        "--drain", type=float, default=2.0, metavar="S", help="how long clients may outlive COMMAND (default 2)"
+        "--drain", type=_seconds, default=2.0, metavar="S", help="how long clients may outlive COMMAND (default 2)"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="no report at the end")
     parser.add_argument("-v", "--verbose", action="store_true", help="show all that the pooler logs")
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="what to run, with its arguments, behind --")
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value

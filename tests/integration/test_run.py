@@ -174,6 +174,21 @@ def test_switched_off_the_command_runs_alone(env: dict[str, str]) -> None:
     assert (done.returncode, done.stdout.strip()) == (0, env["DATABASE_URL"])
 
 
+@pytest.mark.parametrize("option", ["--drain", "--ready-timeout"])
+@pytest.mark.parametrize("value", ["-1", "nan", "soon"])
+def test_a_time_that_is_none_is_refused_before_the_command_runs(env: dict[str, str], option: str, value: str) -> None:
+    done = run(env, f"{option}={value}", "--", "echo", "it runs")
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert f"argument {option}: {value!r} is not a number of seconds" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_server_that_does_not_answer_in_time_is_told_with_the_option(env: dict[str, str]) -> None:
+    done = run(env, "--ready-timeout", "0", "--", "echo", "it runs")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "within 0 s (--ready-timeout)" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "more", "said"),
     [
