@@ -12,6 +12,7 @@ import trio
 from pgpool_core.audit.advice import Advice
 from pgpool_core.audit.session import Session
 from pgpool_core.embedded.proxy import Proxy, open_proxy
+from pgpool_core.embedded.source import is_connection_string
 
 _LOGIN_S: Final = 15.0
 _LOOK_EVERY_S: Final = 0.05
@@ -29,6 +30,8 @@ async def try_command(url: str, command: Sequence[str], *, spare: int, pool_size
         PgPoolError: the connection string cannot be used, or nobody can log in with it.
         OSError: there is no such command.
     """
+    if is_connection_string(url):
+        await (await Session.open(url, timeout_s=_LOGIN_S)).close()  # through the pooler it would say less, and later
     async with open_proxy(
         url,
         pool_mode="transaction",

@@ -86,3 +86,20 @@ def test_what_cannot_be_run_is_told(postgres: PostgresServer, capsys: pytest.Cap
     assert "/no/such/command" in capsys.readouterr().err
     assert main(["check-app", f"postgresql://app:wrong@127.0.0.1:{postgres.port}/app", "--", "true"]) == 2
     assert "wrong" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("127.0.0.1", 'FATAL password authentication failed for user "app"'),
+        ("127.0.0.9", "Connection refused"),
+    ],
+)
+def test_a_server_that_lets_nobody_in_is_told_as_what_it_is(
+    postgres: PostgresServer, capsys: pytest.CaptureFixture[str], host: str, said: str
+) -> None:
+    assert main(["check-app", f"postgresql://app:wrong@{host}:{postgres.port}/app", "--", "true"]) == 2
+    told = capsys.readouterr().err
+    assert f"{host}:{postgres.port}" in told
+    assert said in told
+    assert "server_login_retry" not in told
