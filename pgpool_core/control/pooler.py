@@ -44,7 +44,7 @@ from pgpool_core.control.orders import Orders
 from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.reload import plan_pools
 from pgpool_core.control.report import Report
-from pgpool_core.control.rounds import janitor, statistician
+from pgpool_core.control.rounds import Statistician, janitor
 from pgpool_core.control.server_tls import make_contexts, wishes_of
 from pgpool_core.control.succession import NOT_RUNNING, Here, Succession
 from pgpool_core.control.tls import client_tls
@@ -177,6 +177,7 @@ class Pooler:
                 self._inquiries = Inquiries(self._pools, self._auth_query)
                 self._ldap = Ldap(self.config.max_ldap_logins)
                 self._report = Report(engine, self._pools, self._now_us, self._channels.status)
+                self._statistician = Statistician(self._report, lambda: self.config, lambda line: self.on_stats(line))
                 self._configure()
                 engine.start()
                 async with sole_errors(), trio.open_nursery() as nursery:
@@ -234,6 +235,7 @@ class Pooler:
         self._channels.reloaded()
         self._observed.use()
         self._functions.reloaded()
+        self._statistician.reloaded()
         for text in plan.warnings:
             logs.LOGGER.warning("%s", logs.line("", text))
         logs.LOGGER.info("%s", logs.line("", "configuration reloaded", {"pools": len(self._pools)}))
@@ -497,7 +499,7 @@ class Pooler:
         nursery.start_soon(
             janitor, engine, self._pools, self._opener, self._loans, self._auth_query, self._now_us, name="janitor"
         )
-        nursery.start_soon(statistician, self._report, lambda: self.config, lambda line: self.on_stats(line))
+        nursery.start_soon(self._statistician.run)
         nursery.start_soon(self._functions.watch)
         fields = {"workers": engine.workers, "io_backend": engine.io_backend}
         logs.LOGGER.info("%s", logs.line("", f"process up: {version_text(__version__)}", fields))

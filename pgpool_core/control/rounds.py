@@ -60,11 +60,30 @@ async def _renew(pools: PoolRegistry) -> None:
     pools.moved(await pools.names.refresh())
 
 
-async def statistician(report: Report, config: Callable[[], Config], tell: Callable[[str], None]) -> None:
-    """End a period every stats_period and `tell` the line about it, which the log has too; for ever."""
-    while True:
-        await trio.sleep(config().stats_period)
-        line = logs.stats_line(report.end_period())
-        tell(line)
-        if config().log_stats:
-            logs.LOGGER.info("%s", line)
+class Statistician:
+    """Ends a period every stats_period and tells the line about it, which the log has too."""
+
+    def __init__(self, report: Report, config: Callable[[], Config], tell: Callable[[str], None]) -> None:
+        """`tell` is called with each line."""
+        self._report = report
+        self._config = config
+        self._tell = tell
+        self._began = 0.0
+        self._period = trio.CancelScope()
+
+    async def run(self) -> None:
+        """For ever; the first period begins now."""
+        while True:
+            self._began = trio.current_time()
+            self._period = trio.CancelScope()
+            self.reloaded()
+            with self._period:
+                await trio.sleep_forever()
+            line = logs.stats_line(self._report.end_period())
+            self._tell(line)
+            if self._config().log_stats:
+                logs.LOGGER.info("%s", line)
+
+    def reloaded(self) -> None:
+        """The period that runs is as long as stats_period says by now: a longer one before is not waited for."""
+        self._period.deadline = self._began + self._config().stats_period

@@ -76,6 +76,13 @@ def test_the_line_of_statistics_is_written_where_it_is_wanted(pooler: PoolerFact
             assert "stats: " not in process.log
 
 
+def test_a_shorter_stats_period_does_not_wait_for_the_end_of_the_longer_one(pooler: PoolerFactory) -> None:
+    process = pooler(stats_period=3600)
+    with Console(process) as console:
+        console.run("SET stats_period = '0.2'")
+        process.wait_for_log("LOG stats: ")
+
+
 def test_stats_users_may_look_and_nothing_else(pooler: PoolerFactory) -> None:
     process = pooler(stats_users="stats, legacy")
     for user in ("stats", "legacy"):
