@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 import pgpool_core
-from pgpool_core.testing import Message, PostgresServer
+from pgpool_core.testing import Message, PostgresServer, ScriptedPeer, frontend
 from tests.in_process import Place, config
 from tests.peers import logged_in, values
 
@@ -122,6 +122,49 @@ async def test_how_its_transaction_ends_is_not_remembered_of_its_beginning(postg
                     await one.query(end)
                     assert shown(await two.query("show work_mem")) == b"4MB"
                     assert shown(await one.query("show work_mem")) == own
+
+
+async def prepare(client: ScriptedPeer, name: str, text: str) -> None:
+    await client.send(frontend.parse(text, name), frontend.sync())
+    await client.until("Z")
+
+
+async def send_with(client: ScriptedPeer, text: str, name: str) -> None:
+    """A Query, and behind it, before it has been answered, the use of a prepared statement."""
+    await client.send(frontend.query(text), frontend.bind(name), frontend.execute(), frontend.sync())
+    await client.until("Z")
+    await client.until("Z")
+
+
+async def test_what_a_statement_does_behind_a_known_text_is_asked_about(postgres: PostgresServer) -> None:
+    text = "set work_mem = '9MB'"
+    async with pgpool_core.open_proxy(config(postgres, default_pool_size=2)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one:
+            for known in ("select 1", text, "select 1"):
+                await one.query(known)
+        async with logged_in(place) as one, logged_in(place) as two:
+            await prepare(one, "makes", "create temp table mine as select 1 as n")
+            await one.query("select 1")
+            await send_with(one, text, "makes")
+            for _ in range(3):
+                assert shown(await two.query("select to_regclass('mine')")) is None
+                assert shown(await one.query("select n from mine")) == b"1"
+
+
+async def test_what_a_statement_does_behind_a_text_is_not_learnt_of_that_text(postgres: PostgresServer) -> None:
+    text = "set work_mem = '9MB'"
+    async with pgpool_core.open_proxy(config(postgres)) as proxy:
+        place = Place(proxy)
+        async with logged_in(place) as one, logged_in(place) as two:
+            await prepare(one, "sets", "select set_config('work_mem', '7MB', false)")
+            await one.query("select 1")
+            await send_with(one, text, "sets")
+            assert shown(await one.query("show work_mem")) == b"7MB"
+            assert shown(await two.query("show work_mem")) == b"4MB"
+            await two.query(text)
+            assert shown(await one.query("show work_mem")) == b"7MB"
+            assert shown(await two.query("show work_mem")) == b"9MB"
 
 
 async def test_an_update_of_pg_settings_depends_on_data(postgres: PostgresServer) -> None:

@@ -221,9 +221,11 @@ cdef void say(ServerConn *s, ClientConn *c, uint32_t flags, const uint8_t *text,
 
 
 cdef void suspect(ServerConn *s, uint32_t flags, const uint8_t *text, size_t n) noexcept nogil:
-    """Remember that something may be left on `s`."""
+    """Remember that something may be left on `s`: by `text`, which say() has seen, or by what has none, NULL."""
     s.suspect |= flags
-    if s.cause == 0 and text != NULL:
+    if text == NULL:
+        s.sayings = 2
+    elif s.cause == 0:
         s.cause = fingerprint(text, n)
 
 
@@ -270,7 +272,6 @@ cdef void ledger_call(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *bo
         else:
             sequences_forget(w, c, s)
     suspect(s, SQL_OPAQUE | SQL_HIDDEN, NULL, 0)
-    s.sayings = 2
     if n > have:
         names_lost(s)                             # there may be one in what has not come yet
         s.function_ddl |= DDL_FUNCTIONS
