@@ -207,6 +207,57 @@ async def test_a_server_that_ends_while_it_takes_the_client_s_settings_is_not_bl
             assert told[-1].fields["C"] == "08006"
 
 
+async def test_what_a_server_ends_with_while_it_takes_the_client_s_settings_is_told_in_its_words(
+    pooler: PoolerFactory,
+) -> None:
+    """Another pooler that has no server for it, for one."""
+    async with in_front_of_a_script(pooler) as (place, fake), trio.open_nursery() as nursery:
+
+        async def serve() -> None:
+            server = await fake.accept()
+            await server.accept_login()
+            assert b"mine" in (await server.expect("Q")).body
+            await server.send(backend.error("53000", "query_wait_timeout", "FATAL", D="why"))
+            await server.aclose()
+
+        nursery.start_soon(serve)
+        async with logged_in(place, application_name="mine") as client:
+            await client.send(frontend.query("select 1"))
+            told = (await client.until("E"))[-1].fields
+            assert (told["S"], told["C"], told["M"], told["D"]) == ("FATAL", "53000", "query_wait_timeout", "why")
+
+
+async def test_the_statement_timeout_of_another_client_ends_nobody(pooler: PoolerFactory) -> None:
+    """The settings of the next client are said to the server while it still stands at those of the one before."""
+    async with in_front_of_a_script(pooler) as (place, fake), trio.open_nursery() as nursery:
+
+        async def serve() -> None:
+            server = await fake.accept()
+            await server.accept_login()
+            taken = backend.command_complete("SET") + backend.ready()
+            selected = backend.command_complete("SELECT 0") + backend.ready()
+            for said, answer in (
+                (b"work_mem", taken),
+                (b"select 1", selected),
+                (b"statement_timeout", taken),
+                (b"select 2", selected),
+                (b"work_mem", backend.error("57014", "canceling statement due to statement timeout") + backend.ready()),
+                (b"work_mem", taken),
+                (b"select 3", selected),
+            ):
+                assert said in (await server.expect("Q")).body
+                await server.send(answer)
+
+        nursery.start_soon(serve)
+        async with (
+            logged_in(place, options="-c work_mem=9MB") as client,
+            logged_in(place, options="-c statement_timeout=1") as hurried,
+        ):
+            for who, text in ((client, "select 1"), (hurried, "select 2"), (client, "select 3")):
+                await who.send(frontend.query(text))
+                assert letters(await who.until("Z")) == "CZ"
+
+
 async def test_a_server_whose_copy_ended_before_it_read_a_sync_is_asked_and_used_again(pooler: PoolerFactory) -> None:
     """A Sync inside a COPY has no answer, unless an error (a cancel request, a timeout) ends the COPY before it is read."""
     async with in_front_of_a_script(pooler) as (place, fake), trio.open_nursery() as nursery:

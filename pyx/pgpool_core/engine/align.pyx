@@ -87,8 +87,8 @@ cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
 
     So does DISCARD SEQUENCES where somebody else's currval would be seen.
 
-    Values that no server has accepted yet, and roles, are tried alone first, so that no query runs under wrong ones. The
-    others are taken in a transaction block: should they be refused all the same, what follows fails with it (25P02).
+    Values that no server has accepted yet, and roles, are tried alone first, so that no query runs under wrong ones; so is what a
+    very short statement_timeout may cancel. The others are taken in a transaction block: should they be refused all the same, what follows fails with it (25P02).
     """
     cdef Block *have
     cdef bint fits = known(w, c, s, &have)
@@ -103,7 +103,7 @@ cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
         sql = <uint8_t *>malloc(bound)
     fits = fits and sql != NULL and replay_write(have, c.settings, sql, bound, &n, &must_wait) == REPLAY_OK
     block_unref(w.plane.settings, have)
-    alone = must_wait or not pgpool_load8(&c.settings.verified)
+    alone = must_wait or not pgpool_load8(&c.settings.verified) or hurries(s)
     before = head_of(alone, s.sequences_due)
     behind = b"" if alone else b"COMMIT"
     if fits and (n or s.sequences_due):
@@ -125,11 +125,25 @@ cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
         return
     s.chore = CHORE_SETTINGS
     s.chore_failed = 0
+    s.chore_alone = alone
     block_unref(w.plane.settings, s.wanted)
     s.wanted = block_ref(w.plane.settings, c.settings)
     if alone:
         c.holding = 1
         conn_push(w, &s.conn)
+
+
+cdef bint hurries(const ServerConn *s) noexcept nogil:
+    """Whether `s` stands at a statement_timeout below a second, as far as its value tells: it may cancel the replay."""
+    cdef Span value
+    cdef uint32_t digits = 0
+    if not block_get(s.settings, text_span("statement_timeout"), &value):
+        return False
+    while digits < value.len and 0x30 <= value.at[digits] <= 0x39:
+        digits += 1
+    if digits == value.len or (value.len == digits + 2 and value.at[digits] == 0x6D and value.at[digits + 1] == 0x73):   # "ms"
+        return digits < 4 and not (digits == 1 and value.at[0] == 0x30)
+    return memchr(value.at, 0x2E, value.len) != NULL or memchr(value.at, 0x75, value.len) != NULL    # "0.5s", "900us"
 
 
 cdef const char *head_of(bint alone, bint forgets) noexcept nogil:

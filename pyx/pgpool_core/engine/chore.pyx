@@ -22,7 +22,7 @@ from pgpool_core.engine.timers cimport TIMER_DRAIN, timer_clear, timer_set
 from pgpool_core.pool.pool cimport MODE_SESSION, pool_move
 from pgpool_core.pool.server cimport SV_BEING_CANCELED, SV_TESTED
 from pgpool_core.session.settings cimport block_ref, block_unref
-from pgpool_core.sync.atomic cimport pgpool_load32
+from pgpool_core.sync.atomic cimport pgpool_load8, pgpool_load32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.build cimport build_query
 from pgpool_core.wire.codes cimport TX_IDLE
@@ -63,6 +63,11 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
     s.chore = CHORE_NONE
     if chore == CHORE_SETTINGS:
         settings_aligned(w, s)
+        if c != NULL and s.chore_failed and s.chore_again:
+            s.sequences_due = s.foreign and pgpool_load8(&c.pool.reads_sequences)
+            settings_align(w, c, s)
+            return False
+        s.chore_again = 0
         if c != NULL and not s.chore_failed:
             settings_tell(w, c, s.settings)
             rights_tell(w, c, s)

@@ -345,7 +345,7 @@ cdef void linked(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     count_add(&k.wait_us, waited_us)
     hist_add(&k.wait, waited_us)
     pgpool_store64(&s.request_us, w.now_us)
-    s.was_reset = s.error_last = s.canceling = s.query_in_group = s.run = 0
+    s.was_reset = s.error_last = s.chore_again = s.canceling = s.query_in_group = s.run = 0
     s.xact_start_us = 0
     s.asked_us = c.request_us
     s.foreign = s.last_client != c.id

@@ -461,6 +461,8 @@ cdef struct ServerConn:
     uint8_t ready_kept            # status of a ReadyForQuery that is its client's or ours: the next message tells; 0 = none
     uint8_t chore                 # CHORE_*
     uint8_t chore_failed
+    uint8_t chore_alone           # the replay has nothing of its client's behind it
+    uint8_t chore_again           # it was cancelled, so many times in a row, and is sent once more
     uint8_t swallowing            # the rest of the current message is not the client's
     uint8_t error_last            # the last message forwarded was an ErrorResponse
     uint8_t was_reset

@@ -52,6 +52,7 @@ from pgpool_core.wire.span cimport Span
 cdef enum:
     NOTE_MAX = HEADROOM - HEADER_LEN                       # longer than any NotificationResponse of PostgreSQL
     MAX_SERVER_BODY = 0x7FFFFFFB  # what an Int32 length can say; PostgreSQL stops at 1 GiB
+    REPLAYED_AGAIN = 100          # times that a replay of settings may be cancelled: a server that goes on like this is broken
 
 
 cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcept nogil:
@@ -472,14 +473,17 @@ cdef void server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_
 
 
 cdef void failed(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n) noexcept nogil:
-    """ErrorResponse in the answer to a chore of ours, or to nobody.
+    """ErrorResponse in the answer to a chore of ours, or to nobody. `body` stands behind its header.
 
-    57P..: the server ends for reasons of its own. That says nothing about the values, and the client hears of the end.
+    57P..: the server ends for reasons of its own. That says nothing about the values, and the client hears of the end. So does any
+    other error that ends a session, in the server's words: another pooler behind us has no server for it. 57014 is a timeout of the
+    client before, or a cancel request that came late: the replay is sent again where nothing stands behind it.
     """
     cdef uint32_t at = 0
     cdef Span message
     cdef const uint8_t *end
     cdef size_t length
+    cdef bint fatal = False
     s.chore_failed = 1
     if s.chore != CHORE_SETTINGS or c == NULL:
         return
@@ -489,13 +493,25 @@ cdef void failed(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, u
         end = <const uint8_t *>memchr(body + at, 0, n - at)
         if end == NULL:
             break
+        length = <size_t>(end - body) - at        # with its letter
         if body[at] == 0x43 and memcmp(body + at + 1, b"57P", 3) == 0:         # 'C'
             s.error_last = 0
             return
+        if body[at] == 0x43 and length == 6 and memcmp(body + at + 1, b"57014", 5) == 0 and s.chore_alone \
+                and s.chore_again < REPLAYED_AGAIN:
+            s.error_last = 0
+            s.chore_again += 1
+            return
+        if body[at] == 0x56:                      # 'V'
+            fatal = length == 6 and (memcmp(body + at + 1, b"FATAL", 5) == 0 or memcmp(body + at + 1, b"PANIC", 5) == 0)
         if body[at] == 0x4D:                      # 'M'
             message.at = body + at + 1
-            message.len = <uint32_t>(end - message.at)
+            message.len = <uint32_t>(length - 1)
         at = <uint32_t>(end - body) + 1
+    s.chore_again = 0
+    if fatal:
+        client_end(w, c, body - HEADER_LEN, HEADER_LEN + n, "server closed the connection")
+        return
     if pgpool_load8(&c.settings.verified):        # its values are fine: it is what the server stands at that cannot be given up
         pgpool_store8(&s.seat.close_needed, 1)
     length = build_error(w.scratch, SCRATCH_SIZE, "FATAL", "22023", "invalid server parameter", &message)
