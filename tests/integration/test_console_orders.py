@@ -369,6 +369,27 @@ def test_who_gets_a_server_while_everybody_comes_to_rest_is_read_on(
         assert answer.count(b"x") == 90_000
 
 
+def test_who_has_to_end_a_group_of_messages_is_read_on(pooler: PoolerFactory, aside: ThreadPoolExecutor) -> None:
+    """PostgreSQL keeps the end of a long row until Sync comes: without it nobody would come to rest."""
+    process = pooler(suspend_timeout=60)
+    with Console(process) as console, Console(process) as looking, contextlib.closing(client_of(process)) as client:
+        link = client.pgconn
+        link.enter_pipeline_mode()
+        link.send_query_params(b"select 1", None)
+        link.send_flush_request()  # so that the group goes to a server
+        link.send_query_params(b"select repeat('x', 20000)", None)
+        assert link.flush() == 0
+        until(lambda: any(row["pkt_remain"] for row in looking.rows("SHOW SOCKETS")))
+        suspended = aside.submit(console.run, "SUSPEND")
+        until(lambda: {"key": "suspended", "value": "yes"} in looking.rows("SHOW STATE"))
+        link.pipeline_sync()
+        assert link.flush() == 0
+        assert suspended.result(20) == "SUSPEND"
+        assert console.run("RESUME") == "RESUME"
+        results = [link.get_result() for _ in range(3)]
+        assert [result and result.get_value(0, 0) for result in results] == [b"1", None, b"x" * 20000]
+
+
 def test_a_suspension_ends_with_the_console_that_ordered_it(
     any_pooler: PoolerFactory, aside: ThreadPoolExecutor
 ) -> None:

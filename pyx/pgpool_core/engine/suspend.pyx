@@ -3,12 +3,12 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from pgpool_core.engine.client cimport client_request
-from pgpool_core.engine.conn cimport SENT, conn_doom, conn_settle, plane_post
+from pgpool_core.engine.conn cimport SENT, conn_again, conn_doom, conn_settle, plane_post
 from pgpool_core.engine.mailbox cimport MAIL_SUSPENDED, Mail
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server_end cimport server_quit
 from pgpool_core.engine.slots cimport slot_at, slot_live, slots_room
-from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_USED
+from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_USED, Server
 from pgpool_core.sync.atomic cimport pgpool_load8, pgpool_load32
 
 
@@ -28,7 +28,18 @@ cdef bint suspend_rests(const Conn *c) noexcept nogil:
         return False
     if client.state == CL_LOGIN:
         return client.login == NULL or client.login.input.len == 0
-    return client.state == CL_WAITING or client.holding or client.awaiting or (c.held.len == 0 and client.cur.remain == 0)
+    if client.state == CL_WAITING or client.holding or client.awaiting:
+        return True
+    return c.held.len == 0 and client.cur.remain == 0 and not owes_sync(client)
+
+
+cdef bint owes_sync(const ClientConn *c) noexcept nogil:
+    """PostgreSQL has told half a message, and keeps the rest until the group of messages is ended, which only the client can do."""
+    cdef const ServerConn *s
+    if c.state != CL_ACTIVE or c.seat.server == NULL:
+        return False
+    s = <const ServerConn *>(<Server *>c.seat.server).owner
+    return s.open_group and s.cur.remain != 0
 
 
 cdef inline bint ends(const ClientConn *c) noexcept nogil:
@@ -55,6 +66,8 @@ cdef uint32_t unsettled(Worker *w, bint drop) noexcept nogil:
         if not c.conn.head.live or ends(c) or (conn_settle(w, &c.conn) == SENT and suspend_rests(&c.conn)):
             continue
         n += 1
+        if c.conn.missed and not c.conn.paused:
+            conn_again(w, &c.conn)                # it was at rest when that came
         if drop:
             conn_doom(w, &c.conn, "suspend_timeout")
     for slot in range(slots_room(&w.plane.servers)):
