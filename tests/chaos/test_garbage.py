@@ -186,45 +186,36 @@ async def test_a_server_that_ends_inside_a_message_has_no_error_put_into_it(pool
             )
 
 
-async def test_a_server_that_ends_while_it_takes_the_client_s_settings_is_not_blamed_on_them(
-    pooler: PoolerFactory,
-) -> None:
+async def told_when_settings_meet(pooler: PoolerFactory, error: Message) -> dict[str, str]:
+    """What a client reads whose server ends with `error` instead of taking the client's settings."""
     async with in_front_of_a_script(pooler) as (place, fake), trio.open_nursery() as nursery:
 
         async def serve() -> None:
             server = await fake.accept()
             await server.accept_login()
             assert b"mine" in (await server.expect("Q")).body
-            await server.send(
-                backend.error("57P01", "terminating connection due to administrator command", "FATAL"),
-            )
+            await server.send(error)
             await server.aclose()
 
         nursery.start_soon(serve)
         async with logged_in(place, application_name="mine") as client:
             await client.send(frontend.query("select 1"))
-            told = await client.until("E")
-            assert told[-1].fields["C"] == "08006"
+            return (await client.until("E"))[-1].fields
+
+
+async def test_a_server_that_ends_while_it_takes_the_client_s_settings_is_not_blamed_on_them(
+    pooler: PoolerFactory,
+) -> None:
+    error = backend.error("57P01", "terminating connection due to administrator command", "FATAL")
+    assert (await told_when_settings_meet(pooler, error))["C"] == "08006"
 
 
 async def test_what_a_server_ends_with_while_it_takes_the_client_s_settings_is_told_in_its_words(
     pooler: PoolerFactory,
 ) -> None:
     """Another pooler that has no server for it, for one."""
-    async with in_front_of_a_script(pooler) as (place, fake), trio.open_nursery() as nursery:
-
-        async def serve() -> None:
-            server = await fake.accept()
-            await server.accept_login()
-            assert b"mine" in (await server.expect("Q")).body
-            await server.send(backend.error("53000", "query_wait_timeout", "FATAL", D="why"))
-            await server.aclose()
-
-        nursery.start_soon(serve)
-        async with logged_in(place, application_name="mine") as client:
-            await client.send(frontend.query("select 1"))
-            told = (await client.until("E"))[-1].fields
-            assert (told["S"], told["C"], told["M"], told["D"]) == ("FATAL", "53000", "query_wait_timeout", "why")
+    told = await told_when_settings_meet(pooler, backend.error("53000", "query_wait_timeout", "FATAL", D="why"))
+    assert (told["S"], told["C"], told["M"], told["D"]) == ("FATAL", "53000", "query_wait_timeout", "why")
 
 
 async def test_the_statement_timeout_of_another_client_ends_nobody(pooler: PoolerFactory) -> None:

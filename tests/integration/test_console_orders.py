@@ -48,6 +48,13 @@ def running(console: Console, order: str, threads: ThreadPoolExecutor) -> Future
     return threads.submit(console.run, order)
 
 
+def suspending(console: Console, other: Console, threads: ThreadPoolExecutor) -> Future[str | None]:
+    """SUSPEND, under way; returns when `other` sees that everybody is told to come to rest."""
+    order = running(console, "SUSPEND", threads)
+    until(lambda: {"key": "suspended", "value": "yes"} in other.rows("SHOW STATE"))
+    return order
+
+
 def paused(console: Console) -> bool:
     return {row["name"]: row["paused"] for row in console.rows("SHOW DATABASES")}["app"] == 1
 
@@ -355,8 +362,7 @@ def test_who_gets_a_server_while_everybody_comes_to_rest_is_read_on(
         for begin, end in ((0, 62_000), (62_000, 66_000)):  # more than is kept of a message that has no server
             raw.sendall(message[begin:end])
             until(lambda: held() >= end)  # noqa: B023
-        suspended = aside.submit(console.run, "SUSPEND")
-        until(lambda: {"key": "suspended", "value": "yes"} in looking.rows("SHOW STATE"))
+        suspended = suspending(console, looking, aside)
         raw.sendall(message[66_000:])
         looking.rows("SHOW VERSION")  # a turn is over
         while busy.pgconn.get_result() is not None:
@@ -380,8 +386,7 @@ def test_who_has_to_end_a_group_of_messages_is_read_on(pooler: PoolerFactory, as
         link.send_query_params(b"select repeat('x', 20000)", None)
         assert link.flush() == 0
         until(lambda: any(row["pkt_remain"] for row in looking.rows("SHOW SOCKETS")))
-        suspended = aside.submit(console.run, "SUSPEND")
-        until(lambda: {"key": "suspended", "value": "yes"} in looking.rows("SHOW STATE"))
+        suspended = suspending(console, looking, aside)
         link.pipeline_sync()
         assert link.flush() == 0
         assert suspended.result(20) == "SUSPEND"
