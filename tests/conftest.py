@@ -188,10 +188,15 @@ def in_front_of(
     )
 
 
+_POOLERS = pytest.StashKey[list[PoolerProcess]]()
+"""Those that a test has started, for `pytest_runtest_makereport`."""
+
+
 def _factory(kind: Kind, request: pytest.FixtureRequest, made: list[PoolerProcess]) -> PoolerFactory:
     def make(*, server: PostgresServer | None = None, start: bool = True, **how: Any) -> PoolerProcess:
         pooler = in_front_of(server or request.getfixturevalue("postgres"), kind, **how)
         made.append(pooler)
+        request.node.stash.setdefault(_POOLERS, []).append(pooler)
         if start:
             pooler.start()
         return pooler
@@ -313,6 +318,16 @@ def target(request: pytest.FixtureRequest, postgres: PostgresServer, _running_ta
         url=process.url,
         pooler=process,
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed shows what its poolers have said."""
+    report = yield
+    if report.failed and report.when == "call":
+        for process in item.stash.get(_POOLERS, []):
+            report.sections.append((f"log of {process.kind} at port {process.port}", _end_of(process.log)))
+    return report
 
 
 @pytest.hookimpl(wrapper=True)

@@ -104,8 +104,8 @@ class PoolerProcess:
 
     @property
     def log(self) -> str:
-        """Everything it has logged since its last start."""
-        return self.process.log
+        """Everything it has logged since its last start; empty before the first."""
+        return "" if self._process is None else self._process.log
 
     def wait_for_log(self, pattern: str, *, since: int = 0, timeout_s: float = 30.0) -> re.Match[str]:
         """The first log line after line `since` with `pattern` in it; raises ProcessFailed without one."""
