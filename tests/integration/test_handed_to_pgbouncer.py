@@ -17,7 +17,7 @@ from pgpool_core.testing import PoolerProcess, PostgresServer, find_pgbouncer
 from pgpool_core.testing.account import service_account
 from tests.conftest import PoolerFactory, in_front_of
 from tests.console import Console
-from tests.integration.test_takeover_moves import client_of, go_on, pgbench, pid_of
+from tests.integration.test_takeover_moves import client_of, pgbench, pid_of
 from tests.watching import until
 
 
@@ -108,13 +108,15 @@ def test_pgbouncer_takes_over_and_who_is_in_a_transaction_ends_it_here(process: 
 def test_there_and_back_under_load_no_client_sees_an_error(
     process: PoolerProcess, postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    with pgbench(postgres, process, tmp_path, "-M", "simple"):
+    """Those of pgbench that PgBouncer finds in transactions stay here, all six perhaps; who is idle goes there and back."""
+    with client_of(process) as idle, pgbench(postgres, process, tmp_path, "-M", "simple"):
         with Console(process) as console:
-            until(lambda: console.pool().get("cl_active") == 6, patience_s=60)
+            until(lambda: console.pool().get("cl_active") == 7, patience_s=60)
         first = process.succeed("pgbouncer")
         first.wait_for_log("LOG handed over, serving the clients that are here")
+        assert pid_of(idle)
         assert process.succeed("pgpool_core").wait() == 0
-        go_on(process)
+        assert pid_of(idle)
     assert first.wait() == 0
 
 
