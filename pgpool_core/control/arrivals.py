@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 import trio
@@ -35,13 +35,14 @@ if TYPE_CHECKING:
 CANCEL_KEY_LEN: Final = 8
 FULL_LOOK_S: Final = 0.01  # how often it is looked whether a worker's ring has room again
 SERVERS_COME_S: Final = 0.25  # for which no server is opened in a pool whose clients come: theirs are about to
+HOSTS_TOLD: Final = 16  # of a database, to another process
 TERMINATE: Final = b"X\0\0\0\x04"
 INTERNAL_ERROR: Final = error_response(InternalError("internal error while the connection was taken over"))
 
 
 @attrs.frozen(kw_only=True)
 class PoolFacts:
-    """A pool as the other process has it."""
+    """A pool as it is told to another process, or kept for whom nobody there has taken."""
 
     database: str
     user: str
@@ -51,6 +52,21 @@ class PoolFacts:
     hosts: tuple[HostTold, ...] = ()  # those that have been tried
     keeping: str = "watched"  # PoolSettings.keeping: how its servers were used
     shown: bytes | None = attrs.field(default=None, repr=False)  # PoolRecord.shown
+
+    @classmethod
+    def of(cls, record: PoolRecord) -> Self:
+        """A pool of ours."""
+        states = record.target.host_order.states
+        return cls(
+            database=record.key.database,
+            user=record.key.user,
+            target=routing.target_digest(record.target),
+            welcome=tuple(record.welcome),
+            began=record.began,
+            hosts=tuple(state.told(host) for host, state in [*states.items()][:HOSTS_TOLD]),
+            keeping=record.settings.keeping,
+            shown=record.shown.plain if record.shown is not None else None,
+        )
 
 
 @attrs.frozen
@@ -121,18 +137,8 @@ class Arrivals:
 
     def take_back(self, record: PoolRecord, parcel: Parcel) -> None:
         """What the engine has given away, and nobody has taken."""
-        target = routing.target_digest(record.target)
-        key = record.key
-        facts = PoolFacts(
-            database=key.database,
-            user=key.user,
-            target=target,
-            welcome=tuple(record.welcome),
-            began=record.began,
-            keeping=record.settings.keeping,
-        )
         self._engine.know_elsewhere(True)  # for the cancel keys that clients bring along
-        self.take(facts, parcel)
+        self.take(PoolFacts.of(record), parcel)
 
     async def settled(self) -> None:
         """Wait until those that have come are with the engine."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
-from pgpool_core.control import routing
 from pgpool_core.control.arrivals import Parcel, PoolFacts
 from pgpool_core.control.goodbye import SHUTTING_DOWN
 from pgpool_core.control.mailroom import Mailroom
@@ -23,7 +22,6 @@ from pgpool_core.errors import PoolClosed
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
 
-HOSTS_TOLD: Final = 16  # of a database, to another process
 LAST_SERVERS_S: Final = 0.5  # at most, for servers without clients to go to the process that has taken over
 LAST_SERVERS_LOOK_S: Final = 0.01  # how often they are offered
 
@@ -115,19 +113,7 @@ class Succession:
     def pool_facts(self, pool: int) -> PoolFacts | None:
         """What another process has to know of a pool."""
         record = self.here.pools.get(pool) if self.here is not None else None
-        if record is None:
-            return None
-        target = routing.target_digest(record.target)
-        return PoolFacts(
-            database=record.key.database,
-            user=record.key.user,
-            target=target,
-            welcome=tuple(record.welcome),
-            began=record.began,
-            keeping=record.settings.keeping,
-            shown=record.shown.plain if record.shown is not None else None,
-            hosts=tuple(state.told(host) for host, state in [*record.target.host_order.states.items()][:HOSTS_TOLD]),
-        )
+        return PoolFacts.of(record) if record is not None else None
 
     def client_keys(self) -> frozenset[bytes]:
         """Keys for servers that clients have revealed by their logins."""
