@@ -52,6 +52,12 @@ _ENVIRONMENT: Final = {
 """Which word of a connection string a variable stands for. The last four are here to be refused, where they ask for something."""
 
 _OWN: Final = frozenset({"host", "port", "dbname", "user", "password", "connect_query", "application_name", "client_encoding", "datestyle", "timezone", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslnegotiation", "sslsni", "ssl_min_protocol_version", "ssl_max_protocol_version", "channel_binding"})  # fmt: skip
+_SAID_BY_ITSELF: Final = {
+    "client_encoding": "always UTF8",
+    "user": "part of the connection string",
+    "database": "part of the connection string",
+    "replication": "a connection of a pool is an ordinary one",
+}
 
 
 def _number(value: object, kind: type | tuple[type, ...] = (int, float)) -> bool:
@@ -176,7 +182,7 @@ def target_of(dsn: str | None, server_settings: Mapping[str, str]) -> ServerTarg
         "options": os.environ.get("PGOPTIONS") if dsn is None else None,
         **server_settings,
     }
-    if any(name.lower() == "client_encoding" for name in given) or (entry.client_encoding or "UTF8").upper() not in ("UTF8", "UTF-8"):  # fmt: skip
+    if (entry.client_encoding or "UTF8").upper() not in ("UTF8", "UTF-8"):
         raise ConfigError("client_encoding is always UTF8")
     parameters = [("client_encoding", "UTF8"), *((name, value) for name, value in given.items() if value is not None)]
     return ServerTarget(
@@ -192,16 +198,22 @@ def target_of(dsn: str | None, server_settings: Mapping[str, str]) -> ServerTarg
 
 
 def check_session(server_settings: Mapping[str, str]) -> None:
-    """Refuse what is no text.
+    """Refuse what is no text, and what the startup packet says by itself.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it cannot be used.
     """
     if not isinstance(server_settings, Mapping):
         raise ConfigError(f"server_settings is a mapping of names to texts, not {type(server_settings).__name__}")
     for name, value in server_settings.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise ConfigError(f'server_settings: {name} must be text, such as "{value}", not {type(value).__name__}')
+        if name.lower() in _SAID_BY_ITSELF:
+            raise ConfigError(f"server_settings: {name} is not for it to set ({_SAID_BY_ITSELF[name.lower()]})")
+        if not name or "\0" in name or "\0" in value:
+            raise ConfigError(
+                f"server_settings: {name!r} and its value must be without zero bytes, and the name not empty"
+            )
 
 
 def _from_environment() -> str:

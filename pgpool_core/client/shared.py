@@ -30,7 +30,6 @@ from pgpool_core.control.routing import as_bytes
 from pgpool_core.embedded.block import async_block
 from pgpool_core.embedded.fork import close_in_children
 from pgpool_core.errors import (
-    ConfigError,
     PgPoolError,
     PoolClosed,
     PoolError,
@@ -97,8 +96,6 @@ class SharedLinks(Lender):
         loans.check_run()
         super().__init__(settings)
         check_session(server_settings)
-        if any(name.lower() in ("client_encoding", "user", "database", "replication") for name in server_settings):
-            raise ConfigError("client_encoding, user, database and replication cannot be among server_settings")
         self.database, self.user = database, user
         self._loans = loans
         self._worker = loans.next_worker()

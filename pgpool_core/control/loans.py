@@ -260,5 +260,7 @@ def startup_packet(parameters: Sequence[tuple[bytes, bytes]]) -> bytes:
     """
     body = (196608).to_bytes(4, "big") + b"".join(name + b"\0" + value + b"\0" for name, value in parameters) + b"\0"
     if any(b"\0" in part for pair in parameters for part in pair) or not all(name for name, _ in parameters):
-        raise ConfigError("a name or value of server_settings cannot be used")
+        raise ConfigError(
+            "the name of a user, a database or a setting is empty, or has a zero byte in it or in its value"
+        )
     return (len(body) + 4).to_bytes(4, "big") + body

@@ -1181,6 +1181,8 @@ async def test_a_forked_child_has_no_pool_and_does_not_disturb_the_parents(pool:
         ({"max_waiting": -1}, "max_waiting"),
         ({"statement_cache_size": -1}, "statement_cache_size"),
         ({"server_settings": {"client_encoding": "LATIN1"}}, "client_encoding"),
+        ({"server_settings": {"User": "other"}}, "User is not for it to set"),
+        ({"server_settings": {"work_mem": "5\0MB"}}, "'work_mem' and its value must be without zero bytes"),
         ({"dsn": "postgresql://h/d?pool_size=3"}, "pool_size is a setting of the proxy"),
         ({"dsn": "postgresql://h/d?sslmode=sometimes"}, "sslmode"),
     ],
