@@ -348,6 +348,23 @@ def test_who_listens_without_a_server_listens_on_and_hears_that_it_may_have_miss
             assert {row["channel"] for row in console.rows("SHOW CHANNELS")} == {"news", "Other news"}
 
 
+def test_who_listened_here_and_is_gone_is_told_nothing_here(pooler: PoolerFactory, postgres: PostgresServer) -> None:
+    """The old process goes on for somebody in a transaction, and listens for nobody."""
+    process = pooler()
+    with client_of(process) as listener, client_of(process) as other, client_of(process) as busy:
+        listener.execute("listen news")
+        busy.execute("begin")
+        old = process.replace()
+        listening = old.wait_for_log(r"listening for clients backend_pid=(\d+)")[1]
+        until(lambda: postgres.sql(f"select count(*) from pg_stat_activity where pid = {listening}") == "0")
+        assert listener.execute("select 1").fetchone() == (1,)
+        for number in range(3):
+            other.execute(f"notify news, '{number}'")
+        assert [told.payload for told in listener.notifies(timeout=60, stop_after=3)] == ["0", "1", "2"]
+        busy.execute("commit")
+        assert old.wait() == 0
+
+
 @pytest.mark.slow
 def test_who_cannot_listen_any_more_is_sent_away(pooler: PoolerFactory) -> None:
     process = pooler()
