@@ -7,16 +7,17 @@ import os
 import socket
 import stat
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
-from pgpool_core.testing import PoolerProcess, PostgresServer
+from pgpool_core.testing import PoolerProcess, PostgresServer, free_port
 from tests.conftest import PoolerFactory
 from tests.console import Console
 from tests.integration.test_process import spawn_with
 from tests.integration.test_tcp_settings import options
-from tests.watching import until
+from tests.watching import PATIENCE_S, until
 
 
 def client_of(process: PoolerProcess, user: str = "app", database: str = "app") -> psycopg.Connection:
@@ -81,6 +82,25 @@ def test_a_shorter_stats_period_does_not_wait_for_the_end_of_the_longer_one(pool
     with Console(process) as console:
         console.run("SET stats_period = '0.2'")
         process.wait_for_log("LOG stats: ")
+
+
+@pytest.mark.parametrize("before", ["0", "60"])
+def test_a_new_client_login_timeout_is_also_that_of_clients_that_log_in_already(
+    pooler: PoolerFactory, before: str
+) -> None:
+    """One has said nothing, one waits for a server that is not there."""
+    process = pooler(databases={"app": f"host=127.0.0.1 port={free_port()}"}, client_login_timeout=before)
+    with (
+        Console(process) as console,
+        ThreadPoolExecutor(1) as aside,
+        socket.create_connection((process.host, process.port), timeout=PATIENCE_S) as silent,
+    ):
+        waits = aside.submit(psycopg.connect, process.url("app", "app"), connect_timeout=int(PATIENCE_S))
+        until(lambda: console.waiting() and console.lists()["login_clients"])
+        console.run("SET client_login_timeout = '0.1'")
+        assert b"client_login_timeout" in silent.recv(1000)
+        with pytest.raises(psycopg.OperationalError, match=r"client_login_timeout \(server down\)"):
+            waits.result(timeout=PATIENCE_S)
 
 
 def test_stats_users_may_look_and_nothing_else(pooler: PoolerFactory) -> None:

@@ -6,11 +6,12 @@ from libc.stdlib cimport calloc
 from pgpool_core.engine.conn cimport conn_doom, worker_wake
 from pgpool_core.engine.forwarding cimport is_forwarded
 from pgpool_core.engine.mailbox cimport MAIL_ACCEPTED, Mail, mailbox_post
+from pgpool_core.engine.patience cimport patience_login
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.share cimport STREAK_MOST, share_accepts, share_lets
 from pgpool_core.engine.slots cimport slot_new, slot_release
 from pgpool_core.engine.sys cimport *
-from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_of, timer_set
+from pgpool_core.engine.timers cimport timer_of
 from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32, pgpool_load8, pgpool_next64
 from pgpool_core.wire.build cimport build_error
 
@@ -114,8 +115,7 @@ cdef void new_client(Worker *w, int fd, const pgpool_peer *peer) noexcept nogil:
     c.id = pgpool_next64(&w.plane.last_id)
     c.connect_us = c.request_us = c.login.started_us = w.now_us
     pgpool_add32(&w.n_clients, 1)
-    if w.plane.client_login_timeout_us:
-        timer_set(&w.timers, &c.conn.timer, TIMER_LOGIN, w.now_us + w.plane.client_login_timeout_us)
+    patience_login(w, c)
     if not take_secret(w, c):
         conn_doom(w, &c.conn, "no random numbers")
     elif not w.io.add(w, &c.conn):

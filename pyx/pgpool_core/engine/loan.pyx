@@ -15,13 +15,14 @@ from pgpool_core.engine.counters cimport Counters, Histogram, count_add, hist_ad
 from pgpool_core.engine.leak cimport leak_released
 from pgpool_core.engine.login cimport login_await, login_end
 from pgpool_core.engine.orphan cimport server_ask_cancel, server_lingers
+from pgpool_core.engine.patience cimport patience_login
 from pgpool_core.engine.question cimport admitted
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport server_parameter
 from pgpool_core.engine.server_end cimport server_drop, server_lost, server_quit
 from pgpool_core.engine.slots cimport slot_new
 from pgpool_core.engine.sys cimport close, pgpool_dup
-from pgpool_core.engine.timers cimport TIMER_LOGIN, timer_clear, timer_of, timer_set
+from pgpool_core.engine.timers cimport timer_clear, timer_of
 from pgpool_core.pool.pool cimport pool_client_comes, pool_unlink
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, Server
 from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_cas_ptr, pgpool_load8, pgpool_load_ptr, pgpool_next64,
@@ -149,8 +150,7 @@ cdef void begin(Worker *w, Loan *loan) noexcept nogil:
     if not admitted(w, c, user):
         return
     c.login.started_us = w.now_us
-    if w.plane.client_login_timeout_us:
-        timer_set(&w.timers, &c.conn.timer, TIMER_LOGIN, w.now_us + w.plane.client_login_timeout_us)
+    patience_login(w, c)
     login_await(w, c, c.login)
     if c.login != NULL:
         loan.waited = 1                           # for the pool's first server

@@ -1,4 +1,5 @@
-"""How long clients may take: query_timeout, transaction_timeout, idle_transaction_timeout, client_idle_timeout, message_stall_timeout.
+"""How long clients may take: query_timeout, transaction_timeout, idle_transaction_timeout, client_idle_timeout, message_stall_timeout;
+and client_login_timeout.
 
 A client is looked at when the first of them could be over, not at each message: the way of its bytes only writes down when
 something began. One that nothing of this concerns has no timer.
@@ -18,6 +19,8 @@ cdef inline uint64_t patience_us(ClientConn *c, int kind) noexcept nogil:
 
 # `c` has begun a message that its server waits for, and for nothing else: it has message_stall_timeout for the next bytes. False: it has not.
 cdef bint patience_stalls(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
+# `c`, which logs in, has what is left of client_login_timeout since it has begun.
+cdef void patience_login(Worker *w, ClientConn *c) noexcept nogil
 cdef void patience_look(Worker *w, ClientConn *c) noexcept nogil
 cdef void patience_waits(Worker *w, ClientConn *c) noexcept nogil
 cdef void never_served(Worker *w, ClientConn *c, const char *sqlstate, const char *text) noexcept nogil

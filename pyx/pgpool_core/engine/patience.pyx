@@ -9,7 +9,7 @@ from pgpool_core.engine.conn cimport conn_doom, conn_send
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport half_told
 from pgpool_core.engine.terms cimport *
-from pgpool_core.engine.timers cimport TIMER_PATIENCE, TIMER_QUERY_WAIT, TIMER_STALL, timer_clear, timer_set
+from pgpool_core.engine.timers cimport TIMER_LOGIN, TIMER_PATIENCE, TIMER_QUERY_WAIT, TIMER_STALL, timer_clear, timer_set
 from pgpool_core.pool.pool cimport MODE_SESSION
 from pgpool_core.pool.server cimport Server
 from pgpool_core.sync.atomic cimport pgpool_load32
@@ -61,6 +61,13 @@ cdef bint patience_stalls(Worker *w, ClientConn *c, ServerConn *s) noexcept nogi
         return False
     timer_set(&w.timers, &c.conn.timer, TIMER_STALL, w.now_us + w.plane.message_stall_timeout_us)
     return True
+
+
+cdef void patience_login(Worker *w, ClientConn *c) noexcept nogil:
+    cdef uint64_t limit_us = w.plane.client_login_timeout_us
+    timer_clear(&w.timers, &c.conn.timer)
+    if limit_us:
+        timer_set(&w.timers, &c.conn.timer, TIMER_LOGIN, c.login.started_us + limit_us)
 
 
 cdef void patience_look(Worker *w, ClientConn *c) noexcept nogil:

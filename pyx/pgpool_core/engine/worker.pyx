@@ -24,7 +24,7 @@ from pgpool_core.engine.login cimport login_end, login_greetings, login_unsaid
 from pgpool_core.engine.mailbox cimport *
 from pgpool_core.engine.notes cimport note, notes_taken
 from pgpool_core.engine.notify cimport notify_mail
-from pgpool_core.engine.patience cimport never_served, patience_look, patience_waits
+from pgpool_core.engine.patience cimport never_served, patience_login, patience_look, patience_waits
 from pgpool_core.engine.proof cimport login_told
 from pgpool_core.engine.question cimport login_verdict
 from pgpool_core.engine.orphan cimport server_cancel_done, server_drains, server_lingers
@@ -296,6 +296,8 @@ cdef void every_client(Worker *w, Mail *mail) noexcept nogil:
         elif mail.kind == MAIL_PATIENCE:
             if c.state == CL_WAITING:
                 patience_waits(w, c)
+            elif c.state == CL_LOGIN and c.login != NULL and c.login.phase != LG_CANCEL and c.login.phase != LG_HELD:
+                patience_login(w, c)
             patience_look(w, c)
         elif c.state != CL_LINGER:
             fill_client_row(w, c, &rows[n])
