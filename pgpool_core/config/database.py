@@ -12,7 +12,7 @@ from pgpool_core.config.names import MAX_DATABASE_LEN, MAX_PASSWORD_LEN, MAX_USE
 from pgpool_core.config.passwords import CommandLine, Password, PasswordText
 from pgpool_core.config.problems import Place
 from pgpool_core.config.tls import SSLMODES
-from pgpool_core.config.units import Choice, Flag, Hosts, Integer, Seconds, Text
+from pgpool_core.config.units import Choice, Flag, Hosts, Seconds, Text, decimal
 from pgpool_core.config.words import (
     POOL_MODES,
     SESSION_STATES,
@@ -41,7 +41,7 @@ class DatabaseConfig:
     host: str | None = setting(
         None, Hosts(), "server, or several with commas between; else the socket in unix_socket_dir"
     )
-    port: int = setting(5432, Integer(1, 65535), "port of the server, also part of its socket's name")
+    port: int = setting(5432, decimal(1, 65535), "port of the server, also part of its socket's name")
     user: str | None = setting(
         None, Text(max_len=MAX_USER_LEN, filled=True), "log in as this user whoever the client is (forced user)"
     )
@@ -58,19 +58,19 @@ class DatabaseConfig:
     auth_dbname: str | None = setting(
         None, Text(max_len=MAX_DATABASE_LEN, filled=True), "instead of the global one; else this entry"
     )
-    pool_size: int | None = setting(None, Integer(), "instead of default_pool_size")
-    min_pool_size: int | None = setting(None, Integer(), "instead of the global one")
-    reserve_pool_size: int | None = setting(None, Integer(), "instead of the global one; also written reserve_pool")
+    pool_size: int | None = setting(None, decimal(), "instead of default_pool_size")
+    min_pool_size: int | None = setting(None, decimal(), "instead of the global one")
+    reserve_pool_size: int | None = setting(None, decimal(), "instead of the global one; also written reserve_pool")
     pool_mode: PoolMode | None = setting(None, Choice(POOL_MODES), "instead of the global one")
     session_state: SessionState | None = setting(None, Choice(SESSION_STATES), "ours: instead of the global one")
-    max_prepared_statements: int | None = setting(None, Integer(), "ours here: instead of the global one")
-    max_pinned_connections: int | None = setting(None, Integer(), "ours: instead of the global one")
+    max_prepared_statements: int | None = setting(None, decimal(), "ours here: instead of the global one")
+    max_pinned_connections: int | None = setting(None, decimal(), "ours: instead of the global one")
     leak_check: int | None = setting(None, LeakCheck(), "ours: instead of the global one")
     connect_query: str | None = setting(
         None, Text(filled=True, secret=True), "SQL run on each new server connection before it is used"
     )
-    max_db_connections: int | None = setting(None, Integer(), "instead of the global one")
-    max_db_client_connections: int | None = setting(None, Integer(), "instead of the global one")
+    max_db_connections: int | None = setting(None, decimal(), "instead of the global one")
+    max_db_client_connections: int | None = setting(None, decimal(), "instead of the global one")
     server_lifetime: float | None = setting(None, Seconds(), "instead of the global one")
     query_wait_timeout: float | None = setting(None, Seconds(), "instead of the global one")
     query_timeout: float | None = setting(None, Seconds(), "ours here: instead of the global one")

@@ -6,7 +6,7 @@ import attrs
 
 from pgpool_core.config.declare import checked, setting
 from pgpool_core.config.problems import Place
-from pgpool_core.config.units import Integer, Text
+from pgpool_core.config.units import Text, decimal
 from pgpool_core.errors import ConfigError
 
 
@@ -19,9 +19,9 @@ class PeerConfig:
     """
 
     host: str | None = setting(None, Text(filled=True), "where it listens: address, name, or folder of its unix socket")
-    port: int = setting(6432, Integer(1, 65535), "port of the peer, also part of its socket's name")
+    port: int = setting(6432, decimal(1, 65535), "port of the peer, also part of its socket's name")
     pool_size: int | None = setting(
-        None, Integer(), "cancel requests on their way to it at one time; else default_pool_size"
+        None, decimal(), "cancel requests on their way to it at one time; else default_pool_size"
     )
 
     def __attrs_post_init__(self) -> None:

@@ -3,8 +3,8 @@
 Each kind has three doors. `parse` reads the text of a file, `check` takes a value that a program gave, `show` writes the value as
 a file would have it. The first two raise ValueError when the value is not acceptable, or NotBuilt when PgBouncer knows it and this
 version does not. `accepts` completes the sentence "expected ...".
-Sources: PgBouncer docs, "Configuration"; numbers are read as by strtol with base 0 (decimal, 0x hexadecimal, 0 octal). Units are those of
-PostgreSQL ("Parameter Names and Values"), which PgBouncer does not have.
+Sources: PgBouncer docs, "Configuration"; numbers of [pgbouncer] are read as by strtol with base 0 (decimal, 0x hexadecimal, 0 octal), in
+entries a leading 0 says nothing. Units are those of PostgreSQL ("Parameter Names and Values"), which PgBouncer does not have.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ MAX_SECONDS: Final = float(MAX_INT)  # 68 years; as microseconds it fits 64 bits
 
 _BLANKS: Final = " \t\r\f\v"
 _INTEGER: Final = re.compile(r"[+]?(0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,20}|[1-9][0-9]{0,18})")
+_PADDED: Final = re.compile(r"[+]?0+[1-9][0-9]*")
 _SECONDS: Final = re.compile(r"[+]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})([eE][+-]?[0-9]{1,2})?")
 _WITH_UNIT: Final = re.compile(r"[+]?([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})[ \t]*([A-Za-z]{1,3})")
 _HOST_PORT: Final = re.compile(r"(\*|\[[0-9a-fA-F:.%\w]+\]|[^][\s:/@,*]+):[0-9]{1,5}")
@@ -91,11 +92,12 @@ class Flag:
 
 @attrs.frozen
 class Integer:
-    """A whole number from `low` to `high`; what it counts stands in `unit`."""
+    """A whole number from `low` to `high`; what it counts stands in `unit`. A leading 0 makes it octal, unless `octal` is False."""
 
     low: int = 0
     high: int = MAX_INT
     unit: str = ""
+    octal: bool = True
 
     @property
     def accepts(self) -> str:
@@ -107,6 +109,8 @@ class Integer:
             if scaled.denominator != 1:
                 raise ValueError(text)
             return self.check(int(scaled))
+        if not self.octal and _PADDED.fullmatch(text):
+            text = text.lstrip("+0")
         return self.check(_parse_int(text))
 
     def check(self, value: object) -> int:
@@ -340,6 +344,11 @@ class Choice:
 
     def show(self, value: object) -> str:
         return str(value)
+
+
+def decimal(low: int = 0, high: int = MAX_INT) -> Integer:
+    """A number in an entry, or in a URL: where PgBouncer and libpq read `port=05432` as 5432."""
+    return Integer(low, high, octal=False)
 
 
 def is_clean(text: str) -> bool:

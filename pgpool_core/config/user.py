@@ -10,7 +10,7 @@ from pgpool_core.config.declare import checked, setting
 from pgpool_core.config.names import MAX_PASSWORD_LEN
 from pgpool_core.config.passwords import CommandLine, Password, PasswordText
 from pgpool_core.config.problems import Place
-from pgpool_core.config.units import Choice, Integer, Seconds
+from pgpool_core.config.units import Choice, Seconds, decimal
 from pgpool_core.config.words import POOL_MODES, SESSION_STATES, PoolMode, SessionState
 from pgpool_core.errors import ConfigError
 
@@ -32,15 +32,15 @@ class UserConfig:
         None, CommandLine(), "ours: what this command prints is that password; run for each server connection"
     )
     pool_mode: PoolMode | None = setting(None, Choice(POOL_MODES), "instead of the database's or the global one")
-    pool_size: int | None = setting(None, Integer(), "instead of the database's or default_pool_size")
-    min_pool_size: int | None = setting(None, Integer(), "ours here: instead of the database's or the global one")
+    pool_size: int | None = setting(None, decimal(), "instead of the database's or default_pool_size")
+    min_pool_size: int | None = setting(None, decimal(), "ours here: instead of the database's or the global one")
     server_lifetime: float | None = setting(None, Seconds(), "ours here: instead of the database's or the global one")
     session_state: SessionState | None = setting(
         None, Choice(SESSION_STATES), "ours: instead of the database's or the global one"
     )
-    reserve_pool_size: int | None = setting(None, Integer(), "instead of the database's or the global one")
-    max_user_connections: int | None = setting(None, Integer(), "instead of the global one")
-    max_user_client_connections: int | None = setting(None, Integer(), "instead of the global one")
+    reserve_pool_size: int | None = setting(None, decimal(), "instead of the database's or the global one")
+    max_user_connections: int | None = setting(None, decimal(), "instead of the global one")
+    max_user_client_connections: int | None = setting(None, decimal(), "instead of the global one")
     query_wait_timeout: float | None = setting(None, Seconds(), "instead of the database's or the global one")
     query_timeout: float | None = setting(None, Seconds(), "instead of the database's or the global one")
     transaction_timeout: float | None = setting(None, Seconds(), "instead of the database's or the global one")

@@ -61,6 +61,7 @@ ACCEPTED: Mapping[str, tuple[str, Files]] = {
     "quotes in an entry": ("[databases]\na = port=1 dbname='a b' user=u password='it''s'", {}),
     "blanks in an entry": ("[databases]\na = port = 1 dbname =y", {}),
     "an entry twice": ("[databases]\na = host=h pool_size=3\na = port=2", {}),
+    "zeros before a number in an entry": ("[databases]\na = port=05432 pool_size=010", {}),
     "a pair twice": ("[databases]\na = host=h port=1 port=2", {}),
     "a mark that is no comment": ("[databases]\na = host=h;port=2", {}),
     "a mode in an entry": ("[databases]\na = pool_mode=Statement pool_size=7", {}),

@@ -23,6 +23,7 @@ from pgpool_core.config import ConfigError, DatabaseConfig, parse_dsn
         ("postgres://h/d%20b%3F", {"host": "h", "dbname": "d b?"}),
         ("postgres://[::1]:5433/db", {"host": "::1", "port": 5433, "dbname": "db"}),
         ("postgres://a:5433,b:5433/db", {"host": "a,b", "port": 5433, "dbname": "db"}),
+        ("postgres://h:05433/db?pool_size=08", {"host": "h", "port": 5433, "dbname": "db", "pool_size": 8}),
         ("postgres:///db?host=/run/postgresql&port=5433", {"host": "/run/postgresql", "port": 5433, "dbname": "db"}),
         ("postgres://%2Frun%2Fpostgresql/db", {"host": "/run/postgresql", "dbname": "db"}),
         ("postgres:///db?user=u&password=p%26w", {"dbname": "db", "user": "u", "password": "p&w"}),
