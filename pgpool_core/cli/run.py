@@ -20,6 +20,9 @@ import trio
 from pgpool_core import logs
 from pgpool_core.config.env.heroku import is_enabled
 from pgpool_core.config.model import Config, DatabaseConfig
+from pgpool_core.config.not_built import NOT_BUILT
+from pgpool_core.config.problems import Place, unknown_parameter
+from pgpool_core.config.settings import SETTINGS
 from pgpool_core.control.connect import open_server
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.hosts import HostOrder
@@ -82,7 +85,7 @@ def prepare(environ: Mapping[str, str], arguments: argparse.Namespace) -> tuple[
     Raises:
         ConfigError: a variable is missing or cannot be used; names it and never repeats what it holds.
     """
-    names = arguments.url_env or (environ.get(URL_NAMES) or DEFAULT_NAME).replace(",", " ").split()
+    names = arguments.url_env or environ.get(URL_NAMES, "").replace(",", " ").split() or [DEFAULT_NAME]
     databases: dict[str, DatabaseConfig] = {}
     rewritten = []
     for name in names:
@@ -110,8 +113,6 @@ def prepare(environ: Mapping[str, str], arguments: argparse.Namespace) -> tuple[
 
 def settings_of(environ: Mapping[str, str]) -> dict[str, Any]:
     """Settings in PGBOUNCER_* variables, as the Heroku buildpack names them; its own switches and unknown ones are left alone."""
-    from pgpool_core.config.settings import SETTINGS
-
     ours = {"AUTH_TYPE", "LISTEN_PORT", "LISTEN_ADDR"}  # who may come in and where is settled by this run
     names = {name: name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX)}
     return {
@@ -145,7 +146,10 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError([ConfigProblem(f"--set {key}: expected name=value", key=key)])
-        given[key.strip()] = value.strip()
+        name = key.strip()
+        if name not in SETTINGS and name not in NOT_BUILT:
+            raise ConfigError([unknown_parameter(Place(section="pgbouncer"), name)])
+        given[name] = value.strip()
     if arguments.mode is not None:
         given["pool_mode"] = arguments.mode
     if arguments.pool_size is not None:

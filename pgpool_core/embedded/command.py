@@ -33,7 +33,7 @@ if os.getppid() != parent:
     os._exit(143)
 try:
     os.execvp(sys.argv[2], sys.argv[2:])
-except FileNotFoundError:
+except (FileNotFoundError, ValueError):  # ValueError: an empty name
     sys.stderr.write(f"pgpool-core run: {sys.argv[2]}: command not found\\n")
     os._exit(127)
 except OSError as error:
@@ -53,7 +53,7 @@ def become(command: Sequence[str]) -> int:
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(command[0], [*command])
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # ValueError: an empty name
         print(f"pgpool-core run: {command[0]}: command not found", file=sys.stderr)
         return 127
     except OSError as error:

@@ -103,7 +103,11 @@ def test_the_status_is_that_of_the_command(env: dict[str, str], script: str, sta
 
 @pytest.mark.parametrize(
     ("command", "status", "said"),
-    [("no-such-command-at-all", 127, "command not found"), ("/etc/passwd", 126, "Permission denied")],
+    [
+        ("no-such-command-at-all", 127, "command not found"),
+        ("/etc/passwd", 126, "Permission denied"),
+        ("", 127, "command not found"),
+    ],
 )
 @pytest.mark.parametrize("enabled", ["0", "1"])
 def test_a_command_that_cannot_be_run(env: dict[str, str], command: str, status: int, said: str, enabled: str) -> None:
@@ -197,6 +201,8 @@ def test_a_server_that_does_not_answer_in_time_is_told_with_the_option(env: dict
         ([], {"PGBOUNCER_URLS": "DATABASE_URL MISSING_URL"}, "MISSING_URL is not set"),
         (["--set", "pool_mode=bogus"], {}, "expected one of session, transaction, statement"),
         (["--set", "bogus"], {}, "--set bogus: expected name=value"),
+        (["--set", "databases=app"], {}, "unknown parameter: pgbouncer/databases"),
+        ([], {"PGBOUNCER_URLS": " , ", "DATABASE_URL": ""}, "DATABASE_URL is not set"),
     ],
 )
 def test_what_cannot_be_is_said_before_the_command_runs(
@@ -205,6 +211,7 @@ def test_what_cannot_be_is_said_before_the_command_runs(
     done = run(env, *words, "--", "echo", "it runs", **more)
     assert (done.returncode, done.stdout, said in done.stderr) == (1, "", True), done.stderr
     assert "hidden" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_server_that_refuses_is_told_before_the_command_runs(env: dict[str, str]) -> None:
