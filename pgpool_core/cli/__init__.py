@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -24,6 +25,8 @@ COMMANDS: Final = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a sub-command; returns the exit status: 0 done, 1 it could not be done (said on standard error), 2 wrong usage."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":  # files and databases have any name
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error
     word = words[0] if words else ""
     if word in COMMANDS:
         command = cast("Callable[[Sequence[str]], int]", import_module(f"{__name__}.{word.replace('-', '_')}").main)

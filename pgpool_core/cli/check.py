@@ -242,4 +242,4 @@ def _as_json(file: str, found: Findings) -> str:
         for problem in problems
     ]
     summary = {"file": file, "errors": len(found.errors), "warnings": len(found.warnings), "problems": rows}
-    return json.dumps(summary, indent=2, ensure_ascii=False)
+    return json.dumps(summary, indent=2)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import pgpool_core
 from pgpool_core.cli import main
 from pgpool_core.cli.check import check
 from pgpool_core.config.doubts import ORDERS
@@ -88,6 +92,21 @@ def test_warnings_alone_fail_only_a_strict_check(capsys: pytest.CaptureFixture[s
     file = written(FINE + "min_pool_size = 30\n")
     assert main(["check", file]) == 0
     assert main(["check", "--strict", file]) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "latin-1:strict"])
+def test_names_that_the_terminal_has_no_characters_for_are_shown_all_the_same(tmp_path: Path, encoding: str) -> None:
+    """As where LANG is en_US.UTF-8, or en_US.ISO-8859-1."""
+    path = os.fsencode(tmp_path) + b"/caf\xe9.ini"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("[databases]\n'日本😀' = pool_mode=fast\n")
+    command = [*(os.fsencode(word) for word in (sys.executable, "-m", "pgpool_core", "check")), path]
+    env = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(Path(pgpool_core.__file__).parents[1])}
+    lines = subprocess.run(command, env=env, capture_output=True, check=False)
+    assert (lines.returncode, lines.stderr) == (1, b"")
+    assert b".ini: 1 error, " in lines.stdout
+    found = subprocess.run([*command, b"--json"], env=env, capture_output=True, check=False)
+    assert (json.loads(found.stdout)["file"], found.stderr) == (os.fsdecode(path), b"")
 
 
 def test_the_findings_may_be_had_as_json(capsys: pytest.CaptureFixture[str]) -> None:
