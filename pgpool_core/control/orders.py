@@ -7,6 +7,7 @@ Source: PgBouncer docs, "Process controlling commands", "Signals"; its texts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -35,6 +36,7 @@ NO_DATABASE: Final = "a database is required"
 ALREADY: Final = "already suspended/paused"
 ENDING: Final = "pooler is shutting down"
 TAKEN_BACK: Final = "RESUME came before every server was released"
+_CLIENT: Final = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+", re.ASCII)
 
 
 class Orders:
@@ -300,12 +302,9 @@ class Orders:
         Raises:
             CommandRefused: that is neither, or nobody has it.
         """
-        try:
-            if which is None or not which.isascii():
-                raise ValueError
-            number = int(which, 16) if which.lower().startswith("0x") else int(which)
-        except ValueError:
-            raise CommandRefused("invalid client pointer supplied") from None
+        if which is None or not _CLIENT.fullmatch(which):
+            raise CommandRefused("invalid client pointer supplied")
+        number = int(which, 16 if which[:2] in ("0x", "0X") else 10)
         if not any(row["id"] == number for row in await self._report.clients()):
             raise CommandRefused("client not found")
         self._say("KILL_CLIENT", which)

@@ -261,9 +261,9 @@ def test_kill_client_sends_one_client_away(pooler: PoolerFactory) -> None:
                 one(client)
         with pytest.raises(psycopg.Error, match="client not found"):
             console.run(f"KILL_CLIENT {rows[0]['id']}")
-        for nonsense in ("KILL_CLIENT", "KILL_CLIENT app", "KILL_CLIENT 0xzz"):
+        for nonsense in ("", "app", "0xzz", "0x", "1_0", '" 1"', '"-1"', '"+1"'):
             with pytest.raises(psycopg.Error, match="invalid client pointer supplied"):
-                console.run(nonsense)
+                console.run(f"KILL_CLIENT {nonsense}")
 
 
 def test_reconnect_replaces_servers_when_they_are_released_and_wait_close_waits_for_that(
