@@ -358,10 +358,14 @@ class Pooler:
         """Change one setting until the next reload, as a reload would.
 
         Raises:
-            ConfigError: there is no such setting, a restart is needed for it, or the value is not acceptable.
+            ConfigError: there is no such setting, a restart is needed for it, or the value, or the file that it names, is not
+                acceptable.
         """
         async with self._reloading:
-            await self.apply(with_setting(self.config, key, value), self._userlist)
+            config, userlist = with_setting(self.config, key, value), self._userlist
+            if key == "auth_file" and (self._given_userlist is None or self._reread is not None):  # as at a reload
+                userlist = await trio.to_thread.run_sync(load_users, config.auth_file)
+            await self.apply(config, userlist)
 
     @property
     def orders(self) -> Orders:

@@ -480,6 +480,22 @@ def test_a_setting_is_changed_until_the_next_reload(any_pooler: PoolerFactory, a
         assert values["default_pool_size"] == "1"
 
 
+def test_a_new_auth_file_is_read_at_once(pooler: PoolerFactory) -> None:
+    process = pooler(passwords={"admin": "admin-secret"})
+    other = process.folder / "other.txt"
+    process._write(other, '"app" "app-secret"\n')
+    with Console(process) as console:
+        with pytest.raises(psycopg.errors.ProtocolViolation, match="SET failed") as refused:
+            console.run(f"SET auth_file = '{process.folder}/none.txt'")
+        assert "none.txt: cannot be read" in (refused.value.diag.message_detail or "")
+        console.run(f"SET auth_file = '{other}'")
+        psycopg.connect(process.url("app", "app", password="app-secret")).close()
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            Console(process)
+        console.run("RELOAD")
+        Console(process).close()
+
+
 @pytest.mark.parametrize(
     ("order", "why"),
     [
