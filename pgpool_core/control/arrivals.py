@@ -203,6 +203,8 @@ class Arrivals:
             for told in facts.hosts:
                 if told.host in record.target.hosts:
                     record.target.host_order.learn(told)
+                    if told.addresses:
+                        pools.names.want(told.host, record.target.port)
         if facts.shown is not None and record.shown is None and entry.user is None:
             pools.was_shown(record, Secret.plain_password(facts.shown))
         lookup = routing.lookup_for(config, facts.database)

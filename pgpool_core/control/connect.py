@@ -110,6 +110,7 @@ class LoggedInServer:
     _pipe: SocketPipe | None = attrs.field(repr=False)
     secured: Secured | None = None  # None: without TLS
     began: Began = Began()
+    called: str = ""  # what its entry calls the host; "": it has come from another process
 
     async def exchange(self, data: bytes, take: Callable[[bytes], bool]) -> None:
         """Send `data`, then give `take` what comes until it says that this was all; b"" is the end of the stream.
@@ -398,6 +399,7 @@ class _Attempt:
             pipe=pipe,
             secured=self._secured_by() if pipe.session is not None else None,
             began=Began(at_login=tuple(login.parameters) if self.target.connect_query else None),
+            called=self.host,
         )
 
     async def _run(self, pipe: SocketPipe, sql: bytes, unread: bytes, tag: str) -> QueryDone | None:

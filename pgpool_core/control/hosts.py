@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import attrs
@@ -44,7 +44,7 @@ class HostState:
     error: str = ""  # of the last attempt that failed, also where another has succeeded since
     opened: int = 0
     failed: int = 0
-    addresses: set[str] = attrs.field(factory=set)  # where servers have been opened
+    addresses: set[str] = attrs.field(factory=set)  # where servers have been opened; of a name, while it has them
 
     def told(self, host: str) -> HostTold:
         """For another process of this machine, whose monotonic clock is the same."""
@@ -100,6 +100,22 @@ class HostOrder:
         state = self._state(host)
         state.note(True, _now_us())
         state.addresses.add(address)
+
+    def gone(self, addresses_of: Callable[[str], frozenset[str] | None]) -> frozenset[str]:
+        """Addresses at which servers have been opened, and which no host has any more; they are told once.
+
+        Args:
+            addresses_of: those that a host has by now; None: the ones where it has been found.
+        """
+        there = set(self.states)
+        lost = set[str]()
+        for host, state in self.states.items():
+            if (has := addresses_of(host)) is not None:
+                lost |= state.addresses - has
+                state.addresses &= has
+                there |= has
+            there |= state.addresses
+        return frozenset(lost - there)
 
     def learn(self, told: HostTold) -> None:
         """What another process knows of a host that has not been tried here."""

@@ -1,8 +1,9 @@
 """Names of hosts and their addresses, remembered for a while: one look-up serves all pools, and a failing one is not repeated at once.
 
 The operating system's resolver does the work (hosts file, nsswitch, DNS), in a thread; it tells no TTL, so every answer holds for
-dns_max_ttl. Names that servers have come from are looked up again when that time is over, and what has gone from the answer is reported,
-so that connections to it can be retired. A name that cannot be looked up any more keeps the addresses that it had.
+dns_max_ttl. Names that servers have come from are looked up again when that time is over, as long as they are wanted. Whoever has
+connections to an address asks `has` when there are news, and retires what is where a name is not any more; it does not matter
+who has looked the name up. A name that cannot be looked up any more keeps the addresses that it had.
 Source: PgBouncer docs, dns_max_ttl, dns_nxdomain_ttl.
 """
 
@@ -39,15 +40,6 @@ class Name:
         return frozenset(address.host for address in self.addresses)
 
 
-@attrs.frozen
-class Moved:
-    """A name whose answer lacks addresses that it had."""
-
-    host: str
-    port: int
-    gone: frozenset[str]
-
-
 def is_name(host: str) -> bool:
     """Whether `host` has to be looked up: neither a socket directory nor an address."""
     if host.startswith(("/", "@")):
@@ -73,6 +65,7 @@ class Names:
         self.configure(max_ttl_s, nxdomain_ttl_s)
         self._look_up = look_up
         self._names: dict[tuple[str, int], Name] = {}
+        self._news = False
 
     def configure(self, max_ttl_s: float, nxdomain_ttl_s: float) -> None:
         """Seconds for which an answer, and a failure, hold; from the next look-up on."""
@@ -89,6 +82,26 @@ class Names:
     def under_way(self) -> int:
         """How many look-ups are under way."""
         return sum(name.looking is not None for name in self._names.values())
+
+    def known(self, host: str, port: int) -> frozenset[str] | None:
+        """The addresses that a name has by now; None: it is no name, or has not been found yet."""
+        name = self._names.get((host, port))
+        return name.hosts if name is not None and name.addresses else None
+
+    def has(self, host: str, port: int, address: str) -> bool:
+        """Whether a server of `host` may be at this address; only of a name that has other ones we know better."""
+        known = self.known(host, port)
+        return known is None or address in known
+
+    def take_news(self) -> bool:
+        """Whether any answer has changed since the last call."""
+        news, self._news = self._news, False
+        return news
+
+    def want(self, host: str, port: int) -> None:
+        """There are servers of `host`: if that is a name, it is to be looked up from time to time."""
+        if is_name(host):
+            self._names.setdefault((host, port), Name(host, port)).asked = trio.current_time()
 
     async def addresses(self, host: str, port: int) -> list[Address]:
         """Addresses of `host`, remembered or looked up.
@@ -116,18 +129,16 @@ class Names:
         now = trio.current_time()
         return any(name.looking is None and name.expires <= now for name in self._names.values())
 
-    async def refresh(self) -> list[Moved]:
-        """Look up again what has expired and is in use, and forget what is not; the names that lack addresses they had."""
+    async def refresh(self) -> None:
+        """Look up again what has expired and is in use, and forget what is not."""
         now = trio.current_time()
         for key, name in list(self._names.items()):
             if name.looking is None and name.asked + UNUSED_TTLS * self._max_ttl_s < now:
                 del self._names[key]
         due = [name for name in self._names.values() if name.looking is None and name.expires <= now]
-        before = {id(name): name.hosts for name in due}
         async with trio.open_nursery() as nursery:
             for name in due:
                 nursery.start_soon(self._ask, name, name=f"look up {place(name.host, name.port)}")
-        return [Moved(name.host, name.port, gone) for name in due if (gone := before[id(name)] - name.hosts)]
 
     async def _ask(self, name: Name) -> None:
         looking = name.looking = trio.Event()
@@ -135,7 +146,9 @@ class Names:
             found = await self._look_up(name.host, name.port)
             if not found:
                 raise socket.gaierror(socket.EAI_NONAME, "no address found")
+            before = name.hosts
             name.addresses, name.error = tuple(found), None
+            self._news = self._news or name.hosts != before
             ttl_s = self._max_ttl_s
         except (OSError, UnicodeError) as error:
             name.error = error

@@ -5,7 +5,8 @@ A pool is made when the first login to it has been proved, or at start where a f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -18,7 +19,7 @@ from pgpool_core.control import routing
 from pgpool_core.control.connect import Began, Pairs, ServerTarget
 from pgpool_core.control.holds import Holds
 from pgpool_core.control.hosts import HostOrder
-from pgpool_core.control.names import Moved, Names
+from pgpool_core.control.names import Names
 from pgpool_core.control.reload import PoolsPlan
 from pgpool_core.control.routing import PoolKey, PoolSettings, ToPool
 from pgpool_core.control.server_tls import Secured, TlsContexts
@@ -275,15 +276,27 @@ class PoolRegistry:
         self.make_known()
         self.tell_users()
 
-    def moved(self, names: Iterable[Moved]) -> None:
+    def want_names(self) -> None:
+        """Have the names looked up that servers have come from, as long as there are any, also when no further one is opened."""
+        empty = set(self._engine.empty_pools())
+        for record in self:
+            if record.id not in empty:
+                for host, state in record.target.host_order.states.items():
+                    if state.addresses:
+                        self.names.want(host, record.target.port)
+
+    def follow_names(self) -> None:
         """Close the servers at addresses that their names do not have any more, each when nobody is linked to it."""
-        for name in names:
-            gone = sorted(name.gone)
-            logs.LOGGER.info("%s", logs.line("", f"addresses of {name.host} have gone", {"addresses": ",".join(gone)}))
-            for record in self:
-                if name.host in record.target.hosts and name.port == record.target.port:
-                    for address in gone:
-                        self._engine.retire_servers(record.id, address.encode())
+        gone: dict[HostOrder, frozenset[str]] = {}
+        for record in self:
+            order = record.target.host_order
+            if order not in gone:
+                gone[order] = order.gone(partial(self.names.known, port=record.target.port))
+                if gone[order]:
+                    fields = {"addresses": ",".join(sorted(gone[order]))}
+                    logs.LOGGER.info("%s", logs.line(record.key.database, "addresses of its hosts have gone", fields))
+            for address in sorted(gone[order]):
+                self._engine.retire_servers(record.id, address.encode(), dedicated=False)
 
     def pool_for(self, to: ToPool) -> PoolRecord:
         """The pool of a login; made where it is missing.

@@ -52,12 +52,11 @@ async def janitor(
             opener.poke()
             soon = slack.look() or soon
             if pools.names.are_due:
-                nursery.start_soon(_renew, pools)
+                pools.want_names()
+                nursery.start_soon(pools.names.refresh)
+            if pools.names.take_news():
+                pools.follow_names()
             pause_s = SOON_S if soon or loans.lookers else CALM_S
-
-
-async def _renew(pools: PoolRegistry) -> None:
-    pools.moved(await pools.names.refresh())
 
 
 class Statistician:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
+from typing import cast
 
 import pytest
 import trio
 import trio.testing
 
 from pgpool_core.config.model import Config, DatabaseConfig
-from pgpool_core.control.hosts import Address
-from pgpool_core.control.names import Moved, Names, is_name
-from pgpool_core.control.pools import PoolRegistry
+from pgpool_core.control.hosts import Address, HostTold
+from pgpool_core.control.names import Names, is_name
+from pgpool_core.control.pools import PoolRecord, PoolRegistry
 from pgpool_core.control.routing import PoolKey, ToPool
 from pgpool_core.policy.userlist import Userlist
 from tests.unit.fake_engine import FakeEngine
@@ -129,21 +131,38 @@ async def test_a_name_that_fails_keeps_the_addresses_it_had(mock_clock: trio.tes
     await names.addresses("db", PORT)
     mock_clock.jump(2)
     resolver.error = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-    assert await names.refresh() == []
+    await names.refresh()
     assert [each.host for each in await names.addresses("db", PORT)] == ["10.0.0.1"]
 
 
-async def test_what_has_gone_is_told_once(mock_clock: trio.testing.MockClock) -> None:
+async def test_there_are_news_when_an_answer_changes_whoever_has_asked(mock_clock: trio.testing.MockClock) -> None:
     resolver = Resolver("10.0.0.1", "10.0.0.2")
     names = Names(5, look_up=resolver)
     await names.addresses("db", PORT)
-    assert await names.refresh() == []
-    assert resolver.asked == ["db"]
-    mock_clock.jump(6)
-    resolver.hosts = ("10.0.0.2", "10.0.0.3")
-    assert await names.refresh() == [Moved("db", PORT, frozenset({"10.0.0.1"}))]
-    mock_clock.jump(6)
-    assert await names.refresh() == []
+    assert names.take_news()
+    await names.refresh()
+    assert (resolver.asked, names.take_news()) == (["db"], False)
+    for ask in (names.refresh, partial(names.addresses, "db", PORT)):
+        mock_clock.jump(6)
+        await ask()
+        assert not names.take_news()
+    for number, ask in enumerate((names.refresh, partial(names.addresses, "db", PORT))):
+        mock_clock.jump(6)
+        resolver.hosts = ("10.0.0.2", f"10.0.1.{number}")
+        await ask()
+        assert names.take_news()
+        assert not names.has("db", PORT, "10.0.0.1")
+        assert names.has("db", PORT, "10.0.0.2")
+
+
+async def test_what_has_not_been_found_may_be_anywhere(mock_clock: trio.testing.MockClock) -> None:
+    resolver = Resolver()
+    names = Names(look_up=resolver)
+    with pytest.raises(socket.gaierror):
+        await names.addresses("db", PORT)
+    for host in ("db", "other", "10.0.0.1", "/run/postgresql"):
+        assert names.has(host, PORT, "10.0.0.2")
+    assert not names.take_news()
 
 
 async def test_a_name_that_nobody_wants_is_forgotten(mock_clock: trio.testing.MockClock) -> None:
@@ -154,16 +173,57 @@ async def test_a_name_that_nobody_wants_is_forgotten(mock_clock: trio.testing.Mo
     assert len(names) == 0
 
 
+async def test_a_name_that_servers_have_come_from_is_not_forgotten(mock_clock: trio.testing.MockClock) -> None:
+    """Nor one that has come with servers of another process."""
+    pools, by_name = registry({"app": DatabaseConfig(host="db,10.0.0.9", port=PORT)})
+    order = by_name["app"].target.host_order
+    order.learn(HostTold("db", True, 1, 1, "", 1, 0, ("10.0.0.1",)))
+    order.opened("10.0.0.9", "10.0.0.9")
+    for _ in range(3):
+        pools.want_names()
+        assert pools.names.are_due
+        await pools.names.refresh()
+        assert [name.host for name in pools.names] == ["db"]
+        mock_clock.jump(1000)
+
+
 async def test_servers_at_an_address_that_has_gone_are_retired(mock_clock: trio.testing.MockClock) -> None:
-    engine = FakeEngine()
-    databases = {
-        "app": DatabaseConfig(host="db,other", port=PORT),
-        "else": DatabaseConfig(host="elsewhere", port=PORT),
-        "port": DatabaseConfig(host="db", port=PORT + 1),
-    }
-    pools = PoolRegistry(engine.typed(), Config(databases=databases), Userlist({}))
+    pools, by_name = registry(
+        {
+            "app": DatabaseConfig(host="db,other", port=PORT),
+            "else": DatabaseConfig(host="other", port=PORT),
+            "port": DatabaseConfig(host="db", port=PORT + 1),
+            "both": DatabaseConfig(host="db,10.0.0.2", port=PORT),
+        }
+    )
+    resolver = Resolver("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    pools.names._look_up = resolver
+    for record in by_name.values():
+        for host in record.target.hosts:
+            for found in await pools.names.addresses(host, record.target.port) if is_name(host) else [address(host)]:
+                record.target.host_order.opened(host, found.host)
+    mock_clock.jump(16)
+    resolver.hosts = ("10.0.0.3", "10.0.0.4")
+    await pools.names.addresses("db", PORT)
+    pools.follow_names()
+    pools.follow_names()
+    assert retired(pools) == {"app": [], "else": [], "port": [], "both": [b"10.0.0.1"]}
+    await pools.names.addresses("other", PORT)
+    pools.follow_names()
+    gone = [b"10.0.0.1", b"10.0.0.2"]
+    assert retired(pools) == {"app": gone, "else": gone, "port": [], "both": [b"10.0.0.1"]}
+    assert by_name["app"].target.host_order.states["db"].addresses == {"10.0.0.3"}
+
+
+def registry(databases: dict[str, DatabaseConfig]) -> tuple[PoolRegistry, dict[str, PoolRecord]]:
+    pools = PoolRegistry(FakeEngine().typed(), Config(databases=databases), Userlist({}))
+    pools.names._look_up = Resolver("10.0.0.1")
     for name, entry in databases.items():
         pools.add_login(name.encode(), b"u", ToPool(PoolKey(name, "u"), entry, auto=False))
-    pools.moved([Moved("db", PORT, frozenset({"10.0.0.2", "10.0.0.1"}))])
-    by_name = {record.key.database: engine.pool_list[record.id].retired_hosts for record in pools}
-    assert by_name == {"app": [b"10.0.0.1", b"10.0.0.2"], "else": [], "port": []}
+    return pools, {record.key.database: record for record in pools}
+
+
+def retired(pools: PoolRegistry) -> dict[str, list[bytes | None]]:
+    """Addresses, by database."""
+    engine = cast(FakeEngine, pools._engine)
+    return {record.key.database: engine.pool_list[record.id].retired_hosts for record in pools}
