@@ -98,6 +98,7 @@ class PoolListener:
         self._freed = trio.Event()
         self._held_until = 0.0
         self._backend_pid = 0
+        self._server: LoggedInServer | None = None
         self._adding: list[bytes] = []  # what the query under way changes
         self._dropping: list[bytes] = []
         self._lost = False  # clients listen, and there is no connection
@@ -128,6 +129,14 @@ class PoolListener:
     def reconnect(self) -> None:
         """Give up the connection and open another: a reload has changed where or how."""
         self._serving.cancel()
+
+    def follow_name(self) -> None:
+        """Give up the connection where the name of its host leads elsewhere by now."""
+        if self._server is not None and not self._is_there(self._server):
+            self.reconnect()
+
+    def _is_there(self, server: LoggedInServer) -> bool:
+        return self._pools.names.has(server.called, server.port, server.host)
 
     def hold(self, seconds: float) -> None:
         """Give up the connection, and open none for so long."""
@@ -176,18 +185,19 @@ class PoolListener:
             self.target = self._record.target
             login = self._pools.login_target(self._record)
             server = await self._open_server(login, timeout_s=connect_timeout_s(self._pools.config))
-            if self._held_until > trio.current_time() or self._pools.holds.pauses(self._record.key.database):
+            held = self._held_until > trio.current_time() or self._pools.holds.pauses(self._record.key.database)
+            if held or not self._is_there(server):  # since it was begun to be opened
                 server.close()
             else:
                 await self._serve(server)
         finally:
-            self._backend_pid = 0
+            self._backend_pid, self._server = 0, None
             self._connected = False
             engine.give_listener(pool)
 
     async def _serve(self, server: LoggedInServer) -> None:
         """Keep one connection until nobody listens any more, or until it is to be replaced."""
-        self._backend_pid = server.backend_pid
+        self._backend_pid, self._server = server.backend_pid, server
         key = self._record.key
         tag = logs.server_tag(0, key.database, key.user, server.host, server.port)
         logs.LOGGER.info("%s", logs.line(tag, "listening for clients", {"backend_pid": server.backend_pid}))
@@ -348,6 +358,11 @@ class Channels:
         for pool, (listener, _) in self._listeners.items():
             if pool in pools:
                 listener.reconnect()
+
+    def follow_names(self) -> None:
+        """There are news about names of hosts: give up the connections that are where theirs is not any more."""
+        for listener, _ in self._listeners.values():
+            listener.follow_name()
 
     def let_go(self, pool: int, seconds: float) -> None:
         """Give up the connection of a pool, for so long or until `let_come`."""

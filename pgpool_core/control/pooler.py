@@ -500,9 +500,8 @@ class Pooler:
         for listener in self.listeners:
             self._listen_on(listener)
         nursery.start_soon(self._mailroom.pump)
-        nursery.start_soon(
-            janitor, engine, self._pools, self._opener, self._loans, self._auth_query, self._now_us, name="janitor"
-        )
+        clean = partial(janitor, engine, self._pools, self._opener, self._loans, self._auth_query, self._channels)
+        nursery.start_soon(clean, self._now_us, name="janitor")
         nursery.start_soon(self._statistician.run)
         nursery.start_soon(self._functions.watch)
         fields = {"workers": engine.workers, "io_backend": engine.io_backend}

@@ -13,6 +13,7 @@ from pgpool_core.control.slack import Slack
 
 if TYPE_CHECKING:
     from pgpool_core.control.auth_query import AuthQuery
+    from pgpool_core.control.channels import Channels
     from pgpool_core.control.loans import Loans
     from pgpool_core.control.opener import Opener
     from pgpool_core.control.pools import PoolRegistry
@@ -31,6 +32,7 @@ async def janitor(
     opener: Opener,
     loans: Loans,
     auth_query: AuthQuery,
+    channels: Channels,
     now_us: Callable[[], int],
 ) -> None:
     """Close what is due, forget what nobody uses, look after what has been lent, renew names of hosts; for ever."""
@@ -56,6 +58,7 @@ async def janitor(
                 nursery.start_soon(pools.names.refresh)
             if pools.names.take_news():
                 pools.follow_names()
+                channels.follow_names()
             pause_s = SOON_S if soon or loans.lookers else CALM_S
 
 

@@ -144,3 +144,18 @@ async def test_show_hosts_forgets_where_a_name_was(postgres: PostgresServer) -> 
         there.now = ["127.0.0.77"]
         while [row.addresses for row in proxy.statistics().hosts] != [()]:
             await until_async(lambda: not open_at(proxy))
+
+
+async def test_who_listens_hears_from_where_the_name_leads(postgres: PostgresServer) -> None:
+    async with (
+        proxy_by_name(postgres, dns_max_ttl=0) as (proxy, there),
+        logged_in(Place(proxy)) as listener,
+        logged_in(Place(proxy)) as client,
+    ):
+        await listener.query("listen moves")
+        there.now = ["127.0.0.77"]
+        await until_async(lambda: not open_at(proxy))
+        there.now = [postgres.host]
+        assert (await listener.expect("N")).fields["C"] == "01000"
+        await client.query("notify moves")
+        assert (await listener.expect("A")).type == b"A"
