@@ -38,12 +38,14 @@ IDLE_S: Final = 30.0  # a connection that nobody has used for so long is closed
 REMEMBERED: Final = 100_000  # answers; the oldest go first
 FRESH_S: Final = 1.0  # an answer is not asked for again sooner, however many logins fail
 SLOT_LOOK_S: Final = 0.02  # between looks whether the limits leave room
+RESUME_LOOK_S: Final = 1.0  # between looks whether anybody still waits for a lookup that waits for RESUME
 FAILED_S: Final = 1.0  # after a connection could not be opened, logins fail at once for so long
 
 CONFIG_ERROR: Final = "bouncer config error"
 CROWDED: Final = (
     "users cannot be looked up now: no server connection is free (max_db_connections, max_user_connections)"
 )
+UNAVAILABLE_STATE: Final = "57P03"
 UNAVAILABLE: Final = "users cannot be looked up now: no connection to the database (auth_query)"
 
 
@@ -118,7 +120,7 @@ class AuthQuery:
             longest_s = FRESH_S if again else math.inf
             return await self._answers.get((lookup, user), longest_s=longest_s, asking=asking)
         except Abandoned:
-            raise LookupFailed(UNAVAILABLE, sqlstate="57P03") from None
+            raise LookupFailed(UNAVAILABLE, sqlstate=UNAVAILABLE_STATE) from None
 
     def known(self, lookup: Lookup, user: bytes) -> Answer | None:
         """What has been said about `user` last, however long ago: a login has passed with it."""
@@ -162,8 +164,8 @@ class AuthQuery:
         self._answers.expire(FRESH_S)
         now = self._now()
         for place in self._places.values():
-            stale = [each for each in place.idle if now - each.since > IDLE_S]
-            place.idle = [each for each in place.idle if now - each.since <= IDLE_S]
+            stale = [each for each in place.idle if now - each.since > IDLE_S or not self._is_there(each.server)]
+            place.idle = [each for each in place.idle if each not in stale]
             for each in stale:
                 self._end(place, each.server)
         for key, place in list(self._places.items()):
@@ -174,6 +176,14 @@ class AuthQuery:
         """Close what is idle in these; what is in use is closed when it comes back, while `holds` says so."""
         for place in self._places.values():
             if place.target.dbname in databases:
+                self._drop_idle(place)
+
+    def interrupt(self, database: str | None) -> None:
+        """Close what is idle in this database (None: in all); what is in use is closed when it comes back."""
+        for key, place in list(self._places.items()):
+            if database in (None, key[0]):
+                del self._places[key]
+                place.closed = True
                 self._drop_idle(place)
 
     def reloaded(self) -> None:
@@ -222,17 +232,34 @@ class AuthQuery:
             LookupFailed: it cannot be had.
             NobodyAsks: it was not `wanted` any more.
         """
-        place = self._place(lookup)
-        async with place.turns:
-            if not wanted():
-                raise NobodyAsks
-            done = await self._run(place, lookup, user, most)
+        while True:
+            place = self._place(lookup)
+            async with place.turns:
+                if not wanted():
+                    raise NobodyAsks
+                try:
+                    done = await self._run(place, lookup, user, most)
+                    break
+                except LookupFailed as failed:
+                    if failed.sqlstate != UNAVAILABLE_STATE or not self._pools.holds.pauses(lookup.database):
+                        raise
+            await self._until_resumed(lookup, wanted)
+            place.failed_until = -math.inf
         if done.error is not None and done.error.sqlstate == "22021":  # not a name in that database's encoding
             return ()
         if done.error is not None or done.problem:
             text = done.problem or f"error in auth_query: {done.error and done.error.sqlstate}"
             raise self._misconfigured(lookup, text)
         return done.rows
+
+    async def _until_resumed(self, lookup: Lookup, wanted: Callable[[], bool]) -> None:
+        """Wait for RESUME: that a server is away while its database is paused is nobody's failure."""
+        holds = self._pools.holds
+        while holds.pauses(lookup.database):
+            if not wanted():
+                raise NobodyAsks
+            with trio.move_on_after(RESUME_LOOK_S):
+                await holds.released.wait()
 
     async def _ask(self, lookup: Lookup, user: bytes) -> Secret | None:
         rows = await self.rows(lookup, user, most=ROWS, wanted=lambda: self._answers.is_wanted((lookup, user)))
@@ -281,9 +308,9 @@ class AuthQuery:
             if (done := await self._try(place, connection, lookup, user, most)) is not None:
                 return done
             logs.LOGGER.error("%s", logs.line(str(lookup), "the server closed the connection during auth_query"))
-            raise LookupFailed(UNAVAILABLE, sqlstate="57P03")
+            raise LookupFailed(UNAVAILABLE, sqlstate=UNAVAILABLE_STATE)
         logs.LOGGER.error("%s", logs.line(str(lookup), f"no answer within {timeout_s:g} s (server_connect_timeout)"))
-        raise LookupFailed(UNAVAILABLE, sqlstate="57P03")
+        raise LookupFailed(UNAVAILABLE, sqlstate=UNAVAILABLE_STATE)
 
     def _end(self, place: Place, server: LoggedInServer) -> None:
         server.close()
@@ -310,7 +337,7 @@ class AuthQuery:
         except PgPoolError as error:
             logs.LOGGER.error("%s", logs.line(str(lookup), f"auth_query: {error}", {"sqlstate": error.sqlstate}))
             refused = isinstance(error, ServerLoginRefused) and not error.cannot_connect_now
-            text, sqlstate = (CONFIG_ERROR, "F0000") if refused else (UNAVAILABLE, "57P03")
+            text, sqlstate = (CONFIG_ERROR, "F0000") if refused else (UNAVAILABLE, UNAVAILABLE_STATE)
             place.failure = LookupFailed(text, sqlstate=sqlstate)
             place.failed_until = self._now() + FAILED_S
             raise place.failure from error
@@ -347,7 +374,7 @@ class AuthQuery:
             if not isinstance(event, LookupDone):
                 return None
             server.unread = event.unread
-            kept = not event.in_transaction and not place.closed and self._may_stay(place, lookup)
+            kept = not event.in_transaction and not place.closed and self._may_stay(place, lookup, server)
             return event
         except (OSError, TlsError):
             return None
@@ -360,9 +387,13 @@ class AuthQuery:
             else:
                 self._end(place, server)
 
-    def _may_stay(self, place: Place, lookup: Lookup) -> bool:
+    def _is_there(self, server: LoggedInServer) -> bool:
+        """Whether its host's name still leads to it."""
+        return self._pools.names.has(server.called, server.port, server.host)
+
+    def _may_stay(self, place: Place, lookup: Lookup, server: LoggedInServer) -> bool:
         """Whether an idle connection stands in nobody's way, and takes no room that queries may need, or is needed at once."""
-        if self.holds(place.target.dbname):
+        if self.holds(place.target.dbname) or self._pools.holds.pauses(lookup.database) or not self._is_there(server):
             return False
         limited = self._pools.is_limited(lookup.database, lookup.user)
         return not limited or place.turns.statistics().tasks_waiting > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import attrs
+import trio
 
 ShutdownWait = Literal["WAIT_FOR_SERVERS", "WAIT_FOR_CLIENTS"]
 
@@ -19,10 +20,17 @@ class Holds:
     disabled: set[str] = attrs.field(factory=set)
     suspended: bool = False
     ending: ShutdownWait | None = None
+    released: trio.Event = attrs.field(factory=trio.Event)
+    """Set when the next pause ends; then another takes its place."""
 
     def pauses(self, database: str) -> bool:
         """Whether nobody is given a server of this database."""
         return self.paused_all or database in self.paused
+
+    def tell_release(self) -> None:
+        """A pause has ended."""
+        self.released.set()
+        self.released = trio.Event()
 
     def keep_only(self, databases: set[str]) -> None:
         """Forget databases that exist no longer."""

@@ -82,6 +82,8 @@ class Orders:
         self._suspender: int | None = None
         self.went_on: Callable[[], None] = lambda: None
         """Called when a suspension has ended."""
+        self.interrupt: Callable[[str | None], None] = lambda database: None
+        """Gives up the connections to a database (None: to all) that are no servers of pools, and do not listen."""
 
     @property
     def ending(self) -> bool:
@@ -169,6 +171,7 @@ class Orders:
         for record in self._records(database):
             self._engine.pause_pool(record.id, True)
         self._channels.interrupt({record.id for record in self._records(database)})
+        self.interrupt(database)
 
     def _release(self, database: str | None) -> None:
         if database is None:
@@ -177,6 +180,7 @@ class Orders:
             self._holds.paused.discard(database)
         for record in self._records(database):
             self._engine.pause_pool(record.id, self._holds.pauses(record.key.database))
+        self._holds.tell_release()
         self.stirred()
 
     def _held(self, database: str | None) -> bool:
@@ -323,6 +327,7 @@ class Orders:
             self._engine.retire_servers(record.id, dedicated=False)
             self._pools.forget_greeting(record)
         self._channels.interrupt({record.id for record in self._records(database)})
+        self.interrupt(database)
 
     async def wait_close(self, database: str | None = None) -> None:
         """Wait until no server is left that is to be closed.

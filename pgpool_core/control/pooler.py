@@ -490,6 +490,7 @@ class Pooler:
             Handing(engine, self._pools, self._report, arrivals, lambda: self.listeners, self._orders.round_trip),
         )
         self.succession.here = Here(engine, self._pools, self._opener, self._mailroom)
+        self._orders.interrupt = self._auth_query.interrupt
         self._orders.went_on = self._mailroom.handing.end
         self._pools.hear = self._mailroom.read
         self._report.listeners, self._report.peers = self.listeners, self._mailroom.peers

@@ -620,3 +620,34 @@ def test_rules_may_name_hosts(pooler: PoolerFactory, server: PostgresServer) -> 
     place = grouped(pooler, server, f"host app trusted {name.upper()} trust\nhost all all db.invalid trust\n")
     assert who(place.url("trusted", "app")) == "trusted"
     assert "no authentication method is found" in refused(place.url("trusted", "other"))
+
+
+ASKING = "select count(*) from pg_stat_activity where usename = 'looker' and backend_type = 'client backend'"
+
+
+@pytest.mark.parametrize("order", ["PAUSE", "PAUSE app", "KILL", "RECONNECT", "RECONNECT app"])
+def test_orders_about_servers_are_about_those_that_auth_query_has_too(
+    pooler: PoolerFactory, server: PostgresServer, order: str
+) -> None:
+    place = pooler(databases=entries(server), passwords={**LOOKS_UP, **CONSOLE_USERS}, auth_query_ttl=0, **AUTH)
+    with Console(place) as console:
+        assert who(place.url("newer", "app", password="newer-secret")) == "newer"
+        assert server.sql(ASKING) == "1"
+        console.run(order)
+        until(lambda: server.sql(ASKING) == "0", patience_s=10)
+
+
+def test_who_logs_in_while_the_server_is_away_in_a_pause_waits(pooler: PoolerFactory) -> None:
+    with PostgresServer(users=USERS, databases=("app", "other")) as own:
+        place = pooler(databases=entries(own), passwords={**LOOKS_UP, **CONSOLE_USERS}, auth_query_ttl=0, **AUTH)
+        url = place.url("newer", "app", password="newer-secret")
+        assert who(url) == "newer"
+        with Console(place) as console, ThreadPoolExecutor() as pool:
+            console.run("PAUSE")
+            own.stop()
+            waits = pool.submit(who, url)
+            place.wait_for_log("auth_query: cannot connect to server")
+            assert not waits.done()
+            own.start()
+            console.run("RESUME")
+            assert waits.result() == "newer"
