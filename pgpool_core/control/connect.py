@@ -6,6 +6,7 @@ Source: PostgreSQL docs, "Message Flow", Start-up; PgBouncer docs, [databases] h
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -181,8 +182,8 @@ async def open_server(
 ) -> LoggedInServer:
     """A server connection, logged in, with connect_query run.
 
-    Hosts and their addresses are tried one after the other; each may use its share of the time left to connect, a
-    login all of it. A host that answers 57P03 (cannot_connect_now) gives way to the next one; any other refusal is
+    Hosts and their addresses are tried one after the other; each may use its share of the time left to be found and to
+    connect, a login all of it. A host that answers 57P03 (cannot_connect_now) gives way to the next one; any other refusal is
     final.
 
     Args:
@@ -242,10 +243,15 @@ class _Attempt:
         """A server of this host; None after noting why there is none."""
         self.refused_now = False
         self.host, self.at, self.waiting_for = host, place(host, self.target.port), "no address found"
+        share_s = (self.deadline - trio.current_time()) / self.hosts_left
         try:
-            found = await self.target.names.addresses(host, self.target.port)
+            with trio.move_on_after(max(0, share_s) if self.hosts_left > 1 else math.inf) as scope:
+                found = await self.target.names.addresses(host, self.target.port)
         except (OSError, UnicodeError, ValueError) as error:
             self.problems.append(f"{self.at}: server DNS lookup failed: {_reason(error)}")
+            return None
+        if scope.cancelled_caught:
+            self.problems.append(f"{self.at}: no address found within {share_s:.2g} s ({self.setting})")
             return None
         self.waiting_for = "no password"
         self.secret = await self._secret(host)

@@ -5,9 +5,11 @@ Source: PostgreSQL docs, libpq "host" (socket directories and abstract names); P
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 import attrs
@@ -15,6 +17,7 @@ import trio
 
 TOLD_ADDRESSES: Final = 16  # of a host, to another process; packets are short
 TOLD_ERROR: Final = 300  # characters
+LOOK_UPS_AT_ONCE: Final = 64  # threads
 BACKLOG_RETRY_S: Final = 0.01  # between tries at a unix socket with a full backlog
 
 T = TypeVar("T")
@@ -161,6 +164,29 @@ class Address:
         return self.family is socket.AF_UNIX
 
 
+_LIMITER: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("look_up_limiter")
+
+
+def _limiter() -> trio.CapacityLimiter:
+    """Threads of look-ups: a resolver that is silent keeps them for long, and nobody else's may be among them."""
+    try:
+        return _LIMITER.get()
+    except LookupError:
+        _LIMITER.set(limiter := trio.CapacityLimiter(LOOK_UPS_AT_ONCE))
+        return limiter
+
+
+def is_name(host: str) -> bool:
+    """Whether `host` has to be looked up: neither a socket directory nor an address."""
+    if host.startswith(("/", "@")):
+        return False
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return False
+
+
 async def resolve(host: str, port: int) -> list[Address]:
     """Addresses of `host`: a socket directory (`/dir`, `@abstract`), an IP address or a name.
 
@@ -171,7 +197,11 @@ async def resolve(host: str, port: int) -> list[Address]:
         await trio.lowlevel.checkpoint()
         path = f"{host}/.s.PGSQL.{port}"
         return [Address(socket.AF_UNIX, "\0" + path[1:] if host.startswith("@") else path, host)]
-    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if host.isascii() and is_name(host):
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await trio.to_thread.run_sync(look_up, abandon_on_cancel=True, limiter=_limiter())
+    else:
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [
         Address(family, sockaddr, _numeric_host(sockaddr))
         for family, _type, _proto, _name, sockaddr in found

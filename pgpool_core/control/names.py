@@ -9,7 +9,8 @@ Source: PgBouncer docs, dns_max_ttl, dns_nxdomain_ttl.
 
 from __future__ import annotations
 
-import ipaddress
+import errno
+import math
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
@@ -17,9 +18,10 @@ from typing import Final
 import attrs
 import trio
 
-from pgpool_core.control.hosts import Address, place, resolve
+from pgpool_core.control.hosts import Address, is_name, place, resolve
 
 UNUSED_TTLS: Final = 20  # a name that nobody has asked for in so many times its TTL is forgotten
+PATIENCE_S: Final = 1.0  # with a resolver, where there are addresses that a name had; then these are used
 SHORTEST_TTL_S: Final = 0.2  # also with dns_max_ttl = 0: the janitor would look up without a pause
 
 
@@ -38,17 +40,6 @@ class Name:
     @property
     def hosts(self) -> frozenset[str]:
         return frozenset(address.host for address in self.addresses)
-
-
-def is_name(host: str) -> bool:
-    """Whether `host` has to be looked up: neither a socket directory nor an address."""
-    if host.startswith(("/", "@")):
-        return False
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return True
-    return False
 
 
 class Names:
@@ -104,7 +95,7 @@ class Names:
             self._names.setdefault((host, port), Name(host, port)).asked = trio.current_time()
 
     async def addresses(self, host: str, port: int) -> list[Address]:
-        """Addresses of `host`, remembered or looked up.
+        """Addresses of `host`, remembered or looked up; a resolver that is silent is not waited for while there are some.
 
         Raises:
             OSError, UnicodeError: the name cannot be looked up, now or shortly before.
@@ -113,12 +104,15 @@ class Names:
             return await self._look_up(host, port)
         name = self._names.setdefault((host, port), Name(host, port))
         name.asked = trio.current_time()
-        if name.looking is None and name.expires <= name.asked:
-            await self._ask(name)
-        while name.looking is not None:
-            await name.looking.wait()
-            if not name.addresses and name.error is None:  # whoever was looking has been cancelled
+        with trio.move_on_after(PATIENCE_S if name.addresses else math.inf) as patience:
+            if name.looking is None and name.expires <= name.asked:
                 await self._ask(name)
+            while name.looking is not None:
+                await name.looking.wait()
+                if not name.addresses and name.error is None:  # whoever was looking has been cancelled
+                    await self._ask(name)
+        if patience.cancelled_caught and name.looking is None:  # nobody else asks, and who comes next need not
+            name.expires = max(name.expires, trio.current_time() + PATIENCE_S)
         if not name.addresses and name.error is not None:
             raise type(name.error)(*name.error.args)
         return list(name.addresses)
@@ -152,6 +146,9 @@ class Names:
             ttl_s = self._max_ttl_s
         except (OSError, UnicodeError) as error:
             name.error = error
+            ttl_s = self._nxdomain_ttl_s
+        except RuntimeError as error:  # no thread can be started
+            name.error = OSError(errno.EAGAIN, str(error))
             ttl_s = self._nxdomain_ttl_s
         finally:
             name.looking = None

@@ -11,8 +11,8 @@ import trio
 import trio.testing
 
 from pgpool_core.config.model import Config, DatabaseConfig
-from pgpool_core.control.hosts import Address, HostTold
-from pgpool_core.control.names import Names, is_name
+from pgpool_core.control.hosts import Address, HostTold, is_name
+from pgpool_core.control.names import Names
 from pgpool_core.control.pools import PoolRecord, PoolRegistry
 from pgpool_core.control.routing import PoolKey, ToPool
 from pgpool_core.policy.userlist import Userlist
@@ -133,6 +133,39 @@ async def test_a_name_that_fails_keeps_the_addresses_it_had(mock_clock: trio.tes
     resolver.error = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
     await names.refresh()
     assert [each.host for each in await names.addresses("db", PORT)] == ["10.0.0.1"]
+
+
+async def test_a_resolver_that_falls_silent_does_not_hold_up_who_knows_addresses(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    resolver = Resolver("10.0.0.1")
+    names = Names(15, 3, look_up=resolver)
+    await names.addresses("db", PORT)
+    resolver.held = trio.Event()
+    autojump_clock.jump(16)
+    for asked in (2, 2, 3):  # who looks gives up, whom it has cost time is the last for a while
+        with trio.fail_after(2):
+            assert [each.host for each in await names.addresses("db", PORT)] == ["10.0.0.1"]
+        assert len(resolver.asked) == asked
+        autojump_clock.jump(0.6)
+    resolver.held.set()
+    resolver.hosts = ("10.0.0.2",)
+    autojump_clock.jump(2)
+    assert [each.host for each in await names.addresses("db", PORT)] == ["10.0.0.2"]
+
+
+async def test_a_system_that_has_no_thread_for_a_look_up_fails_that_look_up(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    async def none(host: str, port: int) -> list[Address]:
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("can't start new thread")
+
+    names = Names(look_up=none)
+    names.want("db", PORT)
+    await names.refresh()
+    with pytest.raises(OSError, match="can't start new thread"):
+        await names.addresses("db", PORT)
 
 
 async def test_there_are_news_when_an_answer_changes_whoever_has_asked(mock_clock: trio.testing.MockClock) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import struct
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -268,20 +269,61 @@ async def test_a_peer_that_is_no_postgresql_is_named() -> None:
 
 @pytest.mark.trio
 async def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    look_up = trio.socket.getaddrinfo
+    look_up = socket.getaddrinfo
 
-    async def two_addresses(host: str, port: int, **more: int) -> object:
+    def two_addresses(host: str, port: int, *rest: int, **more: int) -> object:
         if host != "db.example":
-            return await look_up(host, port, **more)
+            return look_up(host, port, *rest, **more)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.1", "127.0.0.2")]
 
-    monkeypatch.setattr(trio.socket, "getaddrinfo", two_addresses)
+    monkeypatch.setattr(socket, "getaddrinfo", two_addresses)
     async with serving(says(OK), host="127.0.0.2") as port:
         there = target(port, "db.example")
         for _ in range(3):
             server = await open_server(there, timeout_s=10)
             assert server.host == "127.0.0.2"
             server.close()
+
+
+@pytest.fixture
+def silent_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A resolver that does not answer for names that end in `.example` until the test is over; what it has been asked."""
+    look_up, over, asked = socket.getaddrinfo, threading.Event(), list[str]()
+
+    def silent(host: str | bytes, port: int, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> object:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name.endswith(".example") and not flags & socket.AI_NUMERICHOST:
+            asked.append(name)
+            over.wait()
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        if name.endswith(".example"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up(host, port, family, type, proto, flags)
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    yield asked
+    over.set()
+
+
+@pytest.mark.trio
+async def test_a_resolver_that_is_silent_leaves_time_for_the_next_host(silent_resolver: list[str]) -> None:
+    async with serving(says(OK)) as port:
+        server = await open_server(target(port, "db.example", "127.0.0.1"), timeout_s=1)
+        server.close()
+    assert silent_resolver == ["db.example"]
+
+
+@pytest.mark.trio
+async def test_a_resolver_that_is_silent_keeps_no_thread_from_others(silent_resolver: list[str]) -> None:
+    """Logins are decided in threads, and configurations read."""
+    async with trio.open_nursery() as nursery:
+        for number in range(100):
+            nursery.start_soon(resolve, f"db{number}.example", 5432)
+        await trio.testing.wait_all_tasks_blocked()
+        assert silent_resolver
+        with trio.fail_after(10):
+            assert await trio.to_thread.run_sync(lambda: "done") == "done"
+        nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
