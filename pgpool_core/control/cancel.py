@@ -5,13 +5,59 @@ Source: PostgreSQL docs, "Message Flow", Canceling Requests in Progress.
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections import Counter
+from collections.abc import AsyncGenerator
+
 import trio
 
 from pgpool_core.control.hosts import Address, connect, place, resolve
 from pgpool_core.control.messages import cancel_request
 from pgpool_core.control.pipes import SocketPipe
 from pgpool_core.control.server_tls import NoTls, Secured, begin_tls
-from pgpool_core.errors import PgPoolError, ServerUnavailable, TlsError
+from pgpool_core.errors import PgPoolError, PoolError, ServerUnavailable, TlsError
+
+
+@contextlib.asynccontextmanager
+async def turn(limiter: trio.CapacityLimiter, wait_s: float) -> AsyncGenerator[None]:
+    """Take one of so many places for as long as a cancel request is carried.
+
+    Args:
+        wait_s: cancel_wait_timeout, in seconds; 0 = any time.
+    Raises:
+        PoolError: none has become free in time.
+    """
+    with trio.move_on_after(wait_s or math.inf) as scope:
+        await limiter.acquire()
+    if scope.cancelled_caught:
+        raise PoolError("a cancel request has waited for too long, dropped (cancel_wait_timeout)")
+    try:
+        yield
+    finally:
+        limiter.release()
+
+
+class Turns:
+    """So many requests are on their way to one place at a time: one that does not answer holds up its own."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._limits: dict[tuple[str, int], trio.CapacityLimiter] = {}
+        self._here: Counter[tuple[str, int]] = Counter()
+
+    @contextlib.asynccontextmanager
+    async def taken(self, host: str, port: int, wait_s: float) -> AsyncGenerator[None]:
+        """Take a `turn` of this place."""
+        place = host, port
+        self._here[place] += 1
+        try:
+            async with turn(self._limits.setdefault(place, trio.CapacityLimiter(self._at_once)), wait_s):
+                yield
+        finally:
+            self._here[place] -= 1
+            if not self._here[place]:
+                del self._here[place], self._limits[place]
 
 
 async def send_cancel(

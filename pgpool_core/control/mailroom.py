@@ -7,7 +7,6 @@ stop the pump: whatever goes wrong with a letter costs that one client.
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -22,7 +21,7 @@ from pgpool_core.control import routing
 from pgpool_core.control.access import METHOD_NUMBERS, Access, address_of
 from pgpool_core.control.arrivals import Arrivals, Parcel
 from pgpool_core.control.auth_query import AuthQuery
-from pgpool_core.control.cancel import send_cancel
+from pgpool_core.control.cancel import Turns, send_cancel
 from pgpool_core.control.channels import Channels, until_taken
 from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from pgpool_core.admin.commands import Console
     from pgpool_core.engine.plane import Engine
 
-CANCELS_AT_ONCE: Final = 64  # connections that carry cancel requests; further ones wait their turn
+CANCELS_AT_ONCE: Final = 64  # connections that carry cancel requests to one place; further ones wait their turn
 
 NO_PHYSICAL: Final = (b"", b"database", b"0", b"f", b"fa", b"fal", b"fals", b"false", b"n", b"no", b"of", b"off")
 """Values of `replication` that mean a database."""
@@ -146,7 +145,7 @@ class Mailroom:
         handing.read = self.read
         self._ended = False
         self._own_uid = os.geteuid()
-        self._cancels = trio.CapacityLimiter(CANCELS_AT_ONCE)
+        self._cancels = Turns(CANCELS_AT_ONCE)
         self._orders = orders
         self._auth_query = auth_query
         self._looked_up = LoginStep("auth_query")
@@ -442,20 +441,17 @@ class Mailroom:
     async def _carry_cancel(self, cancel: Cancel) -> None:
         record = self._pools.get(cancel.pool)
         where = str(record.key) if record is not None else ""
-        timeout_s = connect_timeout_s(self._pools.config)
+        config, host = self._pools.config, _text(cancel.host)
         try:
-            await self._take_turn()
-            try:
+            async with self._cancels.taken(host, cancel.port, config.cancel_wait_timeout):
                 await send_cancel(
-                    host=_text(cancel.host),
+                    host=host,
                     port=cancel.port,
                     backend_pid=cancel.backend_pid,
                     backend_key=cancel.backend_key,
-                    timeout_s=timeout_s,
-                    secured=record.secured(_text(cancel.host)) if cancel.tls and record is not None else None,
+                    timeout_s=connect_timeout_s(config),
+                    secured=record.secured(host) if cancel.tls and record is not None else None,
                 )
-            finally:
-                self._cancels.release()
         except PgPoolError as error:
             logs.LOGGER.warning("%s", logs.line(where, str(error)))
         except Exception:
@@ -463,17 +459,6 @@ class Mailroom:
         finally:
             self._engine.cancel_done(cancel.server)
             self._engine.cancel_over(cancel.canceller)
-
-    async def _take_turn(self) -> None:
-        """Wait until a cancel request may be carried.
-
-        Raises:
-            PoolError: cancel_wait_timeout is over.
-        """
-        with trio.move_on_after(self._pools.config.cancel_wait_timeout or math.inf) as scope:
-            await self._cancels.acquire()
-        if scope.cancelled_caught:
-            raise PoolError("a cancel request has waited for too long, dropped (cancel_wait_timeout)")
 
     async def _pass_on_cancel(self, peer: int, key: bytes, canceller: int) -> None:
         try:

@@ -11,7 +11,7 @@ import trio
 
 from pgpool_core import logs
 from pgpool_core.config.model import Config, PeerConfig
-from pgpool_core.control.cancel import send_cancel
+from pgpool_core.control.cancel import send_cancel, turn
 from pgpool_core.control.routing import connect_timeout_s
 from pgpool_core.errors import PgPoolError
 
@@ -20,7 +20,7 @@ TTL_BITS = 3
 
 
 class Peers:
-    """Passes requests on, so many at a time for each peer as its pool_size says; the others wait."""
+    """Passes requests on, so many at a time for each peer as its pool_size says; the others wait, up to cancel_wait_timeout."""
 
     def __init__(self) -> None:
         self._limits: dict[int, trio.CapacityLimiter] = {}
@@ -46,22 +46,22 @@ class Peers:
         limiter = self._limits.setdefault(peer, trio.CapacityLimiter(1))
         limiter.total_tokens = _at_once(known, config)
         self.waiting[peer] = self.waiting.get(peer, 0) + 1
+        waits = True
         try:
-            await limiter.acquire()
-        finally:
-            self.waiting[peer] -= 1
-        try:
-            await send_cancel(
-                host=known.host,
-                port=known.port,
-                backend_pid=int.from_bytes(key[:4]),
-                backend_key=key[4:7] + bytes([key[7] - 1]),
-                timeout_s=connect_timeout_s(config),
-            )
+            async with turn(limiter, config.cancel_wait_timeout):
+                waits = False
+                self.waiting[peer] -= 1
+                await send_cancel(
+                    host=known.host,
+                    port=known.port,
+                    backend_pid=int.from_bytes(key[:4]),
+                    backend_key=key[4:7] + bytes([key[7] - 1]),
+                    timeout_s=connect_timeout_s(config),
+                )
         except PgPoolError as error:
             logs.LOGGER.warning("%s", logs.line(f"peer-{peer}", str(error)))
         finally:
-            limiter.release()
+            self.waiting[peer] -= waits
 
 
 def _at_once(peer: PeerConfig, config: Config) -> float:

@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from pgpool_core.config.model import Config, DatabaseConfig
+from pgpool_core.config.model import Config, DatabaseConfig, PeerConfig
 from pgpool_core.control.connect import LoggedInServer, ServerTarget
 from pgpool_core.control.mailroom import CANCELS_AT_ONCE
 from pgpool_core.control.messages import ErrorFields
@@ -448,6 +448,40 @@ async def test_a_cancel_waits_for_its_turn_no_longer_than_it_may(
         it.engine.post(request[0], 1002, *request[1:])  # there is room again
         async with await server.accept() as last:
             assert (await last.receive_startup()).code == 80877102  # CancelRequest
+
+
+async def test_a_place_that_does_not_answer_cancels_keeps_no_turn_from_another(folder: Path) -> None:
+    (folder / "other").mkdir()
+    async with (
+        running(folder) as it,
+        open_scripted_server(folder / ".s.PGSQL.5432") as silent,
+        open_scripted_server(folder / "other" / ".s.PGSQL.5432") as other,
+        AsyncExitStack() as busy,
+    ):
+        for number in range(CANCELS_AT_ONCE):
+            it.engine.post("cancel", number, 0, 4711, b"\0\0\0\1", str(folder), 5432)
+            await busy.enter_async_context(await silent.accept())
+        it.engine.post("cancel", 1001, 0, 4711, b"\0\0\0\1", str(folder / "other"), 5432)
+        async with await other.accept() as told:
+            assert (await told.receive_startup()).code == 80877102  # CancelRequest
+
+
+async def test_a_request_for_a_peer_waits_for_its_turn_no_longer_than_it_may(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    peers = {2: PeerConfig(host=str(folder), port=5432, pool_size=1)}
+    async with (
+        running(folder, cancel_wait_timeout=0.05, peer_id=1, peers=peers) as it,
+        open_scripted_server(folder / ".s.PGSQL.5432") as silent,
+    ):
+        it.engine.post("peer_cancel", 2, b"\0\2\0\0\0\0\0\3", 7)
+        async with await silent.accept():
+            it.engine.post("peer_cancel", 2, b"\0\2\0\0\0\0\0\3", 8)
+            await it.engine.until(lambda: it.engine.cancels_over)
+            assert it.engine.cancels_over == [8]
+            assert "peer-2 a cancel request has waited for too long, dropped (cancel_wait_timeout)" in caplog.text
+            assert it.pooler._mailroom.peers.waiting == {2: 0}
+        await it.engine.until(lambda: it.engine.cancels_over == [8, 7])
 
 
 async def test_the_console_answers_with_the_clients_of_all_workers(folder: Path) -> None:
