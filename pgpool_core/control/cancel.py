@@ -19,6 +19,10 @@ from pgpool_core.control.server_tls import NoTls, Secured, begin_tls
 from pgpool_core.errors import PgPoolError, PoolError, ServerUnavailable, TlsError
 
 
+class CancelUnanswered(ServerUnavailable):
+    """The request has been sent, and nobody knows whether its signal has been, or is still to come."""
+
+
 @contextlib.asynccontextmanager
 async def turn(limiter: trio.CapacityLimiter, wait_s: float) -> AsyncGenerator[None]:
     """Take one of so many places for as long as a cancel request is carried.
@@ -73,34 +77,47 @@ async def send_cancel(
         timeout_s: server_connect_timeout, in seconds, for everything together.
         secured: None: without TLS.
     Raises:
-        ServerUnavailable: the server could not be reached or did not close in time; the request may have arrived.
+        CancelUnanswered: the server did not close in time; the request may take effect at any time.
+        ServerUnavailable: the server could not be reached; nothing has been sent.
     """
     where = place(host, port)
+    asking = _Asking(cancel_request(backend_pid, backend_key), secured)
     with trio.move_on_after(timeout_s):
         problem: Exception = ServerUnavailable("no address found")
         try:
             for address in await resolve(host, port):
                 try:
-                    return await _send_to(address, cancel_request(backend_pid, backend_key), secured)
+                    return await asking.at(address)
                 except (OSError, PgPoolError, NoTls) as error:
                     problem = error
         except (OSError, UnicodeError, ValueError) as error:
             problem = error
+        if asking.sent:
+            raise CancelUnanswered(f"a cancel request to {where} was not answered: {problem}") from problem
         raise ServerUnavailable(f"cannot send a cancel request to {where}: {problem}") from problem
-    raise ServerUnavailable(
-        f"cancel request to {where} was not answered within {timeout_s:g} s (server_connect_timeout)"
-    )
+    failure = CancelUnanswered if asking.sent else ServerUnavailable
+    raise failure(f"cancel request to {where} was not answered within {timeout_s:g} s (server_connect_timeout)")
 
 
-async def _send_to(address: Address, request: bytes, secured: Secured | None) -> None:
-    with await connect(address) as sock:
-        if secured is None:
-            pipe = SocketPipe(sock)
-        else:
-            pipe = await begin_tls(sock, secured)
-        await pipe.send_all(request)
-        try:
-            while await pipe.receive_some():
-                pass  # nothing is due; a server that sends anything is still waited for
-        except (ConnectionResetError, TlsError):
-            pass  # closed with our bytes unread: it has gone, as with an end of stream
+class _Asking:
+    """One request, and whether it has been sent anywhere."""
+
+    def __init__(self, request: bytes, secured: Secured | None) -> None:
+        self.sent = False
+        self._request = request
+        self._secured = secured
+
+    async def at(self, address: Address) -> None:
+        """Send it to this address and wait for the end."""
+        with await connect(address) as sock:
+            if self._secured is None:
+                pipe = SocketPipe(sock)
+            else:
+                pipe = await begin_tls(sock, self._secured)
+            self.sent = True
+            await pipe.send_all(self._request)
+            try:
+                while await pipe.receive_some():
+                    pass  # nothing is due; a server that sends anything is still waited for
+            except (ConnectionResetError, TlsError):
+                pass  # closed with our bytes unread: it has gone, as with an end of stream

@@ -21,7 +21,7 @@ from pgpool_core.control import routing
 from pgpool_core.control.access import METHOD_NUMBERS, Access, address_of
 from pgpool_core.control.arrivals import Arrivals, Parcel
 from pgpool_core.control.auth_query import AuthQuery
-from pgpool_core.control.cancel import Turns, send_cancel
+from pgpool_core.control.cancel import CancelUnanswered, Turns, send_cancel
 from pgpool_core.control.channels import Channels, until_taken
 from pgpool_core.control.databases import Databases
 from pgpool_core.control.functions import Functions
@@ -442,6 +442,7 @@ class Mailroom:
         record = self._pools.get(cancel.pool)
         where = str(record.key) if record is not None else ""
         config, host = self._pools.config, _text(cancel.host)
+        in_doubt = False
         try:
             async with self._cancels.taken(host, cancel.port, config.cancel_wait_timeout):
                 await send_cancel(
@@ -453,11 +454,12 @@ class Mailroom:
                     secured=record.secured(host) if cancel.tls and record is not None else None,
                 )
         except PgPoolError as error:
+            in_doubt = isinstance(error, CancelUnanswered)
             logs.LOGGER.warning("%s", logs.line(where, str(error)))
         except Exception:
             logs.LOGGER.exception("internal error while carrying a cancel request")
         finally:
-            self._engine.cancel_done(cancel.server)
+            self._engine.cancel_done(cancel.server, in_doubt=in_doubt)
             self._engine.cancel_over(cancel.canceller)
 
     async def _pass_on_cancel(self, peer: int, key: bytes, canceller: int) -> None:

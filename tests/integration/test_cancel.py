@@ -281,6 +281,44 @@ async def test_the_connection_of_a_cancel_request_closes_when_postgresql_has_bee
             peer.stream.socket.close()
 
 
+async def test_a_server_whose_cancel_request_is_not_answered_goes_to_no_other_client(pooler: PoolerFactory) -> None:
+    """PostgreSQL may still obey: at any time, and whatever runs then."""
+    async with open_scripted_server() as fake:
+        databases = {"app": f"host={fake.host} port={fake.port} user=app"}
+        place = pooler(
+            auth_type="trust",
+            databases=databases,
+            pool_mode="transaction",
+            default_pool_size=1,
+            function_check_period=0,
+            server_connect_timeout=1,
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log_in_once, fake)
+            async with logged_in(place) as client, logged_in(place) as other:
+                await client.send(frontend.query("select 1"))
+                server = fake.accepted[0]
+                assert letters([await server.receive()]) == "Q"
+                await cancel_unheard(place, client, fake)
+                await server.send(backend.command_complete("SELECT 1") + backend.ready())
+                assert letters(await client.until("Z")) == "CZ"
+                await other.send(frontend.query("select 2"))
+                assert letters([await server.receive()]) == "X"
+                await server.stream.aclose()
+                next_one = await fake.accept()
+                await next_one.accept_login()
+                assert "select 2" in await asked(next_one)
+        for peer in fake.accepted:
+            peer.stream.socket.close()
+
+
+async def cancel_unheard(place: Place, client: ScriptedPeer, fake: ScriptedServer) -> None:
+    """Send a cancel request that PostgreSQL takes in and does not read."""
+    async with await connect_peer((place.host, place.port)) as canceller:
+        await canceller.send(frontend.cancel(client.pid, client.key))
+        await fake.accept()
+
+
 async def log_in_once(fake: ScriptedServer) -> None:
     await (await fake.accept()).accept_login()
 

@@ -239,7 +239,7 @@ class FakeEngine:
             record.told_since.append(since_us)
         return True
 
-    def cancel_done(self, server: int) -> None:
+    def cancel_done(self, server: int, *, in_doubt: bool = False) -> None:
         self.cancels_done.append(server)
         self._called()
 

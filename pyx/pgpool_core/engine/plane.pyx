@@ -468,9 +468,12 @@ cdef class Engine:
         """
         server_abandon(self.plane, server, error)
 
-    def cancel_done(self, uint64_t server):
-        """The connection that carried a cancel request to this server has closed."""
-        server_cancelled(self.plane, server)
+    def cancel_done(self, uint64_t server, *, bint in_doubt=False):
+        """The connection that carried a cancel request to this server has closed.
+
+        `in_doubt`: not by PostgreSQL, which may still obey. No other client gets this server.
+        """
+        server_cancelled(self.plane, server, in_doubt)
 
     def sweep(self, uint64_t now_us):
         """The janitor's round: idle servers that are due for a check, too old, idle for too long or not wanted.

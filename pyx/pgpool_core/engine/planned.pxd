@@ -13,7 +13,7 @@ cdef list plan_servers(Plane *plane, uint64_t now_us)
 cdef uint64_t server_adopt(Plane *plane, uint64_t server, int fd, uint32_t backend_pid, bytes backend_key, parameters,
                            bytes unread, bint family_unix, bytes host, uint16_t port, began, Session tls) except 0
 cdef int server_abandon(Plane *plane, uint64_t server, bytes error) except -1
-cdef void server_cancelled(Plane *plane, uint64_t server) noexcept nogil
+cdef void server_cancelled(Plane *plane, uint64_t server, bint in_doubt) noexcept nogil
 # Have what is to be closed (close_needed) leave its client as soon as that is idle.
 cdef void servers_hurry(Plane *plane) noexcept nogil
 

@@ -197,11 +197,13 @@ cdef int server_abandon(Plane *plane, uint64_t server, bytes error) except -1:
     return 0
 
 
-cdef void server_cancelled(Plane *plane, uint64_t server) noexcept nogil:
+cdef void server_cancelled(Plane *plane, uint64_t server, bint in_doubt) noexcept nogil:
     cdef ServerConn *s
     pthread_mutex_lock(&plane.server_lock)
     s = <ServerConn *>slot_of(&plane.servers, server)
     if s != NULL:
+        if in_doubt:
+            pgpool_store8(&s.seat.close_needed, 1)    # before anybody may release it
         pgpool_add32(&s.cancels, -1)
     pthread_mutex_unlock(&plane.server_lock)
     if s != NULL:
