@@ -244,7 +244,7 @@ class PoolRegistry:
         engine = self._engine
         self.config, self.userlist = plan.config, plan.userlist
         self.names.configure(plan.config.dns_max_ttl, plan.config.dns_nxdomain_ttl)
-        self._orders.update(plan.orders)
+        self._orders = dict(plan.orders)
         engine.clear_routes()
         engine.clear_credentials()
         self._credentials.clear()

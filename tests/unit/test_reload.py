@@ -10,10 +10,12 @@ from pgpool_core.control import routing
 from pgpool_core.control.connect import ServerTarget
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.names import Names
+from pgpool_core.control.pools import PoolRegistry
 from pgpool_core.control.reload import PoolsPlan, plan_pools
-from pgpool_core.control.routing import PoolKey
+from pgpool_core.control.routing import PoolKey, ToPool
 from pgpool_core.errors import ConfigError
 from pgpool_core.policy.userlist import Userlist, parse_userlist
+from tests.unit.fake_engine import FakeEngine
 
 KEY = PoolKey("app", "alice")
 USERS = parse_userlist(b'"alice" "old"\n')
@@ -92,6 +94,19 @@ def test_whose_turn_it_is_among_hosts_survives_a_reload_that_does_not_touch_them
     before = target()
     plan = plan_pools(OLD, attrs.evolve(OLD, default_pool_size=4), USERS, {KEY: before})
     assert plan.pools[KEY].target.host_order is before.host_order
+
+
+def test_a_database_that_was_gone_begins_anew() -> None:
+    entries = {"disable": DatabaseConfig(host="a,b", load_balance_hosts="disable"), "": DatabaseConfig(host="a,b")}
+    configs = [attrs.evolve(OLD, databases={"app": entries[""]}), attrs.evolve(OLD, databases={})]
+    configs.append(attrs.evolve(OLD, databases={"app": entries["disable"]}))
+    pools = PoolRegistry(FakeEngine().typed(), configs[0], USERS)
+    pools.pool_for(ToPool(KEY, entries[""], auto=False)).target.host_order.failed("a", ("a", "b"))
+    for config in configs[1:]:
+        pools.apply(plan_pools(pools.config, config, USERS, {record.key: record.target for record in pools}))
+    order = pools.pool_for(ToPool(KEY, entries["disable"], auto=False)).target.host_order
+    assert order.states == {}
+    assert [order.hosts(("a", "b")) for _ in range(2)] == [["a", "b"]] * 2
 
 
 def test_a_configuration_that_could_reach_no_server_is_refused_as_a_whole() -> None:
