@@ -53,15 +53,15 @@ class Turns:
     @contextlib.asynccontextmanager
     async def taken(self, host: str, port: int, wait_s: float) -> AsyncGenerator[None]:
         """Take a `turn` of this place."""
-        place = host, port
-        self._here[place] += 1
+        to = host, port
+        self._here[to] += 1
         try:
-            async with turn(self._limits.setdefault(place, trio.CapacityLimiter(self._at_once)), wait_s):
+            async with turn(self._limits.setdefault(to, trio.CapacityLimiter(self._at_once)), wait_s):
                 yield
         finally:
-            self._here[place] -= 1
-            if not self._here[place]:
-                del self._here[place], self._limits[place]
+            self._here[to] -= 1
+            if not self._here[to]:
+                del self._here[to], self._limits[to]
 
 
 async def send_cancel(
