@@ -36,6 +36,16 @@ SETTING_TEXTS = {
         b"1",
     ),
     "by a function": ("select set_config('app.f', 'x', false)", "select current_setting('app.f')", b"x"),
+    "between dollars": (
+        "select set_config($$app.dollars$$, 'x', false)",
+        "select current_setting('app.dollars')",
+        b"x",
+    ),
+    "between tags": (
+        "do 'begin perform set_config($n$app.tags$n$, $v$x$v$, false); end'",
+        "select current_setting('app.tags')",
+        b"x",
+    ),
     "in a block": (
         "do $$begin perform set_config('app.d', 'y', false); end$$",
         "select current_setting('app.d')",

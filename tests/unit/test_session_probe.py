@@ -100,6 +100,28 @@ def test_names_behind_set_may_have_something_around_their_dots(text: str, name: 
     assert not more
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("select set_config($$app.tenant$$, 'x', false)", "app.tenant"),
+        ("select set_config($a_1$app.tenant$a_1$, 'x', false)", "app.tenant"),
+        ("do $x$begin perform set_config($y$deep.er.tenant$y$, $y$1$y$, false); end$x$", "deep.er.tenant"),
+        ("do $$begin execute $a$select set_config($b$app.tenant$b$, '1', false)$a$; end$$", "app.tenant"),
+        ("select act($a$$b$app.tenant$b$$a$)", "app.tenant"),
+        ("select set_config($$app.ten$ant$$, 'x', false)", "app.ten$ant"),
+        ("select set_config($a$app.ten$ant$a$, 'x', false)", "app.ten$ant"),
+        ("select set_config('app.ten$ant', 'x', false)", "app.ten$ant"),
+        ("select set_config('app.tenant$$', 'x', false)", "app.tenant$$"),
+        ("do $a$set app . tenant = 1$a$", "app.tenant"),
+        ("select act($a$app.x = 1; set app.tenant to 1$a$)", "app.tenant"),
+    ],
+)
+def test_names_between_dollars_are_found(text: str, name: str) -> None:
+    found, more = settings_probe.names(text.encode())
+    assert name.encode() in found
+    assert not more
+
+
 def test_prose_is_not_taken_for_names() -> None:
     assert settings_probe.names(b"A word. Another . one, and so on. All of it") == ([], False)
 

@@ -179,6 +179,44 @@ cdef void set_name(SettingNames *names, const uint8_t *at, const uint8_t *end, s
         names_add(names, name)
 
 
+cdef uint32_t last_word(const uint8_t *joined, uint32_t n) noexcept nogil:
+    """Where in `joined` begins what is behind its last dollar."""
+    while n and joined[n - 1] != 0x24:
+        n -= 1
+    return n
+
+
+cdef void add_dotted(SettingNames *names, const uint8_t *at, uint32_t n) noexcept nogil:
+    cdef Span name
+    if n and begins_name(at[0]) and memchr(at, 0x2E, n) != NULL:
+        name.at = at
+        name.len = n
+        names_add(names, name)
+
+
+cdef void between_dollars(SettingNames *names, const uint8_t *joined, uint32_t n) noexcept nogil:
+    """Remember what of `joined` is a name where its dollars quote: `$$app.x$$`, `$tag$app.x$tag$`, others around that.
+
+    A name may have dollars of its own, too. That is found between two tags at most.
+    """
+    cdef uint32_t begin = 0, end = n, first = n, last, i
+    for i in range(n + 1):
+        if i < n and joined[i] != 0x24:
+            continue
+        add_dotted(names, joined + begin, i - begin)
+        if first == n and i < n and memchr(joined, 0x2E, i) == NULL:
+            first = i                             # of the tag in front
+        begin = i + 1
+    if joined[n - 1] == 0x24:
+        last = last_word(joined, n - 1)
+        if last and memchr(joined + last, 0x2E, n - last) == NULL:
+            end = last - 1                        # in front of the tag behind it
+    add_dotted(names, joined, end)
+    if first < end:
+        add_dotted(names, joined + first + 1, n - first - 1)
+        add_dotted(names, joined + first + 1, end - first - 1)
+
+
 cdef void names_find(SettingNames *names, const uint8_t *text, size_t n) noexcept nogil:
     """Remember every `word.word` of a text or a Bind message, quoted or not: one of them may be a custom setting.
 
@@ -188,7 +226,7 @@ cdef void names_find(SettingNames *names, const uint8_t *text, size_t n) noexcep
     cdef size_t i = 0, begin, room = ROOM_FOR_COMMENTS
     cdef Span name
     cdef uint8_t[MAX_NAME_LEN + 1] joined
-    cdef uint32_t length, dots
+    cdef uint32_t length, dots, word
     while i < n:
         if not begins_name(text[i]):
             i += 1
@@ -218,9 +256,12 @@ cdef void names_find(SettingNames *names, const uint8_t *text, size_t n) noexcep
             else:
                 break
         if dots == 0:
-            if is_word(joined, length, b"set") or is_word(joined, length, b"reset"):
+            word = last_word(joined, length)      # $tag$set
+            if is_word(joined + word, length - word, b"set") or is_word(joined + word, length - word, b"reset"):
                 set_name(names, text + i, text + n, &room)
         elif length <= MAX_NAME_LEN:
+            if memchr(joined, 0x24, length) != NULL:
+                between_dollars(names, joined, length)
             name.at = joined
             name.len = length
             names_add(names, name)
