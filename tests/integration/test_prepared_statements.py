@@ -119,6 +119,23 @@ async def test_deallocate_all_lets_the_rest_of_its_group_prepare_again(target: T
         for name in ("before", "another"):
             answer = await ask(client, frontend.parse(text), use(""), frontend.parse("select 42", name), use(name))
             assert (letters(answer), values(answer)) == ("12C12DCZ", [[b"42"]])
+        await ask(client, frontend.parse(text, "all"))
+        answer = await ask(client, use("all"), frontend.parse("select 42", "before"), use("before"))
+        assert (letters(answer), values(answer)) == ("2C12DCZ", [[b"42"]])
+
+
+@SAME
+@pytest.mark.pooler(default_pool_size=1, max_prepared_statements=2)
+async def test_deallocate_all_that_is_prepared_ends_what_is_used_behind_it(target: Target) -> None:
+    """Also where its server has no room for that, and would have it prepared anew."""
+    async with logged_in(target) as client:
+        for name in ("all", "one", "two"):
+            await ask(client, frontend.parse("deallocate all" if name == "all" else f"select '{name}'", name))
+        ends = use("all") + frontend.parse("select 3", "three") + frontend.sync()
+        await client.send(ends + use("one") + frontend.sync() + use("all") + frontend.sync())
+        assert letters(await client.until("Z")) == "2C1Z"
+        for _ in range(2):
+            assert codes(await client.until("Z")) == ["26000"]
 
 
 @SAME

@@ -354,6 +354,24 @@ async def test_a_client_keeps_its_server_until_the_state_is_gone(target: Target,
             )
 
 
+ENDS = {what: (text, end) for what, (text, _, end) in PINS.items() if ";" not in end}
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("target", ["pgpool_core"], indirect=True)
+@pytest.mark.parametrize(("text", "end"), ENDS.values(), ids=ENDS.keys())
+async def test_what_ends_it_may_have_been_prepared_before(target: Target, text: str, end: str) -> None:
+    async with logged_in(target) as one, logged_in(target) as two:
+        await one.send(frontend.parse(end, "end") + frontend.sync())
+        assert not codes(await one.until("Z"))
+        for _ in range(2):
+            assert not codes(await one.query(text))
+            await one.send(frontend.bind("end") + frontend.execute() + frontend.sync())
+            assert not codes(await one.until("Z"))
+            assert await one_value(one, "select 1") == b"1"
+            assert await one_value(two, "select 1") == b"1"
+
+
 @SAME
 @TWO_SERVERS
 async def test_a_cursor_with_hold_keeps_its_client_where_it_is(target: Target) -> None:

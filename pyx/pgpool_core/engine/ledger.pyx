@@ -109,7 +109,7 @@ cdef bint ledger_text(Worker *w, ClientConn *c, ServerConn *s, const uint8_t *te
     if notifier_may(flags, scan.verb, effects != NULL):
         notifier_text(w, c, s, flags, scan)
     if is_parse:
-        c.parse_flags = flags & SQL_FUNCTION_DDL | said & SQL_NOTIFIES | meaning
+        c.parse_flags = flags & SQL_FUNCTION_DDL | said & (SQL_NOTIFIES | TAKES) | meaning
         c.parse_hidden = hidden
     if s.leak != NULL and flags & LEAVES:
         leak_text(s, c, fingerprint(text, n), text, n)
@@ -298,13 +298,17 @@ cdef void ledger_bind(ClientConn *c, ServerConn *s, uint32_t flags, const Statem
     if flags & (SQL_UNSETTLES | SQL_CHANGES) or flags & SQL_HIDDEN and flags & MAY_UNSETTLE:
         meanings_used(s, flags | SQL_UNSETTLES, statement)
     if followed and (flags & (SQL_SETS | SQL_UNSETTLES) and values_name_temp(body, n, have)
-                     or flags & SQL_CHANGES and (s.probing & SQL_TEMPS or path_has_temp(c.settings))):
+                     or flags & SQL_CHANGES and (c.pins & PIN_TEMPORARY or s.probing & SQL_TEMPS or path_has_temp(c.settings))):
         suspect(s, SQL_TEMPS, NULL, 0)
     flags &= ~<uint32_t>(SQL_NOTIFIES | SQL_UNSETTLES | SQL_CHANGES)
     if flags & ~<uint32_t>SQL_HIDDEN == 0:
         return
     if flags & SQL_FUNCTION_DDL:
         s.function_ddl |= DDL_FUNCTIONS
+    if followed and flags & (SQL_DEALLOCATES | SQL_DISCARDS):
+        owed_barrier(&s.owed)
+    if followed and not flags & LEAVES and not (flags & TAKES and (c.pins or s.probing)):
+        return
     if followed and flags & WENT_BACK_ONE and statement != NULL:     # it may have been parsed long ago: which one?
         length = strnlen(<const char *>statement.data, statement.len)
         scan_sql(statement.data, length, READ_UNKNOWN | READ_TRAILING, NULL, &scan)
