@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Final, cast
+from typing import Final, TextIO, cast
 
 from pgpool_core import __version__
 
@@ -23,10 +25,40 @@ COMMANDS: Final = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a sub-command; returns the exit status: 0 done, 1 it could not be done (said on standard error), 2 wrong usage."""
+    """Run a sub-command; returns the exit status: 0 done, 1 it could not be done (said on standard error), 2 wrong usage.
+
+    141, as of who ended by SIGPIPE, where whoever read standard output has gone.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":  # files and databases have any name
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error
+    try:
+        try:
+            return _carry_out(words)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        if not _is_unread(sys.stdout):
+            raise
+        return 141
+
+
+def _is_unread(stream: TextIO | None) -> bool:
+    """Whether nobody reads `stream`; what is left in it then goes nowhere, so that Python does not complain at its end."""
+    if stream is None:
+        return False
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    if not poll.poll(0):
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+    return True
+
+
+def _carry_out(words: Sequence[str]) -> int:
     word = words[0] if words else ""
     if word in COMMANDS:
         command = cast("Callable[[Sequence[str]], int]", import_module(f"{__name__}.{word.replace('-', '_')}").main)

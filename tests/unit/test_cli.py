@@ -94,6 +94,27 @@ def test_a_log_file_that_cannot_be_opened_ends_the_start(tmp_path: Path, capsys:
     assert "(logfile)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["--help"], ["check", "FILE"]])
+def test_who_stops_reading_sees_no_traceback(tmp_path: Path, words: list[str], unbuffered: str) -> None:
+    file = write(tmp_path, "[databases]\n* = host=127.0.0.1\n[pgbouncer]\nlisten_port = 0\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as unread:
+        done = subprocess.run(
+            [sys.executable, "-m", "pgpool_core", *(file if word == "FILE" else word for word in words)],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(Path(pgpool_core.__file__).parents[1]),
+                "PYTHONUNBUFFERED": unbuffered,
+            },
+            stdout=unread,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_servers_are_counted_by_size_reserve_and_limit() -> None:
     databases = {
         "a": DatabaseConfig(host="h", pool_size=5, reserve_pool_size=2),
