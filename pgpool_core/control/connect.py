@@ -48,6 +48,7 @@ __all__ = [
     "open_server",
 ]
 
+WRONG_PASSWORD: Final = "28P01"
 NOT_SO: Final = "28000"  # what PostgreSQL says where no line of its pg_hba.conf fits
 MAX_NOTICE_LEN: Final = 500  # characters of a notice that a log line may take
 
@@ -258,10 +259,23 @@ class _Attempt:
         addresses = self.target.host_order.addresses(host, found)
         for number, address in enumerate(addresses):
             shares = len(addresses) - number + self.hosts_left - 1
-            server = await self._try_address(address, (self.deadline - trio.current_time()) / shares)
+            server = await self._try_passwords(address, (self.deadline - trio.current_time()) / shares)
             if server is not None:
                 return server
         return None
+
+    async def _try_passwords(self, address: Address, share_s: float) -> LoggedInServer | None:
+        """A server at this address; a password that has changed since it was asked for is asked for again."""
+        try:
+            return await self._try_address(address, share_s)
+        except ServerLoginRefused as error:
+            if self.target.password is None or error.sqlstate != WRONG_PASSWORD:
+                raise
+            refused = self.secret
+            self.secret = await self._secret(self.host)
+            if self.secret == refused:
+                raise
+        return await self._try_address(address, share_s)
 
     async def _secret(self, host: str) -> Secret | None:
         target = self.target

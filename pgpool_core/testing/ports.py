@@ -37,10 +37,9 @@ class _Share:
     They are handed out in turn, so that who asks twice before it listens gets two.
     """
 
-    def __init__(self, ports: Sequence[int], guard: socket.socket | None) -> None:
+    def __init__(self, ports: Sequence[int]) -> None:
         self.size = len(ports)
         self.ports = itertools.cycle(ports)
-        self._guard = guard
 
 
 @functools.cache
@@ -54,9 +53,10 @@ def _share(pid: int) -> _Share:
         except OSError:
             guard.close()
         else:
-            return _Share(ports[1:], guard)
+            guard.detach()  # for as long as we live
+            return _Share(ports[1:])
     start = pid % len(_RANGE)
-    return _Share([*_RANGE[start:], *_RANGE[:start]], None)  # no share is left: chance has to do
+    return _Share([*_RANGE[start:], *_RANGE[:start]])  # no share is left: chance has to do
 
 
 def _is_free(host: str, port: int) -> bool:

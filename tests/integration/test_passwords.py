@@ -12,7 +12,7 @@ import trio
 
 import pgpool_core
 from pgpool_core.config import Config, PasswordWanted
-from pgpool_core.testing import PoolerProcess, PostgresServer
+from pgpool_core.testing import PoolerProcess, PostgresServer, frontend
 from tests.conftest import PoolerFactory
 from tests.console import Console
 from tests.in_process import Place, config
@@ -81,17 +81,42 @@ def test_auth_user_may_have_its_password_in_users(
         assert connection.execute("select current_user").fetchone() == ("app",)
 
 
+async def test_a_password_that_has_changed_since_it_was_asked_for_is_asked_for_again(
+    own_postgres: PostgresServer,
+) -> None:
+    words = iter(["before", "app-secret", "later", "later"])
+    asked: list[str] = []
+
+    async def password(wanted: PasswordWanted) -> str:
+        await trio.lowlevel.checkpoint()
+        asked.append(next(words))
+        return asked[-1]
+
+    entry = {"host": own_postgres.host, "port": own_postgres.port, "user": "app", "dbname": "app", "password": password}
+    settings = attrs.evolve(config(own_postgres), databases=Config.of(databases={"app": entry}).databases)
+    async with pgpool_core.open_proxy(settings) as proxy:
+        async with logged_in(Place(proxy)) as client:
+            assert values(await client.query("select current_user")) == [[b"app"]]
+            assert asked == ["before", "app-secret"]
+            await trio.to_thread.run_sync(own_postgres.sql, "alter role app password 'another'")
+            proxy.orders.reconnect("app")
+            await client.send(frontend.query("select 1"))
+            assert (await client.until("E"))[-1].fields["C"] == "28P01"
+            assert asked[2:] == ["later", "later"]
+
+
 async def test_an_async_password_changes_under_load(own_postgres: PostgresServer) -> None:
     """Each time the servers are opened anew meanwhile: nobody hears of it."""
     words = ["app-secret", *(f"word number {number}" for number in range(5))]
     now = words[0]
     told: list[str] = []
+    changing = trio.Lock()  # whoever is asked meanwhile waits for what comes of it
 
     async def password(wanted: PasswordWanted) -> str:
         assert (wanted.user, wanted.database) == ("app", "app")
-        await trio.lowlevel.checkpoint()
-        told.append(now)
-        return now
+        async with changing:
+            told.append(now)
+            return now
 
     entry = {"host": own_postgres.host, "port": own_postgres.port, "user": "app", "dbname": "app", "password": password}
     settings = config(own_postgres, default_pool_size=3, server_login_retry=0.1)
@@ -111,8 +136,9 @@ async def test_an_async_password_changes_under_load(own_postgres: PostgresServer
         for number in range(len(answers)):
             nursery.start_soon(work, Place(proxy), number)
         for word in words:
-            await trio.to_thread.run_sync(own_postgres.sql, f"alter role app password '{word}'")
-            now = word
+            async with changing:
+                await trio.to_thread.run_sync(own_postgres.sql, f"alter role app password '{word}'")
+                now = word
             proxy.orders.reconnect("app")
             await until_async(functools.partial(all_go_on, word, list(answers)))
         nursery.cancel_scope.cancel()
