@@ -94,15 +94,14 @@ async def test_a_password_that_has_changed_since_it_was_asked_for_is_asked_for_a
 
     entry = {"host": own_postgres.host, "port": own_postgres.port, "user": "app", "dbname": "app", "password": password}
     settings = attrs.evolve(config(own_postgres), databases=Config.of(databases={"app": entry}).databases)
-    async with pgpool_core.open_proxy(settings) as proxy:
-        async with logged_in(Place(proxy)) as client:
-            assert values(await client.query("select current_user")) == [[b"app"]]
-            assert asked == ["before", "app-secret"]
-            await trio.to_thread.run_sync(own_postgres.sql, "alter role app password 'another'")
-            proxy.orders.reconnect("app")
-            await client.send(frontend.query("select 1"))
-            assert (await client.until("E"))[-1].fields["C"] == "28P01"
-            assert asked[2:] == ["later", "later"]
+    async with pgpool_core.open_proxy(settings) as proxy, logged_in(Place(proxy)) as client:
+        assert values(await client.query("select current_user")) == [[b"app"]]
+        assert asked == ["before", "app-secret"]
+        await trio.to_thread.run_sync(own_postgres.sql, "alter role app password 'another'")
+        proxy.orders.reconnect("app")
+        await client.send(frontend.query("select 1"))
+        assert (await client.until("E"))[-1].fields["C"] == "28P01"
+        assert asked[2:] == ["later", "later"]
 
 
 async def test_an_async_password_changes_under_load(own_postgres: PostgresServer) -> None:
