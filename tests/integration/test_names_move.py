@@ -142,7 +142,7 @@ async def test_show_hosts_forgets_where_a_name_was(postgres: PostgresServer) -> 
         await backend(client)
         assert [row.addresses for row in proxy.statistics().hosts] == [(postgres.host,)]
         there.now = ["127.0.0.77"]
-        await until_async(lambda: [row.addresses for row in proxy.statistics().hosts] == [()])
+        await until_async(lambda: [row.addresses for row in trio.from_thread.run_sync(proxy.statistics).hosts] == [()])
 
 
 async def test_who_listens_hears_from_where_the_name_leads(postgres: PostgresServer) -> None:
