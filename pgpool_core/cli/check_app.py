@@ -16,7 +16,7 @@ from pgpool_core.logs import LOGGER
 
 
 def main(argv: Sequence[str]) -> int:
-    """The exit status of the command; 2 when nobody can log in at the URL, 127 when there is no such command."""
+    """The exit status of the command; 2 when nobody can log in at the URL, 127 when there is no such command, 126 when it cannot be run."""
     arguments = _parser().parse_args(argv)
     LOGGER.addHandler(logging.NullHandler())  # what the pooler has to say is in the report
     try:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
     except OSError as error:
         print(f"pgpool-core check-app: {arguments.command[0]}: {error.strerror or error}", file=sys.stderr)
-        return 127
+        return 127 if isinstance(error, FileNotFoundError) else 126
     print(advice.text(), file=sys.stderr)
     return status
 

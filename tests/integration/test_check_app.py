@@ -83,6 +83,8 @@ def test_the_command_finds_the_pool_and_its_status_is_handed_on(postgres: Postgr
 
 def test_what_cannot_be_run_is_told(postgres: PostgresServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-app", postgres.dsn("app", "app"), "--", "/no/such/command"]) == 127
+    assert main(["check-app", postgres.dsn("app", "app"), "--", "/etc/passwd"]) == 126
+    assert main(["check-app", postgres.dsn("app", "app"), "--", ""]) == 127
     assert "/no/such/command" in capsys.readouterr().err
     assert main(["check-app", f"postgresql://app:wrong@127.0.0.1:{postgres.port}/app", "--", "true"]) == 2
     assert "wrong" not in capsys.readouterr().err
