@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
     except OSError as error:
         print(f"pgpool-core check-app: {arguments.command[0]}: {error.strerror or error}", file=sys.stderr)
-        return 127 if isinstance(error, FileNotFoundError) else 126
+        return 127 if isinstance(error, FileNotFoundError) or not arguments.command[0] else 126
     print(advice.text(), file=sys.stderr)
     return status
 
