@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import socket
@@ -19,6 +20,7 @@ import pgpool_core
 from pgpool_core.testing import PoolerProcess, find_pgbouncer
 from pgpool_core.testing.account import service_account
 from pgpool_core.testing.ports import can_connect, free_port
+from pgpool_core.testing.process import GuardedProcess
 from tests.conftest import PoolerFactory
 from tests.console import Console
 from tests.watching import until
@@ -373,10 +375,9 @@ def spawn_with(process: PoolerProcess, *sockets: socket.socket) -> None:
     """Start it with these descriptors; nothing else is inherited."""
     for sock in sockets:
         sock.set_inheritable(True)
+    keep = [sock.fileno() for sock in sockets]
     with pytest.MonkeyPatch.context() as patch:
-        popen = subprocess.Popen
-        keep = [sock.fileno() for sock in sockets]
-        patch.setattr(subprocess, "Popen", lambda *a, **k: popen(*a, **{**k, "pass_fds": keep}))
+        patch.setattr(GuardedProcess, "popen", functools.partial(subprocess.Popen, pass_fds=keep))
         process.spawn()
 
 
