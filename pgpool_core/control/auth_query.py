@@ -164,7 +164,7 @@ class AuthQuery:
         self._answers.expire(FRESH_S)
         now = self._now()
         for place in self._places.values():
-            stale = [each for each in place.idle if now - each.since > IDLE_S or not self._is_there(each.server)]
+            stale = [each for each in place.idle if now - each.since > IDLE_S or not self._pools.is_there(each.server)]
             place.idle = [each for each in place.idle if each not in stale]
             for each in stale:
                 self._end(place, each.server)
@@ -387,13 +387,13 @@ class AuthQuery:
             else:
                 self._end(place, server)
 
-    def _is_there(self, server: LoggedInServer) -> bool:
-        """Whether its host's name still leads to it."""
-        return self._pools.names.has(server.called, server.port, server.host)
-
     def _may_stay(self, place: Place, lookup: Lookup, server: LoggedInServer) -> bool:
         """Whether an idle connection stands in nobody's way, and takes no room that queries may need, or is needed at once."""
-        if self.holds(place.target.dbname) or self._pools.holds.pauses(lookup.database) or not self._is_there(server):
+        if (
+            self.holds(place.target.dbname)
+            or self._pools.holds.pauses(lookup.database)
+            or not self._pools.is_there(server)
+        ):
             return False
         limited = self._pools.is_limited(lookup.database, lookup.user)
         return not limited or place.turns.statistics().tasks_waiting > 0

@@ -132,11 +132,8 @@ class PoolListener:
 
     def follow_name(self) -> None:
         """Give up the connection where the name of its host leads elsewhere by now."""
-        if self._server is not None and not self._is_there(self._server):
+        if self._server is not None and not self._pools.is_there(self._server):
             self.reconnect()
-
-    def _is_there(self, server: LoggedInServer) -> bool:
-        return self._pools.names.has(server.called, server.port, server.host)
 
     def hold(self, seconds: float) -> None:
         """Give up the connection, and open none for so long."""
@@ -186,7 +183,7 @@ class PoolListener:
             login = self._pools.login_target(self._record)
             server = await self._open_server(login, timeout_s=connect_timeout_s(self._pools.config))
             held = self._held_until > trio.current_time() or self._pools.holds.pauses(self._record.key.database)
-            if held or not self._is_there(server):  # since it was begun to be opened
+            if held or not self._pools.is_there(server):  # since it was begun to be opened
                 server.close()
             else:
                 await self._serve(server)

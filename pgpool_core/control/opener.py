@@ -193,7 +193,7 @@ class Opener:
             self._engine.abandon_server(server, INTERNAL_ERROR)
             logs.LOGGER.exception("%s", logs.line(str(record.key), "a server connection cannot be adopted"))
             return
-        if not dedicated and not self._pools.names.has(opened.called, opened.port, opened.host):
+        if not dedicated and not self._pools.is_there(opened):
             # its name has moved meanwhile
             self._engine.retire_servers(record.id, opened.host.encode(), dedicated=False)
         if opened.secured is not None:

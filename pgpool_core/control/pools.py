@@ -16,7 +16,7 @@ from pgpool_core import logs
 from pgpool_core.config.model import Config
 from pgpool_core.config.names import FALLBACK_DATABASE
 from pgpool_core.control import routing
-from pgpool_core.control.connect import Began, Pairs, ServerTarget
+from pgpool_core.control.connect import Began, LoggedInServer, Pairs, ServerTarget
 from pgpool_core.control.holds import Holds
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.names import Names
@@ -275,6 +275,10 @@ class PoolRegistry:
         self.holds.keep_only({name for name in self.holds.paused | self.holds.disabled if self.knows(name)})
         self.make_known()
         self.tell_users()
+
+    def is_there(self, server: LoggedInServer) -> bool:
+        """Whether the name of its host still leads to it."""
+        return self.names.has(server.called, server.port, server.host)
 
     def want_names(self) -> None:
         """Have the names looked up that servers have come from, as long as there are any, also when no further one is opened."""

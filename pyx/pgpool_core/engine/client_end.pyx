@@ -156,6 +156,8 @@ cdef void uncount(Worker *w, ClientConn *c) noexcept nogil:
 cdef void client_free(Worker *w, ClientConn *c) noexcept nogil:
     """Close its socket and give back what it owns; the slot is the caller's matter."""
     conn_close(w, &c.conn)
+    if c.listens != NULL:
+        channels_forget(w, c)
     caller_free(c)
     block_unref(w.plane.settings, c.settings)
     block_unref(w.plane.settings, c.start)

@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 from pgpool_core.auth.cancel_key cimport cancel_key_write
 from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free
 from pgpool_core.engine.caller cimport client_user
-from pgpool_core.engine.channels cimport channels_forget, channels_put, channels_rest
+from pgpool_core.engine.channels cimport channels_put, channels_rest
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.client_end cimport client_gone
 from pgpool_core.engine.conn cimport SENT, conn_not_again, conn_settle, plane_post
@@ -329,8 +329,6 @@ cdef void gone(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil:
     if s != NULL:
         pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
     pins_drop(w, c)
-    if c.listens != NULL:
-        channels_forget(w, c)
     c.state = CL_IDLE
     c.conn.fd = -1
     client_gone(w, c)

@@ -9,7 +9,7 @@ from pgpool_core.engine.arrival cimport Arrival, arrival_free, cancel_moved, cli
 from pgpool_core.engine.accept cimport new_client, up_accept
 from pgpool_core.engine.chore cimport server_chore
 from pgpool_core.engine.buf cimport spares_free
-from pgpool_core.engine.channels cimport channels_forget, channels_free, channels_tell
+from pgpool_core.engine.channels cimport channels_free, channels_tell
 from pgpool_core.engine.client cimport client_bytes, client_drain, client_go_on, client_granted
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_free, client_leave
 from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post, worker_wake
@@ -465,8 +465,6 @@ cdef void worker_close(Worker *w) noexcept nogil:
         c = <ClientConn *>slot_at(&w.clients, slot)
         if c.conn.head.live:
             login_end(w, c)
-            if c.listens != NULL:
-                channels_forget(w, c)
             client_free(w, c)
             c.conn.head.live = 0
     channels_free(w)
