@@ -83,6 +83,10 @@ test-tsan: need-servers build/tsan/.built
 bench: .venv/.test need-servers
 	$(PY) -m benchmarks.macro $(ARGS)
 
+# The newest PgBouncer, where Debian's own is old: make build/pgbouncer/pgbouncer; make bench PGBOUNCER=build/pgbouncer/pgbouncer
+build/pgbouncer/pgbouncer: tools/newest_pgbouncer
+	tools/newest_pgbouncer build/pgbouncer
+
 # What is committed in benchmarks/RESULTS.md, and with two workers against two processes of PgBouncer; then many idle clients, and what more workers would bring.
 # A part of it (ARGS='--case X') is printed, and the reports stay as they are.
 .PHONY: bench-full

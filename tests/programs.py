@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pgpool_core.testing import PostgresServer
+from pgpool_core.testing import PostgresServer, find_pgbouncer
+from pgpool_core.testing.binaries import pgbouncer_release
 
-__all__ = ["ROOT", "node", "of_postgres", "python", "run"]
+__all__ = ["ROOT", "node", "of_postgres", "pgbouncer_before", "python", "run"]
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120.0
@@ -51,6 +53,13 @@ def of_postgres(
 ) -> subprocess.CompletedProcess[str]:
     """One of the programs that came with `server`, which speaks English."""
     return run(server.binaries.program(program), *arguments, stdin=stdin, env={**os.environ, "LC_ALL": "C"})
+
+
+@functools.cache
+def pgbouncer_before(major: int, minor: int) -> bool:
+    """Whether the PgBouncer that tests compare with is older than this release."""
+    program = find_pgbouncer()
+    return program is not None and pgbouncer_release(program) < (major, minor)
 
 
 def node(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:

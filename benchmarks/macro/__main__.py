@@ -24,7 +24,7 @@ from benchmarks.macro.report import CaseResult
 from benchmarks.macro.targets import AGAIN, DIRECT, HAPROXY, IO_BACKENDS, OURS, PGBOUNCER, TARGETS, Fleet
 from benchmarks.report_file import deliver, picture_of, report_file
 from pgpool_core.config.names import MAX_WORKERS
-from pgpool_core.testing.binaries import find_pgbouncer, find_postgres
+from pgpool_core.testing.binaries import find_pgbouncer, find_postgres, pgbouncer_release
 
 DEFAULT_ROUNDS = MIN_ROUNDS
 DEFAULT_SECONDS = 2
@@ -140,7 +140,7 @@ def run(chosen: argparse.Namespace) -> None:
         bench = Bench(
             fleet=Fleet(database=database, workers=chosen.workers, io_backend=chosen.io_backend),
             names=chosen.targets,
-            pgbouncer=machine.pgbouncer_release(pgbouncer) if pgbouncer else (0, 0),
+            pgbouncer=pgbouncer_release(pgbouncer) if pgbouncer else (0, 0),
             rounds=chosen.rounds,
             seconds=chosen.seconds,
             say=say,

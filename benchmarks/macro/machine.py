@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import re
 import subprocess
 import sys
 import tomllib
@@ -32,15 +31,10 @@ def describe(*, postgres: str, pgbouncer: Path | None) -> dict[str, str]:
         "PostgreSQL": postgres,
     }
     if pgbouncer is not None:
-        facts["PgBouncer"] = f"{first_line([str(pgbouncer), '--version'])} ({pgbouncer})"
+        place = pgbouncer.relative_to(Path.cwd()) if pgbouncer.is_relative_to(Path.cwd()) else pgbouncer
+        facts["PgBouncer"] = f"{first_line([str(pgbouncer), '--version'])} ({place})"
     facts["pgpool_core"] = f"{own_version()}, {commit()}, CPython {sys.version.split()[0]}"
     return facts
-
-
-def pgbouncer_release(program: Path) -> tuple[int, int]:
-    """Major and minor release of a PgBouncer; (0, 0) where it does not say."""
-    found = re.search(r"(\d+)\.(\d+)", first_line([str(program), "--version"]))
-    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def cpu_model() -> str:

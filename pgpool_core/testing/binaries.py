@@ -16,7 +16,14 @@ import attrs
 
 from pgpool_core.testing.account import Account
 
-__all__ = ["BIN_VARIABLE", "PostgresBinaries", "PostgresMissing", "find_pgbouncer", "find_postgres"]
+__all__ = [
+    "BIN_VARIABLE",
+    "PostgresBinaries",
+    "PostgresMissing",
+    "find_pgbouncer",
+    "find_postgres",
+    "pgbouncer_release",
+]
 
 BIN_VARIABLE = "PGPOOL_TEST_POSTGRES_BIN"
 _NEEDED = ("initdb", "postgres", "psql")
@@ -139,9 +146,16 @@ def find_pgbouncer() -> Path | None:
         path = shutil.which(chosen)
         if path is None:
             raise FileNotFoundError(f"PGBOUNCER={chosen} is not a program")
-        return Path(path)
+        return Path(path).absolute()
     path = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
     return Path(path) if path else None
+
+
+def pgbouncer_release(program: Path) -> tuple[int, int]:
+    """Major and minor release of the PgBouncer `program`; (0, 0) where it does not say."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=30).stdout
+    found = re.search(r"(\d+)\.(\d+)", said)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _candidates() -> Iterator[PostgresBinaries]:
