@@ -311,6 +311,8 @@ def _fds(snapshot: Snapshot) -> Iterable[Cells]:
             owner = (client.user, client.database, client.addr, client.port)
             yield [client.fd, "client", *owner, 0, fds.get(client.link, 0), *nothing]
     for server, user, database in _owned_servers(snapshot):
+        if server.state == "new":
+            continue  # and what it has by now is not open for long
         owner = (user, database, server.addr, server.port)
         yield [server.fd, "server", *owner, server.remote_pid, fds.get(server.link, 0), *nothing]
 

@@ -16,13 +16,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
+import attrs
 import trio
 
 from pgpool_core import logs
 from pgpool_core.control.began import ask_began
 from pgpool_core.control.connect import LoggedInServer, ServerTarget
 from pgpool_core.control.pools import DATABASE_REMOVED, PoolRecord, PoolRegistry
-from pgpool_core.control.replication import replication_target
+from pgpool_core.control.replication import replication_kind, replication_target
 from pgpool_core.control.routing import connect_timeout_s, microseconds
 from pgpool_core.control.server_login import NO_CLIENT_KEYS
 from pgpool_core.errors import (
@@ -62,6 +63,16 @@ def clock_us() -> int:
     return time.monotonic_ns() // 1000
 
 
+@attrs.frozen
+class Opening:
+    """A server connection that is being opened: SHOW SERVERS tells of it before it has an address of its own."""
+
+    pool: int
+    target: ServerTarget
+    since_us: int
+    replication: str = "none"  # or "physical" or "logical"
+
+
 class Opener:
     """One task per connection being opened, all in the nursery it is given; how many at once is the engine's plan."""
 
@@ -83,6 +94,7 @@ class Opener:
         self._open_server = open_server
         self._now_us = now_us
         self.databases: Databases | None = None
+        self.opening: dict[int, Opening] = {}  # by their places
 
     def poke(self) -> None:
         """Open whatever is wanted now; cheap when nothing is."""
@@ -106,6 +118,7 @@ class Opener:
         started_us, failures = self._now_us(), record.failures
         target = record.target
         opened: LoggedInServer | None = None
+        self.opening[server] = Opening(record.id, target, started_us)
         try:
             login = self._pools.login_target(record)
             opened = await self._open_server(login, timeout_s=connect_timeout_s(self._pools.config))
@@ -122,6 +135,8 @@ class Opener:
             raise
         else:
             self.adopt(server, record, target, opened, started_us)
+        finally:
+            del self.opening[server]
         self.poke()
 
     async def prepare(self, record: PoolRecord, target: ServerTarget, opened: LoggedInServer) -> None:
@@ -140,6 +155,7 @@ class Opener:
     async def _open_dedicated(self, server: int, record: PoolRecord, startup: Sequence[tuple[bytes, bytes]]) -> None:
         """Open a server for one client, which alone hears of a failure: its right to replicate is its own affair."""
         started_us, target = self._now_us(), record.target
+        self.opening[server] = Opening(record.id, target, started_us, replication_kind(startup))
         try:
             asked = replication_target(self._pools.login_target(record), startup)
             opened = await self._open_server(asked, timeout_s=connect_timeout_s(self._pools.config))
@@ -152,6 +168,8 @@ class Opener:
             raise
         else:
             self.adopt(server, record, target, opened, started_us, dedicated=True)
+        finally:
+            del self.opening[server]
         self.poke()
 
     def adopt(

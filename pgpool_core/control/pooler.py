@@ -451,6 +451,7 @@ class Pooler:
             before_first_use=self._functions.before_first_use,
             now_us=self._now_us,
         )
+        self._report.opener = self._opener
         self._orders = Orders(
             engine,
             self._pools,

@@ -16,6 +16,12 @@ from pgpool_core.control.connect import ServerTarget
 LOGICAL: Final = b"database"  # the value of `replication` that gives a walsender which takes SQL
 
 
+def replication_kind(startup: Sequence[tuple[bytes, bytes]]) -> str:
+    """What SHOW SERVERS says of a server that starts with `startup`, among it `replication`."""
+    values = {name.lower(): value for name, value in startup}
+    return "logical" if values[b"replication"] == LOGICAL else "physical"
+
+
 def replication_target(target: ServerTarget, startup: Sequence[tuple[bytes, bytes]]) -> ServerTarget:
     """The target for a server that starts with `startup`, among it `replication`.
 
@@ -24,9 +30,8 @@ def replication_target(target: ServerTarget, startup: Sequence[tuple[bytes, byte
     """
     own = {name.lower(): (name, value) for name, value in startup}
     entry = tuple((name, value) for name, value in target.parameters if name.lower() not in own)
-    is_logical = own[b"replication"][1] == LOGICAL
     return attrs.evolve(
         target,
         parameters=(*entry, *own.values()),
-        connect_query=target.connect_query if is_logical else b"",
+        connect_query=target.connect_query if replication_kind(startup) == "logical" else b"",
     )

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pgpool_core.control.channels import ListenerStatus
     from pgpool_core.control.listeners import Listener
     from pgpool_core.control.login_steps import LoginStep
+    from pgpool_core.control.opener import Opener
     from pgpool_core.control.peers import Peers
     from pgpool_core.engine.plane import Engine
 
@@ -52,6 +53,12 @@ MEMORY_NAMES: Final = (
     "server_prepared_statement_cache",
 )
 QUIET: Final = {"prepared": 0, "held": 0, "remain": 0, "unsent": 0}
+NOT_YET: Final = {
+    **QUIET,
+    **{"id": 0, "state": "new", "local_addr": "", "local_port": 0, "request_us": 0, "link": 0, "remote_pid": 0},
+    **{"close_needed": False, "application_name": "", "worker": 0, "fd": -1, "tls": ""},
+}
+"""What a server connection that is being opened has none of."""
 NOTHING: Final[Mapping[int, Mapping[str, int]]] = {}
 
 Rows = list[dict[str, Any]]
@@ -80,6 +87,7 @@ class Report:
         self._sockets: dict[int, dict[int, dict[str, int]]] = {}  # by token and server: what only workers may look at
         self._told_sockets: dict[int, dict[str, int]] = {}
         self.listeners: Sequence[Listener] = ()
+        self.opener: Opener | None = None
         self.peers: Peers | None = None
         self.login_steps: Sequence[LoginStep] = ()
 
@@ -193,7 +201,7 @@ class Report:
             listen_port=port,
             pools=engine.pools(),
             clients=clients,
-            servers=[{**row, **QUIET, **sockets.get(row["id"], {})} for row in servers],
+            servers=[*self._opening(), *({**row, **QUIET, **sockets.get(row["id"], {})} for row in servers)],
             counters=counters,
             periods=self.periods,
             past_pools=self._pools.databases_ever,
@@ -253,6 +261,21 @@ class Report:
                     servers=sum(open_at[database, address] for address in mine),
                     addresses=tuple(sorted(state.addresses)),
                 )
+
+    def _opening(self) -> Iterable[dict[str, Any]]:
+        """A row for each server connection that is being opened, with the hosts that its entry names."""
+        for opening in self.opener.opening.values() if self.opener is not None else ():
+            hosts, target = ",".join(opening.target.hosts), opening.target
+            addr = "unix" if target.hosts[0][:1] in ("/", "@") else hosts
+            yield {
+                **NOT_YET,
+                "pool": opening.pool,
+                "addr": addr,
+                "host": hosts,
+                "port": target.port,
+                "connect_us": opening.since_us,
+                "replication": opening.replication,
+            }
 
     def _peer_rows(self, config: Config) -> Iterable[PeerRow]:
         """A row for each entry of [peers]."""

@@ -18,7 +18,7 @@ import attrs
 
 import pgpool_core
 from pgpool_core.testing.account import Account, service_account
-from pgpool_core.testing.binaries import find_pgbouncer
+from pgpool_core.testing.binaries import find_pgbouncer, pgbouncer_release
 from pgpool_core.testing.ports import free_port
 from pgpool_core.testing.process import GuardedProcess, ProcessFailed
 
@@ -211,7 +211,7 @@ class PoolerProcess:
     @property
     def _end_signal(self) -> Signals:
         """PgBouncer knows SIGQUIT since 1.23 only, and waits for its clients after SIGTERM since then."""
-        return SIGQUIT if self.kind == "pgpool_core" else SIGTERM
+        return SIGQUIT if self.kind == "pgpool_core" or pgbouncer_release(_pgbouncer()) >= (1, 23) else SIGTERM
 
     def close(self) -> int:
         """Stop and remove the folder; the exit status."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 
 import psycopg
 import psycopg2
 import pytest
 
-from pgpool_core.testing import PoolerProcess, PostgresServer
+from pgpool_core.testing import PoolerProcess, PostgresServer, frontend
 from tests.conftest import PoolerFactory, in_front_of
 from tests.console import Console
 from tests.peers import letters, logged_in
@@ -309,3 +310,24 @@ def test_shutdown_ends_it(any_pooler: PoolerFactory, postgres: PostgresServer) -
         with pytest.raises(psycopg.OperationalError):
             connection.execute("select 1")
     until(lambda: postgres.sql(f"select count(*) from pg_stat_activity where pid = {pid}") == "0")
+
+
+def test_a_server_that_is_being_opened_has_a_row(any_pooler: PoolerFactory) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        place = any_pooler(auth_type="trust", databases={"app": f"host=127.0.0.1 port={port} user=app"})
+        with Console(place) as console:
+            with socket.create_connection((place.host, place.port)) as client:
+                client.sendall(frontend.startup("app", "app"))
+                (row,) = until(lambda: console.rows("SHOW SERVERS"))
+                shown = {
+                    name: row[name] for name in ("type", "user", "database", "state", "addr", "port", "remote_pid")
+                }
+                assert shown == {
+                    **{"type": "S", "user": "app", "database": "app", "state": "new"},
+                    **{"addr": "127.0.0.1", "port": port, "remote_pid": 0},
+                }
+                assert console.lists()["used_servers"] == 1
+                assert console.pool()["sv_login"] == 1
+            silent.close()  # and with it what has been opened
+            until(lambda: not console.rows("SHOW SERVERS"))
