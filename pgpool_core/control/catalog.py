@@ -32,6 +32,7 @@ from pgpool_core.session.bodies import FUNCTIONS
 
 MAX_ANSWER: Final = 64 * 1024 * 1024  # bytes of all of them
 ANSWER_MS: Final = 5_000  # PostgreSQL gives up after so long
+LOCK_MS: Final = 1_000  # and after so long for a view that somebody is changing: its text is read under a lock
 OWN_OID: Final = 16384  # FirstNormalObjectId: below it is what PostgreSQL brings along
 
 _DDL: Final = ("create", "alter", "drop", "grant", "revoke", "comment", "import", "refresh", "reindex", "security")
@@ -46,7 +47,7 @@ _CALLS: Final = """EXISTS (SELECT FROM unnest((string_to_array({tree}::text, ':f
 # Of the expressions of tables and types only those are sent that may matter. `made` are types that run such an expression,
 # directly or by what they are made of; `emptied` are tables that TRUNCATE CASCADE may begin at, and the triggers it comes to.
 _QUESTION: Final = """
-SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = {timeout};{plainly}
+SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = {timeout}; SET LOCAL lock_timeout = {lock};{plainly}
 WITH RECURSIVE matter (known) AS (SELECT array_agg(oid::text) FROM pg_proc WHERE oid < {own} AND proname IN ({functions})),
 tested (typ, expr) AS (
   SELECT contypid, pg_get_constraintdef(k.oid) FROM pg_constraint k, matter WHERE contypid <> 0 AND {conbin}
@@ -126,6 +127,7 @@ def question(server_version: bytes) -> bytes:
     calls = {tree: _CALLS.format(tree=tree, own=OWN_OID, digits=len(str(OWN_OID))) for tree in _TREES}
     sql = _QUESTION.format(
         timeout=ANSWER_MS,
+        lock=LOCK_MS,
         plainly=plainly,
         body=body,
         own=OWN_OID,

@@ -33,6 +33,9 @@ PATIENCE_S: Final = 2 * ANSWER_MS / 1000  # for an answer; PostgreSQL itself giv
 PAUSE_S: Final = 0.1  # between two readings of one database, however often its functions change
 LONG_READING: Final = 100_000  # bytes of definitions; more of them are worked through beside the loop
 LONGEST_WAIT_S: Final = 1.0  # for room under a shared limit
+LOCKED: Final = "55P03"  # lock_not_available
+VANISHED: Final = "XX000"  # internal_error: of what was there when the question began, something is gone
+VANISHED_MOST: Final = 20  # times in a row: it is something else
 
 Place = tuple[tuple[str, ...], int, bytes]  # hosts, port, database: where functions are the same
 
@@ -53,6 +56,8 @@ class Known:
     told: tuple[int, Effects] | None = None
     packed: bytes | None = None  # what the workers have been told
     complained: bool = False
+    vanished: int = 0  # times in a row that something had gone
+    again: bool = False  # what is being changed just now was in the way: the same question is to be asked again
     reading: trio.Lock = attrs.field(factory=trio.Lock)
     due: bool = False  # a task is about to read it
     first: trio.Event = attrs.field(factory=trio.Event)  # it has been read, or it has been said that it cannot be
@@ -100,12 +105,14 @@ class Functions:
         known = self._place(record, target)
         if known is None:
             return
-        if server.unread:  # which must reach the engine as it came
+        if server.unread or known.again:  # what is unread must reach the engine as it came
             self._read_soon(known)
             return
         async with known.reading:
             if self._is_due(known):
                 await self._read(known, str(record.key), server)
+        if self._is_due(known):
+            self._read_soon(known)
 
     async def until_known(self, record: PoolRecord) -> None:
         """For a client that comes with its server: its database is to be known before it says anything more; within limits."""
@@ -259,8 +266,12 @@ class Functions:
             await self._go_on(known, who, serial, error)
             raise ServerUnavailable("no answer to a question about functions (function_check_period)") from error
         if answer.error is not None:
-            await self._go_on(known, who, serial, PoolError(answer.error.message, sqlstate=answer.error.sqlstate))
+            refused = PoolError(answer.error.message, sqlstate=answer.error.sqlstate)
+            known.again = self._may_pass(known, who, refused)
+            if not known.again:
+                await self._go_on(known, who, serial, refused)
             return
+        known.again, known.vanished = False, 0
         if sum(len(thing.text) for thing in answer.things) > LONG_READING:
             effects = await trio.to_thread.run_sync(effects_of, answer.things)
         else:
@@ -268,14 +279,31 @@ class Functions:
         known.complained = False
         await self._tell(known, serial, effects)
 
+    def _may_pass(self, known: Known, who: str, error: PoolError) -> bool:
+        """Whether the same question may be answered a little later. Until then every text counts that may call something."""
+        known.vanished += error.sqlstate == VANISHED
+        if error.sqlstate != LOCKED and not (error.sqlstate == VANISHED and known.vanished <= VANISHED_MOST):
+            return False
+        if error.sqlstate == LOCKED:
+            self._complain(known, who, error)
+        if known.serial < 0:
+            self._engine.functions_known(known.mark)  # and nothing has been told
+            known.first.set()
+        return True
+
     async def _go_on(self, known: Known, who: str, serial: int, error: Exception) -> None:
         """It could not be read: what was known before, or nothing, counts."""
+        self._complain(known, who, error)
+        known.again = False
+        await self._tell(known, serial, known.told[1] if known.told else Effects())
+
+    def _complain(self, known: Known, who: str, error: Exception) -> None:
+        """Say once that it cannot be read."""
         if not known.complained:
             known.complained = True
             fields = {"sqlstate": error.sqlstate} if isinstance(error, PgPoolError) else {}
             text = "what functions do to a session cannot be read (function_check_period)"
             logs.LOGGER.warning("%s", logs.line(who, text, fields))
-        await self._tell(known, serial, known.told[1] if known.told else Effects())
 
     async def _tell(self, known: Known, serial: int, effects: Effects) -> None:
         known.serial, known.read_at = serial, trio.current_time()

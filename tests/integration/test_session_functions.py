@@ -13,6 +13,7 @@ from pgpool_core.testing import Message, PostgresServer, ScriptedPeer, frontend
 from tests.conftest import PASSWORDS, USERS
 from tests.in_process import Place, config
 from tests.peers import letters, logged_in, values
+from tests.watching import until_async
 
 MAKE = """
 create function sets_state(n int, m int) returns int language sql as
@@ -419,6 +420,40 @@ async def test_a_transaction_that_is_prepared_changes_functions_when_it_is_commi
             assert await one_value(one, "show work_mem") == b"4MB"
             assert await one_value(two, "show work_mem") == b"77MB"
             await one.query("drop function fresh()")
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_what_is_being_dropped_while_it_is_looked_at_hides_nothing_else(
+    functional: PostgresServer, caplog: pytest.LogCaptureFixture, ends: bool
+) -> None:
+    """The text of a view is read under a lock. Where the view has gone by then, an internal error, XX000, ends the whole question."""
+    made = "create function made_beside() returns text language sql as $$select set_config('work_mem', '66MB', false)$$"
+    blocked = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like 'SET LOCAL search_path%'"
+    with (
+        psycopg.connect(functional.dsn("app", "app"), autocommit=True) as watcher,
+        psycopg.connect(functional.dsn("app", "app")) as dropper,
+    ):
+        watcher.execute("create or replace view doomed as select 1")
+        watcher.execute("drop function if exists made_beside()")
+        async with pgpool_core.open_proxy(config(functional)) as proxy:
+            place = Place(proxy)
+            async with logged_in(place) as one, logged_in(place) as two:
+                await until_nobody_is_asked(place, one)
+                dropper.execute("drop view doomed")
+                assert not codes(await one.query(made))
+                if ends:
+                    await until_async(lambda: watcher.execute(blocked).fetchone())
+                    dropper.commit()
+                    await until_nobody_is_asked(place, one)
+                else:
+                    await until_async(lambda: "cannot be read" in caplog.text)
+                    for _ in range(20):  # what is told of it now has reached the workers by then
+                        await one.query("select calm(1)")
+                await two.query("select made_beside()")
+                assert await one_value(one, "show work_mem") == b"4MB"
+                assert await one_value(two, "show work_mem") == b"66MB"
+                dropper.rollback()
+                await one.query("drop function made_beside()")
 
 
 async def test_a_function_whose_definition_is_a_value_is_known(functional: PostgresServer) -> None:
