@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S: Final = 2 * ANSWER_MS / 1000  # for an answer; PostgreSQL itself gives up before
 PAUSE_S: Final = 0.1  # between two readings of one database, however often its functions change
+REFUSED_S: Final = 10.0  # at most, where there is no connection to be had: twice as long each time
 LONG_READING: Final = 100_000  # bytes of definitions; more of them are worked through beside the loop
 LONGEST_WAIT_S: Final = 1.0  # for room under a shared limit
 LOCKED: Final = "55P03"  # lock_not_available
@@ -57,6 +58,7 @@ class Known:
     packed: bytes | None = None  # what the workers have been told
     complained: bool = False
     vanished: int = 0  # times in a row that something had gone
+    refused: int = 0  # times in a row that there was no connection for it
     again: bool = False  # what is being changed just now was in the way: the same question is to be asked again
     reading: trio.Lock = attrs.field(factory=trio.Lock)
     due: bool = False  # a task is about to read it
@@ -110,7 +112,12 @@ class Functions:
             return
         async with known.reading:
             if self._is_due(known):
-                await self._read(known, str(record.key), server)
+                serial = self._engine.function_changes(known.mark)
+                try:
+                    await self._read(known, str(record.key), server)
+                except ServerUnavailable as lost:
+                    await self._go_on(known, str(record.key), serial, lost)  # or it would be so with each server
+                    raise
         if self._is_due(known):
             self._read_soon(known)
 
@@ -213,7 +220,7 @@ class Functions:
                 async with known.reading:
                     if self._is_due(known) and not await self._on_own_connection(known, record):
                         return
-                await trio.sleep(PAUSE_S)
+                await trio.sleep(min(PAUSE_S * 2**known.refused, REFUSED_S))
         finally:
             known.due = False
 
@@ -224,7 +231,7 @@ class Functions:
         )
 
     async def _on_own_connection(self, known: Known, record: PoolRecord) -> bool:
-        """Whether it has been read, or it has been said that it cannot be."""
+        """Whether it has been read, or it has been said that it cannot be; if not now, it may be soon."""
         engine, stale = self._engine, known.serial != self._engine.function_changes(known.mark)
         serial = engine.function_changes(known.mark)
         verdict = SLOT_NEVER
@@ -245,7 +252,12 @@ class Functions:
             )
             await self._read(known, str(record.key), server)
         except PgPoolError as error:
-            await self._go_on(known, str(record.key), serial, error)
+            if stale:  # a change would be overlooked
+                known.refused += 1
+                self._complain(known, str(record.key), error)
+                self._count_all(known)
+            else:
+                await self._go_on(known, str(record.key), serial, error)
         finally:
             if server is not None:
                 server.close()
@@ -263,7 +275,6 @@ class Functions:
             with trio.fail_after(PATIENCE_S):
                 answer = await ask(server)
         except (trio.TooSlowError, OSError, PgPoolError) as error:
-            await self._go_on(known, who, serial, error)
             raise ServerUnavailable("no answer to a question about functions (function_check_period)") from error
         if answer.error is not None:
             refused = PoolError(answer.error.message, sqlstate=answer.error.sqlstate)
@@ -271,7 +282,7 @@ class Functions:
             if not known.again:
                 await self._go_on(known, who, serial, refused)
             return
-        known.again, known.vanished = False, 0
+        known.again, known.vanished, known.refused = False, 0, 0
         if sum(len(thing.text) for thing in answer.things) > LONG_READING:
             effects = await trio.to_thread.run_sync(effects_of, answer.things)
         else:
@@ -280,16 +291,20 @@ class Functions:
         await self._tell(known, serial, effects)
 
     def _may_pass(self, known: Known, who: str, error: PoolError) -> bool:
-        """Whether the same question may be answered a little later. Until then every text counts that may call something."""
+        """Whether the same question may be answered a little later."""
         known.vanished += error.sqlstate == VANISHED
         if error.sqlstate != LOCKED and not (error.sqlstate == VANISHED and known.vanished <= VANISHED_MOST):
             return False
         if error.sqlstate == LOCKED:
             self._complain(known, who, error)
-        if known.serial < 0:
-            self._engine.functions_known(known.mark)  # and nothing has been told
-            known.first.set()
+        self._count_all(known)
         return True
+
+    def _count_all(self, known: Known) -> None:
+        """It is not known yet, and nobody needs to wait for it: every text counts that may call something."""
+        if known.serial < 0:
+            self._engine.functions_known(known.mark)
+            known.first.set()
 
     async def _go_on(self, known: Known, who: str, serial: int, error: Exception) -> None:
         """It could not be read: what was known before, or nothing, counts."""

@@ -14,6 +14,7 @@ import trio
 
 from pgpool_core.control.connect import LoggedInServer, ServerTarget
 from pgpool_core.control.pipes import SocketPipe
+from pgpool_core.errors import ServerLoginRefused
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.test_pooler import APP, Harness, pass_time, running
 
@@ -37,9 +38,13 @@ class Database:
 
     def __init__(self, answer: bytes = LOCKS) -> None:
         self.answer = answer
-        self.asked = 0
+        self.asked = self.refused = 0
+        self.full = False
 
     async def open(self, target: ServerTarget) -> LoggedInServer:
+        if self.full:
+            self.refused += 1
+            raise ServerLoginRefused("sorry, too many clients already", sqlstate="53300")
         ours, theirs = trio.socket.socketpair()
         self.nursery.start_soon(self._serve, theirs)
         return LoggedInServer(
@@ -122,6 +127,24 @@ async def test_it_is_read_again_after_a_change_and_after_a_while(
         database.answer = NOTHING
         await pass_time(130)
         await it.engine.until(lambda: len(told(it.engine)) == 3)
+
+
+async def test_a_change_is_not_overlooked_where_there_is_no_connection_for_it(
+    tmp_path: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    database = Database()
+    async with served(tmp_path, database) as it:
+        it.engine.want(0, 1)
+        await it.engine.until(lambda: it.engine.pool_list[0].adopted)
+        database.full = True
+        it.engine.changes[0] = 1
+        it.engine.post("functions")
+        await pass_time(40)
+        assert len(told(it.engine)) == 1, "what was known is not the latest"
+        assert 4 <= database.refused <= 12, "tried again, but not all the time"
+        database.full = False
+        await pass_time(10)
+        await it.engine.until(lambda: len(told(it.engine)) == 2 and not it.engine.listeners_open)
 
 
 async def test_pools_of_one_database_share_what_is_known(tmp_path: Path, autojump_clock: trio.abc.Clock) -> None:
