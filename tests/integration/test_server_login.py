@@ -19,6 +19,7 @@ from pgpool_core.errors import ServerLoginRefused, ServerUnavailable
 from pgpool_core.policy.scram import derive_keys
 from pgpool_core.policy.secrets import Secret
 from pgpool_core.testing.postgres import PostgresServer, PostgresUser
+from tests.watching import until
 
 PASSWORDS = {
     "by_scram": "correct horse",
@@ -47,6 +48,12 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_connected(postgres: PostgresServer) -> None:
+    """The backend of the last test may still be on its way out, and some users have one connection only."""
+    until(lambda: postgres.backends() == 0)
 
 
 def target(postgres: PostgresServer, user: str, **more: object) -> ServerTarget:
