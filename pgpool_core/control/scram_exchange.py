@@ -10,6 +10,7 @@ from typing import Final
 
 from pgpool_core.errors import ServerProtocolError
 from pgpool_core.policy.scram import (
+    MAX_SERVER_ITERATIONS,
     ScramKeys,
     client_proof,
     decode_base64,
@@ -63,7 +64,7 @@ class ScramExchange:
         if not all(0x21 <= byte <= 0x7E for byte in nonce):
             raise ServerProtocolError("the server's SCRAM nonce is not printable")
         try:
-            salt, iterations = decode_base64(parts[1][2:]), parse_iterations(parts[2][2:])
+            salt, iterations = decode_base64(parts[1][2:]), parse_iterations(parts[2][2:], MAX_SERVER_ITERATIONS)
         except ValueError as error:
             raise ServerProtocolError(f"malformed SCRAM server-first-message: {error}") from None
         if not salt:

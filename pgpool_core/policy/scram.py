@@ -25,7 +25,10 @@ import attrs
 import trio
 
 DEFAULT_ITERATIONS: Final = 4096  # scram_iterations of PostgreSQL and PgBouncer
-MAX_ITERATIONS: Final = 10_000_000  # some seconds of PBKDF2; what a hostile server may make us compute
+MAX_ITERATIONS: Final = 10_000_000  # of a stored secret; some seconds of PBKDF2
+MAX_SERVER_ITERATIONS: Final = (
+    1_000_000  # PgBouncer's bound: what a hostile server may make us compute, a quarter of a second
+)
 KEY_LEN: Final = 32  # bytes of a SHA-256 digest
 MAX_SALT_LEN: Final = 64  # bytes of a stored secret's; the workers have room for so many
 SALT_LEN: Final = 16  # of those made here, as of PostgreSQL's
@@ -86,10 +89,10 @@ class ScramSecret:
         return f"ScramSecret(iterations={self.iterations}, hidden)"
 
 
-def parse_iterations(digits: bytes) -> int:
-    """Read an iteration count, 1 to MAX_ITERATIONS; ValueError for anything else."""
-    if not digits.isdigit() or len(digits) > 8 or not 1 <= int(digits) <= MAX_ITERATIONS:
-        raise ValueError(f"a SCRAM iteration count is a number from 1 to {MAX_ITERATIONS}")
+def parse_iterations(digits: bytes, most: int = MAX_ITERATIONS) -> int:
+    """Read an iteration count, 1 to `most`; ValueError for anything else."""
+    if not digits.isdigit() or len(digits) > 8 or not 1 <= int(digits) <= most:
+        raise ValueError(f"a SCRAM iteration count is a number from 1 to {most}")
     return int(digits)
 
 
