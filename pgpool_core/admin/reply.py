@@ -31,6 +31,7 @@ def version_text(version: str) -> str:
 
 
 GREETING_PARAMETERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"pgbouncer.version", PGBOUNCER_VERSION.encode()),
     (b"server_version", f"{PGBOUNCER_VERSION}/bouncer".encode()),
     (b"client_encoding", b"UTF8"),
     (b"server_encoding", b"UTF8"),

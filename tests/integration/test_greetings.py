@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pgpool_core.testing import PoolerProcess
+from pgpool_core.testing import PoolerProcess, connect_peer, frontend
 from pgpool_core.testing.peer import PeerMismatch
-from tests.conftest import PoolerFactory
+from tests.conftest import PASSWORDS, PoolerFactory
 from tests.peers import logged_in, values
+from tests.programs import pgbouncer_before
 from tests.watching import until_async
 
 ASKED = {"application_name": "web", "options": "-c work_mem=3MB", "intervalstyle": "sql_standard"}
@@ -74,3 +75,58 @@ async def test_what_session_state_refuses_from_now_on_is_refused_to_who_begins_a
     await reload(place, session_state="off")
     with pytest.raises(PeerMismatch, match="unsupported startup parameter: work_mem"):
         await asked_for(place, work_mem="5MB")
+
+
+# -- what poolers tell of themselves -------------------------------------------------------------------------------------
+
+
+def of_poolers(parameters: dict[str, str]) -> dict[str, str]:
+    return {name.removeprefix("pgbouncer."): value for name, value in parameters.items() if "pgbouncer." in name}
+
+
+async def test_drivers_are_told_what_kind_of_pooler_they_talk_to(any_pooler: PoolerFactory) -> None:
+    place = any_pooler(pool_mode="statement", max_prepared_statements=7, users={"legacy": "pool_mode=session"})
+    if place.kind == "pgbouncer" and pgbouncer_before(1, 26):
+        pytest.skip("PgBouncer says so since 1.26")
+    expected = {"app": "statement", "legacy": "session"}
+    for user, mode in expected.items():
+        async with logged_in(place, user) as peer:
+            told = of_poolers(peer.parameters)
+            assert told.pop("version")
+            assert told == {"pool_mode": mode, "max_prepared_statements": "7"}
+    async with logged_in(place, "admin", "pgbouncer") as console:
+        assert of_poolers(console.parameters).keys() == {"version"}
+
+
+async def test_the_version_is_that_of_the_console(pooler: PoolerFactory) -> None:
+    place = pooler()
+    async with logged_in(place, "admin", "pgbouncer") as console, logged_in(place) as peer:
+        version = peer.parameters["pgbouncer.version"]
+        assert console.parameters["pgbouncer.version"] == version
+        assert console.parameters["server_version"] == f"{version}/bouncer"
+        ((shown,),) = values(await console.query("show version"))
+        assert shown is not None
+        assert shown.decode().startswith(f"PgBouncer {version} ")
+
+
+async def test_a_reload_changes_what_is_told_of_the_pooler(pooler: PoolerFactory) -> None:
+    place = pooler(workers=1)
+    for _ in range(2):
+        async with logged_in(place) as peer:
+            assert of_poolers(peer.parameters)["pool_mode"] == "transaction"
+    await reload(place, pool_mode="session", max_prepared_statements="0")
+    async with logged_in(place) as peer:
+        told = of_poolers(peer.parameters)
+    assert (told["pool_mode"], told["max_prepared_statements"]) == ("session", "0")
+
+
+async def test_of_two_poolers_the_nearer_one_is_told(pooler: PoolerFactory) -> None:
+    behind = pooler(pool_mode="session", max_prepared_statements=7)
+    place = pooler(databases={"app": f"host={behind.host} port={behind.port}"})
+    async with await connect_peer((place.host, place.port)) as peer:
+        await peer.send(frontend.startup("app", "app"))
+        await peer._authenticate("app", PASSWORDS["app"])
+        said = [came.body for came in await peer.until("Z") if came.body.startswith(b"pgbouncer.")]
+    assert len(said) == 3
+    assert b"pgbouncer.pool_mode\0transaction\0" in said
+    assert b"pgbouncer.max_prepared_statements\x00200\0" in said

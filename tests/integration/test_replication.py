@@ -217,6 +217,7 @@ def test_startup_parameters_reach_the_server_as_they_are(source: PostgresServer,
     with psycopg.connect(where, autocommit=True, cursor_factory=psycopg.ClientCursor) as client:
         assert client.info.parameter_status("client_encoding") == "LATIN1"
         assert client.info.parameter_status("application_name") == "mine"
+        assert client.info.parameter_status("pgbouncer.pool_mode") == "session"
         row = client.execute(shown).fetchone()
         assert row is not None
         assert row[:2] == ("7MB", "mine")

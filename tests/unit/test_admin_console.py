@@ -386,6 +386,7 @@ def test_names_that_are_not_utf8_go_out_as_they_came_and_zero_bytes_do_not() -> 
 
 def test_the_greeting_is_that_of_a_pgbouncer() -> None:
     assert dict(reply.GREETING_PARAMETERS) == {
+        b"pgbouncer.version": b"1.25.2",
         **{b"server_version": b"1.25.2/bouncer", b"client_encoding": b"UTF8", b"server_encoding": b"UTF8"},
         **{b"DateStyle": b"ISO", b"TimeZone": b"GMT", b"standard_conforming_strings": b"on", b"is_superuser": b"on"},
     }

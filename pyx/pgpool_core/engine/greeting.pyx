@@ -1,11 +1,12 @@
 """AuthenticationOk to ReadyForQuery; see greeting.pxd."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from pgpool_core.auth.cancel_key cimport CANCEL_KEY_LEN, cancel_key_write
-from pgpool_core.auth.startup cimport Startup
+from pgpool_core.auth.startup cimport REPLICATION_NONE, Startup
 from pgpool_core.engine.align cimport rights_of
 from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free
 from pgpool_core.engine.caller cimport caller_known
@@ -20,7 +21,7 @@ from pgpool_core.engine.parameters cimport choose_settings
 from pgpool_core.engine.patience cimport patience_look
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.timers cimport timer_clear
-from pgpool_core.pool.pool cimport pool_client_comes
+from pgpool_core.pool.pool cimport MODE_SESSION, MODE_STATEMENT, pool_client_comes
 from pgpool_core.session.regulars cimport Regular, regular_find, regular_greeting, regular_learn
 from pgpool_core.session.settings cimport Block, block_entry, block_get, block_ref, block_unref
 from pgpool_core.sync.atomic cimport pgpool_load32
@@ -34,6 +35,11 @@ from pgpool_core.wire.span cimport Span, same, text_span
 
 cdef enum:
     OWN_MOST = 16                 # settings of a client that are looked up quickly
+    POOLERS_LEN = 10              # of POOLERS
+
+cdef const char *POOLERS = "pgbouncer."        # what poolers report of themselves
+cdef const char *RELEASE = "1.25.2"            # of PgBouncer, as SHOW VERSION
+cdef const char *CONSOLE_RELEASE = "1.25.2/bouncer"
 
 
 cdef struct Own:                  # the settings of a client, taken apart
@@ -71,6 +77,17 @@ cdef inline bint own_value(const Own *own, Span name, Span *value) noexcept nogi
     return not own.whole and block_get(own.settings, name, value)
 
 
+cdef size_t put_pooler(const ClientConn *c, uint8_t *out, size_t cap) noexcept nogil:
+    """What PgBouncer from 1.26 on reports of itself, by which drivers find that they talk to a pooler, and to which."""
+    cdef char[12] number
+    cdef uint8_t mode = MODE_SESSION if c.replication != REPLICATION_NONE else c.pool.pool.settings.mode
+    cdef const char *word = "session" if mode == MODE_SESSION else "statement" if mode == MODE_STATEMENT else "transaction"
+    cdef size_t n = build_parameter(out, cap, text_span("pgbouncer.version"), text_span(RELEASE))
+    n += build_parameter(out + n, cap - n, text_span("pgbouncer.pool_mode"), text_span(word))
+    snprintf(number, sizeof(number), "%u", c.pool.max_prepared)
+    return n + build_parameter(out + n, cap - n, text_span("pgbouncer.max_prepared_statements"), text_span(number))
+
+
 cdef size_t greeting(Worker *w, ClientConn *c, Buf *parameters, uint32_t *key_at) noexcept nogil:
     """Write AuthenticationOk, what the client is told about its server, its cancel key (at `key_at`), login_notify_message, ReadyForQuery.
 
@@ -82,10 +99,13 @@ cdef size_t greeting(Worker *w, ClientConn *c, Buf *parameters, uint32_t *key_at
     cdef Span name, value
     cdef Own own
     read_own(c.settings, &own)
+    n += put_pooler(c, out + n, SCRATCH_SIZE - n)
     while at < parameters.len:
         name = text_span(<const char *>buf_bytes(parameters) + at)
         value = text_span(<const char *>name.at + name.len + 1)
         at += name.len + value.len + 2
+        if name.len > POOLERS_LEN and memcmp(name.at, POOLERS, POOLERS_LEN) == 0:
+            continue                              # the server is a pooler itself: which one the client talks to counts
         own_value(&own, name, &value)
         if c.rights == RIGHTS_UNKNOWN:
             c.rights = rights_of(name, value)
@@ -183,10 +203,11 @@ cdef void greet_dedicated(Worker *w, ClientConn *c, ServerConn *s) noexcept nogi
 
 
 cdef void greet_console(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
-    """The same for the console, which stands for a server of its own. Source: what PgBouncer 1.25 sends."""
+    """The same for the console, which stands for a server of its own. Source: what PgBouncer 1.26 sends."""
     cdef uint8_t *out = w.scratch
     cdef size_t n = build_auth_ok(out, SCRATCH_SIZE)
-    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("server_version"), text_span("1.25.2/bouncer"))
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("pgbouncer.version"), text_span(RELEASE))
+    n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("server_version"), text_span(CONSOLE_RELEASE))
     n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("client_encoding"), text_span("UTF8"))
     n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("server_encoding"), text_span("UTF8"))
     n += build_parameter(out + n, SCRATCH_SIZE - n, text_span("DateStyle"), text_span("ISO"))
