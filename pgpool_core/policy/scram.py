@@ -26,9 +26,7 @@ import trio
 
 DEFAULT_ITERATIONS: Final = 4096  # scram_iterations of PostgreSQL and PgBouncer
 MAX_ITERATIONS: Final = 10_000_000  # of a stored secret; some seconds of PBKDF2
-MAX_SERVER_ITERATIONS: Final = (
-    1_000_000  # PgBouncer's bound: what a hostile server may make us compute, a quarter of a second
-)
+MAX_SERVER_ITERATIONS: Final = 1_000_000  # PgBouncer's bound for what a hostile server may make us compute
 KEY_LEN: Final = 32  # bytes of a SHA-256 digest
 MAX_SALT_LEN: Final = 64  # bytes of a stored secret's; the workers have room for so many
 SALT_LEN: Final = 16  # of those made here, as of PostgreSQL's
