@@ -14,6 +14,7 @@ from pgpool_core.testing import PoolerProcess, PostgresServer, ScriptedPeer, con
 from tests.conftest import PoolerFactory, Target
 from tests.console import Console
 from tests.peers import letters, logged_in, values
+from tests.programs import pgbouncer_before
 from tests.watching import until, until_async
 
 
@@ -128,6 +129,27 @@ async def test_options_are_cut_and_named_as_postgresql_does_it(target: Target) -
     async with logged_in(target, options=options) as peer:
         show = "select current_setting('work_mem'), current_setting('statement_timeout'), current_setting('application_name')"
         assert values(await peer.query(show)) == [[b"7MB", b"5s", b"some one"]]
+
+
+@pytest.mark.parametrize("session_state", ["auto", "off"])
+async def test_a_parameter_that_is_ignored_is_so_although_it_would_follow(
+    any_pooler: PoolerFactory, session_state: str
+) -> None:
+    ignored = {"ignore_startup_parameters": "TimeZone, DateStyle"}
+    place = any_pooler(**ignored)
+    if place.kind == "pgbouncer" and pgbouncer_before(1, 26):
+        pytest.skip("PgBouncer ignores what it tracks since 1.26.1")
+    if place.kind == "pgpool_core":
+        place.settings["session_state"] = session_state
+        await reload(place)
+    async with logged_in(place, TimeZone="Asia/Tokyo", options="-c DateStyle=German -c IntervalStyle=iso_8601") as peer:
+        show = "select current_setting('timezone') <> 'Asia/Tokyo', current_setting('datestyle'), current_setting('intervalstyle')"
+        assert values(await peer.query(show)) == [[b"t", b"ISO, MDY", b"iso_8601"]]
+        assert (peer.parameters["TimeZone"] != "Asia/Tokyo", peer.parameters["DateStyle"]) == (True, "ISO, MDY")
+        await peer.query("set timezone = 'Asia/Tokyo'")  # which is no startup parameter
+        async with logged_in(place) as other:
+            assert values(await other.query(show)) == [[b"t", b"ISO, MDY", b"postgres"]]
+            assert values(await peer.query(show)) == [[b"f", b"ISO, MDY", b"iso_8601"]]
 
 
 # -- max_packet_size ----------------------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from pgpool_core.engine.slots cimport handle_of, slot_at, slot_live, slots_room
 from pgpool_core.engine.sys cimport pgpool_peer, pgpool_print_peer, read
 from pgpool_core.session.probe cimport (FOUND_CURSOR, FOUND_LISTEN, FOUND_LOCK, FOUND_NAMED, FOUND_PREPARED, FOUND_PROTOCOL,
                                         FOUND_SETTING, FOUND_TEMPORARY)
-from pgpool_core.session.settings cimport setting_tracked
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_swap32
 from pgpool_core.wire.span cimport Span
 
@@ -93,7 +92,7 @@ cdef tuple policy_letter(Mail *mail):
 
 cdef list server_parameters(Plane *plane, Buf *startup):
     cdef Startup s
-    cdef Span name, value, canonical
+    cdef Span name, value
     cdef uint32_t at
     cdef list found = []
     if startup_parse(buf_bytes(startup), startup.len, &s) != STARTUP_OK:
@@ -103,7 +102,7 @@ cdef list server_parameters(Plane *plane, Buf *startup):
         key = name.at[:name.len]
         if key == b"user" or key == b"database" or key.startswith(b"_pq_."):
             continue
-        if key == b"replication" or key == b"options" or setting_tracked(name, &canonical) or not ignored(plane, name):
+        if key == b"replication" or key == b"options" or not ignored(plane, name):
             found.append((key, value.at[:value.len]))
     return found
 

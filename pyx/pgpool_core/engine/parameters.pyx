@@ -24,9 +24,8 @@ cdef extern from "<strings.h>" nogil:
 
 cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
     """The pool's defaults with what the startup packet asks for; -1 when the client has been refused."""
-    cdef uint8_t[MAX_NAME_LEN] room
     cdef const Startup *s = &l.packet
-    cdef Span name, value, canonical
+    cdef Span name, value
     cdef uint32_t at
     pthread_mutex_lock(&c.pool.lock)
     c.settings = block_ref(w.plane.settings, c.pool.defaults)
@@ -41,9 +40,7 @@ cdef int choose_settings(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogi
         if same(name, text_span("user")) or same(name, text_span("database")) or same(name, text_span("options")) \
                 or same(name, text_span("replication")) or (name.len > 5 and memcmp(name.at, b"_pq_.", 5) == 0):
             continue
-        if ignored(w.plane, name) and not followed(w.plane, c.pool, name, room, &canonical):
-            continue
-        if choose(w, c, name, value, "unsupported startup parameter: ") != 0:
+        if not ignored(w.plane, name) and choose(w, c, name, value, "unsupported startup parameter: ") != 0:
             return -1
     if w.plane.application_name_add_host and c.replication == REPLICATION_NONE and not add_host(w, c):
         conn_doom(w, &c.conn, "out of memory")
@@ -190,7 +187,7 @@ cdef int options(Worker *w, ClientConn *c, Span text, bint lenient) noexcept nog
         for n in range(name.len):
             if name.at[n] == 0x2D:
                 word[name.at - word + n] = 0x5F   # as in PostgreSQL's ParseLongOption
-        if (lenient or ignored(w.plane, name)) and not followed(w.plane, c.pool, name, room, &canonical):
+        if ignored(w.plane, name) or (lenient and not followed(w.plane, c.pool, name, room, &canonical)):
             continue
         if choose(w, c, name, value, "unsupported startup parameter in options: ") != 0:
             return -1
