@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pgpool_core.config.model import Config
 from pgpool_core.config.names import MAX_WORKERS
@@ -14,6 +14,9 @@ from pgpool_core.errors import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
+
+ALSO_REPORTED: Final = ("default_transaction_read_only", "scram_iterations", "search_path", "session_authorization")
+"""What else newer releases of PostgreSQL report of what a client can change, as PgBouncer 1.26 tracks it: it follows with session_state = off, too."""
 
 
 def worker_count(config: Config) -> int:
@@ -58,7 +61,7 @@ def configure_engine(engine: Engine, c: Config) -> None:
         tcp_socket_buffer=c.tcp_socket_buffer,
         reads_a_turn=c.sbuf_loopcnt,
         max_opening=c.server_connect_parallel,
-        track_extra_parameters=[name.encode() for name in c.track_extra_parameters],
+        track_extra_parameters=[name.encode() for name in (*ALSO_REPORTED, *c.track_extra_parameters)],
         ignore_startup_parameters=[name.encode() for name in c.ignore_startup_parameters],
         tcp_keepalive=c.tcp_keepalive,
         tcp_keepidle=c.tcp_keepidle,

@@ -272,6 +272,44 @@ async def test_with_session_state_off_an_extra_parameter_follows_its_client(pool
             assert values(await fresh.query(question)) == [[b"off"]]
 
 
+@pytest.mark.parametrize("state", ["off", "warn"])
+async def test_without_session_state_what_postgresql_reports_follows_as_with_pgbouncer(
+    any_pooler: PoolerFactory, state: str
+) -> None:
+    """PostgreSQL 14 reports default_transaction_read_only, 18 search_path."""
+    place = any_pooler(default_pool_size=1)
+    if place.kind == "pgbouncer" and pgbouncer_before(1, 26):
+        pytest.skip("PgBouncer tracks all that is reported since 1.26")
+    if place.kind == "pgpool_core":
+        place.settings["session_state"] = state
+        await reload(place)
+    show = "select current_setting('default_transaction_read_only'), current_setting('search_path')"
+    usual = [[b"off", b'"$user", public']]
+    begins = {"search_path": "pg_catalog", "default_transaction_read_only": "on"}
+    async with logged_in(place, **begins) as asked, logged_in(place) as sets, logged_in(place) as other:
+        assert asked.parameters["default_transaction_read_only"] == "on"
+        assert values(await asked.query(show)) == [[b"on", b"pg_catalog"]]
+        assert values(await sets.query(show)) == usual
+        await sets.query("set default_transaction_read_only = on")
+        assert values(await other.query(show)) == usual
+        assert values(await sets.query(show)) == [[b"on", usual[0][1]]]
+        assert values(await other.query(show)) == usual
+
+
+async def test_with_session_state_off_a_session_authorization_does_not_stay_for_the_next_client(
+    any_pooler: PoolerFactory, pgbouncers_way: dict[str, str]
+) -> None:
+    place = any_pooler(default_pool_size=1, **pgbouncers_way)
+    if place.kind == "pgbouncer" and pgbouncer_before(1, 26):
+        pytest.skip("PgBouncer tracks all that is reported since 1.26")
+    async with logged_in(place, "boss") as sets, logged_in(place, "boss") as other:
+        await sets.query("set session authorization app")
+        assert values(await other.query("select current_user")) == [[b"boss"]]
+        assert values(await sets.query("select current_user")) == [[b"app"]]
+        await sets.query("reset session authorization")
+        assert values(await sets.query("select current_user")) == [[b"boss"]]
+
+
 async def test_with_session_state_off_any_other_parameter_is_refused_still(pooler: PoolerFactory) -> None:
     place = pooler(session_state="off", track_extra_parameters="default_transaction_read_only", auth_type="trust")
     async with await connect_peer((place.host, place.port)) as peer:

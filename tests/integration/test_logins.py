@@ -286,6 +286,6 @@ async def test_an_ignored_startup_parameter_is_ignored(
     place = any_pooler(**pgbouncers_way, ignore_startup_parameters="extra_float_digits, work_mem")
     async with logged_in(place, extra_float_digits="3", work_mem="77MB") as peer:
         assert values(await peer.query("show work_mem")) != [[b"77MB"]]
-    assert "unsupported startup parameter: search_path" in await refusal(
-        place, "app", "app", "app-secret", extra_float_digits="3", search_path="public"
+    assert "unsupported startup parameter: statement_timeout" in await refusal(
+        place, "app", "app", "app-secret", extra_float_digits="3", statement_timeout="5s"
     )

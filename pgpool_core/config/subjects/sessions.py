@@ -55,6 +55,6 @@ class Sessions:
     track_extra_parameters: tuple[str, ...] = setting(
         ("IntervalStyle",),
         Names(),
-        "with session_state = off: further settings that follow a client, where PostgreSQL reports them; else all do",
+        "with session_state = off or warn: further settings that follow a client, where PostgreSQL reports them; else all do",
         reload=False,
     )

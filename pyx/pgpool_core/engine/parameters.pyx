@@ -119,11 +119,11 @@ cdef bint listed(const uint8_t *at, Span name) noexcept nogil:
 cdef bint followed(Plane *plane, PoolRecord *pool, Span name, uint8_t *room, Span *canonical) noexcept nogil:
     """`name` is a setting whose value is learnt from what PostgreSQL reports of it; `room` has MAX_NAME_LEN bytes.
 
-    With session_state = off track_extra_parameters may name more of those; else all others are learnt by the probe.
+    With session_state = off and warn there are more of those, and track_extra_parameters may name others; else all are learnt by the probe.
     """
     if setting_tracked(name, canonical):
         return True
-    return pool.session_state == SESSION_OFF and listed(plane.extra, name) \
+    return (pool.session_state == SESSION_OFF or pool.session_state == SESSION_WARN) and listed(plane.extra, name) \
         and setting_name(name, room, canonical) == SETTINGS_OK
 
 
