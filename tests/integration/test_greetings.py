@@ -85,9 +85,11 @@ def of_poolers(parameters: dict[str, str]) -> dict[str, str]:
 
 
 async def test_drivers_are_told_what_kind_of_pooler_they_talk_to(any_pooler: PoolerFactory) -> None:
-    place = any_pooler(pool_mode="statement", max_prepared_statements=7, users={"legacy": "pool_mode=session"})
+    modes = {"pool_mode": "statement", "users": {"legacy": "pool_mode=session"}}
+    place = any_pooler(start=False, max_prepared_statements=7, **modes)
     if place.kind == "pgbouncer" and pgbouncer_before(1, 26):
         pytest.skip("PgBouncer says so since 1.26")
+    place.start()
     expected = {"app": "statement", "legacy": "session"}
     for user, mode in expected.items():
         async with logged_in(place, user) as peer:
