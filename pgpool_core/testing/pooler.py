@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -211,7 +212,7 @@ class PoolerProcess:
     @property
     def _end_signal(self) -> Signals:
         """PgBouncer knows SIGQUIT since 1.23 only, and waits for its clients after SIGTERM since then."""
-        return SIGQUIT if self.kind == "pgpool_core" or pgbouncer_release(_pgbouncer()) >= (1, 23) else SIGTERM
+        return SIGQUIT if self.kind == "pgpool_core" or _release(_pgbouncer()) >= (1, 23) else SIGTERM
 
     def close(self) -> int:
         """Stop and remove the folder; the exit status."""
@@ -244,6 +245,11 @@ def _pgbouncer() -> Path:
     if (found := find_pgbouncer()) is None:
         raise FileNotFoundError("no pgbouncer found: `apt-get install pgbouncer`, or name it in the variable PGBOUNCER")
     return found
+
+
+@functools.cache
+def _release(program: Path) -> tuple[int, int]:
+    return pgbouncer_release(program)
 
 
 def _written(value: object) -> str:
