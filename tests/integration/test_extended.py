@@ -9,6 +9,7 @@ import pytest
 from pgpool_core.testing import Message, PostgresServer, frontend
 from tests.conftest import PoolerFactory, Target
 from tests.peers import letters, logged_in, values
+from tests.programs import pgbouncer_before
 
 INT8, TEXT = 20, 25  # oids of pg_type
 
@@ -85,6 +86,9 @@ async def test_parameters_of_every_kind_arrive(target: Target) -> None:
 async def test_a_conversation_has_the_answer_that_postgres_gives(
     target: Target, messages: list[bytes], answer: str
 ) -> None:
+    names_nothing = len(messages) == 1 and b"nobody_prepared_this" in bytes(messages[0]) and answer == "EZ"
+    if target.kind == "pgbouncer" and names_nothing and not pgbouncer_before(1, 24):
+        pytest.skip("where PgBouncer follows statements, it ends a client that names one which it has not prepared")
     async with logged_in(target) as peer:
         await peer.send(*messages, frontend.sync())
         assert letters(await peer.until("Z")) == answer

@@ -11,6 +11,7 @@ import trio
 from pgpool_core.testing import ScriptedPeer, frontend
 from tests.conftest import Target
 from tests.peers import letters, logged_in, values
+from tests.programs import pgbouncer_before
 
 ONE_SERVER = pytest.mark.pooler(default_pool_size=1)
 
@@ -69,7 +70,7 @@ async def test_a_transaction_that_fails_in_the_middle_of_a_pipeline(target: Targ
 
 
 async def test_a_flush_in_the_middle_answers_what_came_before(target: Target) -> None:
-    if target.kind == "pgbouncer":
+    if target.kind == "pgbouncer" and pgbouncer_before(1, 24):
         pytest.skip(
             "PgBouncer 1.18 gives the server away at the first ReadyForQuery, and the second answer never comes"
         )
@@ -82,7 +83,7 @@ async def test_a_flush_in_the_middle_answers_what_came_before(target: Target) ->
 
 
 async def test_what_fails_ahead_of_an_unnamed_statement_does_not_take_it_away(target: Target) -> None:
-    if target.kind == "pgbouncer":
+    if target.kind == "pgbouncer" and pgbouncer_before(1, 24):
         pytest.skip("PgBouncer 1.18 gives the server away at ReadyForQuery, and with it the unnamed statement")
     async with logged_in(target) as peer:
         await peer.send(
