@@ -131,6 +131,22 @@ async def test_options_are_cut_and_named_as_postgresql_does_it(target: Target) -
         assert values(await peer.query(show)) == [[b"7MB", b"5s", b"some one"]]
 
 
+@pytest.mark.parametrize("target", ["direct", "pgpool_core"], indirect=True)
+async def test_an_option_may_be_as_long_as_a_startup_packet(target: Target) -> None:
+    path = ",".join(f"schema_{number}" for number in range(600))
+    async with logged_in(target, options=f"-c search_path={path} -c work_mem=7MB") as peer:
+        show = "select current_setting('search_path'), current_setting('work_mem')"
+        assert values(await peer.query(show)) == [[path.encode(), b"7MB"]]
+
+
+async def test_an_option_that_is_longer_is_told_as_too_long(pooler: PoolerFactory) -> None:
+    place = pooler(auth_type="trust")
+    async with await connect_peer((place.host, place.port)) as peer:
+        await peer.send(frontend.startup("app", "app", options=f"-c search_path={'x' * 10_000}"))
+        told = (await peer.until("E"))[-1].fields
+        assert (told["C"], told["M"]) == ("54000", "the startup parameters are too long")
+
+
 @pytest.mark.parametrize("session_state", ["auto", "off"])
 async def test_a_parameter_that_is_ignored_is_so_although_it_would_follow(
     any_pooler: PoolerFactory, session_state: str

@@ -145,7 +145,7 @@ cdef int options(Worker *w, ClientConn *c, Span text, bint lenient) noexcept nog
 
     Where it is itself in ignore_startup_parameters (`lenient`), the tracked settings in it count and nothing else does.
     """
-    cdef uint8_t[1024] word
+    cdef uint8_t[SETTINGS_MOST] word
     cdef uint8_t[MAX_NAME_LEN] room
     cdef uint32_t at = 0, n
     cdef bint after_c = False
@@ -163,6 +163,11 @@ cdef int options(Worker *w, ClientConn *c, Span text, bint lenient) noexcept nog
             word[n] = text.at[at]
             n += 1
             at += 1
+        if n == sizeof(word):
+            if lenient:
+                return 0
+            client_fatal(w, c, "54000", "the startup parameters are too long")
+            return -1
         name.at = word
         name.len = n
         if not after_c and n == 2 and word[0] == 0x2D and word[1] == 0x63:
@@ -175,9 +180,9 @@ cdef int options(Worker *w, ClientConn *c, Span text, bint lenient) noexcept nog
             name.len = 0
         after_c = False
         equals = <const uint8_t *>memchr(name.at, 0x3D, name.len)
-        if lenient and (name.len == 0 or equals == NULL or n == sizeof(word)):
+        if lenient and (name.len == 0 or equals == NULL):
             return 0
-        if name.len == 0 or equals == NULL or n == sizeof(word):
+        if name.len == 0 or equals == NULL:
             client_fatal(w, c, "08P01",
                          "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed")
             return -1
