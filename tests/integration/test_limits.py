@@ -175,6 +175,7 @@ async def test_the_console_is_open_when_no_client_may_enter(any_pooler: PoolerFa
     place = any_pooler(max_client_conn=1)
     with Console(place) as console:
         until(lambda: console.lists()["used_clients"] == 1, what="whoever tried the socket has gone")
+    place.wait_for_log(r"pgbouncer/admin@\S+ closing because")  # to PgBouncer the console is a client like others
     async with logged_in(place):
         with Console(place) as console:
             assert console.pool()
