@@ -1,7 +1,8 @@
 """What servers begin with beside what they report at login: what connect_query has set, and a role by default.
 
 Clients begin with it as they do with startup parameters of their own, so it follows them whatever others do to the servers. Where there is
-a connect_query every server is asked; else the first one of a pool, and the first one after its servers have changed.
+a connect_query every server is asked; else the first one of a pool, and the first one after its servers have changed. The same answer
+tells whether it is PostgreSQL whose process we have, or that of another pooler, whose keys for cancel requests are its own.
 Source: PostgreSQL docs, "System Views", pg_settings; ALTER ROLE; PgBouncer docs, connect_query.
 """
 
@@ -25,6 +26,7 @@ from pgpool_core.control.messages import (
     BE_ROW_DESCRIPTION,
     FE_QUERY,
     ErrorFields,
+    data_row,
     message,
     ready_status,
 )
@@ -41,18 +43,22 @@ _PASSING: Final = frozenset(
 )
 
 
+_WHOSE: Final = b"; select pg_catalog.pg_backend_pid()"
+
+
 @attrs.frozen
 class _Said:
     rows: bytes = attrs.field(repr=False)
+    backend_pid: int  # of the process that answered; 0: not told
     error: ErrorFields | None
     unread: bytes = attrs.field(repr=False)
 
 
 class _Ask(Question[_Said]):
     def __init__(self, sql: bytes) -> None:
-        super().__init__(message(FE_QUERY, sql + b"\0"))
+        super().__init__(message(FE_QUERY, sql + _WHOSE + b"\0"))
         self._rows = bytearray()
-        self._messages = 0
+        self._messages = self._complete = self._backend_pid = 0
 
     def _step(self) -> bool:
         taken = self._take(MAX_BODY_LEN, "from a server that was asked what it begins with")
@@ -60,14 +66,18 @@ class _Ask(Question[_Said]):
             return False
         self._messages += 1
         code, body = taken
-        if code == BE_DATA_ROW and self._messages <= MAX_MESSAGES:
+        if code == BE_DATA_ROW and self._complete:
+            [pid] = data_row(body)
+            self._backend_pid = int(pid or 0)
+        elif code == BE_DATA_ROW and self._messages <= MAX_MESSAGES:
             self._rows += message(code, body)
         elif code == BE_ERROR_RESPONSE:
             self._failure = self._failure or ErrorFields.parse(code, body)
         elif code == BE_READY_FOR_QUERY and ready_status(body) == 0x49:
-            self._verdict = _Said(bytes(self._rows), self._failure, bytes(self._in))
+            self._verdict = _Said(bytes(self._rows), self._backend_pid, self._failure, bytes(self._in))
         elif code not in _PASSING or self._messages > MAX_MESSAGES:
             raise ServerProtocolError(f"message {code:#04x} from a server that was asked what it begins with")
+        self._complete += code == BE_COMMAND_COMPLETE
         return True
 
 
@@ -93,6 +103,7 @@ async def ask_began(server: LoggedInServer, target: ServerTarget, who: str) -> N
         if not isinstance(said, _Said):
             raise ServerUnavailable("server closed the connection")
         server.unread = said.unread
+        server.is_poolers = 0 not in (said.backend_pid, server.backend_pid) and said.backend_pid != server.backend_pid
         if said.error is None:
             server.began = attrs.evolve(server.began, settings=tuple(began_settings(said.rows, target.user)))
             return

@@ -113,6 +113,7 @@ class LoggedInServer:
     secured: Secured | None = None  # None: without TLS
     began: Began = Began()
     called: str = ""  # what its entry calls the host; "": it has come from another process
+    is_poolers: bool = False  # whether it was asked, and another pooler answers between us and PostgreSQL
 
     async def exchange(self, data: bytes, take: Callable[[bytes], bool]) -> None:
         """Send `data`, then give `take` what comes until it says that this was all; b"" is the end of the stream.

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from pgpool_core.engine.plane import Engine
 
 FIRST_RETRY_S: Final = 0.25  # after a server could not be reached; doubles with every further failure
+LAYERED: Final = (
+    "its servers are another pooler's: unless that one is in session mode, what clients set in their sessions is lost, or met"
+    " by others (session_state)"
+)
 INTERNAL_ERROR: Final = error_response(InternalError("internal error"))
 SHORTEST_RETRY_S: Final = 0.05  # also with server_login_retry = 0: a pool with min_pool_size would try without a pause
 
@@ -149,6 +153,9 @@ class Opener:
         asks = self._pools.config.function_check_period > 0  # in any mode: with another one it will matter
         if target.connect_query or (asks and record.began is None):
             await ask_began(opened, target, str(record.key))
+            if opened.is_poolers and not record.layered and record.settings.keeping != "anything":
+                record.layered = True
+                logs.LOGGER.warning("%s", logs.line(str(record.key), LAYERED))
         elif record.began is not None:
             opened.began = record.began
 

@@ -49,6 +49,7 @@ class PoolRecord:
     retry_us: int = 0  # no attempt before then
     away_us: int = 0  # since then it has no server, and none can be reached
     empty_since_us: int = 0  # nobody has been seen there since; 0 = somebody is
+    layered: bool = False  # its servers are another pooler's, and the log says so
     parked: bool = False  # forgotten until the next login: not shown
     host_names: dict[str, str] = attrs.field(
         factory=dict
