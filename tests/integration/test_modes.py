@@ -184,6 +184,23 @@ async def test_in_statement_mode_a_transaction_block_is_refused(any_pooler: Pool
         assert (await next_one.query("select 1"))[-1].body == b"I"
 
 
+@pytest.mark.parametrize("begins", ["begin", "start transaction", "begin; select 1"])
+def test_libpq_is_told_why_a_transaction_block_is_refused(any_pooler: PoolerFactory, begins: str) -> None:
+    """It takes one answer to a BEGIN, and calls two of them an error of its own."""
+    place = any_pooler(pool_mode="statement", default_pool_size=1)
+    with psycopg.connect(place.url("app", "app"), autocommit=True) as connection:
+        connection.pgconn.send_query(begins.encode())
+        results = psycopg.generators.execute(connection.pgconn)
+        said = psycopg.waiting.wait(results, connection.fileno())
+    assert b"transaction blocks not allowed in statement pooling mode" in said[-1].error_message
+    assert len(said) == 1 or begins.endswith("1")
+    with (
+        pytest.raises(psycopg.errors.ProtocolViolation, match="not allowed in statement pooling mode"),
+        psycopg.connect(place.url("app", "app")) as connection,
+    ):
+        connection.execute("select 1")  # behind the driver's own BEGIN
+
+
 async def test_a_refused_transaction_block_is_not_left_open(pooler: PoolerFactory, postgres: PostgresServer) -> None:
     place = pooler(pool_mode="statement", default_pool_size=1)
     async with logged_in(place) as peer:

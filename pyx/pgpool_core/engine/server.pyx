@@ -183,8 +183,11 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if s.sayings == 1:
                 s.sayings = 2                     # its text was not all of its transaction
             if c.pool.pool.settings.mode == MODE_STATEMENT and not s.seat.dedicated:
-                if pos - start > HEADER_LEN + 1:  # not its end: the error is the answer
-                    forwarded(w, s, c, k, data + start, pos - (HEADER_LEN + 1) - start)
+                length = pos - start
+                length = length - (HEADER_LEN + 1) if length > HEADER_LEN + 1 else 0     # not its end: the error is the answer
+                length -= begun_at_end(data + start, length)
+                if length:
+                    forwarded(w, s, c, k, data + start, length)
                 client_fatal(w, c, "08P01", "transaction blocks not allowed in statement pooling mode")
                 if s.seat.state == SV_CLOSING or s.conn.doomed:
                     return 1
@@ -321,6 +324,15 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     elif c.cur.remain and c.state == CL_ACTIVE and c.seat.server == &s.seat:
         patience_stalls(w, c, s)
     return s.conn.paused
+
+
+cdef inline size_t begun_at_end(const uint8_t *at, size_t n) noexcept nogil:
+    """How many of the `n` bytes are the CommandComplete of BEGIN at their end: to libpq an error behind it would be a second answer."""
+    if n >= 11 and memcmp(at + n - 11, b"C\x00\x00\x00\x0aBEGIN", 11) == 0:
+        return 11
+    if n >= 23 and memcmp(at + n - 23, b"C\x00\x00\x00\x16START TRANSACTION", 23) == 0:
+        return 23
+    return 0
 
 
 cdef inline void count_query(ServerConn *s, Counters *k, uint64_t now_us) noexcept nogil:
