@@ -39,7 +39,23 @@ def places(oracle_postgres: PostgresServer) -> Iterator[Places]:
     assert not bad, "\n".join(bad)
 
 
+@pytest.fixture(scope="session")
+def layered_places(oracle_postgres: PostgresServer, places: Places) -> Iterator[Places]:
+    """The same where the pooler stands in front of another of the same kind."""
+    running: dict[int, PoolerProcess] = {}
+
+    def at(servers: int) -> tuple[Address, Address]:
+        straight, inner = places(servers)
+        if servers not in running:
+            running[servers] = pooler_before(inner, servers=servers).__enter__()
+        return straight, Address(running[servers].host, running[servers].port, POOLED)
+
+    yield at
+    bad = [process.log[-4000:] for process in running.values() if process.close() != 0]
+    assert not bad, "\n".join(bad)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "places" in getattr(item, "fixturenames", ()):
+        if {"places", "layered_places"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("postgres")

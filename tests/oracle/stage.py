@@ -58,8 +58,8 @@ def furnish(server: PostgresServer) -> None:
         server.sql(_FURNITURE, database=database)
 
 
-def pooler_before(server: PostgresServer, *, servers: int, **settings: object) -> PoolerProcess:
-    """A pooler, not started yet, in transaction mode, whose clients need no password."""
+def pooler_before(server: PostgresServer | Address, *, servers: int, **settings: object) -> PoolerProcess:
+    """A pooler, not started yet, in transaction mode, whose clients need no password; `server` may be another one's place."""
     return PoolerProcess(
         databases={POOLED: f"host={server.host} port={server.port}"},
         passwords={user.name: user.password for user in USERS},

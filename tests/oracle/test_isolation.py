@@ -41,6 +41,17 @@ async def test_sessions_are_as_on_servers_of_their_own(places: Places) -> None:
         await hold_up(script_of(seed), places)
 
 
+async def test_sessions_are_so_behind_two_poolers(layered_places: Places) -> None:
+    for seed in seeds(20):
+        await hold_up(script_of(seed), layered_places)
+
+
+@pytest.mark.slow
+async def test_hundreds_of_sessions_behind_two_poolers(layered_places: Places) -> None:
+    for seed in seeds(250):
+        await hold_up(script_of(seed), layered_places)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(20))
 async def test_thousands_of_sessions(places: Places, part: int) -> None:

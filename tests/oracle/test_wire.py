@@ -47,6 +47,11 @@ async def test_some_copies_with_syncs_where_no_driver_sends_them(places: Places)
     await hold_all_up(40, places, copy_script_of)
 
 
+async def test_some_sequences_through_two_poolers(layered_places: Places) -> None:
+    await hold_all_up(60, layered_places)
+    await hold_all_up(20, layered_places, copy_script_of)
+
+
 @pytest.mark.parametrize("script", FOUND, ids=str)
 async def test_a_sequence_that_once_differed(places: Places, script: WireScript) -> None:
     straight, pooled = places(1)
