@@ -17,6 +17,8 @@ class Holds:
     paused_all: bool = False
     paused: set[str] = attrs.field(factory=set)
     """Databases paused by name."""
+    killed_all: bool = False
+    """`paused_all` is what a KILL has left: the databases may be resumed one by one."""
     disabled: set[str] = attrs.field(factory=set)
     suspended: bool = False
     ending: ShutdownWait | None = None
@@ -26,6 +28,11 @@ class Holds:
     def pauses(self, database: str) -> bool:
         """Whether nobody is given a server of this database."""
         return self.paused_all or database in self.paused
+
+    def by_name(self, databases: set[str]) -> None:
+        """These are paused by name from now on, instead of all there are."""
+        self.paused_all = self.killed_all = False
+        self.paused |= databases
 
     def tell_release(self) -> None:
         """A pause has ended."""

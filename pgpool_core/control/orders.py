@@ -16,7 +16,7 @@ import trio
 
 from pgpool_core import logs
 from pgpool_core.config.model import Config
-from pgpool_core.config.names import CONSOLE_DATABASE
+from pgpool_core.config.names import CONSOLE_DATABASE, FALLBACK_DATABASE
 from pgpool_core.control.channels import Channels, until_taken
 from pgpool_core.control.holds import ShutdownWait
 from pgpool_core.control.pools import DATABASE_REMOVED, PoolRecord, PoolRegistry
@@ -33,7 +33,8 @@ ANSWER_S: Final = 1.0  # for all workers to say how many have
 FORCED: Final = error_response(PoolClosed("admin forced disconnect", sqlstate="57P01"))
 SERVER_SHUTTING_DOWN: Final = error_response(PoolClosed("server shutting down", sqlstate="57P01"))
 NO_DATABASE: Final = "a database is required"
-ALREADY: Final = "already suspended/paused"
+SUSPENDED: Final = "already suspended/paused"
+PAUSED: Final = "already paused"
 ENDING: Final = "pooler is shutting down"
 TAKEN_BACK: Final = "RESUME came before every server was released"
 _CLIENT: Final = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+", re.ASCII)
@@ -115,8 +116,10 @@ class Orders:
         self._say("PAUSE", database)
         if database is not None:
             self._must_know(database, "pause")
-        if holds.paused_all or holds.suspended or (database is None and holds.ending == "WAIT_FOR_SERVERS"):
-            raise CommandRefused(ALREADY)
+        if holds.suspended:
+            raise CommandRefused(SUSPENDED)
+        if holds.paused_all or (database is None and holds.ending == "WAIT_FOR_SERVERS"):
+            raise CommandRefused(PAUSED)
         self._hold(database)
         try:
             await self._until_gone(database)
@@ -135,6 +138,8 @@ class Orders:
         self._say("RESUME", database)
         if database is not None:
             self._must_know(database, "resume")
+            if holds.killed_all:
+                holds.by_name(self._databases())
             if database not in holds.paused:
                 raise CommandRefused(f"database {database} is not paused")
         elif holds.ending == "WAIT_FOR_SERVERS" or (holds.ending and not holds.paused_all):
@@ -143,7 +148,7 @@ class Orders:
             await self._go_on()
             return
         elif not holds.paused_all:
-            raise CommandRefused("pooler is not paused/suspended")
+            raise CommandRefused("pooler is not paused")
         self._release(database)
 
     async def kill(self, database: str | None = None) -> None:
@@ -156,9 +161,10 @@ class Orders:
         if database is not None:
             self._must_know(database, "kill")
         if self._holds.suspended:
-            raise CommandRefused(ALREADY)
+            raise CommandRefused(SUSPENDED)
         if not self._held(database):
             self._hold(database)
+            self._holds.killed_all |= database is None
         for record in self._records(database):
             await until_taken(partial(self._engine.kick_pool, record.id, DATABASE_REMOVED))
         await self._until_gone(database)
@@ -175,7 +181,7 @@ class Orders:
 
     def _release(self, database: str | None) -> None:
         if database is None:
-            self._holds.paused_all = False
+            self._holds.paused_all = self._holds.killed_all = False
         else:
             self._holds.paused.discard(database)
         for record in self._records(database):
@@ -227,7 +233,7 @@ class Orders:
         if holds.ending:
             raise CommandRefused(ENDING)
         if holds.paused_all or holds.suspended:
-            raise CommandRefused(ALREADY)
+            raise CommandRefused(SUSPENDED if holds.suspended else PAUSED)
         if holds.paused:
             raise CommandRefused("cannot suspend with paused databases")
         holds.suspended, self._suspender = True, holder
@@ -389,6 +395,10 @@ class Orders:
 
     def _records(self, database: str | None) -> Iterator[PoolRecord]:
         return (record for record in list(self._pools) if database is None or record.key.database == database)
+
+    def _databases(self) -> set[str]:
+        """The names that have an entry or a pool."""
+        return {record.key.database for record in self._pools} | set(self._config().databases) - {FALLBACK_DATABASE}
 
     def _must_know(self, database: str, verb: str) -> None:
         if database == CONSOLE_DATABASE:

@@ -18,6 +18,7 @@ import pytest
 from pgpool_core.testing import PoolerProcess, PostgresServer
 from tests.conftest import PoolerFactory
 from tests.console import Console
+from tests.programs import pgbouncer_before
 from tests.watching import until
 
 
@@ -35,6 +36,14 @@ def client_of(pooler: PoolerProcess, database: str = "app", user: str = "app") -
 def one(connection: psycopg.Connection[Any]) -> object:
     row = connection.execute("select 1").fetchone()
     return row[0] if row else None
+
+
+def suspending_pooler(any_pooler: PoolerFactory) -> PoolerProcess:
+    """One that knows SUSPEND; the test is skipped where it is a PgBouncer that does not any more."""
+    process = any_pooler()
+    if process.kind == "pgbouncer" and not pgbouncer_before(1, 26):
+        pytest.skip("PgBouncer 1.26 has no SUSPEND")
+    return process
 
 
 def backends(postgres: PostgresServer, database: str = "app") -> int:
@@ -129,7 +138,7 @@ def test_cancelling_a_pause_resumes(pooler: PoolerFactory, aside: ThreadPoolExec
             with pytest.raises(psycopg.errors.QueryCanceled):
                 pause.result(10)
             assert query.result(10) == 1
-        with pytest.raises(psycopg.Error, match="pooler is not paused/suspended"):
+        with pytest.raises(psycopg.Error, match=r"pooler is not paused$"):
             other.run("RESUME")
 
 
@@ -163,7 +172,7 @@ def test_resume_ends_a_pause_that_still_waits(pooler: PoolerFactory, aside: Thre
     [
         ("PAUSE nowhere", "no such database: nowhere"),
         ("PAUSE pgbouncer", "cannot pause admin db: pgbouncer"),
-        ("RESUME", "pooler is not paused/suspended"),
+        ("RESUME", "pooler is not paused(/suspended)?"),  # the longer text before 1.26
         ("RESUME nowhere", "no such database: nowhere"),
         ("DISABLE", "a database is required"),
         ("DISABLE nowhere", "no such database: nowhere"),
@@ -184,13 +193,31 @@ def test_orders_that_make_no_sense_are_told_in_the_same_words(
 
 def test_orders_that_come_twice_are_told_in_the_same_words(any_pooler: PoolerFactory) -> None:
     process = any_pooler()
+    newest = process.kind == "pgpool_core" or not pgbouncer_before(1, 26)
+    already = "already paused$" if newest else "already suspended/paused"
     with Console(process) as console, client_of(process) as client:
         assert one(client) == 1
         with pytest.raises(psycopg.Error, match="database app is not paused"):
             console.run("RESUME app")
         console.run("PAUSE")
+        for order in ("PAUSE", "PAUSE app"):
+            with pytest.raises(psycopg.Error, match=already):
+                console.run(order)
+        console.run("RESUME")
+        console.run("PAUSE app")
+
+
+def test_nobody_is_suspended_while_something_is_paused(any_pooler: PoolerFactory) -> None:
+    process = suspending_pooler(any_pooler)
+    with Console(process) as console, client_of(process) as client:
+        assert one(client) == 1
+        console.run("PAUSE")
+        with pytest.raises(psycopg.Error, match=r"already (suspended/)?paused"):
+            console.run("SUSPEND")
+        console.run("RESUME")
+        console.run("SUSPEND")
         for order in ("PAUSE", "SUSPEND"):
-            with pytest.raises(psycopg.Error, match="already suspended/paused"):
+            with pytest.raises(psycopg.Error, match="already suspended"):
                 console.run(order)
         console.run("RESUME")
         console.run("PAUSE app")
@@ -233,6 +260,21 @@ def test_kill_drops_clients_and_servers_and_leaves_the_database_paused(
         assert console.run("RESUME app") == "RESUME"
         with client_of(process) as client:
             assert one(client) == 1
+
+
+def test_what_a_kill_of_everything_has_paused_is_resumed_by_name_too(any_pooler: PoolerFactory) -> None:
+    process = any_pooler()
+    if process.kind == "pgbouncer" and pgbouncer_before(1, 25):
+        pytest.skip("KILL has a name before 1.25")
+    with Console(process) as console, client_of(process) as app, client_of(process, "other") as other:
+        assert (one(app), one(other)) == (1, 1)
+        assert console.run("KILL") == "KILL"
+        assert console.run("RESUME app") == "RESUME"
+        with client_of(process) as client:
+            assert one(client) == 1
+        with pytest.raises(psycopg.Error, match="pooler is not paused"):
+            console.run("RESUME")
+        assert console.run("RESUME other") == "RESUME"  # which was paused until now
 
 
 def test_where_any_database_may_come_one_is_paused_before_it_does(
@@ -398,7 +440,7 @@ def test_who_has_to_end_a_group_of_messages_is_read_on(pooler: PoolerFactory, as
 def test_a_suspension_ends_with_the_console_that_ordered_it(
     any_pooler: PoolerFactory, aside: ThreadPoolExecutor
 ) -> None:
-    process = any_pooler()
+    process = suspending_pooler(any_pooler)
     with client_of(process) as client:
         assert one(client) == 1
         with Console(process) as console:
