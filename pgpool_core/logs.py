@@ -13,12 +13,15 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import attrs
 
 if TYPE_CHECKING:
     from pgpool_core.metrics.counters import Averages
@@ -28,6 +31,12 @@ LOGGER: Final = logging.getLogger("pgpool_core")
 _LEVEL_WORDS: Final = {logging.INFO: "LOG", logging.CRITICAL: "FATAL"}  # PgBouncer's; the others are Python's too
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NEEDS_QUOTES: Final = re.compile(r'[\s"=\\]')
+SYSLOG_SOCKET: Final = "/dev/log"
+MAX_SYSLOG_BYTES: Final = 8192  # of one line; what is more is cut, as daemons do
+_PRIORITIES: Final = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
+_FACILITIES: Final = {"user": 1, "daemon": 3, "auth": 4, "authpriv": 10} | {f"local{n}": 16 + n for n in range(8)}
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_TRACE: Final = logging.Formatter()
 _LOST_EVERY_S: Final = 60.0  # what standard error hears of lines that a log file does not take
 
 
@@ -163,13 +172,78 @@ class ReopeningFileHandler(logging.FileHandler):
             old.close()
 
 
+@attrs.frozen
+class Syslog:
+    """The system's log: under what name and facility."""
+
+    ident: str
+    facility: str
+
+
+class SyslogHandler(logging.Handler):
+    """Writes to the system's log by its socket. A line that it does not take at once is lost, as where there is none: nobody waits.
+
+    Source: RFC 3164, and what syslog(3) writes.
+    """
+
+    def __init__(self, to: Syslog) -> None:
+        super().__init__()
+        self.to = to
+        self._socket: socket.socket | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one line; where the one who listened has gone, look once whether another has come."""
+        try:
+            priority = _FACILITIES[self.to.facility] << 3 | _PRIORITIES.get(record.levelno, _PRIORITIES[logging.INFO])
+            now = time.localtime(record.created)
+            stamp = f"{_MONTHS[now.tm_mon - 1]} {now.tm_mday:2d} {time.strftime('%H:%M:%S', now)}"
+            said = record.getMessage() + ("\n" + _TRACE.formatException(record.exc_info) if record.exc_info else "")
+            text = f"<{priority}>{stamp} {printable(self.to.ident)}[{record.process}]: {said}"
+            data = text.encode("utf-8", "backslashreplace")[:MAX_SYSLOG_BYTES]
+        except Exception:
+            self.handleError(record)
+            return
+        for _ in range(2):
+            try:
+                self._connected().send(data)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._disconnect()
+            else:
+                return
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            fresh = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            fresh.setblocking(False)
+            try:
+                fresh.connect(SYSLOG_SOCKET)
+            except OSError:
+                fresh.close()
+                raise
+            self._socket = fresh
+        return self._socket
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def close(self) -> None:
+        """Close the socket too."""
+        self._disconnect()
+        super().close()
+
+
 class LogOutput:
-    """The handlers of the executable: standard error unless quiet, and `logfile` where it is set."""
+    """The handlers of the executable: standard error unless quiet, and `logfile` and `syslog` where they are set."""
 
     def __init__(self, *, quiet: bool = False, verbose: int = 0) -> None:
         """Install standard error (not if `quiet`); `verbose` > 0, from -v, shows DEBUG lines whatever the file says."""
         self._verbose = verbose
         self._file: ReopeningFileHandler | None = None
+        self._syslog: SyslogHandler | None = None
         self._formatter = LineFormatter()
         self._stderr: logging.Handler | None = None
         LOGGER.propagate = False
@@ -178,7 +252,7 @@ class LogOutput:
             self._stderr = logging.StreamHandler(sys.stderr)
             self._add(self._stderr)
 
-    def apply(self, logfile: str, verbose: int = 0) -> None:
+    def apply(self, logfile: str, verbose: int = 0, syslog: Syslog | None = None) -> None:
         """Use these settings of the file from now on; the same logfile is opened again.
 
         Raises:
@@ -197,20 +271,26 @@ class LogOutput:
                 self._add(fresh)
             self._file = fresh
         LOGGER.setLevel(level)
+        if self._syslog is not None and self._syslog.to != syslog:
+            self._remove(self._syslog)
+            self._syslog = None
+        if self._syslog is None and syslog is not None:
+            self._syslog = SyslogHandler(syslog)
+            self._add(self._syslog)
 
     def writes_to(self, logfile: str) -> bool:
         """Whether that is the file in use."""
         return self._file is not None and bool(logfile) and os.path.abspath(logfile) == self._file.baseFilename
 
     def leave_standard_error(self) -> None:
-        """Log only to `logfile` from now on."""
+        """Log only to `logfile` and `syslog` from now on."""
         if self._stderr is not None:
             self._remove(self._stderr)
             self._stderr = None
 
     def close(self) -> None:
         """Take the handlers away again and close the file."""
-        for handler in (self._file, self._stderr):
+        for handler in (self._file, self._stderr, self._syslog):
             if handler is not None:
                 self._remove(handler)
         self._file = self._stderr = None

@@ -2,7 +2,7 @@
 
 A file that spells out PgBouncer's default, or switches a thing off that is not here, loads; any other value is refused, because a
 setting that is read and then ignored is worse than an error.
-Source: PgBouncer docs, "Configuration", release 1.25.2 and what was merged after it.
+Source: PgBouncer docs, "Configuration", release 1.26.1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from pgpool_core.config.units import Flag, Integer, Kind, Seconds, Text
+from pgpool_core.config.units import Kind, Seconds, Text
 
 
 @attrs.frozen
@@ -22,6 +22,8 @@ class NotBuiltSetting:
 
     kind: Kind
     accepted: tuple[str, ...]
+    does_nothing: bool = False
+    """PgBouncer itself does nothing about it on this system, whatever the value."""
 
     def asks_for_nothing(self, text: str) -> bool:
         """Whether `text` may stand in a file of this version.
@@ -30,7 +32,7 @@ class NotBuiltSetting:
             ValueError: PgBouncer would not accept `text` either.
         """
         value = self.kind.parse(text)
-        return any(value == self.kind.parse(accepted) for accepted in self.accepted)
+        return self.does_nothing or any(value == self.kind.parse(accepted) for accepted in self.accepted)
 
     @property
     def advice(self) -> str:
@@ -46,25 +48,14 @@ def _text(*accepted: str) -> NotBuiltSetting:
     return NotBuiltSetting(_TEXT, accepted or ("",))
 
 
-def _flag(*accepted: str) -> NotBuiltSetting:
-    return NotBuiltSetting(Flag(), accepted)
-
-
-def _number(*accepted: str, high: int = 2**31 - 1) -> NotBuiltSetting:
-    return NotBuiltSetting(Integer(0, high), accepted)
-
-
 def _seconds(*accepted: str) -> NotBuiltSetting:
     return NotBuiltSetting(Seconds(), accepted)
 
 
 NOT_BUILT: Final[Mapping[str, NotBuiltSetting]] = MappingProxyType(
     {
-        "syslog": _flag("0"),
-        "syslog_ident": _text("pgbouncer"),
-        "syslog_facility": _text("daemon"),
-        "job_name": _text("pgbouncer"),
-        "service_name": _text("pgbouncer"),
+        "job_name": NotBuiltSetting(_TEXT, ("pgbouncer",), does_nothing=True),
+        "service_name": NotBuiltSetting(_TEXT, ("pgbouncer",), does_nothing=True),
         "resolv_conf": _text(),
         "dns_zone_check_period": _seconds("0"),
     }

@@ -18,4 +18,5 @@ AUTH_TYPES: Final = ("any", "trust", "plain", "md5", "scram-sha-256", "hba", "ce
 POOL_MODES: Final = ("session", "transaction", "statement")
 SESSION_STATES: Final = ("off", "auto", "pin", "refuse", "warn")
 """Like AUTH_TYPES in the order of the engine's numbers."""
+SYSLOG_FACILITIES: Final = ("auth", "authpriv", "daemon", "user", *(f"local{number}" for number in range(8)))
 TLS_WORDS: Final = ("tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3")

@@ -131,7 +131,7 @@ class _Service:
 
     def _use_log(self, config: Config) -> None:
         try:
-            self._output.apply(config.logfile, config.verbose)
+            self._output.apply(config.logfile, config.verbose, _syslog(config))
         except OSError as error:
             problem = ConfigProblem(_log_problem(config, error), file=self._start.file, key="logfile")
             raise ConfigError([problem]) from error
@@ -300,11 +300,15 @@ def use_log_settings(output: logs.LogOutput, config: Config) -> None:
     """
     is_other = not output.writes_to(config.logfile)
     try:
-        output.apply(config.logfile, config.verbose)
+        output.apply(config.logfile, config.verbose, _syslog(config))
     except OSError as error:
         if is_other:
             raise ConfigError([ConfigProblem(_log_problem(config, error), key="logfile")]) from error
         logs.LOGGER.error("%s", logs.line("", _log_problem(config, error)))
+
+
+def _syslog(config: Config) -> logs.Syslog | None:
+    return logs.Syslog(config.syslog_ident, config.syslog_facility) if config.syslog else None
 
 
 def _log_problem(config: Config, error: OSError) -> str:

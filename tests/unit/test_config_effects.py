@@ -52,6 +52,7 @@ EFFECTS = {
     "integration/test_timeouts.py": """query_wait_timeout query_wait_notify query_timeout transaction_timeout idle_transaction_timeout
         client_idle_timeout""",
     "chaos/test_servers_die.py": "server_drain_timeout",
+    "unit/test_logs.py": "syslog syslog_ident syslog_facility",
     "unit/test_pooler.py": "server_login_retry cancel_wait_timeout",
 }
 """By file, because a test may be about several."""

@@ -212,6 +212,8 @@ def test_a_bad_value_is_refused_by_the_name_of_its_setting(name: str) -> None:
 def test_what_is_not_built_is_accepted_at_pgbouncers_default_and_else_refused_by_name(name: str) -> None:
     known = NOT_BUILT[name]
     assert parse_config(f"[pgbouncer]\n{name} = {PGBOUNCERS[name]}\n") == Config()
+    if known.does_nothing:
+        return
     other = next(
         text
         for text in ("7", "0", "1", "verify-full", "else")

@@ -7,8 +7,10 @@ import logging
 import os
 import re
 import resource
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -200,6 +202,65 @@ def test_debug_lines_need_verbose(tmp_path: Path) -> None:
     output.close()
     assert "hidden" not in path.read_text()
     assert "shown" in path.read_text()
+
+
+@pytest.fixture
+def system_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Who listens where the system's log would."""
+    path = tmp_path / "log"
+    monkeypatch.setattr(logs, "SYSLOG_SOCKET", str(path))
+    with listening(path) as there:
+        yield there
+
+
+def listening(path: Path) -> socket.socket:
+    there = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    there.settimeout(10)
+    there.bind(str(path))
+    return there
+
+
+def settings(**more: Any) -> Config:
+    return Config(syslog=True, **more)
+
+
+def test_the_systems_log_is_told_under_the_name_and_facility_that_are_asked_for(system_log: socket.socket) -> None:
+    output = logs.LogOutput(quiet=True)
+    use_log_settings(output, settings())
+    logs.LOGGER.info("one")
+    output.apply("", syslog=logs.Syslog("pool two", "local3"))
+    logs.LOGGER.critical("two")
+    use_log_settings(output, settings(syslog_ident="pool", syslog_facility="auth", verbose=1))
+    logs.LOGGER.debug("three")
+    use_log_settings(output, Config())
+    logs.LOGGER.info("nobody hears")
+    use_log_settings(output, settings())
+    logs.LOGGER.warning("four")
+    output.close()
+    told = [system_log.recv(1000).decode() for _ in range(4)]
+    form = re.compile(rf"<(\d+)>[A-Z][a-z]{{2}} [ 123]\d \d\d:\d\d:\d\d (.+)\[{os.getpid()}\]: (.*)")
+    assert [match.groups() for line in told if (match := form.fullmatch(line))] == [
+        ("30", "pgbouncer", "one"),
+        ("154", "pool two", "two"),
+        ("39", "pool", "three"),
+        ("28", "pgbouncer", "four"),
+    ]
+
+
+def test_nobody_waits_for_a_systems_log_that_is_away_or_full(system_log: socket.socket, tmp_path: Path) -> None:
+    output = logs.LogOutput(quiet=True)
+    use_log_settings(output, settings())
+    for number in range(5000):  # more than its queue takes
+        logs.LOGGER.info("%d %s", number, "x" * 20_000)
+    assert len(system_log.recv(100_000)) == logs.MAX_SYSLOG_BYTES
+    system_log.close()
+    logs.LOGGER.info("lost")
+    (tmp_path / "log").unlink()
+    logs.LOGGER.info("lost too")
+    with listening(tmp_path / "log") as again:
+        logs.LOGGER.info("heard")
+        assert again.recv(1000).endswith(b": heard")
+    output.close()
 
 
 def test_the_library_installs_no_handlers_by_itself() -> None:

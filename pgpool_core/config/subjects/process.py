@@ -9,7 +9,7 @@ import attrs
 from pgpool_core.config.declare import setting
 from pgpool_core.config.names import MAX_PEER_ID, MAX_WORKERS
 from pgpool_core.config.units import Choice, Flag, Integer, ListenAt, Seconds, Text
-from pgpool_core.config.words import IoBackend
+from pgpool_core.config.words import SYSLOG_FACILITIES, IoBackend
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -46,6 +46,9 @@ class Process:
         " 0 = wait until they leave",
     )
     logfile: str = setting("", Text(), "file that log lines are added to, besides stderr; reopened by RELOAD")
+    syslog: bool = setting(False, Flag(), "log to the system's log too, by its socket")
+    syslog_ident: str = setting("pgbouncer", Text(), "under what name")
+    syslog_facility: str = setting("daemon", Choice(SYSLOG_FACILITIES), "and what facility")
     log_connections: bool = setting(True, Flag(), "log successful logins and new server connections")
     log_disconnections: bool = setting(True, Flag(), "log why connections were closed")
     log_pooler_errors: bool = setting(True, Flag(), "log errors that the pooler itself sends to clients")
