@@ -270,8 +270,10 @@ async def test_without_fast_close_a_session_client_keeps_its_server(
 # -- track_extra_parameters -----------------------------------------------------------------------------------------------
 
 
-async def test_with_session_state_off_an_extra_parameter_follows_its_client(pooler: PoolerFactory) -> None:
-    extra = "IntervalStyle, Default_Transaction_Read_Only"
+@pytest.mark.parametrize("extra", ["IntervalStyle, Default_Transaction_Read_Only", ""], ids=["named", "by itself"])
+async def test_with_session_state_off_what_postgresql_reports_follows_its_client(
+    pooler: PoolerFactory, extra: str
+) -> None:
     place = pooler(session_state="off", track_extra_parameters=extra, default_pool_size=1)
     question = "show default_transaction_read_only"
     async with logged_in(place, default_transaction_read_only="on") as asked, logged_in(place) as sets:

@@ -132,7 +132,7 @@ AT_START = {
     "pkt_buf": "4096",
     "resolv_conf": "",
     "disable_pqexec": "0",
-    "track_extra_parameters": "IntervalStyle",
+    "track_extra_parameters": "",
 }
 """Settings that PgBouncer reads once."""
 

@@ -53,8 +53,8 @@ class Sessions:
         False, Flag(), "refuse the simple query protocol; the console has it all the same", reload=False
     )
     track_extra_parameters: tuple[str, ...] = setting(
-        ("IntervalStyle",),
+        (),
         Names(),
-        "with session_state = off or warn: further settings that follow a client, where PostgreSQL reports them; else all do",
+        "with session_state = off or warn: settings beyond PostgreSQL's own that follow a client, where they are reported; else all do",
         reload=False,
     )
