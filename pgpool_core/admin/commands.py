@@ -52,9 +52,9 @@ HELP_DETAIL = """
 \tKILL [<db>]
 \tKILL_CLIENT <client_id>
 \tSUSPEND
-\tWAIT_CLOSE [<db>]
 \tSHUTDOWN
-\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS"""
+\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS
+\tWAIT_CLOSE [<db>]"""
 
 
 class PoolerOrders(Protocol):

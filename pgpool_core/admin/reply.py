@@ -21,7 +21,7 @@ PROTOCOL_VIOLATION = "08P01"
 """PgBouncer's SQLSTATE for whatever the console refuses; tools expect it."""
 CONFIG_FILE_ERROR = "F0000"
 
-PGBOUNCER_VERSION = "1.25.2"
+PGBOUNCER_VERSION = "1.26.1"
 """The release whose console this one is compatible with, for tools that decide by version."""
 
 

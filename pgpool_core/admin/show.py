@@ -1,7 +1,7 @@
 """The tables that SHOW prints: for each its columns, in PgBouncer's names, order and types, and its rows of a Snapshot.
 
 A column of ours stands only at the end of a PgBouncer table, so that readers by position keep working.
-Source: what `RowDescription` of a running PgBouncer 1.25.2 says; meanings from its `doc/usage.md`.
+Source: what `RowDescription` of a running PgBouncer 1.26.1 says; meanings from its `doc/usage.md`.
 """
 
 from __future__ import annotations

@@ -169,6 +169,7 @@ class Report:
     def end_period(self) -> Averages:
         """End a period of the averages (stats_period) now; returns those of all databases together."""
         counters = self._engine.counters()
+        self.periods.console_logins = self._engine.console_logins()
         self.periods.tick(counters, self._now_us())
         return self.periods.statistics(counters, self._pools.databases_ever)[1].averages
 
@@ -195,6 +196,7 @@ class Report:
         users = list(_users(config, userlist))
         databases = list(self._databases(config))
         servers, counters = engine.servers(), engine.counters()
+        self.periods.console_logins = engine.console_logins()
         return Snapshot.build(
             now_us=self._now_us(),
             unix_us=time.time_ns() // 1000,

@@ -87,6 +87,8 @@ class Engine:
         """A cancel request, by its eight bytes, that came to another process. False: it is of nobody here."""
     def client_count(self) -> int:
         """How many clients there are, those logging in among them, the console's not."""
+    def console_logins(self) -> int:
+        """How many clients have logged in to the console since the start."""
     def logins(self) -> tuple[int, int, int, int]:
         """Logins in progress, those that wait for their turn (max_logins); and since the start: how many have had to, how many have failed."""
     def drain(self) -> None:

@@ -199,6 +199,8 @@ class StatsPeriods:
         self._before: dict[int, CounterRow] = {}
         self._ended: dict[int, CounterRow] = {}
         self._console_commands = 0
+        self.console_logins = 0
+        """How many clients have logged in to the console, as last told."""
 
     def count_console_command(self) -> None:
         """Count one command that the console was sent."""
@@ -241,6 +243,8 @@ class StatsPeriods:
 
     def _rows(self, counters: Mapping[int, Mapping[str, Any]]) -> dict[int, CounterRow]:
         rows = {pool: _read_counters(row) for pool, row in counters.items()}
-        console = CounterRow(xacts=self._console_commands, queries=self._console_commands)
+        console = CounterRow(
+            xacts=self._console_commands, queries=self._console_commands, client_logins=self.console_logins
+        )
         rows[CONSOLE_POOL] = rows.get(CONSOLE_POOL, CounterRow()).plus(console)
         return rows

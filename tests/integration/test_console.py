@@ -14,7 +14,7 @@ from pgpool_core.testing import PoolerProcess, PostgresServer, frontend
 from tests.conftest import PoolerFactory, in_front_of
 from tests.console import Console
 from tests.peers import letters, logged_in
-from tests.programs import of_postgres
+from tests.programs import of_postgres, pgbouncer_before
 from tests.watching import until
 
 SHOWS = (
@@ -182,6 +182,30 @@ def test_statistics_count_what_went_through(pooler: PoolerFactory) -> None:
     assert seen["total_query_count"] == 5 * 4  # begin, two selects, commit
     assert seen["total_sent"] > 5000
     assert seen["total_received"] > 5 * 50
+
+
+def test_logins_to_the_console_are_counted(any_pooler: PoolerFactory) -> None:
+    process = any_pooler()
+    if process.kind == "pgbouncer" and pgbouncer_before(1, 26):
+        pytest.skip("PgBouncer counts logins since 1.26")
+    with Console(process) as console:
+        for _ in range(3):
+            Console(process).close()
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(process.url("admin", "pgbouncer", password="wrong"))
+        (found,) = [row for row in console.rows("SHOW STATS_TOTALS") if row["database"] == "pgbouncer"]
+        assert found["client_login_count"] == 4
+
+
+def test_the_console_is_called_what_the_newest_pgbouncers_is(pooler: PoolerFactory, pgbouncer: PoolerFactory) -> None:
+    if pgbouncer_before(1, 26):
+        pytest.skip("PgBouncer tells its version at login since 1.26")
+
+    def told(process: PoolerProcess) -> list[str | None]:
+        with psycopg.connect(process.url("admin", "pgbouncer")) as connection:
+            return [connection.info.parameter_status(name) for name in ("pgbouncer.version", "server_version")]
+
+    assert told(pooler()) == told(pgbouncer())
 
 
 async def test_a_console_command_on_another_database_is_sql(pooler: PoolerFactory) -> None:

@@ -100,9 +100,9 @@ def test_drivers_that_begin_transactions_keep_their_bearings(place: PoolerProces
     [
         ("SELECT 1", "SELECT 1", [[b"1"]]),
         ("select 'x' as ping;", "SELECT 1", [[b"x"]]),
-        ("SELECT version()", "SELECT 1", [[b"PgBouncer 1.25.2"]]),
-        ("select pg_catalog.version()", "SELECT 1", [[b"PgBouncer 1.25.2"]]),
-        ("SHOW server_version", "SHOW", [[b"1.25.2/bouncer"]]),
+        ("SELECT version()", "SELECT 1", [[b"PgBouncer 1.26.1"]]),
+        ("select pg_catalog.version()", "SELECT 1", [[b"PgBouncer 1.26.1"]]),
+        ("SHOW server_version", "SHOW", [[b"1.26.1/bouncer"]]),
         ("SHOW TRANSACTION ISOLATION LEVEL", "SHOW", [[b"read committed"]]),
         ("SET extra_float_digits = 3", "SET", []),
         ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET", []),

@@ -313,6 +313,9 @@ class FakeEngine:
     def logins(self) -> tuple[int, int, int, int]:
         return 1, 2, 3, 4
 
+    def console_logins(self) -> int:
+        return 0
+
     def client_count(self) -> int:
         return self.connected
 

@@ -232,7 +232,7 @@ def test_config_is_sorted_and_unset_values_are_null() -> None:
 
 
 def test_version_reads_as_the_compatible_pgbouncer_and_names_us() -> None:
-    assert ask("SHOW VERSION").rows == [["PgBouncer 1.25.2 (pgpool_core 9.8.7)"]]
+    assert ask("SHOW VERSION").rows == [["PgBouncer 1.26.1 (pgpool_core 9.8.7)"]]
     assert ask("SHOW STATE").rows == [["active", "yes"], ["paused", "no"], ["suspended", "no"]]
 
 
@@ -386,8 +386,8 @@ def test_names_that_are_not_utf8_go_out_as_they_came_and_zero_bytes_do_not() -> 
 
 def test_the_greeting_is_that_of_a_pgbouncer() -> None:
     assert dict(reply.GREETING_PARAMETERS) == {
-        b"pgbouncer.version": b"1.25.2",
-        **{b"server_version": b"1.25.2/bouncer", b"client_encoding": b"UTF8", b"server_encoding": b"UTF8"},
+        b"pgbouncer.version": b"1.26.1",
+        **{b"server_version": b"1.26.1/bouncer", b"client_encoding": b"UTF8", b"server_encoding": b"UTF8"},
         **{b"DateStyle": b"ISO", b"TimeZone": b"GMT", b"standard_conforming_strings": b"on", b"is_superuser": b"on"},
     }
     assert reply.parameter_status(b"a", b"b") == b"S\0\0\0\x08a\0b\0"
@@ -461,7 +461,7 @@ async def serve_console(stream: trio.SocketStream) -> None:
 
 def read_with_psycopg(dsn: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(dsn, autocommit=True) as connection:
-        assert connection.info.parameter_status("server_version") == "1.25.2/bouncer"
+        assert connection.info.parameter_status("server_version") == "1.26.1/bouncer"
         with pytest.raises(psycopg.errors.ProtocolViolation):
             connection.execute("SHOW nothing")
         return connection.execute("SHOW DATABASES").fetchall()

@@ -13,7 +13,7 @@ from pgpool_core.metrics.prometheus import BOUNDS_US, Facts, cumulative, page
 from pgpool_core.metrics.snapshot import ChannelRow, DatabaseRow, LoginStepRow, Snapshot, StatsPeriods
 from tests.unit.console_model import WORKER, counted, link, pool
 
-FACTS = Facts(version="PgBouncer 1.25.2 (pgpool_core x)", max_client_conn=100, max_user_connections=7)
+FACTS = Facts(version="PgBouncer 1.26.1 (pgpool_core x)", max_client_conn=100, max_user_connections=7)
 SECOND = 1_000_000
 
 DATABASE = ("database", "force_user", "host", "name", "pool_mode", "port")

@@ -24,7 +24,7 @@ from pgpool_core.engine.timers cimport timer_clear
 from pgpool_core.pool.pool cimport MODE_SESSION, MODE_STATEMENT, pool_client_comes
 from pgpool_core.session.regulars cimport Regular, regular_find, regular_greeting, regular_learn
 from pgpool_core.session.settings cimport Block, block_entry, block_get, block_ref, block_unref
-from pgpool_core.sync.atomic cimport pgpool_load32
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_load32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.tls.session cimport tls_info
 from pgpool_core.wire.be cimport load_be32
@@ -38,8 +38,8 @@ cdef enum:
     POOLERS_LEN = 10              # of POOLERS
 
 cdef const char *POOLERS = "pgbouncer."        # what poolers report of themselves
-cdef const char *RELEASE = "1.25.2"            # of PgBouncer, as SHOW VERSION
-cdef const char *CONSOLE_RELEASE = "1.25.2/bouncer"
+cdef const char *RELEASE = "1.26.1"            # of PgBouncer, as SHOW VERSION
+cdef const char *CONSOLE_RELEASE = "1.26.1/bouncer"
 
 
 cdef struct Own:                  # the settings of a client, taken apart
@@ -218,6 +218,7 @@ cdef void greet_console(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil
     n += build_ready(out + n, SCRATCH_SIZE - n, TX_IDLE)
     conn_send(w, &c.conn, out, n)
     c.is_admin = l.console != POLICY_CONSOLE_STATS + 1
+    pgpool_add32(&w.plane.console_logins, 1)
     enter(w, c, l, CL_CONSOLE)
 
 

@@ -248,6 +248,10 @@ cdef class Engine:
         """How many clients there are, those logging in among them, the console's not."""
         return pgpool_load32(&self.plane.n_clients)
 
+    def console_logins(self):
+        """How many clients have logged in to the console since the start."""
+        return pgpool_load32(&self.plane.console_logins)
+
     def logins(self):
         """Logins in progress, those that wait for their turn; and since the start: how many have had to, how many have failed."""
         return login_counts(self.plane)

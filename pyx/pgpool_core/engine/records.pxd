@@ -659,6 +659,7 @@ cdef struct Plane:
     uint32_t consoles_missed      # atomic: a MAIL_CONSOLE_GONE was lost
     uint64_t last_id
     uint32_t n_clients            # atomic: all that are not on the console
+    uint32_t console_logins       # atomic: since the start
     Listener listeners[MAX_LISTENERS]
     uint32_t n_listeners
     uint8_t elsewhere             # atomic: control knows who else may own cancel keys that nobody here has
