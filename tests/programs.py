@@ -15,7 +15,7 @@ import pytest
 from pgpool_core.testing import PostgresServer, find_pgbouncer
 from pgpool_core.testing.binaries import pgbouncer_release
 
-__all__ = ["ROOT", "node", "of_postgres", "pgbouncer_before", "python", "run"]
+__all__ = ["NEEDS_TAKEOVER", "ROOT", "node", "of_postgres", "pgbouncer_before", "python", "run"]
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120.0
@@ -60,6 +60,10 @@ def pgbouncer_before(major: int, minor: int) -> bool:
     """Whether the PgBouncer that tests compare with is older than this release."""
     program = find_pgbouncer()
     return program is not None and pgbouncer_release(program) < (major, minor)
+
+
+NEEDS_TAKEOVER = pytest.mark.skipif(not pgbouncer_before(1, 26), reason="no PgBouncer with -R here: 1.26 has none")
+"""For tests in which PgBouncer takes over, or is taken over from."""
 
 
 def node(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -13,11 +13,12 @@ import pytest
 
 from pgpool_core.errors import ServerProtocolError
 from pgpool_core.process.visit import Visit
-from pgpool_core.testing import PoolerProcess, PostgresServer, find_pgbouncer
+from pgpool_core.testing import PoolerProcess, PostgresServer
 from pgpool_core.testing.account import service_account
 from tests.conftest import PoolerFactory, in_front_of
 from tests.console import Console
 from tests.integration.test_takeover_moves import client_of, pgbench, pid_of
+from tests.programs import NEEDS_TAKEOVER
 from tests.watching import until
 
 
@@ -81,7 +82,7 @@ async def test_a_shutdown_that_comes_when_everybody_goes_on_shuts_nothing_down(
 
 
 @pytest.mark.pgbouncer
-@pytest.mark.skipif(find_pgbouncer() is None, reason="PgBouncer is not installed here")
+@NEEDS_TAKEOVER
 def test_pgbouncer_takes_over_and_who_is_in_a_transaction_ends_it_here(process: PoolerProcess) -> None:
     with client_of(process) as idle, client_of(process) as busy:
         busy.execute("begin")
@@ -104,7 +105,7 @@ def test_pgbouncer_takes_over_and_who_is_in_a_transaction_ends_it_here(process: 
 
 @pytest.mark.slow
 @pytest.mark.pgbouncer
-@pytest.mark.skipif(find_pgbouncer() is None, reason="PgBouncer is not installed here")
+@NEEDS_TAKEOVER
 def test_there_and_back_under_load_no_client_sees_an_error(
     process: PoolerProcess, postgres: PostgresServer, tmp_path: Path
 ) -> None:

@@ -14,7 +14,10 @@ from pgpool_core.testing import PoolerProcess, PostgresServer
 from tests.conftest import PoolerFactory
 from tests.console import Console
 from tests.integration.test_takeover_moves import client_of, go_on, pgbench, pid_of, taken
+from tests.programs import NEEDS_TAKEOVER
 from tests.watching import until
+
+pytestmark = NEEDS_TAKEOVER
 
 ASLEEP = "select count(*) from pg_stat_activity where state = 'active' and query = 'select pg_sleep(60)'"
 
