@@ -10,6 +10,7 @@ import attrs
 
 from pgpool_core.config.declare import kind_of
 from pgpool_core.config.model import Config, DatabaseConfig, PeerConfig, UserConfig
+from pgpool_core.config.not_built import NOT_BUILT
 from pgpool_core.config.units import Kind
 
 
@@ -66,17 +67,24 @@ KEY_ALIASES: Final[Mapping[str, str]] = MappingProxyType({"reserve_pool": "reser
 """Second names of keys of [databases]."""
 
 
-_UNSET: Final = frozenset({"auth_user", "auth_dbname", "auth_ident_file", "user"})
+_UNSET: Final = frozenset(
+    {
+        *("auth_user", "auth_dbname", "auth_ident_file", "auth_ldap_options", "conffile", "user"),
+        *("client_tls13_ciphers", "server_tls13_ciphers"),
+    }
+)
 """For PgBouncer these have no value, rather than an empty one, where the file says nothing."""
 
 
 def describe(config: Config) -> list[SettingRow]:
-    """Every supported setting of [pgbouncer], by name."""
+    """Every setting of [pgbouncer], by name; those that are not built have the only value that they may have."""
 
     def shown(name: str, value: object) -> str | None:
         return None if value == "" and name in _UNSET else SETTINGS[name].show(value)
 
-    return [
+    rows = [
         SettingRow(name, shown(name, getattr(config, name)), shown(name, setting.default), setting.reloadable)
-        for name, setting in sorted(SETTINGS.items())
+        for name, setting in SETTINGS.items()
     ]
+    rows += [SettingRow(name, known.accepted[0], known.accepted[0], False) for name, known in NOT_BUILT.items()]
+    return sorted(rows, key=lambda row: row.key)
