@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import attrs
 import trio
 
+from pgpool_core import logs
 from pgpool_core.admin import reply, show
 from pgpool_core.admin.chatter import Said, chatter
 from pgpool_core.admin.grammar import Assignment, Command, EmptyQuery, Refused, invalid_command, parse
@@ -238,6 +239,7 @@ class Console:
         return Result(f"SET {statement.key}={statement.value}")
 
     async def _reload(self) -> None:
+        logs.LOGGER.info("%s", logs.line("", "RELOAD command issued"))
         with trio.CancelScope(shield=True):
             try:
                 await self._commands.reload()

@@ -11,6 +11,8 @@ import pytest
 
 from pgpool_core.testing import PoolerProcess, PostgresServer, frontend
 from tests.conftest import PoolerFactory
+from tests.console import Console
+from tests.programs import pgbouncer_before
 
 LINE = r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC \[\d+\] "
 CLIENT = r"C-0x[0-9a-f]+: app/app@127\.0\.0\.1:\d+ "
@@ -117,3 +119,21 @@ def test_who_breaks_off_in_the_middle_of_its_first_packet_is_told_of(pooler: Poo
         torn.sendall(b"\0\0")
     who = r"C-0x[0-9a-f]+: \(nodb\)/\(nouser\)@127\.0\.0\.1:\d+ "
     process.wait_for_log(f"LOG {who}closing because: client unexpected eof")
+
+
+@pytest.mark.parametrize("limit", ["max_db_connections", "max_user_connections"])
+def test_for_which_limit_an_idle_server_is_closed_is_told(any_pooler: PoolerFactory, limit: str) -> None:
+    process = any_pooler(**{limit: 1})
+    use(process)
+    user, database = ("legacy", "app") if limit == "max_db_connections" else ("app", "other")
+    with psycopg.connect(process.url(user, database)) as client:
+        client.execute("select 1")
+    newest = process.kind == "pgpool_core" or not pgbouncer_before(1, 26)
+    process.wait_for_log(f"{SERVER}closing because: evicted{f' for {limit}' if newest else ''} ")
+
+
+def test_a_reload_by_the_console_is_told(any_pooler: PoolerFactory) -> None:
+    process = any_pooler()
+    with Console(process) as console:
+        assert console.run("RELOAD") == "RELOAD"
+    process.wait_for_log("LOG RELOAD command issued$")

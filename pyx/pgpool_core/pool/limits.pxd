@@ -48,3 +48,10 @@ cdef inline bint gives_idle(uint32_t has, uint32_t asker_has, uint64_t idle_us) 
 cdef inline bint gives_busy(uint32_t has, uint32_t asker_has) noexcept nogil:
     """The same of one that has just come free: only a pool that then still has as many as the other parts with it."""
     return asker_has == 0 or has > asker_has + 1
+
+
+cdef inline const char *evicted_for_group(bint of_database) noexcept nogil:
+    """Why a server was closed for a pool that shares a limit with its own, in PgBouncer's words."""
+    if of_database:
+        return "evicted for max_db_connections"
+    return "evicted for max_user_connections"

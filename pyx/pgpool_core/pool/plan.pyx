@@ -2,7 +2,8 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from pgpool_core.pool.limits cimport Group, gives_busy, gives_idle, group_full, group_give, group_take
+from pgpool_core.pool.limits cimport (Group, evicted_for_group, gives_busy, gives_idle, group_full, group_give,
+                                      group_take)
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.dedicated cimport dedicated_bind, dedicated_wanted
 from pgpool_core.pool.pool cimport (Pool, PoolSet, below_size, elapsed_us, pool_coming, pool_first_us, pool_has,
@@ -54,7 +55,7 @@ cdef Server *oldest_idle(PoolSet *set, Pool *own, Group *group, uint32_t asker_h
     if best != NULL:
         servers_remove(list, best)
         server_move(best, SV_CLOSING, now_us)
-        best.leaving = "evicted"
+        best.leaving = evicted_for_group(best_pool.database == group)
     pthread_mutex_unlock(&best_pool.lock)
     return best
 
@@ -159,7 +160,7 @@ cdef bint dedicated_turn(Pool *pool, uint64_t now_us, Server **evicted) noexcept
         idle = longest_idle(pool, &list)
         servers_remove(list, idle)
         server_move(idle, SV_CLOSING, now_us)
-        idle.leaving = "evicted"
+        idle.leaving = "evicted for pool_size"
         evicted[0] = idle
     pthread_mutex_unlock(&pool.lock)
     return turn

@@ -6,7 +6,7 @@ from libc.string cimport memset
 
 from pgpool_core.pool.client cimport (WAIT_GRANTED, WAIT_NONE, WAIT_QUEUED, Client, clients_push, clients_remove)
 from pgpool_core.pool.dedicated cimport dedicated_claims
-from pgpool_core.pool.limits cimport Group, gives_busy
+from pgpool_core.pool.limits cimport Group, evicted_for_group, gives_busy
 from pgpool_core.pool.server cimport (MAX_WORKERS, SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_MOVED, SV_STATES,
                                       SV_TESTED, SV_USED, Server, ServerList, server_may, server_move, servers_push,
                                       servers_remove)
@@ -369,6 +369,17 @@ cdef const char *unwanted(Pool *pool, Server *server, uint64_t now_us) noexcept 
     return reason_against(pool, server, now_us)
 
 
+cdef const char *evicted_for(Pool *pool, uint64_t first_wait_us) noexcept nogil:
+    """The limit for whose sake a server that comes free is closed; NULL: nobody else claims it."""
+    if pool.dedicated.len and dedicated_claims(pool, first_wait_us):
+        return "evicted for pool_size"
+    if claimed(pool, pool.database, first_wait_us):
+        return evicted_for_group(True)
+    if claimed(pool, pool.user, first_wait_us):
+        return evicted_for_group(False)
+    return NULL
+
+
 cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_us, Client **out) noexcept nogil:
     """`server`, in the poll set of `worker`, is clean and free: give it to the first waiter, else keep it idle.
 
@@ -392,9 +403,8 @@ cdef int pool_release(Pool *pool, Server *server, uint32_t worker, uint64_t now_
     if leaving == NULL and server.dedicated:
         leaving = "replication client was closed"
     first_wait_us = client.since_us if client != NULL else 0
-    if leaving == NULL and (pool.dedicated.len and dedicated_claims(pool, first_wait_us)
-                            or claimed(pool, pool.database, first_wait_us) or claimed(pool, pool.user, first_wait_us)):
-        leaving = "evicted"
+    if leaving == NULL:
+        leaving = evicted_for(pool, first_wait_us)
     if leaving != NULL:
         pgpool_store8(&server.close_needed, 1)
         server_move(server, SV_CLOSING, now_us)
