@@ -355,14 +355,16 @@ class Orders:
                 WAIT_FOR_CLIENTS: clients go on until they leave. None: nothing.
 
         Raises:
-            CommandRefused: it waits for something already; without a mode it still ends at once.
+            CommandRefused: it waits for servers already, which is less; without a mode it still ends at once.
         """
         if mode is None:
             self._stop("SHUTDOWN")
             return
-        if self._holds.ending:
+        if self._holds.ending == "WAIT_FOR_SERVERS" != mode:
             raise CommandRefused("already shutting down")
         self._say(f"SHUTDOWN {mode}", None)
+        if self._holds.ending == mode:
+            return
         self._holds.ending = mode
         self._engine.clear_routes()  # new logins ask, and are told
         self._nursery.start_soon(self._end, mode)

@@ -219,7 +219,7 @@ class Report:
             peers=self._peer_rows(config),
             hosts=self._host_rows(servers),
             login_steps=[_proving(engine.logins(), counters, config), *(step.row() for step in self.login_steps)],
-            state=PoolerState(paused=holds.paused_all, suspended=holds.suspended),
+            state=PoolerState(paused=holds.paused_all or holds.ending == "WAIT_FOR_SERVERS", suspended=holds.suspended),
         )
 
     def _name_rows(self) -> Iterable[NameRow]:

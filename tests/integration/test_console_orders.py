@@ -506,6 +506,24 @@ def test_shutdown_wait_for_servers_sends_away_who_needs_one(pooler: PoolerFactor
         assert process.process.wait() == 0
 
 
+def test_a_shutdown_that_waits_for_clients_need_only_wait_for_servers(any_pooler: PoolerFactory) -> None:
+    process = any_pooler()
+    if process.kind == "pgbouncer" and pgbouncer_before(1, 23):
+        pytest.skip("PgBouncer waits for clients since 1.23")
+    with Console(process) as console, client_of(process) as idle, client_of(process) as holder:
+        assert one(idle) == 1
+        holder.execute("begin")
+        for _ in range(2):
+            assert console.run("SHUTDOWN WAIT_FOR_CLIENTS") == "SHUTDOWN"
+        assert console.rows("SHOW STATE")[:2] == [{"key": "active", "value": "yes"}, {"key": "paused", "value": "no"}]
+        assert console.run("SHUTDOWN WAIT_FOR_SERVERS") == "SHUTDOWN"
+        assert console.rows("SHOW STATE")[:2] == [{"key": "active", "value": "no"}, {"key": "paused", "value": "yes"}]
+        assert one(holder) == 1
+        assert process.running
+        holder.execute("commit")
+        assert process.process.wait() == 0
+
+
 def test_a_setting_is_changed_until_the_next_reload(any_pooler: PoolerFactory, aside: ThreadPoolExecutor) -> None:
     process = any_pooler(default_pool_size=1)
     with Console(process) as console, client_of(process) as holder, client_of(process) as second:
