@@ -33,6 +33,7 @@ from pgpool_core.process.visit import Visit, close_all
 
 STEP_S: Final = 10.0
 FDS_S: Final = 60.0
+HAS_NONE: Final = "it hands nothing over, as PgBouncer from 1.26 on: end it first, or let both listen side by side meanwhile (so_reuseport)"
 SUSPEND_S: Final = 0.3  # for everybody to come to rest between messages
 PAUSE_S: Final = 0.2  # in which it works, before the next try
 TRIES: Final = 40
@@ -85,7 +86,7 @@ class Predecessor:
                     raise OSError("it has ended")
                 try:
                     with trio.move_on_after(SUSPEND_S):
-                        await visit.ask(b"SUSPEND")
+                        await _suspend(visit)
                         return cls(visit, other)
                     with trio.fail_after(STEP_S):
                         await other.ask(b"RESUME")
@@ -142,6 +143,13 @@ class Predecessor:
         for visit in (self._visit, self._other):
             with suppress(OSError):
                 visit.close()
+
+
+async def _suspend(visit: Visit) -> None:
+    try:
+        await visit.ask(b"SUSPEND")
+    except ServerProtocolError as error:
+        raise ServerProtocolError(HAS_NONE) if "invalid command" in str(error) else error from None
 
 
 def _failed(path: str, error: BaseException) -> ConfigError:

@@ -18,7 +18,7 @@ from pgpool_core.testing.account import service_account
 from tests.conftest import PoolerFactory, in_front_of
 from tests.console import Console
 from tests.integration.test_takeover_moves import client_of, pgbench, pid_of
-from tests.programs import NEEDS_TAKEOVER
+from tests.programs import NEEDS_TAKEOVER, pgbouncer_before
 from tests.watching import until
 
 
@@ -135,3 +135,17 @@ def test_a_console_that_leaves_with_descriptors_changes_nothing(pooler: PoolerFa
             assert console.execute("SHOW FDS").rowcount == 4
         process.wait_for_log("the console has left, RESUME")
         assert client.execute("show timezone").fetchone() == ("Europe/Berlin",)
+
+
+def test_a_pgbouncer_that_hands_nothing_over_goes_on_and_that_is_told(pgbouncer: PoolerFactory) -> None:
+    if pgbouncer_before(1, 26):
+        pytest.skip("PgBouncer hands over before 1.26")
+    process = pgbouncer()
+    with client_of(process) as client:
+        old = process.process
+        process.kind = "pgpool_core"
+        process.spawn("-R")
+        assert process.process.wait() == 1
+        assert "it hands nothing over, as PgBouncer from 1.26 on: end it first" in process.log
+        assert client.execute("select 1").fetchone() == (1,)
+        old.stop(SIGTERM)
