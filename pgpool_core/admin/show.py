@@ -118,10 +118,11 @@ def _socket(snapshot: Snapshot, kind: str, row: ClientRow | ServerRow, user: str
 
 
 def _clients(snapshot: Snapshot) -> Iterable[Cells]:
-    """Return the clients that have logged in; the others are only counted, in SHOW LISTS."""
+    """Return the clients that have logged in; the others are only counted, in SHOW LISTS. Those of the console hold no server: idle."""
     for client in snapshot.clients:
         if client.state != "login":
-            yield _socket(snapshot, "C", client, client.user, client.database, client.wait_us)
+            row = attrs.evolve(client, state="idle") if client.database == CONSOLE_DATABASE else client
+            yield _socket(snapshot, "C", row, client.user, client.database, client.wait_us)
 
 
 def _pins(snapshot: Snapshot) -> Iterable[Cells]:

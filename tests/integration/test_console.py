@@ -197,6 +197,18 @@ def test_logins_to_the_console_are_counted(any_pooler: PoolerFactory) -> None:
         assert found["client_login_count"] == 4
 
 
+def test_clients_without_a_server_are_idle_those_of_the_console_too(any_pooler: PoolerFactory) -> None:
+    process = any_pooler()
+    if process.kind == "pgbouncer" and pgbouncer_before(1, 25):
+        pytest.skip("PgBouncer tells who is idle since 1.25")
+    with Console(process) as console, psycopg.connect(process.url("app", "app"), autocommit=True) as client:
+        client.execute("select 1")
+        with psycopg.connect(process.url("app", "app")) as holder:
+            holder.execute("select 1")
+            states = sorted((row["database"], row["state"]) for row in console.rows("SHOW CLIENTS"))
+            assert states == [("app", "active"), ("app", "idle"), ("pgbouncer", "idle")]
+
+
 def test_the_console_is_called_what_the_newest_pgbouncers_is(pooler: PoolerFactory, pgbouncer: PoolerFactory) -> None:
     if pgbouncer_before(1, 26):
         pytest.skip("PgBouncer tells its version at login since 1.26")
