@@ -72,7 +72,9 @@ class DatabaseConfig:
     max_db_connections: int | None = setting(None, decimal(), "instead of the global one")
     max_db_client_connections: int | None = setting(None, decimal(), "instead of the global one")
     server_lifetime: float | None = setting(None, Seconds(), "instead of the global one")
-    query_wait_timeout: float | None = setting(None, Seconds(), "instead of the global one")
+    query_wait_timeout: float | None = setting(
+        None, Seconds(optional=True), "instead of the global one; -1 as if unset"
+    )
     query_timeout: float | None = setting(None, Seconds(), "ours here: instead of the global one")
     transaction_timeout: float | None = setting(None, Seconds(), "ours here: instead of the global one")
     idle_transaction_timeout: float | None = setting(None, Seconds(), "ours here: instead of the global one")

@@ -145,17 +145,21 @@ class FileMode:
 
 @attrs.frozen
 class Seconds:
-    """A time in seconds, or in the unit that stands behind it; fractions count down to microseconds."""
+    """A time in seconds, or in the unit that stands behind it; fractions count down to microseconds. With `optional`, -1 is unset."""
 
     positive: bool = False
+    optional: bool = False
     unit: str = "s"
 
     @property
     def accepts(self) -> str:
         least = "more than 0" if self.positive else "0 or more"
-        return f"seconds, or a number with {_listed(_TIMES)}; {least}, fractions allowed, at most {MAX_INT} s"
+        unset = "; or -1" if self.optional else ""
+        return f"seconds, or a number with {_listed(_TIMES)}; {least}, fractions allowed, at most {MAX_INT} s{unset}"
 
-    def parse(self, text: str) -> float:
+    def parse(self, text: str) -> float | None:
+        if self.optional and text == "-1":
+            return None
         if (scaled := _with_unit(text, "s")) is not None:
             return self.check(float(scaled))
         if text[:2].lower() == "0x":
@@ -164,9 +168,11 @@ class Seconds:
             raise ValueError(text)
         return self.check(float(text))
 
-    def check(self, value: object) -> float:
+    def check(self, value: object) -> float | None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(value)
+        if self.optional and value == -1:
+            return None
         if not 0 <= value <= MAX_SECONDS:  # also false for NaN
             raise ValueError(value)
         if self.positive and value < 1e-6:

@@ -41,7 +41,9 @@ class UserConfig:
     reserve_pool_size: int | None = setting(None, decimal(), "instead of the database's or the global one")
     max_user_connections: int | None = setting(None, decimal(), "instead of the global one")
     max_user_client_connections: int | None = setting(None, decimal(), "instead of the global one")
-    query_wait_timeout: float | None = setting(None, Seconds(), "instead of the database's or the global one")
+    query_wait_timeout: float | None = setting(
+        None, Seconds(optional=True), "instead of the database's or the global one; -1 as if unset"
+    )
     query_timeout: float | None = setting(None, Seconds(), "instead of the database's or the global one")
     transaction_timeout: float | None = setting(None, Seconds(), "instead of the database's or the global one")
     idle_transaction_timeout: float | None = setting(None, Seconds(), "instead of the database's or the global one")

@@ -230,6 +230,16 @@ def test_what_pgbouncer_accepts_means_the_same_to_us(case: str, theirs: PoolerPr
     assert as_ours(config) == shown
 
 
+@pytest.mark.parametrize("section", ["databases", "users"])
+def test_minus_one_is_no_timeout_of_an_entry(section: str, theirs: PoolerProcess, ours: Any) -> None:
+    tail = f"[{section}]\na = query_wait_timeout=-1"
+    if not pgbouncer_before(1, 26):
+        assert not isinstance(as_pgbouncer(theirs, tail, {}), str)
+    config = ours(tail, {})
+    assert isinstance(config, Config), config
+    assert getattr(config, section)["a"].query_wait_timeout is None
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_pgbouncer_refuses_we_refuse(case: str, theirs: PoolerProcess, ours: Any) -> None:
     assert isinstance(as_pgbouncer(theirs, *REFUSED[case]), str)
