@@ -46,6 +46,13 @@ ORDERS: Final = (
 )
 
 
+UNSET_BY_ZERO: Final = (
+    *("max_db_connections", "max_db_client_connections", "max_user_connections", "max_user_client_connections"),
+    *("server_lifetime", "query_timeout", "transaction_timeout", "idle_transaction_timeout", "client_idle_timeout"),
+)
+"""Of an entry, PgBouncer takes 0 for nothing said."""
+
+
 def doubts(loaded: Loaded) -> list[ConfigProblem]:
     """Everything that is doubtful about what was read, each with its place where it was written down."""
     view = _View(loaded)
@@ -154,6 +161,15 @@ def _client_limits(view: _View) -> Iterator[ConfigProblem]:
                 yield view.say(section, name, text, key)
 
 
+def _zeros(view: _View) -> Iterator[ConfigProblem]:
+    for section, name, level in view.levels():
+        for key in UNSET_BY_ZERO if name else ():
+            among_all = view.value(view.config, key)
+            if getattr(level, key, None) == 0 and among_all:
+                text = f"{key} = 0 holds here; to PgBouncer it is as if unset, {among_all:g}"
+                yield view.say(section, name, text, key)
+
+
 def _reserve(view: _View) -> Iterator[ConfigProblem]:
     timeout = view.config.reserve_pool_timeout
     for section, name, level in view.levels():
@@ -217,6 +233,7 @@ _RULES: Final[tuple[Callable[[_View], Iterator[ConfigProblem]], ...]] = (
     _any_user,
     _sizes,
     _client_limits,
+    _zeros,
     _reserve,
     _orders,
     _reset_query,

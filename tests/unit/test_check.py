@@ -186,6 +186,14 @@ def test_a_missing_auth_file_is_an_error_with_the_line_that_names_it(folder: Pat
             "max_user_client_connections = 200",
             "max_user_client_connections = 200 is more than max_client_conn = 100 lets in",
         ),
+        (
+            "max_db_connections = 30\n[databases]\nb = host=h max_db_connections=0",
+            'database "b": max_db_connections = 0 holds here; to PgBouncer it is as if unset, 30 (p.ini:10)',
+        ),
+        (
+            "[databases]\nb = host=h server_lifetime=0",
+            "server_lifetime = 0 holds here; to PgBouncer it is as if unset, 3600",
+        ),
         ("server_idle_timeout = 10s", "server_idle_timeout = 10 s is shorter than server_check_delay = 30 s"),
         ("server_idle_timeout = 2h", "server_lifetime = 3600 s is shorter than server_idle_timeout = 7200 s"),
         ("pool_mode = transaction\nserver_reset_query = DISCARD ALL", "is not run in transaction and statement mode"),
