@@ -292,3 +292,12 @@ async def test_an_ignored_startup_parameter_is_ignored(
     assert "unsupported startup parameter: statement_timeout" in await refusal(
         place, "app", "app", "app-secret", extra_float_digits="3", statement_timeout="5s"
     )
+
+
+async def test_a_setting_that_would_follow_is_ignored_where_that_is_asked_for(
+    any_pooler: PoolerFactory, pgbouncers_way: dict[str, str]
+) -> None:
+    place = any_pooler(**pgbouncers_way, ignore_startup_parameters="search_path, default_transaction_read_only")
+    async with logged_in(place, search_path="private", default_transaction_read_only="on") as peer:
+        assert values(await peer.query("show search_path")) != [[b"private"]]
+        assert values(await peer.query("show default_transaction_read_only")) == [[b"off"]]
