@@ -59,7 +59,7 @@ def configure_engine(engine: Engine, c: Config) -> None:
         scram_iterations=c.scram_iterations,
         tcp_user_timeout=c.tcp_user_timeout,
         tcp_socket_buffer=c.tcp_socket_buffer,
-        reads_a_turn=c.sbuf_loopcnt,
+        packets_a_turn=c.sbuf_loopcnt,
         max_opening=c.server_connect_parallel,
         track_extra_parameters=[name.encode() for name in (*ALSO_REPORTED, *c.track_extra_parameters)],
         ignore_startup_parameters=[name.encode() for name in c.ignore_startup_parameters],

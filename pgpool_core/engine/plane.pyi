@@ -56,7 +56,7 @@ class Engine:
         scram_iterations: int = 0,  # for users who do not exist; 0 = PostgreSQL's default
         tcp_user_timeout: int = 0,  # milliseconds
         tcp_socket_buffer: int = 0,
-        reads_a_turn: int = 5,  # sbuf_loopcnt; 0 = any number
+        packets_a_turn: int = 5,  # sbuf_loopcnt, of 4 KiB; 0 = any number
         max_opening: int,
         ignore_startup_parameters: Sequence[bytes],
         track_extra_parameters: Sequence[bytes] = (),  # of the first call

@@ -29,7 +29,7 @@ class Transport:
     sbuf_loopcnt: int = setting(
         5,
         Integer(),
-        "times that one connection is received from, 64 KiB each, before the others get their turn; 0 = any",
+        "packets of 4 KiB that are received from one connection, then the others get their turn; 0 = any number",
     )
     pkt_buf: int = setting(
         4096,

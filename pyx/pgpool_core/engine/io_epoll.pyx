@@ -101,14 +101,14 @@ cdef inline bint hung_up(Conn *c) noexcept nogil:
 
 
 cdef void epoll_pump(Worker *w, Conn *c) noexcept nogil:
-    """Receive until the socket is drained, the engine has enough, or the others want their turn."""
+    """Receive until the socket is drained, the engine has enough, or it is the others' turn (sbuf_loopcnt)."""
     cdef ssize_t n
     cdef uint8_t *at
     cdef size_t held
-    cdef uint32_t i = 0
+    cdef uint64_t received = 0
     cdef bint early
     c.missed = c.paused
-    while i < w.plane.reads_a_turn:
+    while received < w.plane.bytes_a_turn:
         if c.doomed or c.fd < 0:
             return
         if w.suspended and suspend_rests(c):
@@ -122,7 +122,7 @@ cdef void epoll_pump(Worker *w, Conn *c) noexcept nogil:
         early = c.early.len != 0
         n = conn_receive(w, c, w.buf + HEADROOM, RECV_SIZE)
         if n > 0:
-            i += 1
+            received += <uint64_t>n
             c.full_read = n == RECV_SIZE or early or (c.tls != NULL and c.tls.more)
             at = w.buf + HEADROOM
             held = c.held.len

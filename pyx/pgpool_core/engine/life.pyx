@@ -62,7 +62,7 @@ cdef int plane_open(Plane *plane, uint32_t workers, int backend, int *refusal) e
     pthread_mutex_init(&plane.loan_lock, NULL)
     pthread_mutex_init(&plane.ignored_lock, NULL)
     RAND_bytes(plane.cancel_keys.permutation, sizeof(plane.cancel_keys.permutation))
-    plane.reads_a_turn = 5
+    plane.bytes_a_turn = 5 * PACKET
     plane.set = poolset_new()
     plane.records = <PoolRecord **>calloc(MAX_POOLS, sizeof(PoolRecord *))
     plane.marks = <FunctionsMark *>calloc(MAX_POOLS, sizeof(FunctionsMark))

@@ -163,7 +163,7 @@ cdef class Engine:
                   uint32_t max_packet_size, bint log_connections, bint log_disconnections, bint log_pooler_errors,
                   bint disable_pqexec=False, bint server_fast_close=False, bint application_name_add_host=False,
                   bytes login_notify_message=b"", uint32_t scram_iterations=0, uint8_t looks_up=0, uint32_t tcp_user_timeout=0,
-                  uint32_t tcp_socket_buffer=0, uint32_t reads_a_turn=5,
+                  uint32_t tcp_socket_buffer=0, uint32_t packets_a_turn=5,
                   uint32_t max_opening, ignore_startup_parameters, track_extra_parameters=(), bint tcp_keepalive, uint32_t tcp_keepidle,
                   uint32_t tcp_keepintvl, uint32_t tcp_keepcnt, uint64_t message_stall_timeout_us,
                   uint64_t drain_timeout_us, uint64_t query_wait_notify_us=0, uint16_t peer_id=0, proxy_networks=(),
@@ -188,7 +188,7 @@ cdef class Engine:
         pgpool_add32(&p.retold, 1)                # what a login has made of it meanwhile is not remembered
         p.tcp_user_timeout = tcp_user_timeout
         p.tcp_socket_buffer = tcp_socket_buffer
-        p.reads_a_turn = reads_a_turn if reads_a_turn else <uint32_t>-1
+        p.bytes_a_turn = <uint64_t>packets_a_turn * PACKET if packets_a_turn else <uint64_t>-1
         if server_fast_close and not p.server_fast_close:
             p.server_fast_close = 1
             servers_hurry(p)

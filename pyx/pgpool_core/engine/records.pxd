@@ -41,6 +41,7 @@ from pgpool_core.wire.scan cimport Cursor
 
 cdef enum:
     RECV_SIZE = 65536             # bytes received at once
+    PACKET = 4096                 # PgBouncer's pkt_buf, in which sbuf_loopcnt counts
     HEADROOM = 8192               # room in front of them, for bytes held back from the last time
     HOLD_MAX = 4096               # a server message that we read is held back until whole when it is no longer than this
     STASH_MAX = 65536             # a client without a server keeps so much of a message; a longer one starts to stream
@@ -686,7 +687,7 @@ cdef struct Plane:
     uint64_t query_wait_notify_us # 0 = nobody is told that they wait
     uint32_t tcp_user_timeout     # ms; 0 = as the system has it
     uint32_t tcp_socket_buffer    # bytes; 0 = as the system has it
-    uint32_t reads_a_turn         # receives on one connection before the others get their turn
+    uint64_t bytes_a_turn         # of one connection, then the others get their turn; what a receive brings is taken whole
     uint8_t auth_type
     uint8_t looks_up              # LOOKS_UP_*
     uint8_t disable_pqexec
