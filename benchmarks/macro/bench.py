@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from benchmarks.macro.cases import OURS_OFF, PGBOUNCER_WIDE, Case
+from benchmarks.macro.cases import Case
 from benchmarks.macro.company import run_in_company
 from benchmarks.macro.figures import Sample
 from benchmarks.macro.idle import run_idle
@@ -15,13 +15,10 @@ from benchmarks.macro.listeners import run_listeners
 from benchmarks.macro.load import run_load
 from benchmarks.macro.report import CaseResult
 from benchmarks.macro.resumed import run_resumed
-from benchmarks.macro.targets import AGAIN, DIRECT, HAPROXY, OURS, PGBOUNCER, Fleet, Target
+from benchmarks.macro.targets import AGAIN, DIRECT, HAPROXY, PGBOUNCER, Fleet, Target
 
 NEVER: Final = (99, 0)
 """A release of PgBouncer that there is not."""
-
-BESIDE: Final = {OURS_OFF: OURS, PGBOUNCER_WIDE: PGBOUNCER}
-"""Whose company a further target is measured in."""
 
 
 @attrs.frozen(kw_only=True)
@@ -66,7 +63,7 @@ class Bench:
             PGBOUNCER: self.pgbouncer >= (case.pgbouncer_since or NEVER),
         }
         names = [name for name in self.names if can.get(name, True)]
-        return names + [each for each in case.beside if BESIDE[each] in names]
+        return names + [each for each in case.beside if each.split()[0] in names]
 
     def _preflight(self, cases: Sequence[Case]) -> None:
         """Have every target answer in each way that `cases` need, before minutes are spent on the others."""

@@ -26,6 +26,16 @@ OURS_OFF: Final = "pgpool_core (off)"
 PGBOUNCER_WIDE: Final = "pgbouncer (pkt_buf=65536)"
 """PgBouncer with a buffer for large results, sixteen times the usual."""
 
+PGBOUNCER_QUEUE: Final = "pgbouncer (listen_backlog=4096)"
+"""PgBouncer with as long a queue of connections to accept as ours: with its own 128 most of a wave waits a second outside."""
+
+BESIDE: Final[Mapping[str, Mapping[str, object]]] = {
+    OURS_OFF: {"session_state": "off"},
+    PGBOUNCER_WIDE: {"pkt_buf": 65536},
+    PGBOUNCER_QUEUE: {"listen_backlog": 4096},
+}
+"""What a case may want to be measured as well, after the pooler it begins with: the settings that make it."""
+
 SELECT_ONE: Final = "SELECT 1;\n"
 SETS: Final = (
     "\\set aid random(1, 100000 * :scale)\n"
@@ -70,7 +80,7 @@ class Case:
     PostgreSQL by TCP always. `reconnect` (`-C`) wants a thread per client, because libpq's login blocks the thread. `megabytes` per transaction turns the rate into MB/s. `sampling` is the share of
     transactions whose latency is logged. `at_once`: idle clients log in together rather than in turn. `direct` is False where PostgreSQL alone has no such case.
     `pgbouncer_since` is the first release of PgBouncer that can do it, None where none can. `beside`: what is measured
-    as well, OURS_OFF or PGBOUNCER_WIDE. `tls` is about the client side; a case that `resumes` has a client of our own. `listeners` clients of one channel hear every NOTIFY.
+    as well, of BESIDE. `tls` is about the client side; a case that `resumes` has a client of our own. `listeners` clients of one channel hear every NOTIFY.
     `settings` go into both poolers' [pgbouncer] section.
     """
 
@@ -241,6 +251,7 @@ CASES: Final[Sequence[Case]] = (
         direct=False,
         company=Company.LOGINS,
         settings={"max_client_conn": 6000},
+        beside=(PGBOUNCER_QUEUE,),
         goals=(Goal(figure="raised", bound=2.0, is_absolute=True),),
     ),
     Case(

@@ -16,7 +16,7 @@ from typing import Final
 
 import attrs
 
-from benchmarks.macro.cases import OURS_OFF, PGBOUNCER_WIDE, POOL_SIZE, SESSION_POOL_SIZE, Case
+from benchmarks.macro.cases import BESIDE, POOL_SIZE, SESSION_POOL_SIZE, Case
 from benchmarks.macro.certificate import tls_settings
 from benchmarks.macro.database import DATABASE, MD5_USER, SCRAM_PASSWORD, SCRAM_USER, USER, BenchDatabase
 from benchmarks.macro.errors import BenchError
@@ -176,11 +176,10 @@ class Fleet:
             return Target(name=name, host=HOST, port=self.database.port, socket_dir=self.database.socket_dir)
         if name == HAPROXY:
             return self._forwarder(stack)
-        if name in (PGBOUNCER, AGAIN, PGBOUNCER_WIDE):
-            more = {"pkt_buf": 65536} if name == PGBOUNCER_WIDE else {}
-            poolers = [self._pooler(PGBOUNCER, auth, **self._share(), **more) for _ in range(self.workers)]
+        own = BESIDE.get(name, NOTHING_MORE)
+        if name.startswith(PGBOUNCER):
+            poolers = [self._pooler(PGBOUNCER, auth, **self._share(), **own) for _ in range(self.workers)]
         else:
-            own = {"session_state": "off"} if name == OURS_OFF else {}
             poolers = [self._pooler(OURS, auth, workers=self.workers, io_backend=self.io_backend, **own)]
         for pooler in poolers:
             stack.callback(pooler.close)

@@ -10,8 +10,7 @@ import pytest
 from benchmarks.macro import __main__ as macro
 from benchmarks.macro import crowd, full, scaling
 from benchmarks.macro.__main__ import parse_arguments
-from benchmarks.macro.bench import BESIDE
-from benchmarks.macro.cases import CASES
+from benchmarks.macro.cases import BESIDE, CASES
 from benchmarks.macro.ending import status_of
 from benchmarks.macro.errors import BenchError
 from benchmarks.macro.targets import BACKEND
