@@ -117,7 +117,7 @@ def run(chosen: argparse.Namespace) -> None:
         raise BenchError("pgbouncer: not in PATH or /usr/sbin (PGBOUNCER=path names one; --targets leaves it out)")
     facts = machine.describe(postgres=find_postgres().version, pgbouncer=pgbouncer)
     if HAPROXY in chosen.targets and (haproxy := find_haproxy()) is not None:
-        facts["HAProxy"] = machine.first_line([str(haproxy), "-v"])
+        facts["HAProxy"] = next(iter(machine.printed([str(haproxy), "-v"])), "")
     facts["io_backend"] = chosen.io_backend
     facts["workers"] = f"{chosen.workers} of ours, {chosen.workers} PgBouncer (so_reuseport where there are several)"
     results: list[CaseResult] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import ssl
 import subprocess
 import sys
 import tomllib
@@ -32,8 +33,10 @@ def describe(*, postgres: str, pgbouncer: Path | None) -> dict[str, str]:
     }
     if pgbouncer is not None:
         place = pgbouncer.relative_to(Path.cwd()) if pgbouncer.is_relative_to(Path.cwd()) else pgbouncer
-        facts["PgBouncer"] = f"{first_line([str(pgbouncer), '--version'])} ({place})"
-    facts["pgpool_core"] = f"{own_version()}, {commit()}, CPython {sys.version.split()[0]}"
+        release, *libraries = printed([str(pgbouncer), "--version"]) or [""]
+        tls = next((line.removeprefix("tls: ") for line in libraries if line.startswith("tls: ")), "TLS not told")
+        facts["PgBouncer"] = f"{release} ({place}), {tls}"
+    facts["pgpool_core"] = f"{own_version()}, {commit()}, CPython {sys.version.split()[0]}, {ssl.OPENSSL_VERSION}"
     return facts
 
 
@@ -58,17 +61,17 @@ def own_version() -> str:
 
 def commit() -> str:
     """The commit that is measured, and whether the tree has changes beside it (reports do not count)."""
-    head = first_line(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"])
+    head = printed(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"])
     if not head:
         return "no commit"
-    changes = first_line(["git", "-C", str(ROOT), "status", "--porcelain", "--", ".", ":!benchmarks/RESULTS*"])
-    return f"commit {head}{' with uncommitted changes' if changes else ''}"
+    changes = printed(["git", "-C", str(ROOT), "status", "--porcelain", "--", ".", ":!benchmarks/RESULTS*"])
+    return f"commit {head[0]}{' with uncommitted changes' if changes else ''}"
 
 
-def first_line(command: Sequence[str]) -> str:
-    """The first line that a program prints; "" where it cannot run or fails."""
+def printed(command: Sequence[str]) -> list[str]:
+    """The lines that a program prints; none where it cannot run or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip().partition("\n")[0] if done.returncode == 0 else ""
+        return []
+    return done.stdout.strip().splitlines() if done.returncode == 0 else []
