@@ -1,7 +1,7 @@
 """HTTP for machines: /metrics for Prometheus, /healthz and /readyz for supervisors and load balancers (metrics_listen).
 
 One request a connection, answered and closed. Whoever connects may be anybody: a request has a limit of bytes and of time, and there is
-a limit of connections. h11 says what the bytes mean.
+a limit of connections; where that is reached, who has been silent for longest gives way. h11 says what the bytes mean.
 Source: RFC 9110 and 9112; Kubernetes docs, "Liveness, Readiness" (any status from 200 to 399 is good).
 """
 
@@ -24,7 +24,7 @@ from pgpool_core.errors import ConfigError, ConfigProblem
 
 REQUEST_MAX_LEN: Final = 16 * 1024  # bytes of request line and headers
 REQUEST_S: Final = 10.0  # for the whole exchange, the answer's way to a slow reader included
-CONNECTIONS: Final = 64  # further ones wait in the kernel's queue
+CONNECTIONS: Final = 64  # that are served at once
 ACCEPT_AGAIN_S: Final = 1.0  # after an accept that failed
 BACKLOG: Final = 128
 
@@ -112,6 +112,8 @@ class Endpoint:
         self.sockets: list[socket.socket] = []
         self._listeners: list[trio.socket.SocketType] = []
         self._free = trio.Semaphore(CONNECTIONS)
+        self._silent: dict[trio.CancelScope, None] = {}
+        """Connections whose request is not there yet, the oldest first."""
 
     def listen(self, text: str, sockets: Iterable[socket.socket]) -> None:
         """Listen on these sockets, and no longer on those before; `text` is the setting that they were opened for."""
@@ -139,37 +141,49 @@ class Endpoint:
 
     async def _accept(self, listener: trio.socket.SocketType) -> None:
         while True:
-            await self._free.acquire()
             try:
                 connection, _ = await listener.accept()
             except (OSError, trio.ClosedResourceError) as error:
-                self._free.release()
                 if listener.fileno() < 0:
                     return  # closed
                 # no descriptor is left, or the connection has gone already: not our end
                 logs.LOGGER.warning("%s", logs.line("", f"cannot accept a connection for metrics: {error}"))
                 await trio.sleep(ACCEPT_AGAIN_S)
+                continue
+            if self._free.value == 0 and self._silent:
+                oldest = next(iter(self._silent))
+                del self._silent[oldest]
+                oldest.cancel(reason="another one has come, and there are too many")
+            try:
+                await self._free.acquire()
             except BaseException:
-                self._free.release()
+                connection.close()
                 raise
-            else:
-                self._nursery.start_soon(self._serve, trio.SocketStream(connection))
+            self._nursery.start_soon(self._serve, trio.SocketStream(connection))
 
     async def _serve(self, stream: trio.SocketStream) -> None:
+        scope = trio.CancelScope()
+        self._silent[scope] = None
         try:
-            await serve_one(stream, self._routes)
+            with scope:
+                await serve_one(stream, self._routes, lambda: self._silent.pop(scope, None))
         finally:
+            self._silent.pop(scope, None)
             self._free.release()
 
 
-async def serve_one(stream: trio.abc.HalfCloseableStream, routes: Mapping[str, Route]) -> None:
-    """Answer one request on `stream` and close it, within REQUEST_S."""
+async def serve_one(
+    stream: trio.abc.HalfCloseableStream, routes: Mapping[str, Route], asked: Callable[[], object] = lambda: None
+) -> None:
+    """Answer one request on `stream` and close it, within REQUEST_S; `asked` is called when the request is there."""
     with suppress(trio.BrokenResourceError), trio.move_on_after(REQUEST_S):
         async with stream:
-            await answer_one(stream, routes)
+            await answer_one(stream, routes, asked)
 
 
-async def answer_one(stream: trio.abc.HalfCloseableStream, routes: Mapping[str, Route]) -> None:
+async def answer_one(
+    stream: trio.abc.HalfCloseableStream, routes: Mapping[str, Route], asked: Callable[[], object]
+) -> None:
     """Read one request from `stream` and answer it; the stream stays the caller's.
 
     Raises:
@@ -180,6 +194,7 @@ async def answer_one(stream: trio.abc.HalfCloseableStream, routes: Mapping[str, 
         request = await _next_request(stream, http)
         if request is None:
             return
+        asked()
         answer = await _answer(request, routes)
         is_head = request.method == b"HEAD"
     except h11.RemoteProtocolError as error:

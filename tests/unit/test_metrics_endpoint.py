@@ -132,23 +132,60 @@ async def test_who_says_nothing_is_left_after_a_while(autojump_clock: trio.abc.C
     assert await ours.receive_some() == b""
 
 
-async def test_no_more_connections_than_the_limit_are_served_at_once() -> None:
+async def test_who_has_been_silent_for_longest_gives_way_where_there_are_too_many() -> None:
     sockets = await open_endpoint("127.0.0.1:0")
     place = sockets[0].getsockname()
     async with trio.open_nursery() as nursery:
         endpoint = Endpoint(nursery, ROUTES)
         endpoint.listen("127.0.0.1:0", sockets)
-        held = [await trio.open_tcp_stream(*place) for _ in range(CONNECTIONS)]
-        await wait_all_tasks_blocked(0.01)
-        late = await trio.open_tcp_stream(*place)  # by the kernel
-        await late.send_all(GET)
+        silent = []
+        for _ in range(CONNECTIONS):  # one after another, so that it is known who came first
+            silent.append(await trio.open_tcp_stream(*place))
+            await wait_all_tasks_blocked(0.001)
+        late = await trio.open_tcp_stream(*place)
+        with trio.fail_after(60):
+            await late.send_all(GET)
+            assert (await late.receive_some()).startswith(b"HTTP/1.1 200 ")
+            assert await silent[0].receive_some() == b""
+            await silent[1].send_all(GET)
+            assert (await silent[1].receive_some()).startswith(b"HTTP/1.1 200 ")
+        for stream in (*silent, late):
+            await stream.aclose()
+        endpoint.close()
+
+
+async def test_who_waits_for_an_answer_does_not_give_way() -> None:
+    """So there are no more than so many: who comes late waits."""
+    go_on, all_there = trio.Event(), trio.Event()
+    answering = 0
+
+    async def slow() -> Answer:
+        nonlocal answering
+        answering += 1
+        if answering == CONNECTIONS:
+            all_there.set()
+        await go_on.wait()
+        return await page()
+
+    sockets = await open_endpoint("127.0.0.1:0")
+    place = sockets[0].getsockname()
+    async with trio.open_nursery() as nursery:
+        endpoint = Endpoint(nursery, {"/page": slow})
+        endpoint.listen("127.0.0.1:0", sockets)
+        asking = [await trio.open_tcp_stream(*place) for _ in range(CONNECTIONS)]
+        for stream in asking:
+            await stream.send_all(GET)
+        with trio.fail_after(60):
+            await all_there.wait()
+        asking.append(await trio.open_tcp_stream(*place))
+        await asking[-1].send_all(GET)
         await wait_all_tasks_blocked(0.01)
         assert len(nursery.child_tasks) == CONNECTIONS + 1
-        await held.pop().aclose()
-        with trio.fail_after(20):
-            assert (await late.receive_some()).startswith(b"HTTP/1.1 200 ")
-        for stream in (*held, late):
-            await stream.aclose()
+        go_on.set()
+        with trio.fail_after(60):
+            for stream in asking:
+                assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+                await stream.aclose()
         endpoint.close()
 
 
