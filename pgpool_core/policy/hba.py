@@ -17,7 +17,7 @@ import attrs
 
 from pgpool_core.policy.facts import NOTHING, Facts, FactWanted
 from pgpool_core.policy.ldap import LdapOptions, option, options_of
-from pgpool_core.policy.regex import compile_pattern
+from pgpool_core.policy.regex import Expression, compile_pattern
 from pgpool_core.policy.tokens import Field, Line, Word, read_lines, split_lines
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -78,7 +78,7 @@ class Names:
     """What a field says about a name."""
 
     words: Field
-    patterns: tuple[re.Pattern[str], ...]
+    patterns: tuple[Expression, ...]
 
     groups: tuple[str, ...] = ()
     """Roles, the name being that of a user who must be a member."""
@@ -97,7 +97,7 @@ class Names:
         """
         if any(special(word) or (word.text == name and not self.is_keyword(word)) for word in self.words):
             return True
-        return any(pattern.search(name) for pattern in self.patterns) or any(map(facts.is_member, self.groups))
+        return any(pattern.fits(name) for pattern in self.patterns) or any(map(facts.is_member, self.groups))
 
 
 def _is_group(word: Word) -> bool:

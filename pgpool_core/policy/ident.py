@@ -7,13 +7,12 @@ Source: PostgreSQL docs, "User Name Maps"; PgBouncer docs, "Ident map file forma
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import attrs
 
 from pgpool_core.policy.facts import NOTHING, Facts
-from pgpool_core.policy.regex import captures_alike, compile_pattern
+from pgpool_core.policy.regex import Expression, captures_alike, compile_pattern
 from pgpool_core.policy.tokens import Line, Word, read_lines, split_lines
 
 
@@ -22,9 +21,9 @@ class Entry:
     """One line."""
 
     system: Word
-    system_pattern: re.Pattern[str] | None
+    system_pattern: Expression | None
     user: Word
-    user_pattern: re.Pattern[str] | None
+    user_pattern: Expression | None
 
     @property
     def group(self) -> str:
@@ -41,15 +40,15 @@ class Entry:
             if self.system.text != system_user:
                 return False
         else:
-            found = self.system_pattern.search(system_user)
-            if found is None:
+            if not self.system_pattern.fits(system_user):
                 return False
-            if (
-                self.user_pattern is None and "\\1" in self.user.text
-            ):  # what comes of it is a name, whatever it looks like
-                return found[1] is not None and self.user.text.replace("\\1", found[1], 1) == user
+            if self.user_pattern is None and "\\1" in self.user.text:
+                captured = self.system_pattern.captured(system_user)
+                return (
+                    captured is not None and self.user.text.replace("\\1", captured, 1) == user
+                )  # a name, whatever it looks like
         if self.user_pattern is not None:
-            return self.user_pattern.search(user) is not None
+            return self.user_pattern.fits(user)
         if self.group:
             return facts.is_member(self.group)
         return self.user.keyword("all") or self.user.text == user
@@ -110,7 +109,7 @@ def _entry(line: Line) -> tuple[str, Entry]:
         raise ValueError("an empty name")
     system_pattern = compile_pattern(system.text[1:]) if system.text[:1] == "/" else None
     user_pattern = compile_pattern(user.text[1:]) if user.text[:1] == "/" else None
-    if user_pattern is None and "\\1" in user.text and (system_pattern is None or not system_pattern.groups):
+    if user_pattern is None and "\\1" in user.text and (system_pattern is None or not system_pattern.captures):
         raise ValueError("\\1 needs a system user with a regular expression that captures something")
     if user_pattern is None and "\\1" in user.text and not captures_alike(system.text[1:]):
         raise ValueError(

@@ -57,5 +57,5 @@ def layered_places(oracle_postgres: PostgresServer, places: Places) -> Iterator[
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if {"places", "layered_places"} & set(getattr(item, "fixturenames", ())):
+        if {"oracle_postgres", "places", "layered_places"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("postgres")

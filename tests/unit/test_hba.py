@@ -277,6 +277,12 @@ def test_a_line_for_gssapi_is_about_nobody_who_comes_by_tls() -> None:
         (r"^cost\$$", ["cost$"], ["cost"]),
         ("^(?:ann|bob)_[0-9]{2}$", ["ann_01"], ["ann_1", "eve_01"]),
         ("(?i)^ANN$", ["ann", "Ann"], ["bob"]),
+        (r"\bann\b", ["\bann\b"], ["ann", "\\bann\\b"]),
+        (r"a\Bb", ["a\\b"], ["ab", "abb"]),
+        ("^an{,1}$", ["an{,1}"], ["an", "a"]),
+        ("^(é)?.$", ["éa", "a"], ["é", "aé"]),
+        ("^[^a]{2}$", ["é", "bb"], ["b", "ab"]),
+        (r"^[\w\-]+$", ["a-b"], ["é", "a\\"]),
     ],
 )
 def test_expressions_fit_what_they_fit_in_postgresql(expression: str, fit: list[str], do_not: list[str]) -> None:
@@ -284,6 +290,36 @@ def test_expressions_fit_what_they_fit_in_postgresql(expression: str, fit: list[
     assert parse_rules(line).problems == ()
     fitting = [name for name in [*fit, *do_not] if found(line, f"{name}@app") == "md5"]
     assert fitting == fit
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *(
+            "ann*+",
+            "ann++",
+            "an{2}+",
+            "a**",
+            "a*{2}",
+            "(?>ann)",
+            "(?P<who>ann)",
+            "(?i:ann)",
+            "(?x)ann",
+            "ann(?i)",
+            "(?(1)a|b)",
+        ),
+        *("ann{256}", "ann{2", "ann{2,1}", "(?=ann)*", r"\y*ann", "^*ann", r"\x61nn", r"\u0061nn", r"\Q", "(a)\\10"),
+        *("[[:<:]]ann", "[[:^alpha:]]", "[a-\\d]", "[a-n-z]", "[n-a]", "***=ann", "ann\\"),
+    ],
+)
+def test_what_postgresql_does_not_take_or_reads_in_another_way_is_no_expression(expression: str) -> None:
+    rules = parse_rules(f'host all "/{expression}" all md5')
+    assert rules.rules == () and len(rules.problems) == 1
+
+
+def test_a_name_that_is_captured_is_whole() -> None:
+    maps = parse_maps("m /^(.*)@x$ \\1")
+    assert maps.fits("m", "zoé@x", "zoé") and maps.fits("m", "zo\udce9@x", "zo\udce9")
 
 
 def test_what_a_map_has_captured_is_a_name_and_nothing_else() -> None:
