@@ -261,7 +261,7 @@ def _rules(lines: Iterable[Line]) -> Rules:
 def _rule(line: Line) -> Rule:
     fields = list(line.fields)
     kind = _single(fields.pop(0), "connection type")
-    if kind.quoted or kind.text not in _KINDS:
+    if kind.text not in _KINDS:
         raise ValueError(f"a line begins with {', '.join(_KINDS[:4])}")
     if len(fields) < 2:
         raise ValueError("database and user are missing")
@@ -272,6 +272,8 @@ def _rule(line: Line) -> Rule:
     written = _single(fields.pop(0), "method").text
     if written not in METHODS and written not in NOT_BUILT:
         raise ValueError("unknown method")
+    if written == "ident" and kind.text == "local":  # as it was called once
+        written = "peer"
     if written == "peer" and kind.text != "local":
         raise ValueError("peer is for local lines")
     if written == "cert" and kind.text not in ("hostssl", _GSS):

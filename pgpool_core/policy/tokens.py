@@ -1,8 +1,8 @@
 """Lines of words, as pg_hba.conf and pg_ident.conf have them.
 
 Words are separated by blanks, a field may hold several with commas between; "..." takes a keyword's meaning away and may hold blanks
-and commas; `#` begins a comment; a line that ends in a backslash goes on in the next one. `include`, `include_if_exists` and
-`include_dir` bring in other files, `@file` in a field brings in that file's words.
+and commas; a comma too many is nothing; `#` begins a comment; a line that ends in a backslash goes on in the next one. `include`,
+`include_if_exists` and `include_dir` bring in other files, `@file` in a field brings in that file's words.
 Source: PostgreSQL docs, "The pg_hba.conf File"; PgBouncer docs, "HBA file format".
 """
 
@@ -69,15 +69,16 @@ def _read(path: str) -> str:
 
 
 def _lines(text: str, path: str, above: tuple[str, ...]) -> Iterator[Line]:
-    number, begun, joined = 0, 0, ""
-    for raw in text.split("\n"):
-        number += 1
+    raws = text.split("\n")
+    begun, joined = 0, list[str]()
+    for number, raw in enumerate(raws, 1):
         body = raw.removesuffix("\r")
         begun = begun or number
-        if body.endswith("\\") and number <= text.count("\n"):
-            joined += body[:-1]
+        joined.append(body.removesuffix("\\"))
+        if joined[-1] != body and number < len(raws):
             continue
-        line, at, joined, begun = joined + body, begun, "", 0
+        line, at = "".join(joined), begun
+        begun, joined = 0, []
         try:
             fields = tuple(_fields(line, path, len(above)))
         except (ValueError, OSError) as problem:
@@ -85,7 +86,7 @@ def _lines(text: str, path: str, above: tuple[str, ...]) -> Iterator[Line]:
             continue
         if not fields:
             continue
-        if len(fields) == 2 and len(fields[0]) == 1 and fields[0][0].keyword(*_INCLUDES):
+        if len(fields) == 2 and len(fields[0]) == 1 and fields[0][0].text in _INCLUDES:
             yield from _included(fields[0][0].text, fields[1], Line(path, at, ()), above)
         else:
             yield Line(path, at, fields)
@@ -104,27 +105,26 @@ def _fields(line: str, path: str, depth: int) -> Iterator[Field]:
     while (at := _skip(line, at)) < len(line):
         words: list[Word] = []
         while True:
+            at = _skip(line, at, also=",")
+            if at >= len(line):
+                break
             word, at = _word(line, at)
             words += _words_of_file(word, path, depth) if word.text[:1] == "@" and not word.quoted else [word]
             if at >= len(line) or line[at] != ",":
                 break
-            at = _skip(line, at + 1)
-            if at >= len(line):
-                break
-        yield tuple(words)
+        if words:
+            yield tuple(words)
 
 
-def _skip(line: str, at: int) -> int:
+def _skip(line: str, at: int, also: str = "") -> int:
     """Where the next word begins; the end of the line at a comment."""
-    while at < len(line) and line[at] in " \t\r\f\v":
+    while at < len(line) and line[at] in " \t\r\f\v" + also:
         at += 1
     return len(line) if at < len(line) and line[at] == "#" else at
 
 
 def _word(line: str, at: int) -> tuple[Word, int]:
     """Read the word at `at`, and say where it ends."""
-    if at < len(line) and line[at] == ",":
-        raise ValueError("a comma without a word before it")
     text, quoted, first = "", False, at
     while at < len(line) and line[at] not in " \t\r\f\v,#":
         if line[at] != '"':

@@ -74,6 +74,10 @@ def found(text: str, who: str = "ann@app", where: str = "10.1.2.3", **more: bool
         ("host all all ::ffff:0:0/96 md5", "ann@app", "::ffff:10.1.2.3", ""),
         ("host all all all md5 # a comment", "ann@app", "10.1.2.3", "md5"),
         ("host all \\\n  all all \\\n md5", "ann@app", "10.1.2.3", "md5"),
+        ("host all all all reject\\", "ann@app", "10.1.2.3", "reject"),
+        (",host all,,app ,bob,,ann all md5,", "ann@app", "10.1.2.3", "md5"),
+        ('"host" all all all "reject"', "ann@app", "10.1.2.3", "reject"),
+        ("local all all ident", "ann@app", "local", "peer"),
         ("\ufeff\r\nhost all all all md5\r", "ann@app", "10.1.2.3", "md5"),
     ],
 )
@@ -208,7 +212,6 @@ def test_physical_replication_is_not_among_all() -> None:
         "host all all all md5 map=x",
         "host all all all md5 nonsense",
         'host all "ann all md5',
-        "host ,all all all md5",
         "host all @nowhere all md5",
         "host all all 10.0.0.1/32,10.0.0.2/32 md5",
         "local all all trust trust",
