@@ -654,3 +654,32 @@ def test_who_logs_in_while_the_server_is_away_in_a_pause_waits(pooler: PoolerFac
             own.start()
             console.run("RESUME")
             assert waits.result() == "newer"
+
+
+def test_a_query_that_takes_too_long_is_cancelled_and_counted_until_it_has_ended(
+    pooler: PoolerFactory, server: PostgresServer
+) -> None:
+    server.sql(
+        """create function slowly(name text) returns table (u text, p text) language plpgsql as $$ begin
+            perform pg_advisory_xact_lock_shared(7);
+            return query select rolname::text, rolpassword from pg_authid where rolname = $1; end $$;""",
+        database="app",
+    )
+    try:
+        place = pooler(
+            databases=entries(server, "max_db_connections=2"),
+            passwords=LOOKS_UP,
+            auth_query="select * from slowly($1)",
+            server_connect_timeout=1,
+            **AUTH,
+        )
+        with psycopg.connect(server.dsn("looker", "app"), autocommit=True) as holder:
+            holder.execute("select pg_advisory_lock(7)")
+            others = "select count(*) from pg_stat_activity where usename = 'looker' and pid <> pg_backend_pid()"
+            for user in ("newer", "older", "nobody"):
+                assert "users cannot be looked up now" in refused(place.url(user, "app", password=f"{user}-secret"))
+                assert holder.execute(others).fetchone() == (0,)
+            holder.execute("select pg_advisory_unlock(7)")
+            assert who(place.url("newer", "app", password="newer-secret")) == "newer"
+    finally:
+        server.sql("drop function slowly", database="app")
