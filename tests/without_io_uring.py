@@ -23,6 +23,7 @@ LATER = signal.SIGRTMIN
 ALLOW = 0x7FFF0000
 ERRNO = 0x00050000
 LOAD_NUMBER = (0x20, 0, 0, 0)
+LOAD_THIRD = (0x20, 0, 0, 32)  # the low half of an argument; the machines above are little-endian
 JUMP_IF_EQUAL = 0x15
 RETURN = 0x06
 
@@ -33,9 +34,11 @@ class Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def refuse(call: int, error: int) -> None:
-    """For this process, all of its threads, and its children, for ever."""
-    steps = (LOAD_NUMBER, (JUMP_IF_EQUAL, 0, 1, call), (RETURN, 0, 0, ERRNO | error), (RETURN, 0, 0, ALLOW))
+def refuse(call: int, error: int, *, third: int | None = None) -> None:
+    """For this process, all of its threads, and its children, for ever; `third`: only with that as the third argument."""
+    steps = [LOAD_NUMBER, (JUMP_IF_EQUAL, 0, 1, call), (RETURN, 0, 0, ERRNO | error), (RETURN, 0, 0, ALLOW)]
+    if third is not None:
+        steps[1:2] = [(JUMP_IF_EQUAL, 0, 3, call), LOAD_THIRD, (JUMP_IF_EQUAL, 0, 1, third)]
     program = Program(len(steps), b"".join(struct.pack("=HBBI", *step) for step in steps))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.syscall(

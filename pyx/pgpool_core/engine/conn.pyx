@@ -6,8 +6,8 @@ from libc.string cimport memcpy, memset
 from pgpool_core.engine.buf cimport BUF_NEXT, Buf, buf_add, buf_bytes, buf_free, buf_spare, buf_take
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.mailbox cimport Mail, mailbox_post
-from pgpool_core.engine.records cimport (AGAIN_NEXT, AGAIN_NOT, KIND_SERVER, SCRATCH_SIZE, STREAM_NONE, STREAM_ON, Conn, Plane,
-                                         PoolRecord, Worker)
+from pgpool_core.engine.records cimport (AGAIN_NEXT, AGAIN_NOT, HUP_HERE, KIND_SERVER, SCRATCH_SIZE, STREAM_NONE, STREAM_ON, Conn,
+                                         Plane, PoolRecord, Worker)
 from pgpool_core.engine.secure cimport secure_bye, secure_last, secure_put, secure_receive, secure_send
 from pgpool_core.engine.sends cimport SEND_MAX, Send, sends_add, sends_clear
 from pgpool_core.engine.sys cimport (EAGAIN, EINTR, SHUT_WR, close, pgpool_errno, pgpool_no_data, pgpool_recv, pgpool_send,
@@ -199,9 +199,9 @@ cdef int conn_push(Worker *w, Conn *c) noexcept nogil:
 
 
 cdef int broken(Worker *w, Conn *c) noexcept nogil:
-    """A send failed. A server may have said why: what it sent before is read first."""
+    """A send failed. A server may have said why: what it sent before is read first, and then it ends, whatever its socket is like."""
     if c.kind == KIND_SERVER:
-        c.hup = 1
+        c.hup = HUP_HERE
         c.paused = 0
         conn_again(w, c)
     else:

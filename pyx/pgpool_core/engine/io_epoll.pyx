@@ -11,8 +11,8 @@ from libc.string cimport memcpy
 from pgpool_core.engine.buf cimport buf_bytes, buf_give_back
 from pgpool_core.engine.conn cimport SENT, conn_again, conn_flush, conn_receive, conn_settle_all
 from pgpool_core.engine.crowd cimport crowd_add, crowd_goes_on, crowd_has
-from pgpool_core.engine.records cimport (HEADROOM, KIND_CLIENT, KIND_LISTENER, KIND_SERVER, KIND_WAKE, RECV_SIZE, STREAM_ON,
-                                         Conn, Io, ServerConn, Worker)
+from pgpool_core.engine.records cimport (HEADROOM, HUP_HERE, HUP_THERE, KIND_CLIENT, KIND_LISTENER, KIND_SERVER, KIND_WAKE,
+                                         RECV_SIZE, STREAM_ON, Conn, Io, ServerConn, Worker)
 from pgpool_core.engine.slots cimport handle_of, slot_of
 from pgpool_core.engine.suspend cimport suspend_rests
 from pgpool_core.engine.sys cimport *
@@ -142,6 +142,8 @@ cdef void epoll_pump(Worker *w, Conn *c) noexcept nogil:
             return
         elif pgpool_errno() == EAGAIN:
             c.full_read = 0
+            if c.hup == HUP_HERE and w.io.quiet(w, c):
+                w.up.closed(w, c, 0)
             return
         elif pgpool_errno() != EINTR:
             w.up.closed(w, c, pgpool_errno())
@@ -151,7 +153,7 @@ cdef void epoll_pump(Worker *w, Conn *c) noexcept nogil:
 
 cdef inline void ready(Worker *w, Conn *c, uint32_t events) noexcept nogil:
     if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-        c.hup = 1
+        c.hup = HUP_THERE
     if events & EPOLLOUT and c.out.len and c.writing:
         if conn_flush(w, c) == SENT:
             w.up.bytes(w, c, NULL, 0)                # all sent: who waited for that may go on

@@ -152,6 +152,8 @@ cdef void stream_ended(Worker *w, Conn *c) noexcept nogil:
         epoll_rearm(w, c)                         # it is there already, for writing
     elif not epoll_add(w, c):
         w.up.closed(w, c, ENOMEM)
+    if c.hup == HUP_HERE:
+        conn_again(w, c)
 
 
 cdef void remove(Worker *w, Conn *c) noexcept nogil:

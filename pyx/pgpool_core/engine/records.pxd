@@ -64,6 +64,10 @@ cdef enum:
     AGAIN_NEXT = 1                # on the list of those to be read next turn
     AGAIN_CROWD = 2               # among those who have a share of a turn
 
+    HUP_NONE = 0
+    HUP_THERE = 1                 # the other side has closed, as its socket says
+    HUP_HERE = 2                  # a send failed: its socket may be as well as ever, and says nothing
+
     STREAM_NONE = 0               # told of by the poll set when there is something, then received from
     STREAM_SOON = 1               # the same; io_uring is to receive from it, from the next turn on
     STREAM_ON = 2                 # io_uring receives from it, into buffers of its own
@@ -168,7 +172,7 @@ cdef struct Conn:                 # what both ends have in common; the first mem
     int fd                        # owned; -1 when closed
     uint8_t kind                  # KIND_CLIENT or KIND_SERVER
     uint8_t paused                # not to be read: its peer cannot take more, or nobody has asked for it
-    uint8_t hup                   # the other side has closed: read on until there is nothing left
+    uint8_t hup                   # HUP_*: read on until there is nothing left
     uint8_t doomed                # on the list of those that end with this turn
     uint8_t again                 # AGAIN_*: whether it is to be read without being reported
     uint8_t writing               # waits until its socket takes more
