@@ -20,6 +20,7 @@ import trio
 from pgpool_core import logs
 from pgpool_core.config.env.heroku import is_enabled
 from pgpool_core.config.model import Config, DatabaseConfig
+from pgpool_core.config.names import FALLBACK_DATABASE
 from pgpool_core.config.not_built import NOT_BUILT
 from pgpool_core.config.problems import Place, unknown_parameter
 from pgpool_core.config.settings import SETTINGS
@@ -97,6 +98,9 @@ def prepare(environ: Mapping[str, str], arguments: argparse.Namespace) -> tuple[
         database = next(each for each in _names(dbname) if databases.get(each, entry) == entry)
         databases[database] = entry
         rewritten.append(Rewritten(name=name, url=url, database=database, user=user))
+    ways = {attrs.evolve(each, dbname=None) for each in databases.values()}
+    if len(ways) == 1:  # it is clear which server is meant by the name of another database
+        databases.setdefault(FALLBACK_DATABASE, *ways)
     users = {
         each.user: secrets.token_urlsafe(24) for each in rewritten
     }  # of this run only: nobody else on this machine gets in

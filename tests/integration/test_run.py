@@ -76,6 +76,34 @@ def test_several_urls_and_the_variables_of_libpq(env: dict[str, str]) -> None:
     assert (original, database) == (second, "app")
 
 
+ASK_ANOTHER = """
+import os, psycopg
+with psycopg.connect(os.environ["DATABASE_URL"], dbname="template1") as connection:
+    print(*connection.execute("select current_user, current_database()").fetchone())
+"""
+
+
+def test_other_databases_of_the_server_are_there_too(env: dict[str, str]) -> None:
+    """As `manage.py test` and `createdb` need them: they begin in `postgres`, and go on in a database that they have made."""
+    done = run(env, "-q", "--", sys.executable, "-c", ASK_ANOTHER)
+    assert (done.returncode, done.stdout.split()) == (0, ["app", "template1"]), done.stderr
+
+
+def test_two_urls_of_one_login_lead_to_its_other_databases(env: dict[str, str]) -> None:
+    second = env["DATABASE_URL"].replace("/app?", "/postgres?")
+    words = ["-q", "--url-env", "DATABASE_URL", "--url-env", "SECOND_URL", "--", sys.executable, "-c", ASK_ANOTHER]
+    done = run(env, *words, SECOND_URL=second)
+    assert (done.returncode, done.stdout.split()) == (0, ["app", "template1"]), done.stderr
+
+
+def test_with_two_servers_only_the_databases_of_the_urls_are_there(env: dict[str, str]) -> None:
+    second = env["DATABASE_URL"].replace("127.0.0.1", "localhost")
+    words = ["-q", "--url-env", "DATABASE_URL", "--url-env", "SECOND_URL", "--", sys.executable, "-c", ASK_ANOTHER]
+    done = run(env, *words, SECOND_URL=second)
+    assert done.returncode == 1
+    assert "no such database: template1" in done.stderr
+
+
 def test_settings_come_from_variables_and_options(env: dict[str, str]) -> None:
     ask = "import os, psycopg; url = os.environ['DATABASE_URL'].replace('/app?', '/pgbouncer?');"
     ask += "shown = dict(row[:2] for row in psycopg.connect(url, autocommit=True).execute(b'show config'));"
