@@ -6,6 +6,7 @@ Source: PostgreSQL docs, "Message Formats", ParameterDescription, RowDescription
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 from pgpool_core.client.values import Notification
 from pgpool_core.errors import ServerProtocolError
@@ -17,13 +18,17 @@ def rows_of_tag(tag: bytes) -> int:
     return int(last) if last.isdigit() else 0
 
 
+MOST_PARAMETERS: Final = 65_535
+"""A Bind counts its values in two bytes."""
+
+
 def parameter_oids(body: bytes) -> list[int]:
-    """Types of a ParameterDescription.
+    """Types of a ParameterDescription, all of them: PostgreSQL lets a text have more than there is room for in its count, which begins again at 0.
 
     Raises:
         ServerProtocolError: it is none.
     """
-    if len(body) < 2 or len(body) != 2 + 4 * struct.unpack_from("!H", body)[0]:
+    if len(body) < 2 or len(body) % 4 != 2 or (len(body) // 4) % 65_536 != struct.unpack_from("!H", body)[0]:
         raise ServerProtocolError("malformed ParameterDescription")
     return list(struct.unpack(f"!{(len(body) - 2) // 4}I", body[2:]))
 

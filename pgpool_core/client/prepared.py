@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgpool_core.client import sqlstate
 from pgpool_core.client.catalogue import BUILT_IN, COLUMNS_QUERY, STRANGERS_QUERY, TYPES_QUERY, Catalogue
-from pgpool_core.client.described import columns_of, parameter_oids
-from pgpool_core.errors import PgPoolError, ServerProtocolError
+from pgpool_core.client.described import MOST_PARAMETERS, columns_of, parameter_oids
+from pgpool_core.errors import EncodeError, PgPoolError, ServerProtocolError
 from pgpool_core.rows import inbox as codes
 from pgpool_core.rows.record import Record, Shape
 from pgpool_core.rows.statement import Statement
@@ -108,6 +108,13 @@ class Prepared:
             columns = columns_of(link.described.get(codes.ROW_DESCRIPTION))
             has_rows = codes.ROW_DESCRIPTION in link.described
             wanted = oids + [oid for _, oid in columns]
+            if len(oids) > MOST_PARAMETERS:
+                if name:
+                    link.outbox.close(name)
+                cure = "a list is one: = any($1)"
+                raise EncodeError(
+                    f"the query has {len(oids)} parameters, and at most {MOST_PARAMETERS} can be sent ({cure})"
+                )
             found: list[Any] = [BUILT_IN[oid] for oid in wanted] if built_in else []
         if not built_in:
             anew = False

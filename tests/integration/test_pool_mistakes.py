@@ -76,6 +76,11 @@ async def copy_of_many(pool: Pool) -> None:
         await connection.executemany("copy mistaken from stdin", [(), ()])
 
 
+async def more_arguments_than_fit(pool: Pool) -> None:
+    numbers = range(1, 65_537)
+    await pool.fetch(f"select 1 where 1 in ({','.join(f'${number}::int' for number in numbers)})", *numbers)
+
+
 async def listen_to_a_list(pool: Any) -> None:
     async with pool.listen(["one", "two"]):
         pass
@@ -97,6 +102,7 @@ MISTAKES: list[tuple[str, Mistake, type[Exception], str]] = [
     ("COPY in a pipeline", copy_in_a_pipeline, PoolError, r"use copy_in\(\)"),
     ("COPY of many", copy_of_many, PoolError, r"use copy_in\(\)"),
     ("BEGIN of its own", lambda pool: pool.execute("begin"), PoolError, r"use pool\.transaction\(\)"),
+    ("more arguments than fit", more_arguments_than_fit, EncodeError, r"65536 parameters, and at most 65535 can be sent .*any\(\$1\)"),
     ("COMMIT of its own", commit_inside, PoolError, "leave COMMIT and ROLLBACK to the block"),
     ("two at once", two_at_once, trio.BusyResourceError, r"acquire\(\) one for each task"),
     ("a result too soon", result_too_soon, PoolError, "behind the block"),
