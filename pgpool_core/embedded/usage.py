@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final
@@ -16,6 +17,8 @@ from pgpool_core.metrics.snapshot import Snapshot
 LONG_WAIT_US: Final = 50_000  # from which on a 99th percentile of waits deserves advice
 MANY_TRANSACTIONS: Final = 1000  # from which on the numbers say something about the pool's size
 ERRORS_SHOWN: Final = 5
+_PORT: Final = re.compile(r"(@.*):\d+\Z")
+"""Behind an address, which each connection has to itself."""
 
 
 class Complaints(logging.Handler):
@@ -28,7 +31,8 @@ class Complaints(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Count one line."""
         words = record.getMessage().split()
-        self.counts[" ".join(word for word in words if "=" not in word and not word.startswith(("C-", "S-")))] += 1
+        kept = (word for word in words if "=" not in word and not word.startswith(("C-", "S-")))
+        self.counts[" ".join(_PORT.sub(r"\1", word) for word in kept)] += 1
 
 
 @attrs.frozen

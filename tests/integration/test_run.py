@@ -89,6 +89,15 @@ def test_other_databases_of_the_server_are_there_too(env: dict[str, str]) -> Non
     assert (done.returncode, done.stdout.split()) == (0, ["app", "template1"]), done.stderr
 
 
+def test_warnings_of_one_kind_are_counted_together(env: dict[str, str]) -> None:
+    """Each of the logins comes from another port."""
+    ask = "import os, psycopg\nfor _ in range(3):\n try: psycopg.connect(os.environ['DATABASE_URL'], user='nobody')"
+    done = run(env, "--", sys.executable, "-c", f"{ask}\n except psycopg.OperationalError: pass")
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("  3 x "))
+    assert "nobody@127.0.0.1 " in line
+
+
 def test_two_urls_of_one_login_lead_to_its_other_databases(env: dict[str, str]) -> None:
     second = env["DATABASE_URL"].replace("/app?", "/postgres?")
     words = ["-q", "--url-env", "DATABASE_URL", "--url-env", "SECOND_URL", "--", sys.executable, "-c", ASK_ANOTHER]
