@@ -80,6 +80,24 @@ def test_each_variable_of_the_image_is_the_setting_of_its_name(name: str) -> Non
         assert getattr(config_of(made), setting.name) == setting.kind.parse(value_of(name))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("METRICS_LISTEN", "0.0.0.0:9127"), ("SESSION_STATE", "off"), ("WORKERS", "2"), ("PEER_ID", "3")),
+        *(("TRACK_EXTRA_PARAMETERS", "IntervalStyle"), ("TRANSACTION_TIMEOUT", "30"), ("SERVER_FAST_CLOSE", "1")),
+    ],
+)
+def test_settings_that_the_image_has_no_variable_for_have_one_here(name: str, value: str) -> None:
+    made = generate("docker", {**SERVER, name: value})
+    assert settings_of(made)[name.lower()] == value
+    assert name.lower() not in settings_of(generate("docker", {**SERVER, name: ""}))
+
+
+def test_what_every_environment_has_is_no_setting() -> None:
+    made = generate("docker", {**SERVER, "USER": "root", "CONFFILE": "/x"})
+    assert not {"user", "conffile"} & settings_of(made).keys()
+
+
 @pytest.mark.parametrize("name", [name for name in image.IF_SET if name not in image.MAY_BE_EMPTY])
 def test_an_empty_variable_of_the_image_is_as_one_that_is_not_set(name: str) -> None:
     assert settings_of(generate("docker", {**SERVER, name: ""})) == settings_of(generate("docker", SERVER))

@@ -17,7 +17,7 @@ from pgpool_core.config.env.generated import Entry, Environ, Generated, database
 from pgpool_core.config.expand import is_file, read_secret
 from pgpool_core.config.model import DatabaseConfig
 from pgpool_core.config.names import FALLBACK_DATABASE
-from pgpool_core.config.settings import DATABASE_KEYS
+from pgpool_core.config.settings import DATABASE_KEYS, SETTINGS
 from pgpool_core.errors import ConfigError, ConfigProblem
 
 FOLDER: Final = "/etc/pgbouncer"
@@ -47,6 +47,13 @@ _WORDS: Final = """
 IF_SET: Final = tuple(_WORDS.split())
 """Written where the variable is set and not empty."""
 
+BESIDE: Final = tuple(
+    name.upper()
+    for name in SETTINGS
+    if name.upper() not in {*ALWAYS, *IF_SET, "AUTH_FILE", "USER", "CONFFILE"}  # USER is in every environment
+)
+"""Settings that the image has no variable for: written in the same way, so that none is out of reach in a container."""
+
 MAY_BE_EMPTY: Final = frozenset({"SERVER_RESET_QUERY", "SERVER_CHECK_QUERY"})
 """Where an empty variable is a value of its own."""
 
@@ -62,7 +69,7 @@ def generate(environ: Environ, folder: str | None) -> Generated:
     """See `pgpool_core.config.env.generate`."""
     settings = {name.lower(): one_line(environ, name) or default for name, default in ALWAYS.items()}
     settings["auth_file"] = one_line(environ, "AUTH_FILE") or f"{folder or FOLDER}/userlist.txt"
-    for name in IF_SET:
+    for name in (*IF_SET, *BESIDE):
         value = one_line(environ, name)
         if value or (name in MAY_BE_EMPTY and name in environ):
             settings[name.lower()] = value
