@@ -77,6 +77,19 @@ async def test_a_login_for_which_it_does_not_come_in_time_ends(any_pooler: Poole
             await peer.log_in("app", "app", PASSWORDS["app"])
 
 
+@pytest.mark.parametrize("paused", [False, True])
+async def test_a_login_waits_no_longer_than_a_query(any_pooler: PoolerFactory, paused: bool) -> None:
+    place = any_pooler(
+        query_wait_timeout=1, **({} if paused else {"databases": {"app": f"host=127.0.0.1 port={free_port()}"}})
+    )
+    if paused:
+        with Console(place) as console:
+            await trio.to_thread.run_sync(console.run, "PAUSE app")
+    async with await connect_peer((place.host, place.port)) as peer:
+        with pytest.raises(Exception, match="query_wait_timeout"):
+            await peer.log_in("app", "app", PASSWORDS["app"])
+
+
 async def test_who_has_waited_in_vain_is_told_why(pooler: PoolerFactory, own_postgres: PostgresServer) -> None:
     place = pooler(server=own_postgres, query_wait_timeout=1, client_login_timeout=1)
     async with logged_in(place) as waits:

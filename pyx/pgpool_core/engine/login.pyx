@@ -15,6 +15,7 @@ from pgpool_core.engine.first_packet cimport first_packet
 from pgpool_core.engine.forwarding cimport forwarded
 from pgpool_core.engine.greeting cimport greet, greet_console
 from pgpool_core.engine.parameters cimport choose_settings
+from pgpool_core.engine.patience cimport patience_login
 from pgpool_core.engine.proof cimport forget_answer, password_message
 from pgpool_core.engine.question cimport ASKS_MOST, ask_control, route, tell_key
 from pgpool_core.engine.records cimport *
@@ -114,6 +115,7 @@ cdef void login_await(Worker *w, ClientConn *c, LoginRecord *l) noexcept nogil:
         return
     l.counted = 1
     c.request_us = w.now_us                       # since when it waits
+    patience_login(w, c)
     pthread_mutex_lock(&pool.pool.lock)
     pool.pool.logins_waiting += 1
     pthread_mutex_unlock(&pool.pool.lock)

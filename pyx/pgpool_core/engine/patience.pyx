@@ -65,9 +65,14 @@ cdef bint patience_stalls(Worker *w, ClientConn *c, ServerConn *s) noexcept nogi
 
 cdef void patience_login(Worker *w, ClientConn *c) noexcept nogil:
     cdef uint64_t limit_us = w.plane.client_login_timeout_us
+    cdef uint64_t at_us = c.login.started_us + limit_us if limit_us else <uint64_t>-1
     timer_clear(&w.timers, &c.conn.timer)
-    if limit_us:
-        timer_set(&w.timers, &c.conn.timer, TIMER_LOGIN, c.login.started_us + limit_us)
+    if c.login.phase == LG_WELCOME:
+        limit_us = patience_us(c, PATIENCE_QUERY_WAIT)
+        if limit_us:
+            at_us = min(at_us, c.request_us + limit_us)
+    if at_us != <uint64_t>-1:
+        timer_set(&w.timers, &c.conn.timer, TIMER_LOGIN, at_us)
 
 
 cdef void patience_look(Worker *w, ClientConn *c) noexcept nogil:
