@@ -8,6 +8,7 @@ from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.client_end cimport client_fatal
 from pgpool_core.engine.conn cimport conn_push, conn_put, conn_send
 from pgpool_core.engine.records cimport *
+from pgpool_core.engine.server_end cimport server_quit
 from pgpool_core.session.replay cimport REPLAY_OK, replay_bound, replay_write
 from pgpool_core.session.settings cimport (Block, block_entry, block_get, block_ref, block_unref, put_setting,
                                            setting_tracked)
@@ -89,12 +90,14 @@ cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
 
     Values that no server has accepted yet, and roles, are tried alone first, so that no query runs under wrong ones; so is what a
     very short statement_timeout may cancel. The others are taken in a transaction block: should they be refused all the same, what follows fails with it (25P02).
+
+    Where memory is short the client ends, and with it a server that a part of the replay would go to.
     """
     cdef Block *have
     cdef bint fits = known(w, c, s, &have)
     cdef size_t bound = replay_bound(have, c.settings)
     cdef size_t n = 0, length
-    cdef bint must_wait = False, alone
+    cdef bint must_wait = False, alone, begun = False
     cdef uint8_t[HEADER_LEN] head
     cdef uint8_t *sql = w.scratch
     cdef const char *before
@@ -107,6 +110,7 @@ cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
     before = head_of(alone, s.sequences_due)
     behind = b"" if alone else b"COMMIT"
     if fits and (n or s.sequences_due):
+        begun = True
         length = strlen(before) + n + strlen(behind)
         head[0] = FE_QUERY
         store_be32(head + 1, <uint32_t>(4 + length + 1))
@@ -118,6 +122,9 @@ cdef void settings_align(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
     s.sequences_due = 0
     if bound > SCRATCH_SIZE:
         free(sql)
+    if begun and not fits:
+        server_quit(w, s, "out of memory")
+        return
     if not fits:
         client_fatal(w, c, "53200", "out of memory")
         return

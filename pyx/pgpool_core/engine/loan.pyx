@@ -304,7 +304,8 @@ cdef void reported(Worker *w, ServerConn *s, Buf *parameters) noexcept nogil:
         value = strnlen(<const char *>at + name, left - name) + 1
         if name + value > left:
             return
-        server_parameter(w, s, NULL, at, <uint32_t>(name + value), True)
+        if not server_parameter(w, s, NULL, at, <uint32_t>(name + value), True):
+            pgpool_store8(&s.seat.close_needed, 1)    # nobody knows how it stands
         at += name + value
         left -= name + value
 

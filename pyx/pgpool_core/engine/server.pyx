@@ -195,7 +195,11 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             continue
         if f.type == BE_PARAMETER_STATUS:
             if scan_whole(&f, n, pos):
-                server_parameter(w, s, c, data + pos + HEADER_LEN, f.body_len, swallow and s.chore != CHORE_BACK)
+                if not server_parameter(w, s, c, data + pos + HEADER_LEN, f.body_len, swallow and s.chore != CHORE_BACK):
+                    if c != NULL and not swallow:
+                        forwarded(w, s, c, k, data + start, pos - start)
+                    server_quit(w, s, "out of memory")
+                    return 1
                 if c != NULL and kind == EXPECT_CHORE and s.chore == CHORE_BACK:
                     forwarded(w, s, c, k, data + pos, HEADER_LEN + f.body_len)     # the client's own doing, in the end
             else:
@@ -443,11 +447,12 @@ cdef void servers_go_back(Worker *w) noexcept nogil:
         s = next
 
 
-cdef void server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n,
+cdef bint server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n,
                            bint swallow) noexcept nogil:
     """ParameterStatus: the server stands differently now, and so does the client whose doing it was.
 
-    Behind our own replay the client is told what differs from what it was told before (settings_tell).
+    Behind our own replay the client is told what differs from what it was told before (settings_tell). False when memory is short: nobody
+    knows then how the two stand.
     """
     cdef uint8_t[MAX_NAME_LEN] room
     cdef Span name, value, canonical
@@ -455,33 +460,34 @@ cdef void server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_
     cdef const uint8_t *end = <const uint8_t *>memchr(body, 0, n)
     cdef Block *fresh
     if end == NULL or end + 1 >= body + n or body[n - 1] != 0:
-        return
+        return True
     name.at = body
     name.len = <uint32_t>(end - body)
     value.at = end + 1
     value.len = n - name.len - 2
     if memchr(value.at, 0, value.len) != NULL:
-        return
+        return True
     rights = rights_of(name, value)
     if rights != RIGHTS_UNKNOWN:
         s.rights = rights
         if c != NULL and not swallow:
             c.rights = s.rights
-        return
+        return True
     if not followed(w.plane, s.pool, name, room, &canonical):
-        return
+        return True
     if block_with(w.plane.settings, s.settings, canonical, value, &fresh) != SETTINGS_OK:
-        pgpool_store8(&s.seat.close_needed, 1)    # we no longer know how it stands
-        return
+        return False
     pgpool_store8(&fresh.verified, 1)
     server_stands(w, s, fresh)
     if c == NULL or swallow:
-        return
-    if block_with(w.plane.settings, c.settings, canonical, value, &fresh) == SETTINGS_OK:
-        if pgpool_load8(&c.settings.verified):
-            pgpool_store8(&fresh.verified, 1)
-        block_unref(w.plane.settings, c.settings)
-        c.settings = fresh
+        return True
+    if block_with(w.plane.settings, c.settings, canonical, value, &fresh) != SETTINGS_OK:
+        return False
+    if pgpool_load8(&c.settings.verified):
+        pgpool_store8(&fresh.verified, 1)
+    block_unref(w.plane.settings, c.settings)
+    c.settings = fresh
+    return True
 
 
 cdef void failed(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n) noexcept nogil:
