@@ -46,3 +46,11 @@ def test_the_same_seed_tries_the_same_inputs(tmp_path: Path, monkeypatch: pytest
     shorter = min(map(len, tried))
     assert shorter > 10
     assert tried[0][:shorter] == tried[1][:shorter]
+
+
+def test_what_is_made_from_has_the_format_of_today() -> None:
+    """Of inputs that are refused at their first bytes nothing is made that gets any further."""
+    assert None not in map(TARGETS["parcel"], campaign.corpus_of("parcel"))
+    for data in campaign.corpus_of("takeover"):
+        packets, _ = TARGETS["takeover"](data)
+        assert "refused" not in packets
