@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import errno
+import socket
 import sys
+from pathlib import Path
+from signal import SIGCONT, SIGSTOP
 
+import psycopg
 import pytest
 
-from pgpool_core.testing import PostgresServer, frontend
+from pgpool_core.testing import PoolerProcess, PostgresServer, frontend
 from tests import refused_sends
 from tests.chaos.conftest import scene_of
 from tests.conftest import PoolerFactory
 from tests.peers import logged_in, values
+from tests.watching import until
 
 QUERY = "select 'not to be sent', repeat('x', 8000)"
+BUFFER = 65536  # bytes that a worker receives at once
+
+
+def refusing(place: PoolerProcess, error: int, length: int) -> None:
+    place.command = (sys.executable, "-m", refused_sends.__name__, str(error), str(length), "serve")
+    place.env = {"PYTHONPATH": ":".join(sys.path)}
+    place.start()
 
 
 @pytest.mark.parametrize("refusal", [errno.ENOBUFS, errno.ENOMEM, errno.EHOSTUNREACH])
@@ -23,9 +35,7 @@ async def test_what_cannot_be_sent_to_a_server_ends_both_and_nobody_waits(
     """Nothing ever came of it: the server did not know that it was asked, its socket had nothing to say."""
     asked = frontend.query(QUERY)
     place = pooler(start=False, io_backend="epoll", default_pool_size=1, server_login_retry=1)
-    place.command = (sys.executable, "-m", refused_sends.__name__, str(refusal), str(len(asked)), "serve")
-    place.env = {"PYTHONPATH": ":".join(sys.path)}
-    place.start()
+    refusing(place, refusal, len(asked))
     scene = scene_of(place, postgres)
     async with logged_in(place) as peer, logged_in(place) as other:
         assert values(await peer.query("select 1")) == [[b"1"]]
@@ -35,3 +45,35 @@ async def test_what_cannot_be_sent_to_a_server_ends_both_and_nobody_waits(
         assert await peer.receive() is None
         assert values(await other.query("select 2")) == [[b"2"]]
     scene.check()
+
+
+def test_nothing_follows_what_could_not_be_sent(pooler: PoolerFactory, postgres: PostgresServer) -> None:
+    """What stands in the middle of a message would be the beginning of one."""
+    inside = frontend.copy_done() + frontend.query("create table sent_from_the_middle (); commit")
+    asked = frontend.copy_data(b"x" * (BUFFER - 5) + inside)
+    place = pooler(start=False, io_backend="epoll", default_pool_size=1, server_login_retry=1, sbuf_loopcnt=100)
+    refusing(place, errno.ENOBUFS, BUFFER)
+    scene = scene_of(place, postgres)
+    with psycopg.connect(place.url("app", "app", unix=True), autocommit=True) as connection:
+        connection.execute("begin; create temp table t (x text) on commit drop")
+        assert connection.pgconn.exec_(b"copy t from stdin").status == psycopg.pq.ExecStatus.COPY_IN
+        place.process.signal(SIGSTOP)
+        until(lambda: _is_stopped(place.process.pid), what="it is stopped")
+        with socket.socket(fileno=connection.pgconn.socket) as raw:
+            raw.settimeout(20)
+            raw.sendall(asked)
+            place.process.signal(SIGCONT)
+            told = b""
+            while not told.endswith(b"Z\0\0\0\5I") and (came := raw.recv(BUFFER)):
+                told += came
+            raw.detach()
+        connection.close()
+    assert postgres.sql("select count(*) from pg_class where relname = 'sent_from_the_middle'", database="app") == "0"
+    assert b"08006" in told
+    scene.check()
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether no thread of `pid` runs. Source: proc(5), /proc/pid/stat, third field."""
+    threads = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)

@@ -199,8 +199,12 @@ cdef int conn_push(Worker *w, Conn *c) noexcept nogil:
 
 
 cdef int broken(Worker *w, Conn *c) noexcept nogil:
-    """A send failed. A server may have said why: what it sent before is read first, and then it ends, whatever its socket is like."""
+    """A send failed. A server may have said why: what it sent before is read first, and then it ends, whatever its socket is like.
+
+    Nothing more is sent to it: what comes next might be the middle of a message, and would be taken for the beginning of one.
+    """
     if c.kind == KIND_SERVER:
+        shutdown(c.fd, SHUT_WR)
         c.hup = HUP_HERE
         c.paused = 0
         conn_again(w, c)
