@@ -27,9 +27,11 @@ from pgpool_core.process.account import become, is_root
 from pgpool_core.process.background import Background
 from pgpool_core.process.descriptors import raise_descriptor_limit
 from pgpool_core.process.handover import give_all, sockets_of, take_from, take_strangers
+from pgpool_core.process.log_output import LogOutput
 from pgpool_core.process.packets import VERSION
 from pgpool_core.process.pidfile import Pidfile
 from pgpool_core.process.predecessor import Predecessor
+from pgpool_core.process.syslog import Syslog
 from pgpool_core.process.systemd import Notifier, sockets_given
 from pgpool_core.process.takeover import Door, Successor, door_path
 
@@ -62,7 +64,7 @@ class Start:
 
 def run(start: Start) -> int:
     """Run until stopped; 0 after an orderly end, 1 when it could not start or broke, with the reason on standard error and in the log."""
-    output = logs.LogOutput(quiet=start.quiet, verbose=start.verbose)
+    output = LogOutput(quiet=start.quiet, verbose=start.verbose)
     try:
         return _Service(start, output).run()
     except KeyboardInterrupt:
@@ -83,7 +85,7 @@ def run(start: Start) -> int:
 class _Service:
     """One run, step by step in the order in which rights are given up and files are touched."""
 
-    def __init__(self, start: Start, output: logs.LogOutput) -> None:
+    def __init__(self, start: Start, output: LogOutput) -> None:
         self._start = start
         self._output = output
         self._background = Background(-1)
@@ -292,7 +294,7 @@ def import_all() -> None:
         import_module(name)
 
 
-def use_log_settings(output: logs.LogOutput, config: Config) -> None:
+def use_log_settings(output: LogOutput, config: Config) -> None:
     """Open the log file again, which logrotate may have moved; where that fails, go on with what is open.
 
     Raises:
@@ -307,8 +309,8 @@ def use_log_settings(output: logs.LogOutput, config: Config) -> None:
         logs.LOGGER.error("%s", logs.line("", _log_problem(config, error)))
 
 
-def _syslog(config: Config) -> logs.Syslog | None:
-    return logs.Syslog(config.syslog_ident, config.syslog_facility) if config.syslog else None
+def _syslog(config: Config) -> Syslog | None:
+    return Syslog(config.syslog_ident, config.syslog_facility) if config.syslog else None
 
 
 def _log_problem(config: Config, error: OSError) -> str:

@@ -20,7 +20,10 @@ from pgpool_core import logs
 from pgpool_core.config.model import Config
 from pgpool_core.errors import ConfigError
 from pgpool_core.metrics.counters import Averages
+from pgpool_core.process import syslog
+from pgpool_core.process.log_output import LogOutput, ReopeningFileHandler
 from pgpool_core.process.service import use_log_settings
+from pgpool_core.process.syslog import Syslog
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +84,7 @@ def test_a_stamp_is_utc_with_milliseconds_and_process(level: int, word: str) -> 
 
 def test_a_moved_log_file_is_opened_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "log"
-    output = logs.LogOutput(quiet=True)
+    output = LogOutput(quiet=True)
     output.apply(str(path))
     logs.LOGGER.info("one")
     path.rename(tmp_path / "log.1")
@@ -95,7 +98,7 @@ def test_a_moved_log_file_is_opened_again(tmp_path: Path, capsys: pytest.Capture
 
 def test_a_log_file_that_cannot_be_opened_leaves_the_old_one_in_use(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    output = logs.LogOutput(quiet=True)
+    output = LogOutput(quiet=True)
     output.apply(str(path))
     with pytest.raises(OSError):
         output.apply(str(tmp_path / "no" / "folder"))
@@ -108,7 +111,7 @@ def test_what_is_logged_changes_though_the_file_cannot_be_opened_again(tmp_path:
     """Its folder is gone, say: RELOAD goes on with what is open, and with the other settings."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    output = logs.LogOutput(quiet=True)
+    output = LogOutput(quiet=True)
     output.apply(str(folder / "log"))
     folder.rename(tmp_path / "moved")
     with pytest.raises(OSError):
@@ -122,7 +125,7 @@ def test_what_is_logged_changes_though_the_file_cannot_be_opened_again(tmp_path:
 
 
 def test_a_fresh_file_does_not_end_the_line_that_the_old_one_had_in_part(tmp_path: Path) -> None:
-    handler = logs.ReopeningFileHandler(tmp_path / "log")
+    handler = ReopeningFileHandler(tmp_path / "log")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
     try:
@@ -141,7 +144,7 @@ def test_a_full_disk_costs_lines_and_standard_error_hears_of_it_once_a_minute(
 ) -> None:
     path = tmp_path / "log"
     path.symlink_to("/dev/full")
-    output = logs.LogOutput(quiet=True)
+    output = LogOutput(quiet=True)
     output.apply(str(path))
     for _ in range(3):
         logs.LOGGER.info("one")
@@ -161,7 +164,7 @@ def test_a_line_of_which_a_part_was_written_does_not_begin_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "log"
-    output = logs.LogOutput(quiet=True)
+    output = LogOutput(quiet=True)
     output.apply(str(path))
     write, room = os.write, [10]
 
@@ -181,7 +184,7 @@ def test_a_line_of_which_a_part_was_written_does_not_begin_the_next(
 
 def test_another_log_file_that_cannot_be_opened_is_refused_and_one_that_is_in_use_stays_so(tmp_path: Path) -> None:
     path, there = tmp_path / "log", Config(logfile=str(tmp_path / "log"))
-    output = logs.LogOutput(quiet=True)
+    output = LogOutput(quiet=True)
     use_log_settings(output, there)
     with pytest.raises(ConfigError, match=r"cannot open the log file .* \(logfile\)"):
         use_log_settings(output, Config(logfile=str(tmp_path / "no" / "folder")))
@@ -194,7 +197,7 @@ def test_another_log_file_that_cannot_be_opened_is_refused_and_one_that_is_in_us
 
 def test_debug_lines_need_verbose(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    output = logs.LogOutput(quiet=True)
+    output = LogOutput(quiet=True)
     output.apply(str(path))
     logs.LOGGER.debug("hidden")
     output.apply(str(path), verbose=1)
@@ -208,7 +211,7 @@ def test_debug_lines_need_verbose(tmp_path: Path) -> None:
 def system_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """Who listens where the system's log would."""
     path = tmp_path / "log"
-    monkeypatch.setattr(logs, "SYSLOG_SOCKET", str(path))
+    monkeypatch.setattr(syslog, "SOCKET", str(path))
     with listening(path) as there:
         yield there
 
@@ -225,10 +228,10 @@ def settings(**more: Any) -> Config:
 
 
 def test_the_systems_log_is_told_under_the_name_and_facility_that_are_asked_for(system_log: socket.socket) -> None:
-    output = logs.LogOutput(quiet=True)
+    output = LogOutput(quiet=True)
     use_log_settings(output, settings())
     logs.LOGGER.info("one")
-    output.apply("", syslog=logs.Syslog("pool two", "local3"))
+    output.apply("", syslog=Syslog("pool two", "local3"))
     logs.LOGGER.critical("two")
     use_log_settings(output, settings(syslog_ident="pool", syslog_facility="auth", verbose=1))
     logs.LOGGER.debug("three")
@@ -248,11 +251,11 @@ def test_the_systems_log_is_told_under_the_name_and_facility_that_are_asked_for(
 
 
 def test_nobody_waits_for_a_systems_log_that_is_away_or_full(system_log: socket.socket, tmp_path: Path) -> None:
-    output = logs.LogOutput(quiet=True)
+    output = LogOutput(quiet=True)
     use_log_settings(output, settings())
     for number in range(5000):  # more than its queue takes
         logs.LOGGER.info("%d %s", number, "x" * 20_000)
-    assert len(system_log.recv(100_000)) == logs.MAX_SYSLOG_BYTES
+    assert len(system_log.recv(100_000)) == syslog.MAX_BYTES
     system_log.close()
     logs.LOGGER.info("lost")
     (tmp_path / "log").unlink()
