@@ -16,7 +16,7 @@ from tests import refused_sends
 from tests.chaos.conftest import scene_of
 from tests.conftest import PoolerFactory
 from tests.peers import logged_in, values
-from tests.watching import until
+from tests.watching import until, until_async
 
 QUERY = "select 'not to be sent', repeat('x', 8000)"
 BUFFER = 65536  # bytes that a worker receives at once
@@ -45,6 +45,29 @@ async def test_what_cannot_be_sent_to_a_server_ends_both_and_nobody_waits(
         assert await peer.receive() is None
         assert values(await other.query("select 2")) == [[b"2"]]
     scene.check()
+
+
+async def test_a_server_that_could_not_be_sent_to_counts_as_long_as_it_runs(
+    pooler: PoolerFactory, postgres: PostgresServer
+) -> None:
+    """PostgreSQL does not look at the connection of a query that runs: what was asked before is cancelled."""
+    asked = frontend.query(QUERY)
+    place = pooler(start=False, io_backend="epoll", default_pool_size=1, server_login_retry=1)
+    refusing(place, errno.ENOBUFS, len(asked))
+    scene = scene_of(place, postgres)
+    with psycopg.connect(postgres.dsn("boss", "app")) as holder:
+        holder.execute("select pg_advisory_xact_lock(7)")
+        async with logged_in(place) as peer, logged_in(place) as other:
+            await peer.send(frontend.query("select pg_advisory_xact_lock(7)"))
+            await until_async(
+                lambda: postgres.sql("select count(*) from pg_locks where locktype = 'advisory' and not granted") == "1"
+            )
+            await peer.send(asked)
+            told = await peer.until("E")
+            assert (told[-1].fields["C"], told[-1].fields["M"]) == ("08006", "server conn crashed?")
+            assert await peer.receive() is None
+            assert values(await other.query("select count(*) from pg_stat_activity where usename = 'app'")) == [[b"1"]]
+        scene.check()
 
 
 def test_nothing_follows_what_could_not_be_sent(pooler: PoolerFactory, postgres: PostgresServer) -> None:

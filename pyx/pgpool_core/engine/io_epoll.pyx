@@ -143,7 +143,7 @@ cdef void epoll_pump(Worker *w, Conn *c) noexcept nogil:
         elif pgpool_errno() == EAGAIN:
             c.full_read = 0
             if c.hup == HUP_HERE and w.io.quiet(w, c):
-                w.up.closed(w, c, 0)
+                w.up.closed(w, c, EAGAIN)
             return
         elif pgpool_errno() != EINTR:
             w.up.closed(w, c, pgpool_errno())

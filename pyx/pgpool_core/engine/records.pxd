@@ -516,7 +516,7 @@ cdef struct ServerConn:
 
 cdef struct Upcalls:              # what an I/O back end tells the engine
     int (*bytes)(Worker *, Conn *, uint8_t *, size_t) noexcept nogil   # takes all; nonzero: stop reading this connection
-    void (*closed)(Worker *, Conn *, int) noexcept nogil               # end of stream, or the errno
+    void (*closed)(Worker *, Conn *, int) noexcept nogil               # end of stream, or the errno; EAGAIN: nothing is sent to it any more
     void (*hangup)(Worker *, Conn *) noexcept nogil                    # the peer has closed a paused connection
     void (*accept)(Worker *, uint32_t) noexcept nogil                  # listener by index
     void (*woken)(Worker *) noexcept nogil

@@ -7,5 +7,6 @@ cdef void server_close(Worker *w, ServerConn *s, const char *reason) noexcept no
 cdef void server_quit(Worker *w, ServerConn *s, const char *reason) noexcept nogil
 cdef void server_drop(Worker *w, ServerConn *s, const char *reason) noexcept nogil
 cdef void server_lost(Worker *w, ServerConn *s, const char *reason) noexcept nogil
+cdef void server_unsent(Worker *w, ServerConn *s) noexcept nogil
 cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil
 cdef void server_outdated(Worker *w, ServerConn *s) noexcept nogil

@@ -15,6 +15,7 @@ from pgpool_core.engine.inquiry cimport inquiry_free
 from pgpool_core.engine.mailbox cimport MAIL_SERVER_CLOSED, Mail
 from pgpool_core.engine.named cimport named_free, named_part
 from pgpool_core.engine.notes cimport slot_forget
+from pgpool_core.engine.orphan cimport server_lingers
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport client_of, half_told
 from pgpool_core.engine.sys cimport SHUT_WR, shutdown
@@ -77,6 +78,16 @@ cdef void close_in_time(Worker *w, ServerConn *s) noexcept nogil:
     timer_set(&w.timers, &s.conn.timer, TIMER_CLOSE, s.drain_until_us)
 
 
+cdef inline void crashed(Worker *w, ClientConn *c, bint said) noexcept nogil:
+    """Tell the client of a server that is lost; `said`: it knows why, or has a part of a message."""
+    if c == NULL:
+        return
+    if said:
+        client_end(w, c, NULL, 0, "server closed the connection")
+    else:
+        client_fatal(w, c, "08006", "server conn crashed?")
+
+
 cdef void server_lost(Worker *w, ServerConn *s, const char *reason) noexcept nogil:
     """The server is of no more use: its client, if any, is told, and the connection ends with this turn."""
     cdef ClientConn *c = client_of(s)
@@ -86,11 +97,21 @@ cdef void server_lost(Worker *w, ServerConn *s, const char *reason) noexcept nog
         pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
         named_part(s)
     conn_doom(w, &s.conn, reason)
-    if c != NULL:
-        if s.error_last or s.cur.remain:          # the server has said why, or a message is half sent
-            client_end(w, c, NULL, 0, "server closed the connection")
-        else:
-            client_fatal(w, c, "08006", "server conn crashed?")
+    crashed(w, c, s.error_last or s.cur.remain)
+
+
+cdef void server_unsent(Worker *w, ServerConn *s) noexcept nogil:
+    """server_lost, but nobody has told PostgreSQL: `s` counts until that has ended it, and what it may be running is cancelled."""
+    cdef ClientConn *c = client_of(s)
+    cdef bint said = s.error_last or s.cur.remain
+    if s.seat.state == SV_CLOSING or s.conn.doomed:
+        return
+    pool_unlink(s.pool.pool, &s.seat, SV_CLOSING, w.now_us)
+    named_part(s)
+    s.canceling = s.expect.owed != 0
+    server_drop(w, s, "server conn crashed?")
+    server_lingers(w, s)
+    crashed(w, c, said)
 
 
 cdef void server_outdated(Worker *w, ServerConn *s) noexcept nogil:

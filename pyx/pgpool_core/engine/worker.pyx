@@ -31,7 +31,7 @@ from pgpool_core.engine.orphan cimport server_cancel_done, server_drains, server
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.rows cimport ClientRow, SocketRow, fill_client_row, fill_socket_rows
 from pgpool_core.engine.server cimport client_of, server_bytes, server_free, server_stirs, servers_go_back
-from pgpool_core.engine.server_end cimport server_close, server_gone, server_lost, server_outdated
+from pgpool_core.engine.server_end cimport server_close, server_gone, server_lost, server_outdated, server_unsent
 from pgpool_core.engine.secure cimport secure_tell
 from pgpool_core.engine.sends cimport sends_new
 from pgpool_core.engine.slots cimport slot_at, slot_of, slots_free, slots_init, slots_room
@@ -68,6 +68,9 @@ cdef void up_closed(Worker *w, Conn *c, int error) noexcept nogil:
         conn_doom(w, c, c.reason)
         return
     s = <ServerConn *>c
+    if error == EAGAIN:
+        server_unsent(w, s)
+        return
     if s.seat.state != SV_CLOSING or c.reason == NULL:
         c.reason = "server conn crashed?"
     server_lost(w, s, c.reason)
