@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
@@ -15,10 +17,12 @@ from pgpool_core.testing import PoolerProcess, PostgresServer, frontend
 from tests import refused_sends
 from tests.chaos.conftest import scene_of
 from tests.conftest import PoolerFactory
+from tests.has_io_uring import refusal
 from tests.peers import logged_in, values
 from tests.watching import until, until_async
 
 QUERY = "select 'not to be sent', repeat('x', 8000)"
+RING_SOURCE = Path(__file__).with_name("refused_ring_sends.c")
 BUFFER = 65536  # bytes that a worker receives at once
 
 
@@ -68,6 +72,38 @@ async def test_a_server_that_could_not_be_sent_to_counts_as_long_as_it_runs(
             assert await peer.receive() is None
             assert values(await other.query("select count(*) from pg_stat_activity where usename = 'app'")) == [[b"1"]]
         scene.check()
+
+
+@pytest.fixture
+def refusing_ring(tmp_path: Path) -> str:
+    """A library to be preloaded."""
+    if (why := refusal()) or (compiler := shutil.which("cc")) is None:
+        pytest.skip(why or "no C compiler here")
+    library = tmp_path / "refused_ring_sends.so"
+    made = [compiler, "-shared", "-fPIC", "-o", library, RING_SOURCE, "-Wl,--no-as-needed", "-luring", "-ldl"]
+    if subprocess.run(made, check=False).returncode != 0:
+        pytest.skip("no liburing to compile against")
+    return str(library)
+
+
+@pytest.mark.parametrize("workers", [1, 2])  # with one, servers are streams of the ring
+async def test_what_a_ring_cannot_send_to_a_server_ends_both(
+    pooler: PoolerFactory, postgres: PostgresServer, refusing_ring: str, workers: int
+) -> None:
+    asked = frontend.query(f"select 'not to be sent', '{'x' * 1000}'")
+    place = pooler(start=False, io_backend="io_uring", workers=workers, default_pool_size=1, server_login_retry=1)
+    place.env = {"LD_PRELOAD": refusing_ring, "REFUSED_LENGTH": str(len(asked))}
+    place.start()
+    scene = scene_of(place, postgres)
+    async with logged_in(place) as peer, logged_in(place) as other:
+        for _ in range(50):  # until it is a stream
+            await peer.query("select 1")
+        await peer.send(asked)
+        told = await peer.until("E")
+        assert (told[-1].fields["C"], told[-1].fields["M"]) == ("08006", "server conn crashed?")
+        assert await peer.receive() is None
+        assert values(await other.query("select count(*) from pg_stat_activity where usename = 'app'")) == [[b"1"]]
+    scene.check()
 
 
 def test_nothing_follows_what_could_not_be_sent(pooler: PoolerFactory, postgres: PostgresServer) -> None:
