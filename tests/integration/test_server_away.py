@@ -90,6 +90,19 @@ async def test_a_login_waits_no_longer_than_a_query(any_pooler: PoolerFactory, p
             await peer.log_in("app", "app", PASSWORDS["app"])
 
 
+async def test_a_replication_client_waits_no_longer_than_a_query(pooler: PoolerFactory) -> None:
+    place = pooler(query_wait_timeout=1)
+    with Console(place) as console:
+        await trio.to_thread.run_sync(console.run, "PAUSE app")
+        async with await connect_peer((place.host, place.port)) as peer:
+            with pytest.raises(Exception, match="query_wait_timeout"):
+                await peer.log_in("app", "app", PASSWORDS["app"], replication="database")
+        assert console.pool()["cl_waiting"] == 0
+        await trio.to_thread.run_sync(console.run, "RESUME app")
+    async with logged_in(place) as other:
+        assert values(await other.query("select 1")) == [[b"1"]]
+
+
 async def test_who_has_waited_in_vain_is_told_why(pooler: PoolerFactory, own_postgres: PostgresServer) -> None:
     place = pooler(server=own_postgres, query_wait_timeout=1, client_login_timeout=1)
     async with logged_in(place) as waits:

@@ -7,6 +7,7 @@ from pgpool_core.engine.conn cimport counters_of, plane_want
 from pgpool_core.engine.counters cimport Counters, hist_add
 from pgpool_core.engine.greeting cimport greet_dedicated
 from pgpool_core.engine.orphan cimport server_lingers
+from pgpool_core.engine.patience cimport patience_login
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server_end cimport server_close, server_drop
 from pgpool_core.pool.client cimport Client
@@ -17,9 +18,10 @@ from pgpool_core.sync.atomic cimport pgpool_swap32
 
 
 cdef void dedicated_request(Worker *w, ClientConn *c) noexcept nogil:
-    """`c` has authenticated: have control open a server for it. client_login_timeout bounds the wait."""
+    """`c` has authenticated: have control open a server for it. client_login_timeout and query_wait_timeout bound the wait."""
     c.login.phase = LG_DEDICATED
     c.request_us = w.now_us
+    patience_login(w, c)
     c.seat.pool = c.pool.pool
     c.seat.owner = c
     if not dedicated_ask(c.pool.pool, &c.seat, w.index, w.now_us):

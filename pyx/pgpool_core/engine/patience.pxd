@@ -19,7 +19,7 @@ cdef inline uint64_t patience_us(ClientConn *c, int kind) noexcept nogil:
 
 # `c` has begun a message that its server waits for, and for nothing else: it has message_stall_timeout for the next bytes. False: it has not.
 cdef bint patience_stalls(Worker *w, ClientConn *c, ServerConn *s) noexcept nogil
-# `c`, which logs in, has what is left of client_login_timeout since it has begun, and of query_wait_timeout where it waits for a first server.
+# `c`, which logs in, has what is left of client_login_timeout since it has begun, and of query_wait_timeout where it waits for a server.
 cdef void patience_login(Worker *w, ClientConn *c) noexcept nogil
 cdef void patience_look(Worker *w, ClientConn *c) noexcept nogil
 cdef void patience_waits(Worker *w, ClientConn *c) noexcept nogil

@@ -67,7 +67,7 @@ cdef void patience_login(Worker *w, ClientConn *c) noexcept nogil:
     cdef uint64_t limit_us = w.plane.client_login_timeout_us
     cdef uint64_t at_us = c.login.started_us + limit_us if limit_us else <uint64_t>-1
     timer_clear(&w.timers, &c.conn.timer)
-    if c.login.phase == LG_WELCOME:
+    if c.login.phase == LG_WELCOME or c.login.phase == LG_DEDICATED:
         limit_us = patience_us(c, PATIENCE_QUERY_WAIT)
         if limit_us:
             at_us = min(at_us, c.request_us + limit_us)

@@ -341,11 +341,11 @@ cdef void timer_fired(Worker *w, Timer *timer) noexcept nogil:
             conn_doom(w, &c.conn, "cancel request")
         elif c.login != NULL and c.login.phase == LG_HELD:
             login_told(w, c)
-        elif c.login != NULL and c.login.phase == LG_WELCOME and not (w.plane.client_login_timeout_us
-                and w.now_us >= c.login.started_us + w.plane.client_login_timeout_us):
-            never_served(w, c, "53000", "query_wait_timeout")
         elif c.login != NULL and (c.login.phase == LG_WELCOME or c.login.phase == LG_DEDICATED):
-            never_served(w, c, "08P01", "client_login_timeout (server down)")
+            if w.plane.client_login_timeout_us and w.now_us >= c.login.started_us + w.plane.client_login_timeout_us:
+                never_served(w, c, "08P01", "client_login_timeout (server down)")
+            else:
+                never_served(w, c, "53000", "query_wait_timeout")
         else:
             client_fatal(w, c, "08P01", "client_login_timeout")
     elif kind == TIMER_QUERY_WAIT:
