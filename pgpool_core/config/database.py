@@ -67,7 +67,9 @@ class DatabaseConfig:
     max_pinned_connections: int | None = setting(None, decimal(), "ours: instead of the global one")
     leak_check: int | None = setting(None, LeakCheck(), "ours: instead of the global one")
     connect_query: str | None = setting(
-        None, Text(filled=True, secret=True), "SQL run on each new server connection before it is used"
+        None,
+        Text(filled=True, secret=True),
+        "SQL run on each new server connection before it is used; cancelled after `server_connect_timeout`",
     )
     max_db_connections: int | None = setting(None, decimal(), "instead of the global one")
     max_db_client_connections: int | None = setting(None, decimal(), "instead of the global one")

@@ -18,11 +18,9 @@ import trio
 from pgpool_core import logs
 from pgpool_core.control import routing
 from pgpool_core.control.auth_lookup import ROWS, AuthLookup, LookupDone
-from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.connect import LoggedInServer, ServerTarget
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.login_steps import Asking, NobodyAsks
-from pgpool_core.control.messages import TERMINATE
 from pgpool_core.control.opener import OpenServer
 from pgpool_core.control.pipes import SocketPipe
 from pgpool_core.control.remembered import Abandoned, Remembered
@@ -41,7 +39,6 @@ REMEMBERED: Final = 100_000  # answers; the oldest go first
 FRESH_S: Final = 1.0  # an answer is not asked for again sooner, however many logins fail
 SLOT_LOOK_S: Final = 0.02  # between looks whether the limits leave room
 RESUME_LOOK_S: Final = 1.0  # between looks whether anybody still waits for a lookup that waits for RESUME
-ABANDONED_S: Final = 3.0  # at most, for a query that has taken too long to be cancelled
 FAILED_S: Final = 1.0  # after a connection could not be opened, logins fail at once for so long
 
 CONFIG_ERROR: Final = "bouncer config error"
@@ -380,7 +377,7 @@ class AuthQuery:
             kept = not event.in_transaction and not place.closed and self._may_stay(place, lookup, server)
             return event
         except trio.Cancelled:
-            await self._abandon(server, lookup)
+            await server.abandon(str(lookup), "auth_query")
             raise
         except (OSError, TlsError):
             return None
@@ -392,22 +389,6 @@ class AuthQuery:
                 place.idle.append(connection)
             else:
                 self._end(place, server)
-
-    async def _abandon(self, server: LoggedInServer, lookup: Lookup) -> None:
-        """Nobody waits any more for what runs there: have it cancelled, and wait until PostgreSQL has closed, for it counts until then."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + ABANDONED_S):
-            try:
-                await send_cancel(
-                    host=server.host,
-                    port=server.port,
-                    backend_pid=server.backend_pid,
-                    backend_key=server.backend_key,
-                    timeout_s=ABANDONED_S,
-                    secured=server.secured,
-                )
-                await server.exchange(TERMINATE, lambda data: not data)
-            except (PgPoolError, OSError) as error:
-                logs.LOGGER.info("%s", logs.line(str(lookup), f"auth_query runs on after its time: {error}"))
 
     def _may_stay(self, place: Place, lookup: Lookup, server: LoggedInServer) -> bool:
         """Whether an idle connection stands in nobody's way, and takes no room that queries may need, or is needed at once."""

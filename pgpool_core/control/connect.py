@@ -17,6 +17,7 @@ import trio
 
 from pgpool_core import logs
 from pgpool_core.config.passwords import PasswordSource, PasswordWanted
+from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.connect_query import ConnectQuery, QueryDone
 from pgpool_core.control.hosts import Address, HostOrder, connect, place
 from pgpool_core.control.messages import TERMINATE, ErrorFields
@@ -33,7 +34,14 @@ from pgpool_core.control.server_login import (
 )
 from pgpool_core.control.server_tls import NoTls, Secured, TlsContexts, TlsWish, begin_tls, channel_of
 from pgpool_core.control.talk import NEED_DATA
-from pgpool_core.errors import ConfigError, ServerLoginRefused, ServerProtocolError, ServerUnavailable, TlsError
+from pgpool_core.errors import (
+    ConfigError,
+    PgPoolError,
+    ServerLoginRefused,
+    ServerProtocolError,
+    ServerUnavailable,
+    TlsError,
+)
 from pgpool_core.policy.scram import scram_keys
 from pgpool_core.policy.secrets import Secret
 from pgpool_core.tls.face import Session
@@ -50,6 +58,7 @@ __all__ = [
 
 WRONG_PASSWORD: Final = "28P01"
 NOT_SO: Final = "28000"  # what PostgreSQL says where no line of its pg_hba.conf fits
+ABANDONED_S: Final = 3.0  # at most, for a query that has taken too long to be cancelled
 MAX_NOTICE_LEN: Final = 500  # characters of a notice that a log line may take
 
 
@@ -125,6 +134,22 @@ class LoggedInServer:
         await pipe.send_all(data)
         while not take(await pipe.receive_some()):
             pass
+
+    async def abandon(self, tag: str, what: str) -> None:
+        """Nobody waits any more for `what`, which runs there: have it cancelled, and wait until PostgreSQL has closed, for it counts until then."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + ABANDONED_S):
+            try:
+                await send_cancel(
+                    host=self.host,
+                    port=self.port,
+                    backend_pid=self.backend_pid,
+                    backend_key=self.backend_key,
+                    timeout_s=ABANDONED_S,
+                    secured=self.secured,
+                )
+                await self.exchange(TERMINATE, lambda data: not data)
+            except (PgPoolError, OSError) as error:
+                logs.LOGGER.info("%s", logs.line(tag, f"{what} runs on after its time: {error}"))
 
     @property
     def pipe(self) -> SocketPipe:
@@ -395,33 +420,42 @@ class _Attempt:
         self.not_now, self.refused_now = error, True
 
     async def _finish(self, pipe: SocketPipe, address: Address, login: LoginOk) -> LoggedInServer | None:
-        parameters, unread = dict(login.parameters), login.unread
-        if self.target.connect_query:
-            self.waiting_for = "connect_query did not end"
-            done = await self._run(pipe, self.target.connect_query, unread, self._tag(address))
-            if done is not None and done.in_transaction:
-                parameters.update(done.parameters)
-                left_open = "connect_query left a transaction open: rolled back (connect_query)"
-                logs.LOGGER.warning("%s", logs.line(self._tag(address), left_open))
-                done = await self._run(pipe, b"ROLLBACK", done.unread, self._tag(address))
-            if done is None or done.in_transaction:
-                self.problems.append(f"{self.at}: server closed the connection (connect_query)")
-                return None
-            parameters.update(done.parameters)
-            unread = done.unread
-        return LoggedInServer(
+        query = self.target.connect_query
+        server = LoggedInServer(
             host=address.host,
             port=self.target.port,
             is_unix=address.is_unix,
             backend_pid=login.backend_pid,
             backend_key=login.backend_key,
-            parameters=list(parameters.items()),
-            unread=unread,
+            parameters=list(login.parameters),
+            unread=login.unread,
             pipe=pipe,
             secured=self._secured_by() if pipe.session is not None else None,
-            began=Began(at_login=tuple(login.parameters) if self.target.connect_query else None),
+            began=Began(at_login=tuple(login.parameters) if query else None),
             called=self.host,
         )
+        return server if not query or await self._run_connect_query(server, query, self._tag(address)) else None
+
+    async def _run_connect_query(self, server: LoggedInServer, sql: bytes, tag: str) -> bool:
+        """Whether the server is there afterwards; notes why it is not."""
+        self.waiting_for = "connect_query did not end"
+        parameters = dict(server.parameters)
+        try:
+            done = await self._run(server.pipe, sql, server.unread, tag)
+            if done is not None and done.in_transaction:
+                parameters.update(done.parameters)
+                left_open = "connect_query left a transaction open: rolled back (connect_query)"
+                logs.LOGGER.warning("%s", logs.line(tag, left_open))
+                done = await self._run(server.pipe, b"ROLLBACK", done.unread, tag)
+        except trio.Cancelled:
+            await server.abandon(tag, "connect_query")
+            raise
+        if done is None or done.in_transaction:
+            self.problems.append(f"{self.at}: server closed the connection (connect_query)")
+            return False
+        parameters.update(done.parameters)
+        server.parameters, server.unread = list(parameters.items()), done.unread
+        return True
 
     async def _run(self, pipe: SocketPipe, sql: bytes, unread: bytes, tag: str) -> QueryDone | None:
         """Run a query for its effects; None: the server left. Its error is logged without text, which may quote SQL."""

@@ -194,6 +194,13 @@ async def test_a_transaction_left_open_by_connect_query_is_rolled_back(postgres:
             assert ask(bare, "select 1").endswith(b"Z\0\0\0\5I")
 
 
+@pytest.mark.trio
+async def test_a_connect_query_that_takes_too_long_leaves_no_backend_behind(postgres: PostgresServer) -> None:
+    with pytest.raises(ServerUnavailable, match="connect_query did not end within 2 s"):
+        await open_server(target(postgres, "by_scram", connect_query="select pg_sleep(600)"), timeout_s=2)
+    assert postgres.backends() == 0
+
+
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 @pytest.mark.trio
 async def test_a_cancel_request_ends_the_query_it_names(postgres: PostgresServer, unix: bool) -> None:
