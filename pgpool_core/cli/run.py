@@ -18,7 +18,8 @@ import attrs
 import trio
 
 from pgpool_core import logs
-from pgpool_core.config.env.heroku import is_enabled
+from pgpool_core.config.env.generated import unread
+from pgpool_core.config.env.heroku import is_enabled, is_variable
 from pgpool_core.config.model import Config, DatabaseConfig
 from pgpool_core.config.names import FALLBACK_DATABASE
 from pgpool_core.config.not_built import NOT_BUILT
@@ -67,6 +68,8 @@ def main(argv: Sequence[str]) -> int:
         return become(arguments.command)
     try:
         prepared, rewritten = prepare(os.environ, arguments)
+        for warning in misspelt(os.environ, rewritten):
+            print(f"pgpool-core run: warning: {warning}", file=sys.stderr)
         with _warnings(verbose=arguments.verbose) as complaints:
             return trio.run(
                 partial(_run, arguments, prepared, rewritten, complaints),
@@ -124,6 +127,12 @@ def settings_of(environ: Mapping[str, str]) -> dict[str, Any]:
         for name, short in names.items()
         if short not in ours and short.lower() in SETTINGS and environ[name] != ""
     }
+
+
+def misspelt(environ: Mapping[str, str], rewritten: Sequence[Rewritten]) -> tuple[str, ...]:
+    """A warning about PGBOUNCER_* variables that are neither settings nor those of the Heroku buildpack, nor hold a URL."""
+    urls = {each.name for each in rewritten}
+    return unread(environ, lambda short: is_variable(short) or short.lower() in SETTINGS or PREFIX + short in urls)
 
 
 def _read(name: str, text: str | None) -> ApplicationUrl:

@@ -133,6 +133,17 @@ def test_settings_come_from_variables_and_options(env: dict[str, str]) -> None:
     assert done.stdout.split() == ["3", "2", "session"]
 
 
+def test_variables_that_are_no_settings_are_named(env: dict[str, str]) -> None:
+    known = {"PGBOUNCER_POOL_MODE": "session", "PGBOUNCER_LISTEN_ADDR": "127.0.0.1", "PGBOUNCER_VERBOSE": "0"}
+    known |= {"PGBOUNCER_URLS": "PGBOUNCER_URL", "PGBOUNCER_URL": env["DATABASE_URL"], "PGBOUNCER_SERVICE_HOST": "::1"}
+    odd = {"PGBOUNCER_DEFAULT_POOL_SIZ": "5", "PGBOUNCER_NOTHING": ""}
+    done = run(env, "-q", "--lazy", "--", "true", **known, **odd)
+    assert (done.returncode, done.stderr) == (
+        0,
+        "pgpool-core run: warning: not read, because nothing is known of them: PGBOUNCER_DEFAULT_POOL_SIZ\n",
+    )
+
+
 @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143)])
 def test_the_status_is_that_of_the_command(env: dict[str, str], script: str, status: int) -> None:
     assert run(env, "--", "sh", "-c", script).returncode == status

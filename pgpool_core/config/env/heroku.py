@@ -63,6 +63,11 @@ def is_enabled(environ: Environ) -> bool:
     return (environ.get("PGBOUNCER_ENABLED") or "1").lower() in ("1", "true", "yes", "on")
 
 
+def is_variable(name: str) -> bool:
+    """Whether the buildpack, or we in its place, read a variable that has this name behind `PGBOUNCER_`."""
+    return name in VARIABLES or name in _OTHERS
+
+
 def folder_of(environ: Environ) -> str:
     """Where the buildpack has its files."""
     return one_line(environ, "PGBOUNCER_CONFIG_DIR") or FOLDER
@@ -101,7 +106,7 @@ def generate(environ: Environ, folder: str | None) -> Generated:
         databases=tuple(entries),
         users=users,
         exports=exports,
-        warnings=unread(environ, lambda name: name in VARIABLES or name in _OTHERS),
+        warnings=unread(environ, is_variable),
     )
 
 
