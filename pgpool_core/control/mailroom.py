@@ -258,16 +258,19 @@ class Mailroom:
     async def _answer_login(self, login: Policy) -> None:
         method: str | LdapOptions | Refusal = ""
         asking = self._asking[login.client] = Asking()
+        config = None
         try:
-            method = await self._method(login, asking)
-            if isinstance(method, Refusal):
-                verdict, error, method = method.verdict, method.error_response(), ""
-            elif login.proof is None or await self._is_right(login, method, asking):
-                verdict, error = await self._decide(
-                    login, "ldap" if isinstance(method, LdapOptions) else method, asking
-                )
-            else:
-                verdict, error = Verdict.WRONG, b""
+            while config is not self._pools.config:  # a reload that comes in between holds for this login, too
+                config = self._pools.config
+                method = await self._method(login, asking)
+                if isinstance(method, Refusal):
+                    verdict, error, method = method.verdict, method.error_response(), ""
+                elif login.proof is None or await self._is_right(login, method, asking):
+                    verdict, error = await self._decide(
+                        login, "ldap" if isinstance(method, LdapOptions) else method, asking
+                    )
+                else:
+                    verdict, error = Verdict.WRONG, b""
         except PoolError as failure:
             verdict, error = Verdict.REFUSE, error_response(failure)
         except NobodyAsks:
@@ -337,8 +340,8 @@ class Mailroom:
             if answer is None:
                 with self._looked_up.taken():
                     answer = await self._auth_query.find(lookup, login.user, again=login.again, asking=asking)
-            if pools.config is not config:  # a reload came in between
-                return await self._decide(login, method, asking)
+            if pools.config is not config:  # a reload came in between: we are asked again
+                return Verdict.REFUSE, INTERNAL_ERROR
             secret = answer.secret
         decision = routing.route(
             config,

@@ -12,6 +12,7 @@ import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -683,3 +684,42 @@ def test_a_query_that_takes_too_long_is_cancelled_and_counted_until_it_has_ended
             assert who(place.url("newer", "app", password="newer-secret")) == "newer"
     finally:
         server.sql("drop function slowly", database="app")
+
+
+@pytest.mark.parametrize("before", ["hba", "scram-sha-256"])
+def test_a_login_that_is_looked_up_while_the_rules_change_is_decided_by_the_new_ones(
+    pooler: PoolerFactory, server: PostgresServer, tmp_path: Path, before: str
+) -> None:
+    server.sql(
+        """create function held(name text) returns table (u text, p text) language plpgsql as $$ begin
+            perform pg_advisory_xact_lock_shared(7);
+            return query select rolname::text, rolpassword from pg_authid where rolname = $1; end $$;""",
+        database="app",
+    )
+    rules = tmp_path / "rules"
+    rules.write_text("host all all all scram-sha-256\n")
+    try:
+        place = pooler(
+            databases=entries(server),
+            passwords=LOOKS_UP,
+            auth_type=before,
+            auth_hba_file=rules,
+            auth_query="select * from held($1)",
+            auth_query_ttl=0,
+            **AUTH,
+        )
+        assert who(place.url("newer", "app", password="newer-secret")) == "newer"
+        with psycopg.connect(server.dsn("looker", "app"), autocommit=True) as holder, ThreadPoolExecutor() as pool:
+            holder.execute("select pg_advisory_lock(7)")
+            waits = pool.submit(refused, place.url("newer", "app", password="newer-secret"))
+            until(
+                lambda: holder.execute("select 1 from pg_locks where locktype = 'advisory' and not granted").fetchall()
+            )
+            rules.write_text("host all all all reject\n")
+            place.settings["auth_type"] = "hba"
+            place.reload()
+            place.wait_for_log("configuration reloaded")
+            holder.execute("select pg_advisory_unlock(7)")
+            assert "login rejected" in waits.result()
+    finally:
+        server.sql("drop function held", database="app")
