@@ -48,7 +48,7 @@ from pgpool_core.control.rounds import Statistician, janitor
 from pgpool_core.control.server_tls import make_contexts, wishes_of
 from pgpool_core.control.succession import NOT_RUNNING, Here, Succession
 from pgpool_core.control.tls import client_tls
-from pgpool_core.errors import PgPoolError, PoolClosed
+from pgpool_core.errors import ConfigError, ConfigProblem, PgPoolError, PoolClosed
 from pgpool_core.metrics.features import SessionFeatures
 from pgpool_core.metrics.snapshot import ConfigRow, Snapshot
 from pgpool_core.policy.scram import mock_salt
@@ -322,7 +322,10 @@ class Pooler:
                 self._listen_on(self.listeners[-1])
 
     def _listen_on(self, listener: Listener) -> None:
-        self.engine.add_listener(listener.fd, is_unix=listener.is_unix, port=listener.port, late=listener.late)
+        try:
+            self.engine.add_listener(listener.fd, is_unix=listener.is_unix, port=listener.port, late=listener.late)
+        except OSError as error:  # ENOSPC: fs.epoll.max_user_watches
+            raise ConfigError([ConfigProblem(f"cannot watch {listener.place}: {error.strerror} (epoll)")]) from error
         logs.LOGGER.info("listening on %s", listener.place)
 
     async def wait_for_clients(self, others: Callable[[], int] = lambda: 0) -> None:

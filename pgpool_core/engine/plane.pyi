@@ -77,7 +77,12 @@ class Engine:
         """What users who do not exist are made of: 32 bytes, the same for every process that a client may take for this one."""
     def set_client_tls(self, context: Context | None, required: bool) -> None:
         """TLS for clients whose handshake begins from now on; None: there is none. `required`: who comes without is sent away."""
-    def add_listener(self, fd: int, *, is_unix: bool, port: int, late: bool = False) -> None: ...
+    def add_listener(self, fd: int, *, is_unix: bool, port: int, late: bool = False) -> None:
+        """Let every worker accept from `fd`, which stays the caller's.
+
+        Raises:
+            OSError: the kernel does not let it be watched.
+        """
     def drop_listeners(self) -> None: ...
     def let_go_of_listeners(self, *, tcp_only: bool = False) -> bool:
         """drop_listeners, where another process has the sockets too. True once no worker watches them: then they may be closed."""

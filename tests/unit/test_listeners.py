@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
+from pathlib import Path
 
 import pytest
+import trio
 
 from pgpool_core.config import Config
-from pgpool_core.control.listeners import open_listeners
+from pgpool_core.control.listeners import Listener, open_listeners
+from pgpool_core.control.pooler import Pooler
+from pgpool_core.errors import ConfigError
+from pgpool_core.policy.userlist import Userlist
 
 
 async def places_of(*listen_addr: str) -> list[str]:
@@ -35,3 +42,19 @@ async def test_an_address_that_comes_twice_is_listened_on_once(
 ) -> None:
     assert await places_of(*listen_addr) == places
     assert not any("in use" in message for message in caplog.messages)
+
+
+async def test_what_workers_cannot_watch_is_told_instead_of_listening_to_nobody(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as no_socket, (tmp_path / "file").open("w") as file:
+        os.dup2(file.fileno(), no_socket.fileno())  # which no epoll takes
+
+        async def listen(config: Config) -> list[Listener]:
+            return [Listener(no_socket, "/run/somewhere", config.listen_port, is_unix=True)]
+
+        config = Config.of(databases={}, auth_type="md5")
+        pooler = Pooler(config, userlist=Userlist({}), listen=listen)
+        with (
+            pytest.raises(ConfigError, match=r"cannot watch unix:/run/somewhere/.s.PGSQL.6432: .* \(epoll\)"),
+            trio.fail_after(10),
+        ):
+            await pooler.run()

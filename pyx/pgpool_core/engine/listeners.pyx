@@ -1,12 +1,30 @@
 """Listening sockets come and go; see listeners.pxd."""
 
+import os
+
 from libc.stdint cimport uint16_t, uint32_t
 
 from pgpool_core.engine.accept cimport listener_options
 from pgpool_core.engine.mailbox cimport MAIL_LISTENERS
 from pgpool_core.engine.post cimport tell_all
 from pgpool_core.engine.records cimport *
+from pgpool_core.engine.sys cimport *
 from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store32, pgpool_store8
+
+
+cdef int try_to_watch(Plane *plane, int fd) except -1:
+    """Workers have nobody to tell that they cannot watch it (fs.epoll.max_user_watches): it is seen here, and nothing of it is left."""
+    cdef uint32_t i
+    cdef int error
+    cdef epoll_event ev
+    ev.events = 0
+    ev.data.u64 = 0
+    for i in range(plane.n_workers):
+        if epoll_ctl(plane.workers[i].poll_fd, EPOLL_CTL_ADD, fd, &ev) != 0:
+            error = pgpool_errno()
+            raise OSError(error, os.strerror(error))
+        epoll_ctl(plane.workers[i].poll_fd, EPOLL_CTL_DEL, fd, &ev)
+    return 0
 
 
 cdef int listeners_add(Plane *plane, int fd, bint is_unix, uint16_t port, bint late) except -1:
@@ -14,6 +32,7 @@ cdef int listeners_add(Plane *plane, int fd, bint is_unix, uint16_t port, bint l
     cdef Listener *listener
     if plane.n_listeners == MAX_LISTENERS:
         raise ValueError(f"at most {MAX_LISTENERS} addresses can be listened on (listen_addr)")
+    try_to_watch(plane, fd)
     listener = &plane.listeners[plane.n_listeners]
     listener.fd = fd
     listener.port = port

@@ -222,6 +222,9 @@ cdef class Engine:
         """Let every worker accept from `fd`, which stays the caller's.
 
         `late`: it has been open for a while without TCP_NODELAY and SO_KEEPALIVE, which clients get from it.
+
+        Raises:
+            OSError: the kernel does not let it be watched.
         """
         listeners_add(self.plane, fd, is_unix, port, late)
 
