@@ -313,7 +313,11 @@ def group_of(config: Config) -> int:
 
 def _set_rights(path: str, config: Config) -> None:
     if config.unix_socket_group:
-        os.chown(path, -1, group_of(config))
+        try:
+            os.chown(path, -1, group_of(config))
+        except OSError as error:
+            text = f"cannot give {path} to group {config.unix_socket_group}: {error.strerror} (unix_socket_group)"
+            raise _problem("unix_socket_group", text) from error
     os.chmod(path, config.unix_socket_mode)
 
 

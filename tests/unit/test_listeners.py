@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import trio
 
 from pgpool_core.config import Config
-from pgpool_core.control.listeners import Listener, open_listeners
+from pgpool_core.control.listeners import Listener, open_listeners, unix_listener
 from pgpool_core.control.pooler import Pooler
 from pgpool_core.errors import ConfigError
 from pgpool_core.policy.userlist import Userlist
@@ -58,3 +59,16 @@ async def test_what_workers_cannot_watch_is_told_instead_of_listening_to_nobody(
             trio.fail_after(10),
         ):
             await pooler.run()
+
+
+def test_a_group_that_the_socket_may_not_have_is_told_by_its_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, uid: int, gid: int) -> None:  # as for a user who is not in that group
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("os.chown", refuse)
+    config = Config.of(databases={}, listen_addr=(), unix_socket_dir=str(tmp_path), unix_socket_group="0")
+    with pytest.raises(ConfigError, match=r"cannot give .* to group 0: Operation not permitted \(unix_socket_group\)"):
+        unix_listener(config, 6432)
+    assert not list(tmp_path.iterdir())
