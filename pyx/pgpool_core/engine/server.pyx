@@ -428,7 +428,7 @@ cdef bint server_idles(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     """`c` has sent what nothing answers, such as the rest of a COPY that has failed: it goes on without where nothing else is under way."""
     if not at_rest(s, c) or c.awaiting or c.leaving or s.lent or s.seat.dedicated or c.pool.pool.settings.mode == MODE_SESSION:
         return False
-    if conn_settle(w, &s.conn) != SENT or s.conn.out.len or s.conn.writing or s.conn.doomed:
+    if conn_settle(w, &s.conn) != SENT or s.conn.out.len or s.conn.writing or s.conn.doomed or s.conn.hup:
         return False
     if c.listens != NULL:
         notify_settle(w, c)
