@@ -21,6 +21,7 @@ import attrs
 
 MAX_INT: Final = 2**31 - 1
 MAX_NETWORKS: Final = 64
+MAPPED_BITS: Final = 96  # of an IPv6 address, in front of the IPv4 address in it
 UNIX: Final = "unix"
 MAX_SECONDS: Final = float(MAX_INT)  # 68 years; as microseconds it fits 64 bits with room for sums
 
@@ -373,6 +374,9 @@ def network_parts(network: str) -> tuple[int, int, bytes]:
     if network == UNIX:
         return 1, 0, b""
     parsed = ipaddress.ip_network(network)
+    first = parsed.network_address
+    if isinstance(first, ipaddress.IPv6Address) and first.ipv4_mapped is not None and parsed.prefixlen >= MAPPED_BITS:
+        return 4, parsed.prefixlen - MAPPED_BITS, first.ipv4_mapped.packed  # as peers' addresses are written, too
     return parsed.version, parsed.prefixlen, parsed.network_address.packed
 
 

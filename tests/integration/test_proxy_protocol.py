@@ -36,6 +36,12 @@ async def test_a_client_is_known_by_its_own_address(pooler: PoolerFactory, heade
     place.wait_for_log(r"app/app@203.0.113.9:4711 login attempt: db=app")
 
 
+async def test_a_network_of_mapped_addresses_is_one_of_ipv4(pooler: PoolerFactory) -> None:
+    place = pooler(proxy_protocol_networks="::ffff:10.0.0.0/104, ::ffff:127.0.0.0/104")
+    async with balanced(place, LINE) as peer:
+        await peer.log_in("app", "app", "app-secret")
+
+
 async def test_a_health_check_has_the_address_of_the_balancer(pooler: PoolerFactory) -> None:
     place = pooler(proxy_protocol_networks="127.0.0.1")
     async with balanced(place, HEALTH) as peer:
