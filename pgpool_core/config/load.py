@@ -21,7 +21,6 @@ from pgpool_core.config.problems import (
     unknown_parameter,
 )
 from pgpool_core.config.settings import KEY_ALIASES, SETTINGS
-from pgpool_core.config.toml import read_toml_file
 from pgpool_core.config.units import NotBuilt
 from pgpool_core.errors import ConfigError, ConfigProblem
 
@@ -67,8 +66,11 @@ def parse_config(text: str, *, file: str = "<config>", environ: Environ = os.env
 
 def read_config(path: str | os.PathLike[str], *, environ: Environ = os.environ) -> Loaded:
     """Read a file as load_config does, and go on where something is wrong with it."""
-    items = read_toml_file(path) if os.fspath(path).endswith(".toml") else read_ini_file(path, environ)
-    return build(items, environ)
+    if not os.fspath(path).endswith(".toml"):
+        return build(read_ini_file(path, environ), environ)
+    from pgpool_core.config.toml import read_toml_file  # tomllib is 0.4 MB that few need
+
+    return build(read_toml_file(path), environ)
 
 
 def build(items: Iterable[IniItem], environ: Environ) -> Loaded:

@@ -112,6 +112,8 @@ class Pooler:
         """Called when it is over, whatever came of it."""
         self.on_stats: Callable[[str], None] = lambda line: None
         """Called with the line of statistics, every stats_period."""
+        self.on_calm: Callable[[], None] = lambda: None
+        """Called when a burst of logins is over, and what it has left free has gone back to the system."""
         self.on_stopping: Callable[[], None] = lambda: None
         """Called when the end begins."""
         self._reread = reread
@@ -506,7 +508,7 @@ class Pooler:
             self._listen_on(listener)
         nursery.start_soon(self._mailroom.pump)
         clean = partial(janitor, engine, self._pools, self._opener, self._loans, self._auth_query, self._channels)
-        nursery.start_soon(clean, self._now_us, name="janitor")
+        nursery.start_soon(clean, self._now_us, lambda: self.on_calm(), name="janitor")
         nursery.start_soon(self._statistician.run)
         nursery.start_soon(self._functions.watch)
         fields = {"workers": engine.workers, "io_backend": engine.io_backend}

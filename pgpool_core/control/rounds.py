@@ -34,12 +34,17 @@ async def janitor(
     auth_query: AuthQuery,
     channels: Channels,
     now_us: Callable[[], int],
+    on_calm: Callable[[], None],
 ) -> None:
     """Close what is due, forget what nobody uses, look after what has been lent, renew names of hosts; for ever."""
     from pgpool_core.engine.memory import trim
 
+    def give_back() -> None:
+        trim()
+        on_calm()
+
     backend = engine.io_backend
-    slack = Slack(lambda: engine.connections, lambda: engine.logins()[0], trim)
+    slack = Slack(lambda: engine.connections, lambda: engine.logins()[0], give_back)
     pause_s = SOON_S
     async with trio.open_nursery() as nursery:
         while True:

@@ -26,6 +26,7 @@ from pgpool_core.process import background
 from pgpool_core.process.account import become, is_root
 from pgpool_core.process.background import Background
 from pgpool_core.process.descriptors import raise_descriptor_limit
+from pgpool_core.process.footprint import forget_programs, forget_sources, forget_start
 from pgpool_core.process.handover import give_all, sockets_of, take_from, take_strangers
 from pgpool_core.process.log_output import LogOutput
 from pgpool_core.process.packets import VERSION
@@ -95,6 +96,7 @@ class _Service:
 
     def run(self) -> int:
         start = self._start
+        forget_sources()
         config = self._read()
         self._notifier = Notifier(os.environ)
         given = sockets_given(os.environ)
@@ -174,6 +176,7 @@ class _Service:
         pooler.on_reloading = self._notifier.reloading
         pooler.on_reloaded = self._notifier.ready
         pooler.on_stats = self._notifier.status
+        pooler.on_calm = forget_programs
         pooler.on_stopping = self._notifier.stopping
         with signals_received() as received:
             async with sole_errors(), trio.open_nursery() as nursery:
@@ -277,6 +280,7 @@ class _Service:
                 text = f"cannot tell who has started it that it is up: {error.strerror}"
                 logs.LOGGER.warning("%s", logs.line("", text))
         self._notifier.ready()
+        forget_start()
 
 
 async def _reload(pooler: Pooler) -> None:
