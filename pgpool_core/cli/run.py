@@ -26,6 +26,7 @@ from pgpool_core.config.not_built import NOT_BUILT
 from pgpool_core.config.problems import Place, unknown_parameter
 from pgpool_core.config.settings import SETTINGS
 from pgpool_core.control.connect import open_server
+from pgpool_core.control.footprint import forget_start
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.hosts import HostOrder
 from pgpool_core.control.names import Names
@@ -182,6 +183,7 @@ async def _run(
                 if told is not None:
                     return 128 + told
             env = environment(os.environ, proxy.address, rewritten, arguments)
+            forget_start()
             status = await run_command(arguments.command, env, signals)
             await _unless_told(signals, partial(_drain, proxy, arguments.drain))
             if not arguments.quiet:

@@ -19,6 +19,7 @@ from typing import Final
 import trio
 
 from pgpool_core import logs
+from pgpool_core.control.footprint import forget_start
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.embedded.errand import Failed, Question, Start, Started, answer, receive_async, receive_start
 from pgpool_core.embedded.pidfd import open_pidfd
@@ -64,6 +65,7 @@ async def _live(start: Start, lifeline: socket.socket, program: int) -> None:
                 nursery.start_soon(_end_with, proxy, lifeline, program)
                 nursery.start_soon(trio.serve_listeners, Questions(proxy).take, [listener])
                 lifeline.sendall(answer(Started(address=proxy.address, folder=str(folder))))
+                forget_start()
                 await proxy.wait_closed()
                 nursery.cancel_scope.cancel("the proxy has stopped")
 

@@ -16,6 +16,7 @@ import trio
 from pgpool_core import logs
 from pgpool_core.config.load import load_config
 from pgpool_core.config.model import Config
+from pgpool_core.control.footprint import forget_programs, forget_sources, forget_start
 from pgpool_core.control.groups import sole_errors
 from pgpool_core.control.listeners import Listener, listener_of, open_listeners
 from pgpool_core.control.pooler import Pooler
@@ -26,7 +27,6 @@ from pgpool_core.process import background
 from pgpool_core.process.account import become, is_root
 from pgpool_core.process.background import Background
 from pgpool_core.process.descriptors import raise_descriptor_limit
-from pgpool_core.process.footprint import forget_programs, forget_sources, forget_start
 from pgpool_core.process.handover import give_all, sockets_of, take_from, take_strangers
 from pgpool_core.process.log_output import LogOutput
 from pgpool_core.process.packets import VERSION
