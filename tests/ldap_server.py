@@ -43,6 +43,7 @@ class LdapServer:
         modules = next((path for path in ("/usr/lib/ldap", "/usr/lib/openldap") if os.path.isdir(path)), "")
         config.write_text(
             "".join(f"include {schema}/{name}.schema\n" for name in ("core", "cosine", "inetorgperson"))
+            + f'defaultsearchbase "{BASE}"\n'
             + (f"modulepath {modules}\nmoduleload back_mdb\n" if modules else "")
             + f"TLSCACertificateFile {ca_file}\nTLSCertificateFile {certificate.cert_file}\n"
             + f"TLSCertificateKeyFile {certificate.key_file}\npidfile {folder}/pid\n"

@@ -76,7 +76,7 @@ def _ask(options: LdapOptions, user: bytes, password: bytes, timeout_s: float, a
         name = user.decode()
     except UnicodeDecodeError:
         return False
-    wanted = options.filter_for(name) if options.base else options.dn_of(name)
+    wanted = options.dn_of(name) if options.base is None else options.filter_for(name)
     if wanted is None:
         return _no(name, "such a name cannot be one in LDAP")
     for host in options.servers:
@@ -92,7 +92,7 @@ def _ask(options: LdapOptions, user: bytes, password: bytes, timeout_s: float, a
 
 def _ask_one(options: LdapOptions, host: str, user: str, wanted: str, password: bytes, timeout_s: float) -> bool:
     dn: str | None = wanted
-    if options.base:
+    if options.base is not None:
         with _Connection(options, host, options.bind_dn, options.bind_password.encode(), timeout_s) as asking:
             if (code := asking.bind()) != _SUCCESS:
                 text = f"the LDAP server refuses ldapbinddn, result {code}"

@@ -278,16 +278,22 @@ def _rule(line: Line) -> Rule:
         raise ValueError("peer is for local lines")
     if written == "cert" and kind.text not in ("hostssl", _GSS):
         raise ValueError("cert is for hostssl lines")
-    options = dict(option(field) for field in fields)
+    ldap, problem = None, ""
+    try:
+        pairs = [option(field) for field in fields]
+    except ValueError as error:
+        if written != "ldap":
+            raise
+        pairs, problem = [], str(error)  # the line is about somebody: it must not be left to others
+    options = dict(pairs)
     ident_map = options.pop("map", "")
     clientcert = options.pop("clientcert", "")
     if clientcert and (clientcert not in CLIENTCERTS or kind.text not in ("hostssl", _GSS)):
         raise ValueError("clientcert is verify-ca or verify-full, on hostssl lines")
-    ldap, problem = None, ""
-    if written == "ldap":
+    if written == "ldap" and not problem:
         try:
-            ldap, options = options_of(options), {}
-        except ValueError as error:  # the line is about somebody: it must not be left to others
+            ldap, options = options_of((name, value) for name, value in pairs if name in options), {}
+        except ValueError as error:
             problem, options = str(error), {}
     if (ident_map and written not in ("peer", "cert", "ident")) or (options and written not in NOT_BUILT):
         raise ValueError("an option that this method does not take")

@@ -6,7 +6,7 @@ Source: PostgreSQL docs, "LDAP Authentication"; PgBouncer docs, auth_ldap_option
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote
 
@@ -14,7 +14,8 @@ import attrs
 
 from pgpool_core.policy.tokens import Field, split_lines
 
-SCOPES: Final = ("base", "one", "sub")
+SCOPES: Final = {"base": "base", "one": "one", "onelevel": "one", "sub": "sub", "subtree": "sub"}
+"""What a URL may say, in any case, and what it means; the long words are OpenLDAP's."""
 _DEFAULT_PORTS: Final = {"ldap": 389, "ldaps": 636}
 _BIND: Final = ("ldapprefix", "ldapsuffix")
 _SEARCH: Final = ("ldapbasedn", "ldapbinddn", "ldapbindpasswd", "ldapsearchattribute", "ldapsearchfilter")
@@ -34,7 +35,7 @@ class LdapOptions:
     starttls: bool = False
     prefix: str = ""
     suffix: str = ""
-    base: str = ""  # empty: bind as prefix + user + suffix
+    base: str | None = None  # None: bind as prefix + user + suffix; empty: search everywhere
     bind_dn: str = ""  # empty: look users up as nobody
     bind_password: str = attrs.field(default="", repr=False)
     attribute: str = "uid"
@@ -61,7 +62,7 @@ def parse_options(text: str) -> LdapOptions:
     lines = list(split_lines(text, ""))
     if len(lines) != 1 or lines[0].problem:
         raise ValueError(lines[0].problem if len(lines) == 1 else "options are name=value, on one line")
-    return options_of(dict(option(field) for field in lines[0].fields))
+    return options_of(option(field) for field in lines[0].fields)
 
 
 def option(field: Field) -> tuple[str, str]:
@@ -71,27 +72,29 @@ def option(field: Field) -> tuple[str, str]:
         ValueError: it is none.
     """
     name, equals, value = ",".join(word.text for word in field).partition("=")
-    if not equals or not name or not value:
+    if not equals or not name:
         raise ValueError("an option is name=value")
     return name, value
 
 
-def options_of(given: Mapping[str, str]) -> LdapOptions:
-    """What these options come to.
+def options_of(given: Iterable[tuple[str, str]]) -> LdapOptions:
+    """What these options come to, in their order: what a later one says holds, be it an URL.
+
+    An URL without a scope means `base`, but `sub` where another option follows, as PostgreSQL has it.
 
     Raises:
         ValueError: one is unknown, or they contradict each other.
     """
-    if unknown := [name for name in given if name not in _KNOWN]:
-        raise ValueError(f"an option that ldap does not take: {unknown[0]}")
-    values = dict(given)
+    values: dict[str, str] = {}
     scope = "sub"
-    if "ldapurl" in values:
-        if {"ldapserver", "ldapport", "ldapscheme", "ldapbasedn", "ldapsearchattribute", "ldapsearchfilter"} & set(
-            values
-        ):
-            raise ValueError("ldapurl says already what another option says")
-        scope = _take_url(values)
+    for name, value in given:
+        if name not in _KNOWN:
+            raise ValueError(f"an option that ldap does not take: {name}")
+        if name == "ldapurl":
+            said, scope = _url(value)
+            values |= said
+        else:
+            values[name], scope = value, scope or "sub"
     scheme = values.get("ldapscheme", "ldap")
     if scheme not in _DEFAULT_PORTS:
         raise ValueError("ldapscheme is ldap or ldaps")
@@ -103,14 +106,14 @@ def options_of(given: Mapping[str, str]) -> LdapOptions:
     servers = tuple(values.get("ldapserver", "").split())
     if not servers:
         raise ValueError("ldapserver is missing")
-    base = values.get("ldapbasedn", "")
-    if base and any(name in values for name in _BIND):
+    base = values.get("ldapbasedn")
+    if base is not None and any(name in values for name in _BIND):
         raise ValueError("ldapprefix and ldapsuffix are for a bind without a search (ldapbasedn)")
-    if not base and any(name in values for name in _SEARCH):
+    if base is None and any(name in values for name in _SEARCH):
         raise ValueError("a search needs ldapbasedn")
-    if not base and not any(name in values for name in _BIND):
+    if base is None and not any(name in values for name in _BIND):
         raise ValueError("ldapbasedn, ldapprefix or ldapsuffix is missing")
-    if "ldapsearchattribute" in values and "ldapsearchfilter" in values:
+    if values.get("ldapsearchattribute") and values.get("ldapsearchfilter"):
         raise ValueError("ldapsearchattribute and ldapsearchfilter exclude each other")
     return LdapOptions(
         servers=servers,
@@ -122,18 +125,18 @@ def options_of(given: Mapping[str, str]) -> LdapOptions:
         base=base,
         bind_dn=values.get("ldapbinddn", ""),
         bind_password=values.get("ldapbindpasswd", ""),
-        attribute=values.get("ldapsearchattribute", "uid"),
+        attribute=values.get("ldapsearchattribute") or "uid",
         filter=_filter(values.get("ldapsearchfilter", "")),
-        scope=scope,
+        scope=scope or "base",
     )
 
 
-def _take_url(values: dict[str, str]) -> str:
-    """Put what an URL says into options; the scope, for which there is none, comes back."""
-    scheme, colon, rest = values.pop("ldapurl").partition("://")
-    if not colon or scheme not in _DEFAULT_PORTS:
+def _url(text: str) -> tuple[dict[str, str], str]:
+    """What an URL says, as options; and the scope, for which there is none: empty where it does not say."""
+    scheme, colon, rest = text.partition("://")
+    if not colon or scheme.lower() not in _DEFAULT_PORTS:
         raise ValueError("ldapurl begins with ldap:// or ldaps://")
-    host, _, tail = rest.partition("/")
+    host, slash, tail = rest.partition("/")
     base, attribute, scope, search_filter, *more = [unquote(part) for part in [*tail.split("?"), "", "", ""]][:4] + [
         part for part in tail.split("?")[4:] if part
     ]
@@ -144,14 +147,17 @@ def _take_url(values: dict[str, str]) -> str:
         server = host[1 : host.index("]")]
     elif not bracket:
         server, port = host, ""
-    values |= {"ldapserver": unquote(server), "ldapscheme": scheme}
-    wanted = {"ldapport": port, "ldapbasedn": base, "ldapsearchfilter": search_filter}
-    if not search_filter:
-        wanted["ldapsearchattribute"] = attribute.partition(",")[0]
-    values |= {name: value for name, value in wanted.items() if value}
-    if scope not in ("", *SCOPES):
+    scheme = scheme.lower()
+    said = {"ldapserver": unquote(server), "ldapscheme": scheme, "ldapport": port or str(_DEFAULT_PORTS[scheme])}
+    if slash:
+        said["ldapbasedn"] = base
+    if search_filter:
+        said["ldapsearchfilter"] = search_filter
+    elif attribute := attribute.partition(",")[0]:
+        said["ldapsearchattribute"] = attribute
+    if scope and scope.lower() not in SCOPES:
         raise ValueError("the scope in ldapurl is base, one or sub")
-    return scope or "base"
+    return said, SCOPES[scope.lower()] if scope else ""
 
 
 def _port(text: str) -> int:

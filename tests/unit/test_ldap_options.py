@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import attrs
 import pytest
 
 from pgpool_core.config import Config, DatabaseConfig
@@ -51,6 +52,29 @@ SEARCH = LdapOptions(servers=("h",), port=389, base="dc=net")
         ),
         ('ldapurl="ldap://[::1]:9/dc=net"', LdapOptions(servers=("::1",), port=9, base="dc=net", scope="base")),
         ('ldapurl="ldap://[::1]/dc=net"', LdapOptions(servers=("::1",), port=389, base="dc=net", scope="base")),
+        ('ldapserver=h ldapprefix="" ldapsuffix="@x.org"', LdapOptions(servers=("h",), port=389, suffix="@x.org")),
+        (
+            'ldapserver=h ldapbasedn="dc=net" ldapbinddn="" ldapbindpasswd="" ldapsearchattribute="" ldapsearchfilter=""',
+            SEARCH,
+        ),
+        (
+            'ldapserver=h ldapbasedn="" ldapsearchattribute=cn',
+            LdapOptions(servers=("h",), port=389, base="", attribute="cn"),
+        ),
+        (
+            'ldapurl="ldaps://h/?cn?sub"',
+            LdapOptions(servers=("h",), port=636, secure=True, base="", attribute="cn"),
+        ),
+        ('ldapurl="ldap://h" ldapbasedn=dc=net', SEARCH),
+        (
+            'ldapport=7 ldapurl="ldap://g/dc=org?cn?one" ldapserver=h ldapbasedn=dc=net ldapsearchattribute=uid',
+            attrs.evolve(SEARCH, scope="one"),
+        ),
+        ('ldapserver=g ldapurl="ldap://h/dc=net"', attrs.evolve(SEARCH, scope="base")),
+        ('ldapurl="ldap://h/dc=net" ldapport=389', SEARCH),
+        ('ldapurl="LDAP://h/dc=net?uid?SUB"', SEARCH),
+        ('ldapurl="ldap://h/dc=net?uid?subtree"', SEARCH),
+        ('ldapurl="ldap://h/dc=net??onelevel"', attrs.evolve(SEARCH, scope="one")),
     ],
 )
 def test_options(text: str, options: LdapOptions) -> None:
@@ -78,7 +102,8 @@ def test_options(text: str, options: LdapOptions) -> None:
         ("ldapserver=h ldapbasedn=d radius=1", "does not take: radius"),
         ("ldapserver", "name=value"),
         ("ldapurl=http://h/d", "begins with"),
-        ("ldapurl=ldap://h/d ldapserver=h", "says already"),
+        ("ldapserver=h ldapbasedn=d ldapsearchattribute", "name=value"),
+        ("ldapurl=ldap://h/d ldapserver= ", "ldapserver is missing"),
         ("ldapurl=ldap://h/d?uid?deep", "scope"),
         ("ldapurl=ldap:///d?uid?sub", "ldapserver is missing"),
         ("ldapurl=ldap://h/d?uid?sub?(uid=$username)?!x", "extensions"),
@@ -89,7 +114,8 @@ def test_what_contradicts_itself_is_told(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         parse_options(text)
     rules = parse_rules(f"host all all all ldap {text}\n")
-    assert rules.problems or (rules.refusing and rules.rules[0].method == "reject")
+    assert "quote" in problem or (rules.refusing and rules.rules[0].method == "reject")  # not left to the next line
+    assert rules.refusing or rules.problems
 
 
 @pytest.mark.parametrize("name", ["", "*", "a(b", "a)b", "a\\b", "a/b", "a\0"])
