@@ -170,7 +170,7 @@ endef
 	done < .venv/bench-requires.txt; [ $$all = no ] || touch $@
 
 # Other flavours are built in a copy of the sources: Cython's C files and the modules differ.
-COPY = mkdir -p $(@D) && tar -c --exclude='*.so' --exclude='*.c' --exclude=__pycache__ \
+COPY = mkdir -p $(@D) && tar -c --exclude='*.so' --exclude='pyx/*.c' --exclude='tests/probes/*.c' --exclude=__pycache__ \
 	setup.py pyproject.toml LICENSE README.md pyx pgpool_core tests docs examples tools | tar -x -C $(@D) && mkdir -p $(@D)/pgpool_core_probes
 
 # In the recipe's environment only: an exported variable of a target would reach .venv/.test, which it needs, as well.
@@ -183,7 +183,8 @@ build/debug/.built build/asan/.built build/tsan/.built: .venv/.test $(SOURCES) F
 	@$(COPY)
 	@cd $(@D) && PGPOOL_CORE_PROBES=1 $(FLAVOUR_$(notdir $(@D))) ../../$(PY) setup.py --quiet build_ext --inplace
 	@[ $(@D) = build/debug ] || { \
-		echo '#!/bin/sh' && echo "LD_PRELOAD=$$($${CC:-cc} -print-file-name=lib$(notdir $(@D)).so) exec $$PWD/$(PY) \"\$$@\""; \
+		echo '#!/bin/sh' && echo '[ -z "$$LD_PRELOAD" ] || export ASAN_OPTIONS=verify_asan_link_order=0' && \
+		echo "LD_PRELOAD=\$${LD_PRELOAD:+\$$LD_PRELOAD:}$$($${CC:-cc} -print-file-name=lib$(notdir $(@D)).so) exec $$PWD/$(PY) \"\$$@\""; \
 		} > $(@D)/python && chmod 755 $(@D)/python
 	@touch $@
 

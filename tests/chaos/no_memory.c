@@ -44,9 +44,10 @@ static int fails(void *caller) {
     return 1;
 }
 
-extern void *__libc_malloc(size_t);
-extern void *__libc_calloc(size_t, size_t);
-extern void *__libc_realloc(void *, size_t);
-void *malloc(size_t n) { return fails(__builtin_return_address(0)) ? NULL : __libc_malloc(n); }
-void *calloc(size_t n, size_t each) { return fails(__builtin_return_address(0)) ? NULL : __libc_calloc(n, each); }
-void *realloc(void *old, size_t n) { return fails(__builtin_return_address(0)) ? NULL : __libc_realloc(old, n); }
+/* Where there is a sanitizer (it comes behind this library), memory is the sanitizer's. */
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
+extern __attribute__((weak)) void *__interceptor_malloc(size_t), *__interceptor_calloc(size_t, size_t), *__interceptor_realloc(void *, size_t);
+#define ALLOCATE(name, ...) (fails(__builtin_return_address(0)) ? NULL : __interceptor_##name ? __interceptor_##name(__VA_ARGS__) : __libc_##name(__VA_ARGS__))
+void *malloc(size_t n) { return ALLOCATE(malloc, n); }
+void *calloc(size_t n, size_t each) { return ALLOCATE(calloc, n, each); }
+void *realloc(void *old, size_t n) { return ALLOCATE(realloc, old, n); }
