@@ -616,3 +616,16 @@ async def test_refuse_lets_functions_be_made(pooler: PoolerFactory) -> None:
             "begin; create function f() returns void language plpgsql as $$begin update t set x = 1; end$$; rollback"
         )
         assert not codes(made)
+
+
+@pytest.mark.parametrize("size", range(1_048_300, 1_048_430, 20))
+async def test_what_postgresql_reports_fits_beside_settings_of_nearly_1_mib(pooler: PoolerFactory, size: int) -> None:
+    place = pooler(default_pool_size=1)
+    name = "n" * 63
+    async with logged_in(place) as one, logged_in(place) as two:
+        await one.query(f"select set_config('app.big', repeat('x', {size}), false)")
+        assert letters(await one.query(f"set application_name = '{name}'")) == "CSZ"
+        for _ in range(2):
+            assert await one_value(two, "show application_name") == b""
+            assert await one_value(one, "show application_name") == name.encode()
+            assert await one_value(one, "select length(current_setting('app.big'))") == str(size).encode()

@@ -10,6 +10,7 @@ from pgpool_core_probes import settings_probe
 
 OK, TOO_LONG = 0, -1
 MAX_BLOCK = 1 << 20
+MAX_TRACKED = 1 << 15  # beyond that
 NAMES = [
     b"DateStyle",
     b"IntervalStyle",
@@ -92,6 +93,21 @@ def test_what_is_too_long_is_refused() -> None:
     full = table.having(block, b"app.y", b"y" * room)
     assert len(full.data) == MAX_BLOCK
     assert len(table) == 2
+    assert table.having(full, b"app.y", None).same(block), "taking something out needs no room"
+    assert len(table.having(full, b"app.y", b"z" * room).data) == MAX_BLOCK
+
+
+def test_what_postgresql_reports_has_room_beyond_that() -> None:
+    """It has happened already."""
+    table = settings_probe.Table()
+    name = b"application_name"
+    full = table.having(None, b"app.x", b"x" * (MAX_BLOCK - len(b"app.x") - 2))
+    more = table.having(full, name, b"n" * 63)
+    assert more.get(name) == b"n" * 63
+    assert table.having(more, b"app.y", b"") == TOO_LONG
+    room = MAX_TRACKED - len(name) - 2
+    assert table.having(more, name, b"n" * (room + 1)) == TOO_LONG
+    assert len(table.having(more, name, b"n" * room).data) == MAX_BLOCK + MAX_TRACKED
 
 
 def test_a_replay_says_only_what_differs() -> None:

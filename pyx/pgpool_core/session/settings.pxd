@@ -18,6 +18,7 @@ from pgpool_core.wire.span cimport Span
 cdef enum:
     SETTINGS_BUCKETS = 4096
     MAX_BLOCK_LEN = 1 << 20       # names and values with their terminators; a longer block is refused
+    MAX_TRACKED_LEN = 1 << 15     # beyond that, for what PostgreSQL reports: it has happened already
     MAX_NAME_LEN = 255
     MAX_IDENTIFIER_LEN = 63       # PostgreSQL cuts what stands as an identifier in SQL; a string it does not cut
 

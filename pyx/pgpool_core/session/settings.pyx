@@ -219,9 +219,13 @@ cdef int block_with(Settings *table, Block *base, Span name, Span value, Block *
     cdef bint placed = value.at == NULL
     cdef int order
     cdef uint64_t need = <uint64_t>name.len + value.len + 2
+    cdef uint64_t result = need
     if base != NULL:
         need += base.len
-    if need > MAX_BLOCK_LEN:
+        result = need
+        if block_get(base, name, &v):
+            result -= <uint64_t>name.len + v.len + 2
+    if result > MAX_BLOCK_LEN and not placed and not (setting_tracked(name, &n) and result <= MAX_BLOCK_LEN + MAX_TRACKED_LEN):
         return SETTINGS_TOO_LONG
     data = end = <uint8_t *>malloc(need)
     if data == NULL:
@@ -248,7 +252,7 @@ cdef bint block_sound(const uint8_t *data, uint32_t n) noexcept nogil:
     cdef const uint8_t *end
     before.at = NULL
     before.len = 0
-    if n > MAX_BLOCK_LEN:
+    if n > MAX_BLOCK_LEN + MAX_TRACKED_LEN:
         return False
     while at < n:
         name.at = data + at
