@@ -9,8 +9,18 @@ import struct
 
 import psycopg
 import pytest
+import trio
 
-from pgpool_core.testing import PoolerProcess, PostgresServer, ScriptedPeer, connect_peer, frontend
+from pgpool_core.testing import (
+    PoolerProcess,
+    PostgresServer,
+    ScriptedPeer,
+    ScriptedServer,
+    backend,
+    connect_peer,
+    frontend,
+    open_scripted_server,
+)
 from tests.conftest import PoolerFactory, Target
 from tests.console import Console
 from tests.peers import letters, logged_in, values
@@ -312,6 +322,54 @@ async def test_without_session_state_what_postgresql_reports_follows_as_with_pgb
         assert values(await other.query(show)) == usual
         assert values(await sets.query(show)) == [[b"on", usual[0][1]]]
         assert values(await other.query(show)) == usual
+
+
+@pytest.mark.parametrize("io_backend", ["epoll", "io_uring"])
+@pytest.mark.parametrize("length", [4_000, 300_000])
+async def test_with_session_state_off_a_very_long_value_follows_too(
+    pooler: PoolerFactory, io_backend: str, length: int
+) -> None:
+    """PostgreSQL 18 reports search_path, which has no limit."""
+    path = ", ".join(f"schema_{number}" for number in range(length))[:length]
+    async with open_scripted_server() as fake:
+        place = pooler(
+            auth_type="trust",
+            databases={"app": f"host={fake.host} port={fake.port} user=app"},
+            session_state="off",
+            default_pool_size=1,
+            function_check_period=0,
+            io_backend=io_backend,
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log_in_with_search_path, fake)
+            async with logged_in(place) as one, logged_in(place) as two:
+                server = fake.accepted[0]
+                done = backend.command_complete("SET") + backend.ready()
+                for client, value in ((one, path), (two, "public")):
+                    await client.send(frontend.query("set"))
+                    asked = await server.expect("Q")
+                    if client is two:
+                        assert "RESET" in asked.text, "the other's is taken back first"
+                        await server.send(backend.parameter("search_path", "public"), done)
+                        asked = await server.expect("Q")
+                    assert asked.text == "set"
+                    await server.send(backend.parameter("search_path", value), done)
+                    told = await client.until("Z")
+                    assert letters(told) == "SCZ"
+                    assert told[0].body == f"search_path\0{value}\0".encode()
+                await one.send(frontend.query("select 1"))
+                assert path in (await server.expect("Q")).text
+                await server.send(backend.parameter("search_path", path), done)
+                assert (await server.expect("Q")).text == "select 1"
+                await server.send(done)
+                assert letters(await one.until("Z")) == "CZ"
+        for peer in fake.accepted:
+            peer.stream.socket.close()
+
+
+async def log_in_with_search_path(fake: ScriptedServer) -> None:
+    parameters = {"server_version": "18.0", "client_encoding": "UTF8", "DateStyle": "ISO, MDY", "search_path": "public"}
+    await (await fake.accept()).accept_login(parameters=parameters)
 
 
 async def test_with_session_state_off_a_session_authorization_does_not_stay_for_the_next_client(

@@ -25,6 +25,7 @@ from pgpool_core.engine.sys cimport close, pgpool_dup
 from pgpool_core.engine.timers cimport timer_clear, timer_of
 from pgpool_core.pool.pool cimport pool_client_comes, pool_unlink
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, Server
+from pgpool_core.session.settings cimport SETTINGS_OK
 from pgpool_core.sync.atomic cimport (pgpool_add32, pgpool_cas_ptr, pgpool_load8, pgpool_load_ptr, pgpool_next64,
                                       pgpool_or32, pgpool_store8, pgpool_swap32, pgpool_swap_ptr)
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -304,7 +305,7 @@ cdef void reported(Worker *w, ServerConn *s, Buf *parameters) noexcept nogil:
         value = strnlen(<const char *>at + name, left - name) + 1
         if name + value > left:
             return
-        if not server_parameter(w, s, NULL, at, <uint32_t>(name + value), True):
+        if server_parameter(w, s, NULL, at, <uint32_t>(name + value), True) != SETTINGS_OK:
             pgpool_store8(&s.seat.close_needed, 1)    # nobody knows how it stands
         at += name + value
         left -= name + value

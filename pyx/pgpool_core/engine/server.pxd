@@ -12,7 +12,7 @@ cdef void server_free(Worker *w, ServerConn *s) noexcept nogil
 cdef bint server_idles(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
 cdef bint push_grant(Worker *to, Client *seat) noexcept nogil
 cdef void servers_go_back(Worker *w) noexcept nogil
-cdef bint server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n, bint swallow) noexcept nogil
+cdef int server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n, bint swallow) noexcept nogil
 
 
 cdef inline ClientConn *client_of(ServerConn *s) noexcept nogil:

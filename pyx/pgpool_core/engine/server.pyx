@@ -6,7 +6,7 @@ from libc.string cimport memchr, memcmp
 from pgpool_core.engine.advice cimport advise_tell
 from pgpool_core.engine.answers cimport answers_past, is_bound, is_ours
 from pgpool_core.engine.asked cimport answered, copy_begins, error_comes
-from pgpool_core.engine.buf cimport buf_add
+from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free, buf_steal
 from pgpool_core.engine.align cimport rights_of, server_stands
 from pgpool_core.engine.chore cimport chore_done, server_settle
 from pgpool_core.engine.client cimport client_go_on, client_granted, client_released
@@ -36,7 +36,8 @@ from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, POOL_GRANTED, pool_release,
                                     pool_take_idle, pool_unlink)
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_BEING_CANCELED, SV_CLOSING, SV_TESTED
-from pgpool_core.session.settings cimport MAX_NAME_LEN, SETTINGS_OK, Block, block_unref, block_with
+from pgpool_core.session.settings cimport (MAX_BLOCK_LEN, MAX_NAME_LEN, SETTINGS_OK, SETTINGS_TOO_LONG, Block, block_unref,
+                                           block_with)
 from pgpool_core.statements.failure cimport failure_told
 from pgpool_core.statements.owed cimport ANSWER_AS_PARSE, ANSWER_BROKEN, ANSWER_SWALLOW, owed_answer
 from pgpool_core.sync.atomic cimport (pgpool_cas_ptr, pgpool_load32, pgpool_load8, pgpool_load_ptr, pgpool_store8,
@@ -75,6 +76,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         return 0
     if s.seat.state == SV_CLOSING:
         return 0
+    if s.conn.held.len:
+        return use_held(w, s, data, n)
     k = counters_of(w, s.pool)
     if s.cur.remain and s.swallowing:
         pos = start = s.cur.remain if s.cur.remain < n else n
@@ -102,9 +105,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         r = scan_to(&s.cur, EVERY_SERVER_MARKS if swallow or s.redo & REDO_LASTS else marks, MAX_SERVER_BODY, data, n, &pos, &f)
         if r != SCAN_FOUND:
             break
-        if (f.type == BE_READY or f.body_len <= HOLD_MAX and (
-                f.type == BE_PARAMETER_STATUS or f.type == BE_COMMAND_COMPLETE
-                or f.type == BE_ERROR) or (
+        if (f.type == BE_READY or f.body_len <= HOLD_MAX and (f.type == BE_COMMAND_COMPLETE or f.type == BE_ERROR) or (
+                    f.type == BE_PARAMETER_STATUS and f.body_len <= MAX_BLOCK_LEN) or (
                     f.type == BE_NOTIFICATION and f.body_len < NOTE_MAX)) and not scan_whole(&f, n, pos):
             if f.type == BE_READY and f.body_len != 1:
                 r = -1
@@ -195,10 +197,11 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             continue
         if f.type == BE_PARAMETER_STATUS:
             if scan_whole(&f, n, pos):
-                if not server_parameter(w, s, c, data + pos + HEADER_LEN, f.body_len, swallow and s.chore != CHORE_BACK):
+                verdict = server_parameter(w, s, c, data + pos + HEADER_LEN, f.body_len, swallow and s.chore != CHORE_BACK)
+                if verdict != SETTINGS_OK:
                     if c != NULL and not swallow:
                         forwarded(w, s, c, k, data + start, pos - start)
-                    server_quit(w, s, "out of memory")
+                    server_quit(w, s, "settings are too long to be followed" if verdict == SETTINGS_TOO_LONG else "out of memory")
                     return 1
                 if c != NULL and kind == EXPECT_CHORE and s.chore == CHORE_BACK:
                     forwarded(w, s, c, k, data + pos, HEADER_LEN + f.body_len)     # the client's own doing, in the end
@@ -330,6 +333,19 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     return s.conn.paused
 
 
+cdef int use_held(Worker *w, ServerConn *s, const uint8_t *data, size_t n) noexcept nogil:
+    """Use what is held, with these bytes behind it: there was no room for it in front of them (a ParameterStatus of more than 8 KiB)."""
+    cdef Buf mine
+    cdef int stop
+    if not buf_add(&s.conn.held, data, n):
+        server_quit(w, s, "out of memory")
+        return 1
+    mine = buf_steal(&s.conn.held)                # server_bytes may hold the rest again
+    stop = server_bytes(w, s, buf_bytes(&mine), mine.len)
+    buf_free(&mine)
+    return stop
+
+
 cdef inline size_t begun_at_end(const uint8_t *at, size_t n) noexcept nogil:
     """How many of the `n` bytes are the CommandComplete of BEGIN at their end: to libpq an error behind it would be a second answer."""
     if n >= 11 and memcmp(at + n - 11, b"C\x00\x00\x00\x0aBEGIN", 11) == 0:
@@ -447,47 +463,50 @@ cdef void servers_go_back(Worker *w) noexcept nogil:
         s = next
 
 
-cdef bint server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n,
-                           bint swallow) noexcept nogil:
+cdef int server_parameter(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n,
+                          bint swallow) noexcept nogil:
     """ParameterStatus: the server stands differently now, and so does the client whose doing it was.
 
-    Behind our own replay the client is told what differs from what it was told before (settings_tell). False when memory is short: nobody
-    knows then how the two stand.
+    Behind our own replay the client is told what differs from what it was told before (settings_tell). Not SETTINGS_OK: nobody knows how the
+    two stand.
     """
     cdef uint8_t[MAX_NAME_LEN] room
     cdef Span name, value, canonical
     cdef uint8_t rights
     cdef const uint8_t *end = <const uint8_t *>memchr(body, 0, n)
     cdef Block *fresh
+    cdef int status
     if end == NULL or end + 1 >= body + n or body[n - 1] != 0:
-        return True
+        return SETTINGS_OK
     name.at = body
     name.len = <uint32_t>(end - body)
     value.at = end + 1
     value.len = n - name.len - 2
     if memchr(value.at, 0, value.len) != NULL:
-        return True
+        return SETTINGS_OK
     rights = rights_of(name, value)
     if rights != RIGHTS_UNKNOWN:
         s.rights = rights
         if c != NULL and not swallow:
             c.rights = s.rights
-        return True
+        return SETTINGS_OK
     if not followed(w.plane, s.pool, name, room, &canonical):
-        return True
-    if block_with(w.plane.settings, s.settings, canonical, value, &fresh) != SETTINGS_OK:
-        return False
+        return SETTINGS_OK
+    status = block_with(w.plane.settings, s.settings, canonical, value, &fresh)
+    if status != SETTINGS_OK:
+        return status
     pgpool_store8(&fresh.verified, 1)
     server_stands(w, s, fresh)
     if c == NULL or swallow:
-        return True
-    if block_with(w.plane.settings, c.settings, canonical, value, &fresh) != SETTINGS_OK:
-        return False
+        return SETTINGS_OK
+    status = block_with(w.plane.settings, c.settings, canonical, value, &fresh)
+    if status != SETTINGS_OK:
+        return status
     if pgpool_load8(&c.settings.verified):
         pgpool_store8(&fresh.verified, 1)
     block_unref(w.plane.settings, c.settings)
     c.settings = fresh
-    return True
+    return SETTINGS_OK
 
 
 cdef void failed(Worker *w, ServerConn *s, ClientConn *c, const uint8_t *body, uint32_t n) noexcept nogil:
