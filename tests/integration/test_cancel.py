@@ -379,6 +379,58 @@ async def test_a_cancel_request_that_hits_the_poolers_own_question_costs_no_serv
             peer.stream.socket.close()
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["new settings", "known settings"])
+async def test_a_cancel_request_that_comes_while_the_server_takes_the_clients_settings_reaches_the_query(
+    pooler: PoolerFactory, known: bool
+) -> None:
+    """Known ones go in front of the query, in one send; new ones are tried alone."""
+    done = backend.command_complete("SET") + backend.ready()
+    async with open_scripted_server() as fake:
+        databases = {"app": f"host={fake.host} port={fake.port} user=app"}
+        place = pooler(
+            auth_type="trust",
+            databases=databases,
+            pool_mode="transaction",
+            default_pool_size=1,
+            function_check_period=0,
+            admin_users="app",
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log_in_once, fake)
+            async with logged_in(place, work_mem="7MB") as client, logged_in(place) as other:
+                server = fake.accepted[0]
+                for one in (client, other) if known else ():
+                    await one.send(frontend.query("select 1"))
+                    assert "work_mem" in await asked(server)
+                    await server.send(done)
+                    assert "select 1" in await asked(server)
+                    await server.send(done)
+                    await one.until("Z")
+                await client.send(frontend.query("select pg_sleep(60)"))
+                assert "7MB" in await asked(server)
+                if known:
+                    assert "pg_sleep" in await asked(server)
+                async with await connect_peer((place.host, place.port)) as canceller:
+                    await canceller.send(frontend.cancel(client.pid, client.key))
+                    await cancel(place, client.pid, client.key)  # a second one, which does not wait: the first is in
+                    async with logged_in(place, database="pgbouncer") as console:
+                        pools = await console.query("show pools")
+                        assert {row[7] for row in values(pools)} == {b"0"}, "sv_active_cancel"
+                    await server.send(done)
+                    if not known:
+                        assert "pg_sleep" in await asked(server)
+                    told = await fake.accept()
+                    with pytest.raises(BlockingIOError):
+                        canceller.stream.socket._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+                    await server.send(backend.error("57014", "canceling statement due to user request"))
+                    await server.send(backend.ready())
+                    await told.stream.aclose()
+                    assert await canceller.stream.receive_some(1) == b""
+                assert letters(await client.until("Z")) == "EZ"
+        for peer in fake.accepted:
+            peer.stream.socket.close()
+
+
 async def asked(server: ScriptedPeer) -> str:
     """The text of the Query that comes next."""
     message = await server.receive()

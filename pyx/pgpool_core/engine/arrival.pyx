@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 from pgpool_core.engine.buf cimport Buf, buf_add, buf_bytes, buf_free
 from pgpool_core.engine.client cimport client_go_on
 from pgpool_core.engine.conn cimport conn_doom, worker_wake
-from pgpool_core.engine.mailbox cimport MAIL_ARRIVE, MAIL_CANCEL_DONE, Mail, mailbox_post
+from pgpool_core.engine.mailbox cimport MAIL_ARRIVE, Mail, mailbox_post
 from pgpool_core.engine.notes cimport note
 from pgpool_core.engine.notify cimport notify_arrives
 from pgpool_core.engine.patience cimport patience_look
@@ -21,7 +21,7 @@ from pgpool_core.engine.slots cimport handle_of, slot_at, slot_new, slot_of, slo
 from pgpool_core.engine.sys cimport close, pgpool_now_us
 from pgpool_core.engine.terms cimport TERMS_OK, terms_leave, terms_stay
 from pgpool_core.engine.timers cimport timer_of
-from pgpool_core.engine.waiter cimport client_cancel
+from pgpool_core.engine.waiter cimport cancel_over, client_cancel
 from pgpool_core.moving.parcel cimport *
 from pgpool_core.pool.plan cimport plan_arrives
 from pgpool_core.pool.pool cimport pool_client_comes, pool_join
@@ -349,8 +349,6 @@ cdef void cancel_moved(Worker *w, uint64_t id, uint64_t canceller) noexcept nogi
     """A cancel request for the client with this id, which carries the key of the process that it came from."""
     cdef ClientConn *c
     cdef uint32_t slot
-    cdef Mail mail
-    cdef Worker *other
     for slot in range(slots_room(&w.clients)):
         c = <ClientConn *>slot_at(&w.clients, slot)
         if c.conn.head.live and c.id == id and not c.conn.doomed:
@@ -358,9 +356,4 @@ cdef void cancel_moved(Worker *w, uint64_t id, uint64_t canceller) noexcept nogi
                 return
             break
     if canceller:
-        other = &w.plane.workers[(canceller >> 56) - 1]
-        memset(&mail, 0, sizeof(Mail))
-        mail.kind = MAIL_CANCEL_DONE
-        mail.client = canceller
-        if mailbox_post(&other.inbox, &mail):
-            worker_wake(other)
+        cancel_over(w, canceller)

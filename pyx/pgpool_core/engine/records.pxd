@@ -505,6 +505,8 @@ cdef struct ServerConn:
     Notifier notifier
     uint8_t lent                  # its client is a borrower, who reads and writes the socket: it is in no poll set
     uint8_t canceling             # its orphaned query is to be cancelled
+    uint8_t cancel_due            # a cancel request for what its client has asked waits until ours is answered
+    uint64_t canceller            # of that one: who is told; 0 = nobody
     uint8_t gone                  # closed and uncounted; its slot waits for a note to be read. Under server_lock
     char tls_info[TLS_INFO_MAX]   # of `conn.tls`, as it was when control handed it over; empty without
     uint8_t replication           # REPLICATION_*: opened as such, for one client

@@ -32,6 +32,7 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport (REDO_FAILED, REDO_LASTS, REDO_NOT, REDO_SEES, REDO_SEES_NOTHING, redo_peek,
                                       redo_ready, redo_withholds)
 from pgpool_core.engine.server_end cimport server_close, server_outdated, server_quit
+from pgpool_core.engine.waiter cimport cancel_goes_on
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.pool cimport (MODE_SESSION, MODE_STATEMENT, POOL_CLOSE, POOL_GRANTED, pool_release,
                                     pool_take_idle, pool_unlink)
@@ -70,6 +71,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
     cdef size_t hides = 0         # 1 + where a ParameterDescription begins that goes the way of the error behind it
     cdef bint outdated
     cdef Counters *k
+    cdef uint64_t canceller
     if data == NULL:
         if c != NULL and c.conn.paused and not c.holding and not c.leaving:
             conn_resume(w, &c.conn)
@@ -156,8 +158,17 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 start = pos
                 if c == NULL and pos < n:         # it has more to say, and nobody has asked: its end, most likely
                     pgpool_store8(&s.seat.close_needed, 1)
+                verdict = s.cancel_due
+                canceller = s.canceller
+                s.cancel_due = 0
                 if chore_done(w, s):
+                    if verdict:
+                        cancel_goes_on(w, NULL, canceller)
                     return 1                      # it has moved on: what follows, if anything, is looked at there
+                if verdict and s.chore != CHORE_NONE and expect_head(&s.expect) == EXPECT_CHORE:
+                    s.cancel_due = 1              # another one is in front
+                elif verdict:
+                    cancel_goes_on(w, s, canceller)
                 continue
             if kind == EXPECT_ASK_END or c == NULL:
                 start = pos

@@ -20,6 +20,7 @@ from pgpool_core.engine.records cimport *
 from pgpool_core.engine.server cimport client_of, half_told
 from pgpool_core.engine.sys cimport SHUT_WR, shutdown
 from pgpool_core.engine.timers cimport TIMER_CLOSE, timer_set
+from pgpool_core.engine.waiter cimport cancel_goes_on
 from pgpool_core.pool.plan cimport plan_gone
 from pgpool_core.pool.pool cimport Pool, pool_next_check, pool_unlink, pool_waiting
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, Server
@@ -128,6 +129,9 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     """The end of a server: close the socket, give the slot back, let control plan anew."""
     cdef Mail mail
     cdef Pool *pool = s.pool.pool
+    if s.cancel_due:
+        s.cancel_due = 0
+        cancel_goes_on(w, NULL, s.canceller)
     if s.database_ddl:
         databases_done(w.plane, s)
     if s.function_ddl:

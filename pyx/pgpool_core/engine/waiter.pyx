@@ -5,11 +5,12 @@ from libc.string cimport memset
 
 from pgpool_core.engine.buf cimport Buf, buf_bytes, buf_free, buf_steal
 from pgpool_core.engine.client cimport client_go_on
-from pgpool_core.engine.conn cimport conn_doom, conn_hold, conn_receive, conn_send, plane_post
+from pgpool_core.engine.conn cimport conn_doom, conn_hold, conn_receive, conn_send, plane_post, worker_wake
 from pgpool_core.engine.console cimport console_tell
-from pgpool_core.engine.mailbox cimport MAIL_CANCEL_ELSEWHERE, MAIL_CONSOLE_CANCEL, Mail
+from pgpool_core.engine.mailbox cimport MAIL_CANCEL_DONE, MAIL_CANCEL_ELSEWHERE, MAIL_CONSOLE_CANCEL, Mail, mailbox_post
 from pgpool_core.engine.orphan cimport server_ask_cancel
 from pgpool_core.engine.records cimport *
+from pgpool_core.engine.server cimport client_of
 from pgpool_core.engine.sys cimport ssize_t
 from pgpool_core.engine.timers cimport timer_clear
 from pgpool_core.pool.pool cimport pool_leave_queue
@@ -18,6 +19,7 @@ from pgpool_core.sync.atomic cimport pgpool_load8
 from pgpool_core.wire.be cimport load_be32
 from pgpool_core.wire.build cimport build_error, build_ready
 from pgpool_core.wire.codes cimport FE_FUNCTION_CALL, FE_QUERY, FE_SYNC, FE_TERMINATE, TX_IDLE
+from pgpool_core.wire.expect cimport EXPECT_CHORE, expect_head
 from pgpool_core.wire.scan cimport CLIENT_MARKS, HEADER_LEN, SCAN_FOUND, Cursor, Frame, scan_past, scan_to
 
 
@@ -58,6 +60,35 @@ cdef bint cancel_elsewhere(Worker *w, uint64_t key, uint64_t canceller) noexcept
     return plane_post(w, &mail)
 
 
+cdef bint cancel_waits(ServerConn *s, const ClientConn *c, uint64_t canceller) noexcept nogil:
+    """A cancel request for `c` would hit what we ask `s`: it waits until that is answered, where something of the client's comes behind it."""
+    if s.cancel_due or (s.expect.owed == 1 and not (c.holding and c.conn.held.len)):
+        return False
+    s.cancel_due = 1
+    s.canceller = canceller
+    return canceller != 0
+
+
+cdef void cancel_goes_on(Worker *w, ServerConn *s, uint64_t canceller) noexcept nogil:
+    """What it waited for has been answered: the client's own is running now. NULL for `s`: it is not any more."""
+    cdef bint told = False
+    if s != NULL and client_of(s) != NULL and s.expect.owed:
+        told = server_ask_cancel(w, s, canceller)
+    if canceller and not told:
+        cancel_over(w, canceller)
+
+
+cdef void cancel_over(Worker *w, uint64_t canceller) noexcept nogil:
+    """Tell the worker of whoever sent a cancel request that it is over. A full ring: the connection ends by its timeout."""
+    cdef Mail mail
+    cdef Worker *other = &w.plane.workers[(canceller >> 56) - 1]
+    memset(&mail, 0, sizeof(Mail))
+    mail.kind = MAIL_CANCEL_DONE
+    mail.client = canceller
+    if mailbox_post(&other.inbox, &mail):
+        worker_wake(other)
+
+
 cdef bint client_cancel(Worker *w, ClientConn *c, uint64_t canceller) noexcept nogil:
     """A cancel request with the right key has come for `c`; True while it is on its way to a server.
 
@@ -78,8 +109,8 @@ cdef bint client_cancel(Worker *w, ClientConn *c, uint64_t canceller) noexcept n
         s = <ServerConn *>(<Server *>c.seat.server).owner
         if s.chore == CHORE_DOUBT:
             return False                          # nothing of the client's is known to be under way, and our question must not fail
-        if (s.chore == CHORE_PROBE or s.chore == CHORE_SETTINGS) and s.expect.owed == 1 and not (s.expect.copying or s.in_doubt):
-            return False                          # the same: it would hit what we ask
+        if s.chore != CHORE_NONE and expect_head(&s.expect) == EXPECT_CHORE and not (s.expect.copying or s.in_doubt):
+            return cancel_waits(s, c, canceller)
         return (s.expect.len or s.expect.copying or s.in_doubt) and server_ask_cancel(w, s, canceller)
     if c.state != CL_WAITING or not pool_leave_queue(c.pool.pool, &c.seat):
         return False

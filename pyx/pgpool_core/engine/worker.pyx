@@ -12,7 +12,7 @@ from pgpool_core.engine.buf cimport spares_free
 from pgpool_core.engine.channels cimport channels_free, channels_tell
 from pgpool_core.engine.client cimport client_bytes, client_drain, client_go_on, client_granted
 from pgpool_core.engine.client_end cimport client_end, client_fatal, client_free, client_leave
-from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post, worker_wake
+from pgpool_core.engine.conn cimport conn_doom, conn_send, plane_post
 from pgpool_core.engine.counters cimport Counters
 from pgpool_core.engine.crowd cimport crowd_add, crowd_free, crowd_goes_on, crowd_has, crowd_next
 from pgpool_core.engine.departure cimport depart
@@ -39,7 +39,7 @@ from pgpool_core.engine.suspend cimport suspend_mail
 from pgpool_core.engine.sys cimport *
 from pgpool_core.engine.timers cimport *
 from pgpool_core.engine.turns cimport turns_go_on, turns_wait_ms
-from pgpool_core.engine.waiter cimport cancel_elsewhere, client_cancel, client_hangup
+from pgpool_core.engine.waiter cimport cancel_elsewhere, cancel_over, client_cancel, client_hangup
 from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.dedicated cimport dedicated_link
 from pgpool_core.pool.pool cimport MAX_POOLS, pool_move
@@ -161,17 +161,6 @@ cdef void read_grants(Worker *w) noexcept nogil:
                 server_lost(w, s, "cannot be watched")         # who was to have it hears of it
         client_granted(w, first)
         first = next
-
-
-cdef void cancel_over(Worker *w, uint64_t canceller) noexcept nogil:
-    """Tell the worker of whoever sent a cancel request that it is over. A full ring: the connection ends by its timeout."""
-    cdef Mail mail
-    cdef Worker *other = &w.plane.workers[(canceller >> 56) - 1]
-    memset(&mail, 0, sizeof(Mail))
-    mail.kind = MAIL_CANCEL_DONE
-    mail.client = canceller
-    if mailbox_post(&other.inbox, &mail):
-        worker_wake(other)
 
 
 cdef void read_mail(Worker *w) noexcept nogil:
