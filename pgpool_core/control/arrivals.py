@@ -210,7 +210,8 @@ class Arrivals:
         lookup = routing.lookup_for(config, facts.database)
         if record.target.secret is None and record.looked_up is None and entry.user is None and lookup is not None:
             with suppress(LookupFailed):  # it is in the log; the server's login will fail, and be tried again
-                record.looked_up = (await self._auth_query.find(lookup, routing.as_bytes(name))).secret
+                asked = attrs.evolve(lookup, in_pause=True)  # it may end when all have arrived
+                record.looked_up = (await self._auth_query.find(asked, routing.as_bytes(name))).secret
         return record
 
     async def _server(self, facts: PoolFacts, record: PoolRecord, kept: list[Parcel]) -> None:

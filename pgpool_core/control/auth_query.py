@@ -233,6 +233,8 @@ class AuthQuery:
             NobodyAsks: it was not `wanted` any more.
         """
         while True:
+            if not lookup.in_pause:
+                await self._until_resumed(lookup, wanted)
             place = self._place(lookup)
             async with place.turns:
                 if not wanted():
@@ -241,9 +243,9 @@ class AuthQuery:
                     done = await self._run(place, lookup, user, most)
                     break
                 except LookupFailed as failed:
-                    if failed.sqlstate != UNAVAILABLE_STATE or not self._pools.holds.pauses(lookup.database):
+                    paused = not lookup.in_pause and self._pools.holds.pauses(lookup.database)
+                    if failed.sqlstate != UNAVAILABLE_STATE or not paused:
                         raise
-            await self._until_resumed(lookup, wanted)
             place.failed_until = -math.inf
         if done.error is not None and done.error.sqlstate == "22021":  # not a name in that database's encoding
             return ()
@@ -253,7 +255,7 @@ class AuthQuery:
         return done.rows
 
     async def _until_resumed(self, lookup: Lookup, wanted: Callable[[], bool]) -> None:
-        """Wait for RESUME: that a server is away while its database is paused is nobody's failure."""
+        """Wait for RESUME: nothing is asked of a database while it is paused, and that its server is away is nobody's failure."""
         holds = self._pools.holds
         while holds.pauses(lookup.database):
             if not wanted():

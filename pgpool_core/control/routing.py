@@ -246,17 +246,23 @@ class Lookup:
     database: str  # entry of [databases]
     user: str  # auth_user
     query: str = attrs.field(repr=False)
+    in_pause: bool = False  # `database` is asked while it is paused, too
 
     def __str__(self) -> str:
         return f"{self.database}/{self.user}"
 
 
 def lookup_for(config: Config, database: str) -> Lookup | None:
-    """How users who log in to `database` are looked up; None where they are not."""
+    """How users who log in to `database` are looked up; None where they are not.
+
+    Who comes to the console does not wait for RESUME: they may be about to say it.
+    """
     entry = entry_for(config, database) or _NO_DATABASE
     user = entry.auth_user or config.auth_user
     where = entry.auth_dbname or config.auth_dbname or (database if entry is not _NO_DATABASE else "")
-    return Lookup(where, user, entry.auth_query or config.auth_query or AUTH_QUERY) if user and where else None
+    if not (user and where):
+        return None
+    return Lookup(where, user, entry.auth_query or config.auth_query or AUTH_QUERY, in_pause=entry is _NO_DATABASE)
 
 
 _NO_DATABASE: Final = DatabaseConfig()  # the console, and names that are not there
