@@ -377,7 +377,8 @@ def spawn_with(process: PoolerProcess, *sockets: socket.socket) -> None:
         sock.set_inheritable(True)
     keep = [sock.fileno() for sock in sockets]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GuardedProcess, "popen", functools.partial(subprocess.Popen, pass_fds=keep))
+        popen = staticmethod(functools.partial(subprocess.Popen, pass_fds=keep))  # 3.14: a partial is a method
+        patch.setattr(GuardedProcess, "popen", popen)
         process.spawn()
 
 
