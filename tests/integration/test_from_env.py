@@ -16,6 +16,7 @@ from pgpool_core.testing import PostgresServer
 from pgpool_core.testing.account import Account
 from pgpool_core.testing.ports import free_port
 from pgpool_core.testing.process import GuardedProcess
+from tests.certificates import Authority
 
 Start = Callable[..., GuardedProcess]
 
@@ -59,6 +60,42 @@ def test_a_container_serves_what_its_variables_name(start: Start, postgres: Post
     with psycopg.connect(f"postgresql://app:app-secret@127.0.0.1:{port}/other") as connection:
         assert connection.execute("select current_database()").fetchone() == ("other",)
     assert "app-secret" not in process.log
+    assert process.stop(SIGTERM, timeout_s=10.0) == 0
+
+
+def test_bitnamis_variables_with_tls(start: Start, postgres: PostgresServer, tmp_path: Path) -> None:
+    """Every client is app at the server, in the database that it asks for."""
+    authority = Authority(tmp_path / "authority")
+    paper = authority.issue("localhost", alternatives=["DNS:localhost", "IP:127.0.0.1"])
+    port = free_port()
+    (tmp_path / "secret").write_text("app-secret\n")
+    env = {
+        "POSTGRESQL_HOST": postgres.host,
+        "POSTGRESQL_PORT": str(postgres.port),
+        "POSTGRESQL_USERNAME": "app",
+        "POSTGRESQL_PASSWORD_FILE": str(tmp_path / "secret"),
+        "PGBOUNCER_DATABASE": "*",
+        "PGBOUNCER_LISTEN_ADDRESS": "127.0.0.1",
+        "PGBOUNCER_PORT": str(port),
+        "PGBOUNCER_SOCKET_DIR": str(tmp_path),
+        "PGBOUNCER_POOL_MODE": "transaction",
+        "PGBOUNCER_USERLIST": '"somebody" "else"',
+        "PGBOUNCER_SET_DATABASE_USER": "yes",
+        "PGBOUNCER_SET_DATABASE_PASSWORD": "yes",
+        "PGBOUNCER_CONNECT_QUERY": "select set_config(''app.way'', ''bitnami'', false)",
+        "PGBOUNCER_CLIENT_TLS_SSLMODE": "require",
+        "PGBOUNCER_CLIENT_TLS_CERT_FILE": str(paper.cert_file),
+        "PGBOUNCER_CLIENT_TLS_KEY_FILE": str(paper.key_file),
+        "PGBOUNCER_CLIENT_TLS_CIPHERS": "fast",
+        "PGBOUNCER_SERVER_TLS_CIPHERS": "fast",
+    }
+    process = start("serve", "--from-env", "bitnami", "--config-dir", str(tmp_path), env=env)
+    process.wait_for_listener(("127.0.0.1", port))
+    place = f"127.0.0.1:{port}/other?sslmode=verify-full&sslrootcert={authority.ca_file}"
+    with psycopg.connect(f"postgresql://somebody:else@{place}") as connection:
+        found = connection.execute("select current_database(), current_user, current_setting('app.way')").fetchone()
+        assert found == ("other", "app", "bitnami")
+    assert "app-secret" not in process.log and "not read" not in process.log
     assert process.stop(SIGTERM, timeout_s=10.0) == 0
 
 

@@ -323,17 +323,95 @@ def test_bitnamis_variables(tmp_path: Path) -> None:
             "PGBOUNCER_IGNORE_STARTUP_PARAMETERS": "extra_float_digits",
             "PGBOUNCER_USERLIST": '"second" "it""s"\n; nobody\n\n',
             "PGBOUNCER_NO_SUCH_SETTING": "1",
+            "PGBOUNCER_SOCKET_DIR": "/run/pgbouncer",
+            "PGBOUNCER_SOCKET_MODE": "0770",
+            "PGBOUNCER_LOG_FILE": "/tmp/log",
         },
     )
     config = config_of(made)
+    assert (config.unix_socket_dir, config.unix_socket_mode, config.logfile) == ("/run/pgbouncer", 0o770, "/tmp/log")
+    assert config.ignore_startup_parameters == ("extra_float_digits",)
     assert config.databases == {
         "two": DatabaseConfig(host="h2", port=7, password="a b"),
         "ten": DatabaseConfig(host="h10"),
-        "*": DatabaseConfig(host="db", port=5433, dbname="main"),
+        "*": DatabaseConfig(host="db", port=5433),
     }
     assert (config.listen_addr, config.listen_port, config.auth_type) == (("127.0.0.1",), 7000, "md5")
     assert (config.pool_mode, config.admin_users) == ("transaction", ("app",))
     assert made.users == {"app": "from a file", "second": 'it"s'}
+
+
+BITNAMI = {"POSTGRESQL_HOST": "db", "POSTGRESQL_USERNAME": "app", "POSTGRESQL_PASSWORD": "it's a secret"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "name", "entry"),
+    [
+        ({}, "postgres", DatabaseConfig(host="db", dbname="postgres")),
+        ({"PGBOUNCER_DATABASE": "a"}, "a", DatabaseConfig(host="db", dbname="a")),
+        ({"POSTGRESQL_DATABASE": "b"}, "postgres", DatabaseConfig(host="db", dbname="b")),
+        ({"PGBOUNCER_DATABASE": "a", "POSTGRESQL_DATABASE": "b"}, "a", DatabaseConfig(host="db", dbname="b")),
+        ({"PGBOUNCER_DATABASE": "*", "POSTGRESQL_DATABASE": "b"}, "*", DatabaseConfig(host="db")),
+        ({"PGBOUNCER_SET_DATABASE_USER": "yes"}, "postgres", DatabaseConfig(host="db", dbname="postgres", user="app")),
+        (
+            {"PGBOUNCER_SET_DATABASE_USER": "TRUE", "PGBOUNCER_SET_DATABASE_PASSWORD": "1"},
+            "postgres",
+            DatabaseConfig(host="db", dbname="postgres", user="app", password="it's a secret"),
+        ),
+        ({"PGBOUNCER_SET_DATABASE_USER": "no"}, "postgres", DatabaseConfig(host="db", dbname="postgres")),
+        ({"PGBOUNCER_AUTH_USER": "asks"}, "postgres", DatabaseConfig(host="db", dbname="postgres", auth_user="asks")),
+        (
+            {"PGBOUNCER_CONNECT_QUERY": "set search_path to ''a b'', c"},
+            "postgres",
+            DatabaseConfig(host="db", dbname="postgres", connect_query="set search_path to 'a b', c"),
+        ),
+        (
+            {"PGBOUNCER_CONNECT_QUERY": "set search_path to 'a b', c"},
+            "postgres",
+            DatabaseConfig(host="db", dbname="postgres", connect_query="set search_path to 'a b', c"),
+        ),
+    ],
+)
+def test_the_entry_that_bitnamis_variables_name(environ: Mapping[str, str], name: str, entry: DatabaseConfig) -> None:
+    made = generate("bitnami", {**BITNAMI, **environ})
+    config = config_of(made)
+    assert config.databases == {name: entry}
+    assert config.auth_user == "" and made.warnings == ()
+
+
+def test_any_value_of_bitnamis_may_be_in_a_file(tmp_path: Path) -> None:
+    def file(text: str) -> str:
+        path = tmp_path / f"file{len(list(tmp_path.iterdir()))}"
+        path.write_text(f"{text}\n")
+        return str(path)
+
+    environ = {
+        **{f"{name}_FILE": file(value) for name, value in BITNAMI.items()},
+        "POSTGRESQL_PASSWORD": "not this one",
+        "PGBOUNCER_DATABASE_FILE": file("main"),
+        "PGBOUNCER_POOL_MODE_FILE": file("statement"),
+        "PGBOUNCER_AUTH_QUERY_FILE": file("select $1, 2"),
+        "PGBOUNCER_DSN_0_FILE": file("two=host=h2 password=x"),
+        "PGBOUNCER_USERLIST_FILE": file('"u" "v"\n"w" "x"'),
+        "PGBOUNCER_AUTH_HBA_FILE": "/etc/rules",
+        "PGBOUNCER_CLIENT_TLS_CA_FILE": "/etc/ca",
+    }
+    made = generate("bitnami", environ)
+    config = config_of(made)
+    main = DatabaseConfig(host="db", dbname="main")
+    assert config.databases == {"two": DatabaseConfig(host="h2", password="x"), "main": main}
+    assert made.users == {"app": "it's a secret", "u": "v", "w": "x"}
+    assert (config.pool_mode, config.auth_query) == ("statement", "select $1, 2")
+    assert (config.auth_hba_file, config.client_tls_ca_file) == ("/etc/rules", "/etc/ca")
+    assert made.warnings == ()
+
+
+def test_what_kubernetes_says_of_a_service_called_pgbouncer_is_no_port() -> None:
+    made = generate(
+        "bitnami", {**BITNAMI, "PGBOUNCER_PORT": "tcp://10.0.0.1:6432", "PGBOUNCER_SERVICE_HOST": "10.0.0.1"}
+    )
+    assert config_of(made).listen_port == 6432
+    assert made.warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -367,9 +445,9 @@ def test_variables_that_mean_nothing_here_are_told(kind: str, environ: Mapping[s
     assert generate(kind, environ).warnings == ()
     beside = {"PGBOUNCER_SERVICE_HOST": "10.0.0.1", "PGBOUNCER_PORT_6432_TCP": "tcp://10.0.0.1:6432"}  # by Kubernetes
     assert generate(kind, {**environ, **beside, "PGBOUNCER_SET_DATABASE_PASSWORD": ""}).warnings == ()
-    more = {"PGBOUNCER_SET_DATABASE_USER": "yes", "PGBOUNCER_POOLMODE": "hunter2"}
+    more = {"PGBOUNCER_FORCE_INITSCRIPTS": "yes", "PGBOUNCER_POOLMODE": "hunter2"}
     [said] = generate(kind, {**environ, **more}).warnings
-    assert said == "not read, because nothing is known of them: PGBOUNCER_POOLMODE, PGBOUNCER_SET_DATABASE_USER"
+    assert said == "not read, because nothing is known of them: PGBOUNCER_FORCE_INITSCRIPTS, PGBOUNCER_POOLMODE"
 
 
 def test_who_starts_with_an_environment_is_warned_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
