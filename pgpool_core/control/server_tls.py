@@ -19,7 +19,7 @@ from pgpool_core.config.model import Config, DatabaseConfig
 from pgpool_core.config.tls import SECURE, VERSIONS, protocols_of
 from pgpool_core.control.pipes import BytePipe, SocketPipe, TlsPipe
 from pgpool_core.control.server_login import Channel
-from pgpool_core.control.tls import LIBRARYS_CIPHERS, VERIFYING
+from pgpool_core.control.tls import LIBRARYS_CIPHERS, NOTHING, VERIFYING
 from pgpool_core.errors import ConfigError, ConfigProblem, ServerProtocolError, TlsError
 from pgpool_core.tls.face import Context, Session
 
@@ -164,7 +164,8 @@ def _contradictions(wish: TlsWish) -> Iterable[tuple[str, str]]:
     if wish.channel_binding == "require" and wish.mode not in STRICT:
         yield f"channel_binding = require needs sslmode = require or stricter, not {wish.mode}", "channel_binding"
     if bool(wish.cert_file) != bool(wish.key_file):
-        yield "a client certificate needs both its file and that of its key", "sslcert"
+        given = "certificate" if wish.cert_file else "key"
+        yield "a client certificate needs both its file and that of its key", _named(wish, given)[1]
     if not wish.protocols:
         yield "no version of TLS is left", "ssl_min_protocol_version"
 
@@ -214,7 +215,7 @@ def _read(wish: TlsWish, part: str) -> bytes:
         return b""
     try:
         with open(path, "rb") as file:
-            return file.read()
+            return file.read() or NOTHING
     except OSError as error:
         text = f"{path} cannot be read: {error.strerror or error} ({key})"
         raise ConfigError([ConfigProblem(text, key=key)]) from error

@@ -19,6 +19,9 @@ VERIFYING: Final = ("verify-ca", "verify-full")
 LIBRARYS_CIPHERS: Final = ("default", "secure", "fast", "normal")
 """Values of the cipher settings that mean what OpenSSL has chosen."""
 
+NOTHING: Final = b"\n"
+"""What an empty file holds, to be refused as any other without what it is named for: b"" means that none is named."""
+
 _SETTINGS: Final = {
     "certificate": "cert_file",
     "key": "key_file",
@@ -90,7 +93,7 @@ def _read(config: Config, key: str) -> bytes:
         return b""
     try:
         with open(path, "rb") as file:
-            return file.read()
+            return file.read() or NOTHING
     except OSError as error:
         raise _error(f"{key} {path}: cannot be read: {error.strerror or error} ({key})", key) from error
 

@@ -87,9 +87,10 @@ def test_what_has_not_changed_is_kept(own: Certificate, authority: Authority) ->
     assert client_tls(config(own, "disable"), before).context is None
 
 
-def test_faults_name_setting_and_file(own: Certificate, authority: Authority, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["", "nothing here\n"])
+def test_faults_name_setting_and_file(own: Certificate, authority: Authority, tmp_path: Path, text: str) -> None:
     empty = tmp_path / "empty.pem"
-    empty.write_text("nothing here\n")
+    empty.write_text(text)
     other = authority.issue("another")
     assert "which is not set" in fault(own, client_tls_key_file="")
     assert "which is not set" in fault(own, client_tls_cert_file="")
@@ -103,7 +104,9 @@ def test_faults_name_setting_and_file(own: Certificate, authority: Authority, tm
     assert fault(own, "verify-full", client_tls_ca_file=str(empty)).startswith(f"client_tls_ca_file {empty}: no certif")
     gone = tmp_path / "gone.pem"
     assert f"client_tls_crl_file {gone}: cannot be read: No such file" in fault(own, client_tls_crl_file=str(gone))
-    assert "client_tls_crl_file" in fault(own, client_tls_crl_file=str(empty))
+    assert fault(own, client_tls_ca_file=str(empty)).startswith(f"client_tls_ca_file {empty}: no certif")
+    verified = {"client_tls_ca_file": str(authority.ca_file), "client_tls_crl_file": str(empty)}
+    assert f"client_tls_crl_file {empty}: no revocation list in it" in fault(own, "verify-full", **verified)
     assert "client_tls_ciphers NOSUCH: " in fault(own, client_tls_ciphers="NOSUCH")
     assert "client_tls13_ciphers NOSUCH: " in fault(own, client_tls13_ciphers="NOSUCH")
     assert "client_tls_ecdhcurve NOSUCH: " in fault(own, client_tls_ecdhcurve="NOSUCH")

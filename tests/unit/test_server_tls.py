@@ -10,7 +10,7 @@ import pytest
 
 from pgpool_core.client.secure import TlsSocket
 from pgpool_core.config import Config, ConfigError, DatabaseConfig, parse_config, parse_dsn
-from pgpool_core.control.server_tls import TlsWish, make_contexts, tls_wish, wishes_of
+from pgpool_core.control.server_tls import TlsWish, make_contexts, tls_wish, wish_problems, wishes_of
 from pgpool_core.tls.face import Context, Session
 from tests.certificates import Authority
 
@@ -163,3 +163,32 @@ def test_a_links_socket_takes_and_gives_everything_however_little_the_kernel_tak
             except BlockingIOError:
                 assert cipher
         assert back == data
+
+
+def test_a_file_that_holds_nothing_is_not_passed_over(tmp_path: Path) -> None:
+    """Whoever writes revocation lists may have failed; nobody would be revoked."""
+    authority = Authority(tmp_path / "authority")
+    own = authority.issue("pooler")
+    empty = tmp_path / "empty"
+    empty.write_bytes(b"")
+    verified = f"host=h sslmode=verify-full sslrootcert={authority.ca_file}"
+    for line, said in (
+        (f"{verified} sslcrl={empty}", "no revocation list in it (sslcrl)"),
+        (f"host=h sslmode=verify-full sslrootcert={empty}", "no certificate in it (sslrootcert)"),
+        (f"{verified} sslcert={empty} sslkey={empty}", "no certificate in it (sslcert)"),
+        (f"{verified} sslcert={own.cert_file} sslkey={empty}", "no private key in it (sslkey)"),
+    ):
+        with pytest.raises(ConfigError) as found:
+            make_contexts({wish(line): "app"})
+        assert str(found.value) == f'database "app": {empty}: {said}'
+
+
+def test_half_a_certificate_is_told_by_its_setting() -> None:
+    for line, settings, key in (
+        ("host=h sslcert=/c", {}, "sslcert"),
+        ("host=h sslkey=/k", {}, "sslkey"),
+        ("host=h", {"server_tls_cert_file": "/c"}, "server_tls_cert_file"),
+        ("host=h", {"server_tls_key_file": "/k"}, "server_tls_key_file"),
+    ):
+        (problem,) = wish_problems({wish(line, **settings): "app"})
+        assert str(problem) == f'database "app": a client certificate needs both its file and that of its key ({key})'
