@@ -57,7 +57,10 @@ cdef void server_chore(Worker *w, ServerConn *s, uint8_t chore) noexcept nogil:
 
 
 cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
-    """ReadyForQuery after a chore; True when the server is no longer this worker's to read."""
+    """ReadyForQuery after a chore; True when the server is no longer this worker's to read.
+
+    Its client may have let it go meanwhile, as one does that ends: it may be another worker's then, too, which is the caller's to see.
+    """
     cdef uint8_t chore = s.chore
     cdef ClientConn *c = client_of(s)
     s.chore = CHORE_NONE
@@ -81,7 +84,6 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
             elif c.holding:
                 c.holding = 0
                 client_go_on(w, c)
-                return c.seat.server != &s.seat   # it may have been let go, and be another worker's by now
         elif c == NULL and s.seat.state == SV_BEING_CANCELED:
             return server_settle(w, s)
         return False
@@ -134,14 +136,16 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
 
 
 cdef void go_on(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
-    """A client that was held while the probe was under way goes on, with the settings that are its own."""
+    """A client that was held while the probe was under way goes on, with the settings that are its own. It may let `s` go."""
     if not c.holding or c.state != CL_ACTIVE:
         return
     c.holding = 0
     if c.conn.held.len and c.settings != s.settings:
         settings_align(w, c, s)
-    if not c.holding:
-        client_go_on(w, c)
+    if c.holding or c.seat.server != &s.seat:
+        return
+    client_go_on(w, c)
+    if c.seat.server == &s.seat:
         conn_push(w, &s.conn)                     # the replay, where nothing of the client's has taken it along
 
 

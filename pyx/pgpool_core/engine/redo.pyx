@@ -97,5 +97,5 @@ cdef void redo_send(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
         return
     s.redo = REDO_AGAIN
     client_go_on(w, c)
-    if s.redo == REDO_AGAIN:
+    if c.seat.server == &s.seat and s.redo == REDO_AGAIN:
         s.redo = REDO_NOT

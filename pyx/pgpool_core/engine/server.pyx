@@ -161,7 +161,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
                 verdict = s.cancel_due
                 canceller = s.canceller
                 s.cancel_due = 0
-                if chore_done(w, s):
+                if chore_done(w, s) or (c != NULL and c.seat.server != &s.seat):
                     if verdict:
                         cancel_goes_on(w, NULL, canceller)
                     return 1                      # it has moved on: what follows, if anything, is looked at there
@@ -177,6 +177,8 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
             if s.redo == REDO_FAILED:
                 start = pos
                 redo_ready(w, s, c)
+                if c.seat.server != &s.seat:
+                    return 1
                 continue
             s.redo = REDO_NOT
             if s.expect.owed == 0:
