@@ -161,7 +161,8 @@ class Proxy(Reachable):
 
         Args:
             database, user: as clients name them; without, those of `proxy.url`.
-            max_waiting: how many tasks may wait for a connection. acquire_timeout: how long each; query_wait_timeout holds too.
+            max_waiting: how many tasks may have asked for a connection and have none yet, one at least; None is no limit.
+            acquire_timeout: how long each waits; query_wait_timeout holds too.
             cancel_timeout: for cleaning up after a query that was cancelled. What takes longer is closed.
             leak_after: who has a connection for so long is told of in the log, with the stack that acquired it.
             statement_cache_size: statements kept prepared on each connection; none with max_prepared_statements = 0.
@@ -179,6 +180,11 @@ class Proxy(Reachable):
 
         for argument in others:
             raise refused(argument)
+        if max_waiting == 0 and max_waiting is not False:
+            raise ConfigError(
+                "max_waiting = 0 would lend nothing over a proxy, where whoever asks waits until a worker of it has answered; "
+                "None is no limit (max_waiting)"
+            )
         settings = LendingSettings(
             max_waiting=max_waiting,
             acquire_timeout=acquire_timeout,

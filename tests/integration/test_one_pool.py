@@ -754,6 +754,9 @@ async def test_what_cannot_be_had_is_refused(postgres: PostgresServer) -> None:
             with pytest.raises(ConfigError):
                 async with proxy.open_pool(server_settings=settings):
                     pass
+        with pytest.raises(ConfigError, match="max_waiting = 0 would lend nothing over a proxy"):
+            async with proxy.open_pool(max_waiting=0) as pool:
+                await pool.fetch("select 1")
 
         async def open_there() -> None:
             async with proxy.open_pool():
