@@ -100,7 +100,7 @@ class _Service:
         config = self._read()
         self._notifier = Notifier(os.environ)
         given = sockets_given(os.environ)
-        if name := start.user or config.user:
+        if name := config.user:
             import_all()
             become(name)
         if is_root():
@@ -128,10 +128,10 @@ class _Service:
         return 0
 
     def _read(self, path: str | None = None) -> Config:
-        """The configuration; `conffile` says afterwards which file the next RELOAD reads."""
+        """The configuration, with what the command line says; `conffile` says afterwards which file the next RELOAD reads."""
         path = path or self._conffile
         config = load_config(path)
-        return config if config.conffile else attrs.evolve(config, conffile=path)
+        return attrs.evolve(config, conffile=config.conffile or path, user=self._start.user or config.user)
 
     def _use_log(self, config: Config) -> None:
         try:

@@ -176,6 +176,22 @@ def test_in_the_background_it_is_another_user_in_a_session_of_its_own(program: P
 
 
 @as_root
+def test_show_config_tells_the_user_of_the_command_line_before_and_after_a_reload(program: Program) -> None:
+    files = {"pidfile": program.pidfile, "logfile": program.folder / "log"}
+    program.write(user="root", auth_type="any", admin_users="anybody", **files)
+    name = service_account().name
+    assert program.run("-d", "-u", name, str(program.ini)).returncode == 0
+    until(lambda: program.pid() and can_connect(("127.0.0.1", program.port)))
+    url = f"postgresql://anybody@127.0.0.1:{program.port}/pgbouncer"
+    with psycopg.connect(url, autocommit=True, prepare_threshold=None) as console:
+        for _ in range(2):
+            shown = {row[0]: row[1] for row in console.execute("SHOW CONFIG")}
+            assert shown["user"] == name
+            console.execute("RELOAD")
+    assert "(user)" not in program.log
+
+
+@as_root
 def test_a_stale_pid_file_is_removed_and_another_file_is_left_alone(program: Program) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
