@@ -160,7 +160,7 @@ async def test_borrowers_count_among_clients(postgres: PostgresServer) -> None:
 
 async def test_who_waits_too_long_hears_who_has_what(postgres: PostgresServer) -> None:
     async with (
-        both(postgres, default_pool_size=1, query_wait_timeout=0.05, acquire_timeout=20, max_waiting=1) as it,
+        both(postgres, default_pool_size=1, query_wait_timeout=1, acquire_timeout=20, max_waiting=1) as it,
         it.pool.acquire(),
     ):
         with pytest.raises(PoolTimeout, match="query_wait_timeout"):
