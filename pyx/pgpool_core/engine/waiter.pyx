@@ -109,7 +109,8 @@ cdef bint client_cancel(Worker *w, ClientConn *c, uint64_t canceller) noexcept n
         s = <ServerConn *>(<Server *>c.seat.server).owner
         if s.chore == CHORE_DOUBT:
             return False                          # nothing of the client's is known to be under way, and our question must not fail
-        if s.chore != CHORE_NONE and expect_head(&s.expect) == EXPECT_CHORE and not (s.expect.copying or s.in_doubt):
+        if (s.chore == CHORE_PROBE or s.chore == CHORE_SETTINGS) and expect_head(&s.expect) == EXPECT_CHORE \
+                and not (s.expect.copying or s.in_doubt):
             return cancel_waits(s, c, canceller)
         return (s.expect.len or s.expect.copying or s.in_doubt) and server_ask_cancel(w, s, canceller)
     if c.state != CL_WAITING or not pool_leave_queue(c.pool.pool, &c.seat):
