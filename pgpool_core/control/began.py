@@ -44,20 +44,25 @@ _PASSING: Final = frozenset(
 
 
 _WHOSE: Final = b"; select pg_catalog.pg_backend_pid()"
+_FIXED: Final = b"""; select name from pg_catalog.pg_settings
+where source operator(pg_catalog.=) 'session' and context operator(pg_catalog.=) 'superuser'
+and not (select rolsuper from pg_catalog.pg_roles where rolname operator(pg_catalog.=) session_user)"""
 
 
 @attrs.frozen
 class _Said:
     rows: bytes = attrs.field(repr=False)
     backend_pid: int  # of the process that answered; 0: not told
+    fixed: tuple[bytes, ...]
     error: ErrorFields | None
     unread: bytes = attrs.field(repr=False)
 
 
 class _Ask(Question[_Said]):
     def __init__(self, sql: bytes) -> None:
-        super().__init__(message(FE_QUERY, sql + _WHOSE + b"\0"))
+        super().__init__(message(FE_QUERY, sql + _WHOSE + _FIXED + b"\0"))
         self._rows = bytearray()
+        self._fixed: list[bytes] = []
         self._messages = self._complete = self._backend_pid = 0
 
     def _step(self) -> bool:
@@ -66,7 +71,10 @@ class _Ask(Question[_Said]):
             return False
         self._messages += 1
         code, body = taken
-        if code == BE_DATA_ROW and self._complete:
+        if code == BE_DATA_ROW and self._complete > 1:
+            [name] = data_row(body)
+            self._fixed.append(name or b"")
+        elif code == BE_DATA_ROW and self._complete:
             [pid] = data_row(body)
             self._backend_pid = int(pid or 0)
         elif code == BE_DATA_ROW and self._messages <= MAX_MESSAGES:
@@ -74,7 +82,9 @@ class _Ask(Question[_Said]):
         elif code == BE_ERROR_RESPONSE:
             self._failure = self._failure or ErrorFields.parse(code, body)
         elif code == BE_READY_FOR_QUERY and ready_status(body) == 0x49:
-            self._verdict = _Said(bytes(self._rows), self._backend_pid, self._failure, bytes(self._in))
+            self._verdict = _Said(
+                bytes(self._rows), self._backend_pid, tuple(self._fixed), self._failure, bytes(self._in)
+            )
         elif code not in _PASSING or self._messages > MAX_MESSAGES:
             raise ServerProtocolError(f"message {code:#04x} from a server that was asked what it begins with")
         self._complete += code == BE_COMMAND_COMPLETE
@@ -105,7 +115,9 @@ async def ask_began(server: LoggedInServer, target: ServerTarget, who: str) -> N
         server.unread = said.unread
         server.is_poolers = 0 not in (said.backend_pid, server.backend_pid) and said.backend_pid != server.backend_pid
         if said.error is None:
-            server.began = attrs.evolve(server.began, settings=tuple(began_settings(said.rows, target.user)))
+            settings = tuple(began_settings(said.rows, target.user))
+            fixed = tuple(name for name, _ in settings if name in said.fixed)
+            server.began = attrs.evolve(server.began, settings=settings, fixed=fixed)
             return
     except (trio.TooSlowError, OSError, TlsError, ServerProtocolError, ValueError) as error:
         raise ServerUnavailable("no answer to the question what a server begins with") from error

@@ -105,6 +105,7 @@ class Began:
 
     settings: Pairs = ()
     at_login: Pairs | None = None  # what it has reported before connect_query; None: nothing has run since
+    fixed: tuple[bytes, ...] = ()  # names among `settings` that its login cannot set itself
 
 
 @attrs.define(eq=False)

@@ -106,7 +106,7 @@ class PoolRegistry:
     def greet(self, record: PoolRecord, parameters: Pairs, began: Began) -> None:
         """From now on clients of a pool are told `parameters` at login, and begin with what servers begin with."""
         record.welcome, record.began = parameters, began
-        self._engine.set_welcome(record.id, parameters, began.settings, began.at_login)
+        self._engine.set_welcome(record.id, parameters, began.settings, began.at_login, began.fixed)
 
     def forget_greeting(self, record: PoolRecord) -> None:
         """Another server may greet differently: the next one says how."""

@@ -184,6 +184,7 @@ class Engine:
         parameters: Sequence[tuple[bytes, bytes]],
         began: Sequence[tuple[bytes, bytes]] = (),  # further settings that servers, and so clients, begin with
         at_login: Sequence[tuple[bytes, bytes]] | None = None,  # `parameters` before connect_query; None: the same
+        fixed: Sequence[bytes] = (),  # names among `began` that the login cannot set itself
     ) -> None: ...
     def forget_welcome(self, pool: int) -> None: ...
     def fail_pool(self, pool: int, first: bytes, error: bytes, until_us: int, since_us: int = 0) -> bool:

@@ -61,6 +61,7 @@ def pool_packet(number: int, facts: PoolFacts) -> bytes:
     said["welcome"] = _texts(facts.welcome)
     if (began := facts.began) is not None:
         said["began"] = [_texts(began.settings), None if began.at_login is None else _texts(began.at_login)]
+        said["fixed"] = [name.decode("latin-1") for name in began.fixed]
     said["shown"] = None if facts.shown is None else facts.shown.decode("latin-1")
     return b"P" + json.dumps(said).encode()
 
@@ -185,7 +186,7 @@ def _pool(body: bytes) -> PoolTold:
                 user=user,
                 target=target,
                 welcome=_pairs(pairs),
-                began=_began(said.get("began")),
+                began=_began(said.get("began"), said.get("fixed", [])),
                 hosts=tuple(map(_host, hosts)),
                 keeping=keeping,
                 shown=None if shown is None else shown.encode("latin-1"),
@@ -205,14 +206,16 @@ def _pairs(said: list[object]) -> Pairs:
     return tuple(pairs)
 
 
-def _began(said: object) -> Began | None:
-    match said:
-        case None:
-            return None
-        case [list(settings), None]:
-            return Began(_pairs(settings))
-        case [list(settings), list(at_login)]:
-            return Began(_pairs(settings), _pairs(at_login))
+def _began(said: object, fixed: object) -> Began | None:
+    if said is None:
+        return None
+    if isinstance(fixed, list) and all(isinstance(name, str) for name in fixed):
+        names = tuple(name.encode("latin-1") for name in fixed)
+        match said:
+            case [list(settings), None]:
+                return Began(_pairs(settings), fixed=names)
+            case [list(settings), list(at_login)]:
+                return Began(_pairs(settings), _pairs(at_login), names)
     raise ValueError("what servers begin with is not told as it should be")
 
 

@@ -198,6 +198,39 @@ async def test_it_goes_along_to_the_next_process(pooler: PoolerFactory, postgres
                 assert await stands(late) == BEGAN
 
 
+@pytest.fixture
+def with_rights(postgres: PostgresServer) -> Iterator[str]:
+    """A connect_query that sets, with rights of its own, what the login cannot set."""
+    postgres.sql(
+        """create function with_rights() returns text language sql security definer
+        as 'select set_config(''log_min_duration_statement'', ''12345'', false)'""",
+        database="app",
+    )
+    yield "select with_rights()"
+    postgres.sql("drop function with_rights", database="app")
+
+
+SHOW = "select current_setting('log_min_duration_statement')"
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+@pytest.mark.parametrize("text", ["create temp table t (i int)", "reset all", "discard all", "select 1"])
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_what_the_login_cannot_set_again_ends_nobody(
+    pooler: PoolerFactory, postgres: PostgresServer, with_rights: str, mode: str, text: str, replaced: bool
+) -> None:
+    entry = f"host={postgres.host} port={postgres.port} connect_query='{with_rights}'"
+    front = pooler(databases={"app": entry}, default_pool_size=1, pool_mode=mode)
+    for _ in range(3):
+        async with logged_in(front) as one:
+            assert values(await one.query(SHOW)) == [[b"12345ms"]]
+            if replaced:
+                front.replace()
+            assert not codes(await one.query(text))
+            if mode == "transaction":
+                assert values(await one.query(SHOW)) == [[b"12345ms"]]
+
+
 async def test_a_connect_query_that_names_too_much_is_used_all_the_same(
     pooler: PoolerFactory, postgres: PostgresServer
 ) -> None:

@@ -222,7 +222,12 @@ class FakeEngine:
         self.abandoned_with.append(error)
 
     def set_welcome(
-        self, pool: int, parameters: Sequence[tuple[bytes, bytes]], began: Any = (), at_login: Any = None
+        self,
+        pool: int,
+        parameters: Sequence[tuple[bytes, bytes]],
+        began: Any = (),
+        at_login: Any = None,
+        fixed: Any = (),
     ) -> None:
         self.pool_list[pool].welcome = parameters
 

@@ -42,7 +42,11 @@ def test_a_pool_and_a_key_are_read_as_they_were_told() -> None:
     reader = Reader()
     assert reader.read(pool_packet(7, FACTS), []) == PoolTold(7, FACTS)
     assert reader.read(key_packet(b"k" * 32), []) == KeyTold(b"k" * 32)
-    for began in (Began(), Began(((b"role", b"\xe4"),)), Began(((b"app.x", b""),), ((b"TimeZone", b"UTC"),))):
+    for began in (
+        Began(),
+        Began(((b"role", b"\xe4"),)),
+        Began(((b"app.x", b""),), ((b"TimeZone", b"UTC"),), (b"app.x",)),
+    ):
         facts = attrs.evolve(FACTS, began=began)
         assert reader.read(pool_packet(8, facts), []) == PoolTold(8, facts)
     facts = attrs.evolve(FACTS, shown=bytes(range(1, 256)))

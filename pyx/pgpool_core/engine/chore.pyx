@@ -6,20 +6,20 @@ from pgpool_core.engine.advice cimport advise_tell
 from pgpool_core.engine.align cimport rights_tell, settings_align, settings_aligned, settings_tell
 from pgpool_core.engine.asked cimport ask
 from pgpool_core.engine.buf cimport buf_bytes
-from pgpool_core.engine.client cimport client_go_on
+from pgpool_core.engine.client cimport client_go_on, client_released
 from pgpool_core.engine.conn cimport conn_push, conn_send
 from pgpool_core.engine.databases cimport databases_done
 from pgpool_core.engine.doubt cimport doubt_answered
 from pgpool_core.engine.functions cimport functions_changed
 from pgpool_core.engine.leak cimport leak_answered, leak_ask
-from pgpool_core.engine.inquiry cimport inquiry_answered, inquiry_cleaned, inquiry_left
+from pgpool_core.engine.inquiry cimport inquiry_answered, inquiry_cleaned, inquiry_left, inquiry_lost
 from pgpool_core.engine.loan cimport loan_linked
 from pgpool_core.engine.records cimport *
 from pgpool_core.engine.redo cimport redo_send
 from pgpool_core.engine.server cimport client_of, server_free
 from pgpool_core.engine.server_end cimport server_quit
 from pgpool_core.engine.timers cimport TIMER_DRAIN, timer_clear, timer_set
-from pgpool_core.pool.pool cimport MODE_SESSION, pool_move
+from pgpool_core.pool.pool cimport MODE_SESSION, pool_move, pool_unlink
 from pgpool_core.pool.server cimport SV_BEING_CANCELED, SV_TESTED
 from pgpool_core.session.settings cimport block_ref, block_unref
 from pgpool_core.sync.atomic cimport pgpool_load8, pgpool_load32
@@ -94,7 +94,7 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
                 return False
             if c.pin_due and c.state == CL_ACTIVE:
                 advise_tell(w, c)
-            go_on(w, s, c)
+            return go_on(w, s, c)
         elif s.seat.state == SV_BEING_CANCELED:
             inquiry_left(w, s)
             return server_settle(w, s)
@@ -102,8 +102,7 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
     if chore == CHORE_DOUBT:
         if c == NULL or doubt_answered(w, s, c):
             return s.chore == CHORE_NONE
-        go_on(w, s, c)
-        return False
+        return go_on(w, s, c)
     if chore == CHORE_BACK:
         return c == NULL and s.seat.state == SV_BEING_CANCELED and server_settle(w, s)
     if chore == CHORE_BEGIN:
@@ -135,18 +134,35 @@ cdef bint chore_done(Worker *w, ServerConn *s) noexcept nogil:
     return server_settle(w, s)
 
 
-cdef void go_on(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
-    """A client that was held while the probe was under way goes on, with the settings that are its own. It may let `s` go."""
+cdef bint go_on(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
+    """A client that was held while the probe was under way goes on, with the settings that are its own. It may let `s` go.
+
+    True where it goes on with another server: what this one has lost can only be had of a new one.
+    """
     if not c.holding or c.state != CL_ACTIVE:
-        return
+        return False
     c.holding = 0
     if c.conn.held.len and c.settings != s.settings:
+        if is_free(s, c) and inquiry_lost(w, s, s.settings):
+            pool_unlink(s.pool.pool, &s.seat, SV_BEING_CANCELED, w.now_us)
+            client_released(w, c)
+            server_settle(w, s)
+            if c.state == CL_IDLE and not c.conn.doomed:
+                client_go_on(w, c)
+            return True
         settings_align(w, c, s)
     if c.holding or c.seat.server != &s.seat:
-        return
+        return False
     client_go_on(w, c)
     if c.seat.server == &s.seat:
         conn_push(w, &s.conn)                     # the replay, where nothing of the client's has taken it along
+    return False
+
+
+cdef inline bint is_free(const ServerConn *s, const ClientConn *c) noexcept nogil:
+    """Whether nothing of `c` is at `s`, or keeps it there."""
+    return s.expect.owed == 0 and s.tx_status == TX_IDLE and not (s.open_group or s.expect.copying or s.lent or s.in_doubt) \
+        and not (s.suspect | c.pins | c.unnamed_fresh) and not c.leaving and c.pool.pool.settings.mode != MODE_SESSION
 
 
 cdef bint server_settle(Worker *w, ServerConn *s) noexcept nogil:

@@ -2,6 +2,7 @@
 follows the client, and what pins it; or the memory of what the same text did before."""
 
 from pgpool_core.engine.records cimport ClientConn, ServerConn, Worker
+from pgpool_core.session.settings cimport Block
 
 
 cdef enum:
@@ -15,3 +16,4 @@ cdef void inquiry_left(Worker *w, ServerConn *s) noexcept nogil
 cdef void inquiry_part(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil
 cdef void inquiry_cleaned(Worker *w, ServerConn *s) noexcept nogil
 cdef void inquiry_free(ServerConn *s) noexcept nogil
+cdef bint inquiry_lost(Worker *w, ServerConn *s, const Block *now) noexcept nogil

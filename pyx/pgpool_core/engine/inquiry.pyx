@@ -22,7 +22,7 @@ from pgpool_core.session.settings cimport (MAX_NAME_LEN, SETTINGS_OK, Block, blo
                                            block_unref, put_setting, setting_name, setting_tracked)
 from pgpool_core.session.sqlscan cimport *
 from pgpool_core.statements.prepared cimport prepared_clear
-from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_store8
+from pgpool_core.sync.atomic cimport pgpool_load32, pgpool_load_ptr, pgpool_store8
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 from pgpool_core.wire.build cimport build_query
 from pgpool_core.wire.expect cimport EXPECT_CHORE, EXPECT_OK
@@ -41,6 +41,7 @@ cdef bint remembered(Worker *w, ServerConn *s, ClientConn *c) noexcept nogil:
     after = outcome_find(w.outcomes, c.pool, s.settings, c.start, s.said, s.said_len)
     if after == NULL:
         return False
+    inquiry_lost(w, s, after)
     server_stands(w, s, block_ref(w.plane.settings, after))
     block_unref(w.plane.settings, c.settings)
     c.settings = block_ref(w.plane.settings, after)
@@ -380,6 +381,7 @@ cdef bint stands(Worker *w, ServerConn *s, ClientConn *c, Block *now) noexcept n
     pgpool_store8(&now.verified, 1)
     pgpool_store8(&own.verified, 1)
     settings_tell(w, c, own)
+    inquiry_lost(w, s, now)
     server_stands(w, s, block_ref(w.plane.settings, now))
     if own != c.settings:
         count_add(&counters_of(w, c.pool).settings_kept, 1)
@@ -423,6 +425,29 @@ cdef bint put_first_role(Worker *w, PoolRecord *pool, Block **now) noexcept nogi
     return fits
 
 
+cdef bint inquiry_lost(Worker *w, ServerConn *s, const Block *now) noexcept nogil:
+    """Whether `now`, at which `s` stands, is without what connect_query has set with rights that its login has not.
+
+    Nobody can set that again, so `s` closes instead of going to anybody. A function of SECURITY DEFINER has such rights.
+    """
+    cdef Block *fixed
+    cdef Span name, value, other
+    cdef uint32_t at = 0
+    cdef bint lost = False
+    if pgpool_load_ptr(<void *>&s.pool.fixed) == NULL:        # as nearly always: no lock for it
+        return False
+    pthread_mutex_lock(&s.pool.lock)
+    fixed = block_ref(w.plane.settings, s.pool.fixed)
+    pthread_mutex_unlock(&s.pool.lock)
+    while fixed != NULL and at < fixed.len:
+        at = block_entry(fixed, at, &name, &value)
+        lost |= not (block_get(now, name, &other) and same(value, other))
+    block_unref(w.plane.settings, fixed)
+    if lost:
+        pgpool_store8(&s.seat.close_needed, 1)
+    return lost
+
+
 cdef void inquiry_cleaned(Worker *w, ServerConn *s) noexcept nogil:
     """DISCARD ALL has run: no setting of a client's is left, but those that PostgreSQL has reported."""
     cdef Block *part = tracked_part(w, s.settings)
@@ -434,6 +459,7 @@ cdef void inquiry_cleaned(Worker *w, ServerConn *s) noexcept nogil:
     if part == NULL:
         pgpool_store8(&s.seat.close_needed, 1)
         return
+    inquiry_lost(w, s, part)
     server_stands(w, s, part)
 
 

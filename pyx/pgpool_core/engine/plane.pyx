@@ -397,13 +397,13 @@ cdef class Engine:
         if canceller and not self.stopped:
             tell(self.plane, <uint32_t>(canceller >> 56) - 1, MAIL_CANCEL_DONE, canceller, 0, b"")
 
-    def set_welcome(self, uint32_t pool, parameters, began=(), at_login=None):
+    def set_welcome(self, uint32_t pool, parameters, began=(), at_login=None, fixed=()):
         """What clients are told at login; those that waited for it are greeted.
 
         `began`: further settings that servers begin with, and that clients begin with, too. `at_login`: the parameters as they were
-        before connect_query, which RESET goes back to; None: nothing has run since.
+        before connect_query, which RESET goes back to; None: nothing has run since. `fixed`: names among `began` that the login cannot set itself.
         """
-        pool_welcome(self.plane, pool, parameters, began, at_login)
+        pool_welcome(self.plane, pool, parameters, began, at_login, fixed)
 
     def forget_welcome(self, uint32_t pool):
         """The next server may report something else: who logs in when none of the old ones is in use waits for it."""

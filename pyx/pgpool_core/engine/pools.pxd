@@ -15,7 +15,7 @@ cdef Group *new_group(Plane *plane, uint32_t limit) except NULL
 cdef int limit_group(Plane *plane, uint32_t group, uint32_t limit) except -1
 cdef int limit_clients(Plane *plane, uint32_t group, uint32_t limit) except -1
 cdef Pool *new_pool(Plane *plane, bytes database, bytes user, uint32_t database_group, uint32_t user_group) except NULL
-cdef int pool_welcome(Plane *plane, uint32_t pool, parameters, began, at_login) except -1
+cdef int pool_welcome(Plane *plane, uint32_t pool, parameters, began, at_login, fixed) except -1
 cdef int pool_forget_welcome(Plane *plane, uint32_t pool) except -1
 cdef int pool_fail(Plane *plane, uint32_t pool, bytes first, bytes error, uint64_t until_us, uint64_t since_us) except -1
 cdef int pool_close(Plane *plane, uint32_t pool, bytes error) except -1

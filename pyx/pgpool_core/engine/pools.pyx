@@ -19,7 +19,7 @@ from pgpool_core.pool.pool cimport PAUSE_END, Pool, PoolSet, pool_pop_waiter, po
 from pgpool_core.pool.server cimport SV_CLOSING, SV_FREE, SV_LOGIN, Server
 from pgpool_core.pool.sweep cimport sweep_pool, sweep_soon
 from pgpool_core.session.settings cimport Block, block_ref, block_unref
-from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_store32, pgpool_store64
+from pgpool_core.sync.atomic cimport pgpool_add32, pgpool_store32, pgpool_store64, pgpool_store_ptr
 from pgpool_core.sync.mutex cimport pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 
 
@@ -78,23 +78,27 @@ cdef Pool *new_pool(Plane *plane, bytes database, bytes user, uint32_t database_
     return pool
 
 
-cdef int pool_welcome(Plane *plane, uint32_t pool, parameters, began, at_login) except -1:
+cdef int pool_welcome(Plane *plane, uint32_t pool, parameters, began, at_login, fixed) except -1:
     cdef PoolRecord *record = record_of(plane, pool)
     cdef Block *defaults = NULL
     cdef Block *resets = NULL
     cdef Block *old
+    cdef Block *kept = NULL
     cdef Block *old_resets
+    cdef Block *old_kept
     add_settings(plane.settings, &defaults, parameters)
     add_began(plane.settings, &defaults, began)
     if at_login is None:
         resets = block_ref(plane.settings, defaults)
     else:
         add_settings(plane.settings, &resets, at_login)
+    add_began(plane.settings, &kept, [pair for pair in began if pair[0] in fixed])
     pthread_mutex_lock(&record.lock)
     set_pairs(&record.welcome, parameters)
     record.welcome_old = 0
-    old, old_resets = record.defaults, record.resets
+    old, old_resets, old_kept = record.defaults, record.resets, record.fixed
     record.defaults, record.resets = defaults, resets
+    pgpool_store_ptr(<void *>&record.fixed, kept)
     pgpool_add32(&record.retold, 1)
     buf_free(&record.error)
     buf_free(&record.first_error)
@@ -102,6 +106,7 @@ cdef int pool_welcome(Plane *plane, uint32_t pool, parameters, began, at_login) 
     pthread_mutex_unlock(&record.lock)
     block_unref(plane.settings, old)
     block_unref(plane.settings, old_resets)
+    block_unref(plane.settings, old_kept)
     tell_logins(plane)
     return 0
 

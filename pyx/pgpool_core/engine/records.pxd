@@ -240,6 +240,7 @@ cdef struct PoolRecord:           # the engine's side of a Pool; owned by the pl
     uint8_t welcome_old           # servers may report something else by now: told only while those that have reported it are in use
     Block *defaults               # the tracked ones among them, and what else servers begin with (connect_query, a role by default)
     Block *resets                 # what RESET makes of `defaults`: the same, but for what connect_query has set
+    Block *fixed                  # what of `defaults` the login cannot set itself, with its values; NULL, as can be seen without the lock: nothing
     Buf error                     # ErrorResponse for clients that come while no server can be had
     Buf first_error               # the same for those that waited when that was found out
     uint64_t error_until_us
