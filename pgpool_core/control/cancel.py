@@ -74,7 +74,7 @@ async def send_cancel(
     Args:
         host, port: as in LoggedInServer (an address or a socket directory), so that the request meets the same server.
         backend_key: as in BackendKeyData, 4 bytes or longer.
-        timeout_s: server_connect_timeout, in seconds, for everything together.
+        timeout_s: server_connect_timeout, in seconds, for everything together; each address of a name may use its share to connect.
         secured: None: without TLS.
     Raises:
         CancelUnanswered: the server did not close in time; the request may take effect at any time.
@@ -82,12 +82,16 @@ async def send_cancel(
     """
     where = place(host, port)
     asking = _Asking(cancel_request(backend_pid, backend_key), secured)
-    with trio.move_on_after(timeout_s):
+    deadline = trio.current_time() + timeout_s
+    with trio.move_on_at(deadline):
         problem: Exception = ServerUnavailable("no address found")
         try:
-            for address in await resolve(host, port):
+            addresses = await resolve(host, port)
+            for number, address in enumerate(addresses):
+                left = len(addresses) - number
+                share_s = (deadline - trio.current_time()) / left if left > 1 else math.inf
                 try:
-                    return await asking.at(address)
+                    return await asking.at(address, share_s)
                 except (OSError, PgPoolError, NoTls) as error:
                     problem = error
         except (OSError, UnicodeError, ValueError) as error:
@@ -107,9 +111,14 @@ class _Asking:
         self._request = request
         self._secured = secured
 
-    async def at(self, address: Address) -> None:
+    async def at(self, address: Address, connect_s: float) -> None:
         """Send it to this address and wait for the end."""
-        with await connect(address) as sock:
+        found: trio.socket.SocketType | None = None
+        with trio.move_on_after(max(0, connect_s)):
+            found = await connect(address)
+        if found is None:
+            raise ServerUnavailable(f"no connection within {connect_s:.2g} s (server_connect_timeout)")
+        with found as sock:
             if self._secured is None:
                 pipe = SocketPipe(sock)
             else:

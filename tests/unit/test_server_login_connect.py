@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pgpool_core.control.cancel import send_cancel
 from pgpool_core.control.connect import LoggedInServer, ServerTarget, log_in, open_server
 from pgpool_core.control.connect_query import ConnectQuery, QueryDone
-from pgpool_core.control.hosts import HostOrder, place, resolve
+from pgpool_core.control.hosts import Address, HostOrder, place, resolve
 from pgpool_core.control.server_login import LoginOk, ServerLogin
 from pgpool_core.control.talk import NEED_DATA, AnswerCut
 from pgpool_core.errors import ServerLoginRefused, ServerProtocolError, ServerUnavailable
@@ -636,6 +636,26 @@ async def test_a_cancel_request_is_over_when_the_server_hangs_up(key: bytes) -> 
         may_close.set()
         with trio.fail_after(10):
             await over.wait()
+
+
+@pytest.mark.trio
+async def test_an_address_that_does_not_answer_leaves_a_cancel_request_time_for_the_next(
+    stuck_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies: list[bytes] = []
+
+    async def script(stream: trio.SocketStream) -> None:
+        bodies.append(await startup(stream))
+
+    async with serving(script) as port:
+        addresses = [*await resolve(stuck_dir, 6543), *await resolve("127.0.0.1", port)]
+
+        async def both(host: str, port: int) -> list[Address]:
+            return addresses
+
+        monkeypatch.setattr("pgpool_core.control.cancel.resolve", both)
+        await send_cancel(host="peer", port=port, backend_pid=7, backend_key=b"key!", timeout_s=1)
+    assert bodies == [struct.pack("!II", 80877102, 7) + b"key!"]
 
 
 @pytest.mark.trio
