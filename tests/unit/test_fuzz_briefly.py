@@ -54,3 +54,8 @@ def test_what_is_made_from_has_the_format_of_today() -> None:
     for data in campaign.corpus_of("takeover"):
         packets, _ = TARGETS["takeover"](data)
         assert "refused" not in packets
+    for data in campaign.corpus_of("rows"):
+        broken, _, unread = TARGETS["rows"](data)
+        assert (broken, unread) == ("", "")
+    found = [TARGETS["expect"](data) for data in campaign.corpus_of("expect")]
+    assert all(answered for answered, *_ in found)
