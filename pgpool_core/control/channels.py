@@ -97,6 +97,7 @@ class PoolListener:
         self._serving = trio.CancelScope()
         self._freed = trio.Event()
         self._held_until = 0.0
+        self._given_up = 0  # how often `reconnect` has been called
         self._backend_pid = 0
         self._server: LoggedInServer | None = None
         self._adding: list[bytes] = []  # what the query under way changes
@@ -127,7 +128,8 @@ class PoolListener:
         self._wake()
 
     def reconnect(self) -> None:
-        """Give up the connection and open another: a reload has changed where or how."""
+        """Give up the connection, also one that is being opened, and open another: a reload has changed where or how."""
+        self._given_up += 1
         self._serving.cancel()
 
     def follow_name(self) -> None:
@@ -179,11 +181,12 @@ class PoolListener:
                 return
         self._connected = True
         try:
-            self.target = self._record.target
+            self.target, given_up = self._record.target, self._given_up
             login = self._pools.login_target(self._record)
             server = await self._open_server(login, timeout_s=connect_timeout_s(self._pools.config))
             held = self._held_until > trio.current_time() or self._pools.holds.pauses(self._record.key.database)
-            if held or not self._pools.is_there(server):  # since it was begun to be opened
+            old = given_up != self._given_up or not self._pools.is_there(server)
+            if held or old:  # since it was begun to be opened
                 server.close()
             else:
                 await self._serve(server)

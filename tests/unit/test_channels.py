@@ -10,6 +10,7 @@ from typing import cast
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from pgpool_core.config.model import Config, DatabaseConfig
 from pgpool_core.control.channels import MISSED, SLOT_NEVER, SLOT_TAKEN, Channels
@@ -97,6 +98,7 @@ class Bench:
     pool: int
     servers: trio.MemoryReceiveChannel[Server]
     fail: list[Exception]
+    gates: list[trio.Event]  # each opening waits for the last one
 
     async def server(self) -> Server:
         with trio.fail_after(10):
@@ -108,10 +110,13 @@ async def bench(workers: int = 1) -> AsyncIterator[Bench]:
     engine = FakeEngine(workers)
     opened, servers = trio.open_memory_channel[Server](100)
     fail: list[Exception] = []
+    gates: list[trio.Event] = []
     ends: list[Server] = []
 
     async def open_server(target: ServerTarget, *, timeout_s: float) -> LoggedInServer:
         await trio.lowlevel.checkpoint()
+        if gates:
+            await gates[-1].wait()
         if fail:
             raise fail[0]
         ours, theirs = trio.socket.socketpair()
@@ -135,7 +140,7 @@ async def bench(workers: int = 1) -> AsyncIterator[Bench]:
     async with trio.open_nursery() as nursery:
         channels.nursery = nursery
         try:
-            yield Bench(engine, channels, record.id, servers, fail)
+            yield Bench(engine, channels, record.id, servers, fail, gates)
         finally:
             nursery.cancel_scope.cancel()
             for server in ends:
@@ -203,6 +208,22 @@ async def test_a_connection_that_does_not_answer_is_lost(monkeypatch: pytest.Mon
         await (await it.server()).answer('LISTEN "a"')
         await it.engine.until(lambda: len(it.engine.told) >= 3)
         assert [what for what, *_ in it.engine.told[:3]] == ["listening", "lost", "back"]
+
+
+async def test_a_connection_that_is_given_up_while_it_is_opened_is_replaced() -> None:
+    """RECONNECT, or a reload that leads elsewhere."""
+    async with bench() as it:
+        it.gates.append(trio.Event())
+        it.channels.asked(it.pool, 0, 1, b"a")
+        await trio.testing.wait_all_tasks_blocked()
+        it.channels.interrupt({it.pool})
+        it.gates[-1].set()
+        old, new = await it.server(), await it.server()
+        assert await old.query() == "", "Terminate, and nothing before it"
+        await new.answer('LISTEN "a"')
+        await it.engine.until(lambda: it.engine.told)
+        assert it.engine.told == [("listening", 0, 1, b"a")]
+        assert it.engine.listeners_open == 1
 
 
 async def test_who_waits_hears_why_and_it_is_tried_again() -> None:
