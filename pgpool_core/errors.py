@@ -103,7 +103,8 @@ class TlsError(PgPoolError):
     """TLS cannot be had as it is asked for, or with this other side.
 
     Args:
-        part: what is wrong: a parameter of `tls.face.Context`, "pair" (its certificate and key), "host", or "peer" for the other side.
+        part: what is wrong: a parameter of `tls.face.Context` ("certificate" also where the other side does not take it), "pair" (its
+            certificate and key), "host", or "peer" for the other side.
     """
 
     sqlstate = "08P01"

@@ -32,7 +32,7 @@ from pgpool_core.control.server_login import (
     ServerNotice,
     Verdict,
 )
-from pgpool_core.control.server_tls import NoTls, Secured, TlsContexts, TlsWish, begin_tls, channel_of
+from pgpool_core.control.server_tls import NoTls, Secured, TlsContexts, TlsWish, begin_tls, channel_of, setting_of
 from pgpool_core.control.talk import NEED_DATA
 from pgpool_core.errors import (
     ConfigError,
@@ -363,7 +363,7 @@ class _Attempt:
                 return SocketPipe(sock)
             problem = f"the server has no TLS, which sslmode = {target.tls.mode} demands (server_tls_sslmode)"
         except (TlsError, ConfigError) as error:
-            problem = f"TLS: {error} (server_tls_sslmode)"
+            problem = f"TLS: {error} ({setting_of(target.tls, error)})"
         except OSError as error:
             problem = f"TLS: {_reason(error)}"
         except ServerProtocolError as error:
@@ -393,7 +393,7 @@ class _Attempt:
             self.problems.append(f"{self.at}: {_reason(error)} during login")
             return None
         except TlsError as error:
-            self.problems.append(f"{self.at}: TLS: {error} (server_tls_sslmode)")
+            self.problems.append(f"{self.at}: TLS: {error} ({setting_of(target.tls, error)})")
             return None
         except ServerProtocolError as error:
             raise ServerProtocolError(f"server at {self.at} broke the protocol: {error}") from error

@@ -201,6 +201,11 @@ def make_context(wish: TlsWish) -> Context:
         raise ConfigError([ConfigProblem(f"{value}: {why} ({key})" if value else f"{why} ({key})", key=key)]) from None
 
 
+def setting_of(wish: TlsWish, error: TlsError | ConfigError) -> str:
+    """What the configuration calls that which is to be changed."""
+    return _named(wish, error.part)[1] if isinstance(error, TlsError) else "server_tls_sslmode"
+
+
 def _named(wish: TlsWish, part: str) -> tuple[str, str]:
     """The field of a wish, and what the configuration calls it."""
     field, key = _SETTINGS.get(part, ("mode", "server_tls_sslmode"))

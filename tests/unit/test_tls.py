@@ -184,6 +184,34 @@ def test_a_client_refuses_an_authority_that_it_does_not_know(papers: Papers, tmp
     assert "issuer certificate" in str(failure(ours, theirs))
 
 
+@pytest.mark.parametrize(("mine", "why"), [("expired", "certificate expired"), ("stranger", "unknown ca")])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_who_does_not_take_our_certificate_is_told_from_whose_we_do_not_take(
+    papers: Papers, mine: str, why: str, version: ssl.TLSVersion
+) -> None:
+    """As a client that looks at no certificate, so that the server's, which it does not know, is not the reason."""
+
+    def demanding(context: ssl.SSLContext) -> None:
+        context.maximum_version = version
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=papers.authority.ca.decode())
+
+    own: Certificate = getattr(papers, mine)
+    ours = Session(Context(role="client", certificate=own.cert, key=own.key))
+    theirs = server_oracle(papers, demanding)
+    ours.begin()
+    theirs.incoming.write(ours.take())
+    error = failure(ours, theirs)
+    assert (str(error), error.part) == (f"the other side does not take our certificate: {why}", "certificate")
+
+
+def test_a_client_that_does_not_take_our_certificate(papers: Papers, tmp_path: Path) -> None:
+    ours = Session(papers.server_context())
+    theirs = Oracle(ssl.create_default_context(cafile=Authority(tmp_path / "unknown").ca_file), server_side=False)
+    error = failure(ours, theirs)
+    assert (str(error), error.part) == ("the other side does not take our certificate: unknown ca", "certificate")
+
+
 def test_a_client_that_looks_at_no_certificate_takes_any(papers: Papers) -> None:
     ours, theirs = Session(Context(role="client")), server_oracle(papers)
     ours.begin()

@@ -102,7 +102,7 @@ cdef class Session:
 
     cdef int verdict(self, int status) except -1:
         if status == TLS_FAILED:
-            raise TlsError(self.session.why.decode("utf-8", "replace"), part="peer")
+            raise TlsError(self.session.why.decode("utf-8", "replace"), part="certificate" if self.session.refused else "peer")
         if status == TLS_NOT_YET:
             raise RuntimeError("the handshake is not over")
         return 0

@@ -38,6 +38,7 @@ cdef struct TlsSession:
     uint8_t established           # the handshake is over
     uint8_t closed                # TLS_CLOSED has been found
     uint8_t failed                # TLS_FAILED has
+    uint8_t refused               # and that was the other side, which does not take our certificate
     uint8_t alpn                  # the two have agreed on "postgresql"
     uint8_t more                  # for the owner of the socket: receive again, whether or not the kernel says so
     const char *why               # static

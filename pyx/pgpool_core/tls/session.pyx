@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, strcpy, strlen
 
-from pgpool_core.tls.context cimport TLS_CLIENT, TLS_SERVER, context_ref, context_unref
+from pgpool_core.tls.context cimport TLS_SERVER, context_ref, context_unref
 from pgpool_core.tls.openssl cimport *
 
 cdef const char *OUT_OF_MEMORY = "out of memory"
@@ -12,6 +12,7 @@ cdef const char *OUT_OF_MEMORY = "out of memory"
 cdef enum:
     LEFT_FIRST = 4096             # a server's first flight, mostly
     LEFT_MAX = 1 << 26
+    ALERT = 1000                  # SSL_AD_REASON_OFFSET: what the other side has said
 
 
 cdef int bio_write(BIO *bio, const char *data, int n) noexcept nogil:
@@ -102,11 +103,32 @@ cdef TlsSession *tls_new(TlsContext *context, const char *host, const char *name
     return t
 
 
+cdef const char *refusal(int reason) noexcept nogil:
+    """What an alert about our certificate means, which OpenSSL words as if it were about the other side's; NULL: it is another one.
+
+    Source: RFC 8446, section 6.2; openssl/sslerr.h has the numbers.
+    """
+    if reason == ALERT + 42:
+        return "the other side does not take our certificate: bad certificate"
+    if reason == ALERT + 43:
+        return "the other side does not take our certificate: unsupported certificate"
+    if reason == ALERT + 44:
+        return "the other side does not take our certificate: certificate revoked"
+    if reason == ALERT + 45:
+        return "the other side does not take our certificate: certificate expired"
+    if reason == ALERT + 46:
+        return "the other side does not take our certificate: certificate unknown"
+    if reason == ALERT + 48:
+        return "the other side does not take our certificate: unknown ca"
+    if reason == ALERT + 116:
+        return "the other side needs a certificate of ours"
+    return NULL
+
+
 cdef int broken(TlsSession *t, int r) noexcept nogil:
     """What a call that brought nothing means: TLS_OK where more bytes are needed."""
     cdef int error = SSL_get_error(t.ssl, r)
     cdef unsigned long code
-    cdef long verified
     if error == SSL_ERROR_WANT_READ:
         return TLS_OK
     if error == SSL_ERROR_ZERO_RETURN:
@@ -116,20 +138,17 @@ cdef int broken(TlsSession *t, int r) noexcept nogil:
     t.why = NULL
     if error == SSL_ERROR_SSL:
         code = ERR_peek_error()
-        verified = SSL_get_verify_result(t.ssl)
-        if not t.established and verified != X509_V_OK and (t.context.role == TLS_CLIENT or ours(code)):
-            t.why = X509_verify_cert_error_string(verified)
+        if ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED and SSL_get_verify_result(t.ssl) != X509_V_OK:
+            t.why = X509_verify_cert_error_string(SSL_get_verify_result(t.ssl))
         else:
-            t.why = ERR_reason_error_string(code)
+            t.why = refusal(ERR_GET_REASON(code))
+            t.refused = t.why != NULL
+            if t.why == NULL:
+                t.why = ERR_reason_error_string(code)
     if t.why == NULL:
         t.why = OUT_OF_MEMORY
     ERR_clear_error()
     return TLS_FAILED
-
-
-cdef bint ours(unsigned long code) noexcept nogil:
-    """We have refused the certificate, rather than the other side something."""
-    return ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED
 
 
 cdef void settled(TlsSession *t) noexcept nogil:
