@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import threading
+from signal import SIGQUIT
 
 import psycopg
 import pytest
@@ -278,6 +279,27 @@ async def test_the_connection_of_a_cancel_request_closes_when_postgresql_has_bee
                         canceller.stream.socket._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
                     await told.stream.aclose()
                     assert await canceller.stream.receive_some(1) == b""
+        for peer in fake.accepted:
+            peer.stream.socket.close()
+
+
+async def test_a_cancel_request_that_a_shutdown_ends_is_not_answered_either(pooler: PoolerFactory) -> None:
+    """libpq takes whatever is said for a failure of the request."""
+    async with open_scripted_server() as fake:
+        databases = {"app": f"host={fake.host} port={fake.port} user=app"}
+        place = pooler(auth_type="trust", databases=databases, default_pool_size=1, function_check_period=0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log_in_once, fake)
+            async with logged_in(place) as client:
+                await client.send(frontend.query("select 1"))
+                assert letters([await fake.accepted[0].receive()]) == "Q"
+                async with await connect_peer((place.host, place.port)) as canceller:
+                    await canceller.send(frontend.cancel(client.pid, client.key))
+                    await fake.accept()  # the request has come, and is not yet dealt with
+                    place.process.signal(SIGQUIT)
+                    assert await canceller.stream.receive_some(1000) == b""
+                    assert letters([await client.receive()]) == "E"
+        assert await trio.to_thread.run_sync(place.process.wait) == 0
         for peer in fake.accepted:
             peer.stream.socket.close()
 

@@ -65,6 +65,9 @@ cdef void client_end(Worker *w, ClientConn *c, const uint8_t *message, size_t n,
     if c.loan != NULL:
         loan_refuse(w, c, message, n, reason)
         return
+    if c.state == CL_LOGIN and c.login != NULL and c.login.phase == LG_CANCEL:
+        conn_doom(w, &c.conn, reason)             # a cancel request is never answered: libpq takes a word for a failure
+        return
     sent = SENT
     if n:
         s = <ServerConn *>(<Server *>c.seat.server).owner if c.state == CL_ACTIVE and c.seat.server != NULL else NULL
