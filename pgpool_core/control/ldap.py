@@ -26,6 +26,7 @@ _WRONG: Final = (16, 19, 32, 34, 48, 49, 50, 53)
 """Results that are about who asks: noSuchAttribute, constraintViolation, noSuchObject, invalidDNSyntax, inappropriateAuthentication,
 invalidCredentials, insufficientAccessRights, unwillingToPerform."""
 _SUCCESS: Final = 0
+_END: Final = 120  # characters
 
 
 class LdapUnavailable(PoolError):
@@ -85,9 +86,15 @@ def _ask(options: LdapOptions, user: bytes, password: bytes, timeout_s: float, a
         except LdapUnavailable:
             raise
         except Exception as error:  # whatever a server says, and ldap3 makes of it
-            text = f"no answer of the LDAP server: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            text = f"no answer of the LDAP server: {type(error).__name__}: {_short(str(error))}"
             logs.LOGGER.warning("%s", logs.line("", text, {"server": host, "port": options.port}))
     raise LdapUnavailable(UNAVAILABLE, sqlstate="57P03")
+
+
+def _short(text: str) -> str:
+    """On one line; of a long text the middle is left out: ldap3 shows a whole certificate, and says behind it what is wrong with it."""
+    text = " ".join(text.split())
+    return text if len(text) <= 2 * _END else f"{text[:_END]} ... {text[-_END:]}"
 
 
 def _ask_one(options: LdapOptions, host: str, user: str, wanted: str, password: bytes, timeout_s: float) -> bool:

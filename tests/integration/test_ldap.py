@@ -265,6 +265,21 @@ def test_a_certificate_of_nobody_known_is_not_believed(
         assert who(place.url("ann", "bind", password="ann's secret")) == "app"
 
 
+def test_a_certificate_of_another_host_is_told(
+    pooler: PoolerFactory, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("ldap")
+    authority = Authority(folder / "authority")
+    elsewhere = authority.issue("elsewhere", alternatives=("DNS:elsewhere.example.org",))
+    server = LdapServer(folder, PEOPLE, elsewhere, authority.ca_file)
+    try:
+        place = checked(pooler, postgres, server, ways(server)["starttls"])
+        assert "passwords cannot be checked now" in refused(place.url("ann", "app", password="ann's secret"))
+        place.wait_for_log("no answer of the LDAP server: .* doesn't match .*localhost")
+    finally:
+        server.close()
+
+
 def steps(console: Console) -> dict[str, tuple[int, ...]]:
     """SHOW LOGINS: active, waiting, max_active, total, queued, failed of each step."""
     return {row["step"]: tuple(int(row[name]) for name in list(row)[1:]) for row in console.rows("SHOW LOGINS")}
