@@ -286,16 +286,16 @@ def _rule(line: Line) -> Rule:
             raise
         pairs, problem = [], str(error)  # the line is about somebody: it must not be left to others
     options = dict(pairs)
-    ident_map = options.pop("map", "")
-    clientcert = options.pop("clientcert", "")
-    if clientcert and (clientcert not in CLIENTCERTS or kind.text not in ("hostssl", _GSS)):
+    ident_map = options.pop("map", None)
+    clientcert = options.pop("clientcert", None)
+    if clientcert is not None and (clientcert not in CLIENTCERTS or kind.text not in ("hostssl", _GSS)):
         raise ValueError("clientcert is verify-ca or verify-full, on hostssl lines")
     if written == "ldap" and not problem:
         try:
             ldap, options = options_of((name, value) for name, value in pairs if name in options), {}
         except ValueError as error:
             problem, options = str(error), {}
-    if (ident_map and written not in ("peer", "cert", "ident")) or (options and written not in NOT_BUILT):
+    if (ident_map is not None and written not in ("peer", "cert", "ident")) or (options and written not in NOT_BUILT):
         raise ValueError("an option that this method does not take")
     return Rule(
         kind=kind.text,
@@ -303,13 +303,13 @@ def _rule(line: Line) -> Rule:
         users=users,
         where=where,
         method=METHODS.get(written, "reject") if not problem else "reject",
-        ident_map=ident_map,
+        ident_map=ident_map or "",
         file=line.file,
         number=line.number,
         written=written,
         ldap=ldap,
         problem=problem,
-        clientcert=clientcert,
+        clientcert=clientcert or "",
     )
 
 

@@ -556,7 +556,10 @@ def test_certificates(database: str, user: str, names: tuple[str, ...] | None, t
         "host all all all cert",
         "host all all all md5 clientcert=verify-ca",
         "hostssl all all all md5 clientcert=1",
+        "hostssl all all all md5 clientcert=",
+        'hostssl all all all md5 clientcert=""',
         "hostssl all all all md5 map=m",
+        "hostssl all all all md5 map=",
     ],
 )
 def test_certificates_where_there_are_none(line: str) -> None:
