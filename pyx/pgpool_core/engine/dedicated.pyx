@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 from pgpool_core.engine.client_end cimport client_end, client_fatal
 from pgpool_core.engine.conn cimport counters_of, plane_want
-from pgpool_core.engine.counters cimport Counters, hist_add
+from pgpool_core.engine.counters cimport Counters, count_add, hist_add
 from pgpool_core.engine.greeting cimport greet_dedicated
 from pgpool_core.engine.orphan cimport server_lingers
 from pgpool_core.engine.patience cimport patience_login
@@ -14,7 +14,7 @@ from pgpool_core.pool.client cimport Client
 from pgpool_core.pool.dedicated cimport dedicated_ask, dedicated_leave, dedicated_link
 from pgpool_core.pool.pool cimport elapsed_us, pool_unlink
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING
-from pgpool_core.sync.atomic cimport pgpool_swap32
+from pgpool_core.sync.atomic cimport pgpool_store64, pgpool_swap32
 
 
 cdef void dedicated_request(Worker *w, ClientConn *c) noexcept nogil:
@@ -45,10 +45,10 @@ cdef void dedicated_adopt(Worker *w, ServerConn *s) noexcept nogil:
     c = <ClientConn *>seat.owner
     k = counters_of(w, s.pool)
     waited_us = elapsed_us(w.now_us, c.request_us)
-    k.server_assignments += 1
-    k.wait_us += waited_us
+    count_add(&k.server_assignments, 1)
+    count_add(&k.wait_us, waited_us)
     hist_add(&k.wait, waited_us)
-    s.request_us = w.now_us
+    pgpool_store64(&s.request_us, w.now_us)
     greet_dedicated(w, c, s)
 
 

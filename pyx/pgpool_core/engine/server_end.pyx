@@ -166,9 +166,9 @@ cdef void server_gone(Worker *w, ServerConn *s) noexcept nogil:
     named_free(s)
     plan_gone(w.plane.set, &s.seat, w.now_us)
     slot_forget(w.plane, s)
-    if pool_waiting(pool):
+    if pool_waiting(pool, False):
         check_another(w, pool)
-    if pool_waiting(pool) or pool.dedicated.len or pgpool_load32(&w.plane.set.starving):
+    if pool_waiting(pool, True) or pgpool_load32(&w.plane.set.starving):
         plane_want(w.plane)
 
 

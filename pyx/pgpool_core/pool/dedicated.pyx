@@ -6,6 +6,7 @@ from pgpool_core.pool.client cimport (WAIT_COMING, WAIT_DEDICATED, WAIT_NONE, Cl
                                       clients_remove)
 from pgpool_core.pool.pool cimport PAUSE_END, Pool, below_size
 from pgpool_core.pool.server cimport SV_ACTIVE, SV_CLOSING, SV_IDLE, SV_LOGIN, SV_USED, Server, server_move
+from pgpool_core.sync.atomic cimport pgpool_add32
 from pgpool_core.sync.mutex cimport pthread_mutex_lock, pthread_mutex_unlock
 
 
@@ -63,7 +64,7 @@ cdef void dedicated_bind(Pool *pool, Server *server) noexcept nogil:
     client.server = server
     server.client = client
     server.dedicated = 1
-    pool.dedicated_total += 1
+    pgpool_add32(&pool.dedicated_total, 1)
     pool.dedicated_opening += 1
 
 

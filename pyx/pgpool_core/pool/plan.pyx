@@ -296,7 +296,7 @@ cdef void plan_gone(PoolSet *set, Server *server, uint64_t now_us) noexcept nogi
         pthread_mutex_unlock(&set.lock)
         return
     if server.dedicated:
-        pool.dedicated_total -= 1
+        pgpool_add32(&pool.dedicated_total, -1)
         pool.dedicated_opening -= server.state == SV_LOGIN
     server_move(server, SV_FREE, now_us)
     pool.count[SV_FREE] -= 1

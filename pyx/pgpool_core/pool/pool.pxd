@@ -124,6 +124,6 @@ cdef bint pool_wants(Pool *pool, uint64_t now_us) noexcept nogil
 cdef uint64_t pool_first_us(Pool *pool, uint64_t now_us) noexcept nogil
 cdef bint below_size(Pool *pool, uint64_t now_us) noexcept nogil
 cdef const char *unwanted(Pool *pool, Server *server, uint64_t now_us) noexcept nogil
-cdef uint32_t pool_waiting(Pool *pool) noexcept nogil
+cdef uint32_t pool_waiting(Pool *pool, bint dedicated) noexcept nogil
 cdef Client *pool_pop_waiter(Pool *pool, uint64_t since_us) noexcept nogil
 cdef Server *pool_unlist_one(Pool *pool, uint64_t now_us) noexcept nogil

@@ -282,11 +282,13 @@ cdef bint pool_leave_queue(Pool *pool, Client *client) noexcept nogil:
     return left
 
 
-cdef uint32_t pool_waiting(Pool *pool) noexcept nogil:
-    """How many clients are in the queue."""
+cdef uint32_t pool_waiting(Pool *pool, bint dedicated) noexcept nogil:
+    """How many clients are in the queue; `dedicated`: with those who wait for a server of their own."""
     cdef uint32_t n
     pthread_mutex_lock(&pool.lock)
     n = pool.waiters.len
+    if dedicated:
+        n += pool.dedicated.len
     pthread_mutex_unlock(&pool.lock)
     return n
 
