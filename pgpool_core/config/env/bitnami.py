@@ -6,7 +6,7 @@ value of each may be in a file, which `NAME_FILE` names.
 What the image does wrong is done right here: a port that Kubernetes has made an address of (`PGBOUNCER_PORT=tcp://...`) is the default one;
 quotes in PGBOUNCER_CONNECT_QUERY may be single; there are as many PGBOUNCER_DSN_n as are set, whatever their numbers; and POSTGRESQL_HOST is needed,
 but where PGBOUNCER_DSN_0 is set.
-Source: the image's env and setup scripts and its README (2026-10, PgBouncer 1.26.0).
+Source: the image's env and setup scripts and its README.
 """
 
 from __future__ import annotations
