@@ -343,7 +343,7 @@ cdef int server_bytes(Worker *w, ServerConn *s, uint8_t *data, size_t n) noexcep
         client_parts(w, c)
     elif c.cur.remain and c.state == CL_ACTIVE and c.seat.server == &s.seat:
         patience_stalls(w, c, s)
-    return s.conn.paused
+    return c.seat.server != &s.seat or s.conn.paused     # who has parted may have left it to another worker
 
 
 cdef int use_held(Worker *w, ServerConn *s, const uint8_t *data, size_t n) noexcept nogil:
