@@ -1,6 +1,6 @@
 """What a start leaves in memory and nobody needs afterwards, given back: a pooler runs for months.
 
-Half of what a process has read of its interpreter and libraries is for starting only. It stays in the system's cache of files,
+Most of the code that a process has read of its interpreter and libraries is for starting only. It stays in the system's cache of files,
 from where it comes back if it should be needed; the process no longer holds on to it.
 """
 
