@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import gc
 import linecache
+from importlib import import_module
 
 
 def forget_sources() -> None:
     """Forget the text of methods that were made for classes, and what their making has left: what is imported later has that room."""
     linecache.clearcache()
     gc.collect()
+
+
+def import_in_steps(*modules: str) -> None:
+    """Import what is large, one after the other: what the making of classes leaves behind is room for the next."""
+    for module in modules:
+        import_module(module)
+        forget_sources()
 
 
 def forget_start() -> None:
