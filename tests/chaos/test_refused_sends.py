@@ -13,7 +13,7 @@ from signal import SIGCONT, SIGSTOP
 import psycopg
 import pytest
 
-from pgpool_core.testing import PoolerProcess, PostgresServer, frontend
+from pgpool_core.testing import PoolerProcess, PostgresServer, ScriptedPeer, frontend
 from tests import refused_sends
 from tests.chaos.conftest import scene_of
 from tests.conftest import PoolerFactory
@@ -32,6 +32,14 @@ def refusing(place: PoolerProcess, error: int, length: int) -> None:
     place.start()
 
 
+async def ends_with(peer: ScriptedPeer, asked: bytes) -> None:
+    """What `peer` asks cannot be sent to its server: both end."""
+    await peer.send(asked)
+    told = await peer.until("E")
+    assert (told[-1].fields["C"], told[-1].fields["M"]) == ("08006", "server conn crashed?")
+    assert await peer.receive() is None
+
+
 @pytest.mark.parametrize("refusal", [errno.ENOBUFS, errno.ENOMEM, errno.EHOSTUNREACH])
 async def test_what_cannot_be_sent_to_a_server_ends_both_and_nobody_waits(
     pooler: PoolerFactory, postgres: PostgresServer, refusal: int
@@ -43,10 +51,7 @@ async def test_what_cannot_be_sent_to_a_server_ends_both_and_nobody_waits(
     scene = scene_of(place, postgres)
     async with logged_in(place) as peer, logged_in(place) as other:
         assert values(await peer.query("select 1")) == [[b"1"]]
-        await peer.send(asked)
-        told = await peer.until("E")
-        assert (told[-1].fields["C"], told[-1].fields["M"]) == ("08006", "server conn crashed?")
-        assert await peer.receive() is None
+        await ends_with(peer, asked)
         assert values(await other.query("select 2")) == [[b"2"]]
     scene.check()
 
@@ -66,10 +71,7 @@ async def test_a_server_that_could_not_be_sent_to_counts_as_long_as_it_runs(
             await until_async(
                 lambda: postgres.sql("select count(*) from pg_locks where locktype = 'advisory' and not granted") == "1"
             )
-            await peer.send(asked)
-            told = await peer.until("E")
-            assert (told[-1].fields["C"], told[-1].fields["M"]) == ("08006", "server conn crashed?")
-            assert await peer.receive() is None
+            await ends_with(peer, asked)
             assert values(await other.query("select count(*) from pg_stat_activity where usename = 'app'")) == [[b"1"]]
         scene.check()
 
@@ -98,10 +100,7 @@ async def test_what_a_ring_cannot_send_to_a_server_ends_both(
     async with logged_in(place) as peer, logged_in(place) as other:
         for _ in range(50):  # until it is a stream
             await peer.query("select 1")
-        await peer.send(asked)
-        told = await peer.until("E")
-        assert (told[-1].fields["C"], told[-1].fields["M"]) == ("08006", "server conn crashed?")
-        assert await peer.receive() is None
+        await ends_with(peer, asked)
         assert values(await other.query("select count(*) from pg_stat_activity where usename = 'app'")) == [[b"1"]]
     scene.check()
 
